@@ -24,7 +24,7 @@ from clearclip_core.clip.dense_encoder import (
     split_windows,
 )
 from clearclip_core.clip.loading import LoadedModel, load_model
-from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.clip.methods import Method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.opening import ImageLike, read_rgb
@@ -106,7 +106,7 @@ class Segmenter:
         second: SecondEncoder | None = None,
     ) -> None:
         self.model = model
-        self.method = resolve_method(method)
+        self.method = Method.of(method)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.second = second
         self.embed = TextEncoder(model.embed, templates)
@@ -139,7 +139,7 @@ class Segmenter:
             folder: folder of weights.
             second: name of a second encoder, see `load_second_encoder`.
         """
-        method = resolve_method(method)
+        method = Method.of(method)
         where = device, precision, folder, download
         model = load_model(name, *where)
         beside = load_second_encoder(second, *where) if second else None

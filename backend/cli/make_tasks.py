@@ -20,9 +20,10 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.label_studio.set_up import in_one_row
 from backend.services import Services
 from backend.settings import Settings
-from clearclip_core import RGBArray, palette, to_rgb
-from clearclip_core.images.label_maps import find_images
+from clearclip_core import RGBArray
+from clearclip_core.images.label_maps import find_images, palette
 from clearclip_core.images.opening import open_image
+from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity
 
 

@@ -226,10 +226,9 @@ def check_model(settings: Settings, may_come_later: bool = False) -> None:
     Raises:
         ValueError: a sentence says what is wrong.
     """
-    from clearclip_core.clip.methods import resolve_method
-    from clearclip_core.clip.weights import WeightsNotFoundError, check_weights
+    from clearclip_core import Method, WeightsNotFoundError, check_weights
 
-    resolve_method(settings.method)
+    Method.of(settings.method)
     try:
         check_weights(settings.model, settings.model_dir, settings.second_model)
     except WeightsNotFoundError as error:

@@ -81,7 +81,7 @@ def greet(settings: Settings) -> None:
 
 
 def _fetched(settings: Settings) -> str:
-    from clearclip_core.clip.weights import missing_weights
+    from clearclip_core import missing_weights
 
     is_fetched = missing_weights(settings.model, settings.model_dir, settings.second_model)
     return ". Its weights are downloaded first" if is_fetched else ""

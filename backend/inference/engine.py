@@ -29,16 +29,16 @@ from clearclip_core import (
     Adaptation,
     DenseFeatures,
     Label,
+    Method,
     PreparedImage,
     Segmenter,
     Vocabulary,
     WeightsNotFoundError,
     WindowFeatures,
-    resolve_method,
-    set_pool_threads,
-    usable_cpus,
     weights_id,
 )
+from clearclip_core.devices import usable_cpus
+from clearclip_core.thread_pools import set_pool_threads
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Engine:
         """
         if settings.model.endswith("/random"):
             raise ValueError("MODEL: random weights are for benchmarks and are never served.")
-        resolve_method(settings.method)
+        Method.of(settings.method)
         try:
             weights_id(settings.model, settings.second_model)
         except WeightsNotFoundError as error:

@@ -209,7 +209,7 @@ class LabelConfig:
         >>> parse_label_config(xml, None).colours_of("img")[0].tolist()
         [0, 128, 255]
         """
-        from clearclip_core import palette  # OpenCV
+        from clearclip_core.images.label_maps import palette  # OpenCV
 
         names = [label.name for label in self.labels_of(image)]
         colours = palette(len(names))

@@ -21,7 +21,7 @@ from backend.learning.examples import ExampleStore, build_examples, read_example
 from backend.learning.pictures import PictureComparer
 from backend.learning.versions import LearningState, StepLease, Version, VersionStore
 from backend.settings import Settings
-from clearclip_core import Fit, adapt, resolve_method
+from clearclip_core import Fit, Method, adapt
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Learner:
     @property
     def can_learn(self) -> bool:
         """Whether the method's scores can follow corrections: classes must not weigh each other."""
-        return not resolve_method(self.settings.method).remove_redundancy
+        return not Method.of(self.settings.method).remove_redundancy
 
     def check(self) -> None:
         """Check that the method can learn.

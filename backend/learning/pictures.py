@@ -24,8 +24,7 @@ from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.learning.predicted_masks import MaskPredictor
 from backend.settings import Settings
-from clearclip_core import Adaptation, Example, PreparedImage, RGBArray
-from clearclip_core.adaptation.fitting import HeldOutAdaptations
+from clearclip_core import Adaptation, Example, HeldOutAdaptations, PreparedImage, RGBArray
 from clearclip_core.images.label_maps import Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 

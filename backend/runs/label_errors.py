@@ -29,12 +29,10 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import read_examples
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
-from clearclip_core import RGBArray, Scores
-from clearclip_core.adaptation.fitting import HeldOutAdaptations, fit_held_out
+from clearclip_core import HeldOutAdaptations, PixelBox, RGBArray, Scores, fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors import Disagreement, Kind, Ranked, find_disagreements, rank
-from clearclip_core.segmentation.runs import PixelBox
 
 log = logging.getLogger(__name__)
 
@@ -335,7 +333,11 @@ class _Search:
 
 
 def place_pictures(
-    rgb: RGBArray, truth: Truth, made: npt.NDArray[np.int16], box: PixelBox, colours: RGBArray
+    rgb: RGBArray,
+    truth: Truth,
+    made: npt.NDArray[np.int16],
+    box: PixelBox,
+    colours: RGBArray,
 ) -> tuple[str, str, list[int]]:
     """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
 

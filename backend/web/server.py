@@ -218,7 +218,7 @@ def check_device(settings: Settings) -> None:
     Raises:
         ValueError: this machine does not have the device or the precision.
     """
-    from clearclip_core.clip.devices import choose_device, choose_precision
+    from clearclip_core.devices import choose_device, choose_precision
 
     choose_precision(settings.precision, choose_device(settings.device))
 

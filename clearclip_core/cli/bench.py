@@ -74,7 +74,7 @@ def bench(
     segmenter = options.load()
     import torch
 
-    from clearclip_core.clip.devices import (
+    from clearclip_core.devices import (
         cpu_flags,
         device_name,
         peak_gpu_memory_mb,

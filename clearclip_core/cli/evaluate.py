@@ -24,7 +24,7 @@ from clearclip_core.cli.options import (
     threshold_option,
     thresholds_by_label,
 )
-from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.benchmarks import RECODINGS, json_digest, method_for, prepare
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,
@@ -199,7 +199,7 @@ def _measure_folder(
 
 def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
     with click_errors():
-        method = resolve_method(options.method)
+        method = Method.of(options.method)
     source = click.get_current_context().get_parameter_source("short_side_px")
     chosen = None if source is ParameterSource.DEFAULT else options.short_side_px
     task = data.find(chosen, method)
@@ -250,7 +250,7 @@ def measure_missing(
     missing = {path: run for path, run in runs.items() if not _is_measured(path, run[1])}
     if not missing:
         return
-    from clearclip_core.clip.devices import device_name
+    from clearclip_core.devices import device_name
     from clearclip_core.evaluation.runner import run_through
 
     segmenters = [task.segmenter(model, method) for method, _ in missing.values()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from PIL import Image
 
-from clearclip_core.clip.methods import METHODS, Method, resolve_method
+from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.images.opening import read_rgb
@@ -129,7 +129,7 @@ class ModelOptions:
     def load(self) -> Segmenter:
         """Load the model, print its notice and make its segmenter; see `load_model`."""
         with click_errors():
-            resolve_method(self.method)
+            Method.of(self.method)
         return self.segmenter(self.load_model())
 
     def segmenter(self, model: LoadedModel) -> Segmenter:

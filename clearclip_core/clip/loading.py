@@ -23,7 +23,6 @@ from safetensors import SafetensorError
 from torch import nn
 
 from clearclip_core.clip.dense_encoder import checked_visual
-from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.transformer import feed_forward, project, project_out
 from clearclip_core.clip.weights import (
     ModelName,
@@ -37,6 +36,7 @@ from clearclip_core.clip.weights import (
     uses_quick_gelu,
     verify_checksum,
 )
+from clearclip_core.devices import choose_device, choose_precision
 from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS
 
 

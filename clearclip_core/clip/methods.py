@@ -326,8 +326,41 @@ class Method:
         """Key of this method, as version 0.2.0 has stored it with training examples."""
         return f"{repr(self)[:-1]}, stitched=False, tapered=False)"
 
+    @classmethod
+    def of(cls, method: str | Method) -> Method:
+        """Look up a preset by name, or parse a method that is spelled out.
+
+        A method is spelled out as its attention, followed by the parts that differ from `Method`'s
+        defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
+        number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
+        ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each.
+
+        Args:
+            method: a name, or a `Method`, which is returned unchanged.
+
+        Raises:
+            ValueError: an unknown name, for which the message lists the known ones, or parts that
+                `Method` refuses.
+
+        >>> Method.of("sclip").attention
+        'qq+kk'
+        >>> Method.of("vv-res-a2") == Method("vv", residual=True, alpha=2)
+        True
+        """
+        if isinstance(method, Method):
+            return method
+        if method in METHODS:
+            return METHODS[method]
+        parts = parse(method)
+        if parts is None or not set(parts["attention"].split("+")) <= set(TERMS):
+            raise ValueError(
+                f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is "
+                f"spelled out such as qk-res-a2, but got {method!r}."
+            )
+        return cls(**parts)
+
     def __str__(self) -> str:
-        """Return the preset's name, or every part spelled out; `resolve_method` reads both."""
+        """Return the preset's name, or every part spelled out; `Method.of` reads both."""
         for name, preset in METHODS.items():
             if preset == self:
                 return name
@@ -370,36 +403,3 @@ MAPS: Mapping[str, Method] = MappingProxyType(
         "X_attn": Method(attention="qk"),
     }
 )
-
-
-def resolve_method(method: str | Method) -> Method:
-    """Look up a preset by name, or parse a method that is spelled out.
-
-    A method is spelled out as its attention, followed by the parts that differ from `Method`'s
-    defaults, joined by ``-`` in this order: ``res``, ``ffn``, ``a`` and alpha, ``b`` and the
-    number of blocks, ``size`` or ``bilinear``, ``surgery``, ``k`` and the key weight, and
-    ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each.
-
-    Args:
-        method: a name, or a `Method`, which is returned unchanged.
-
-    Raises:
-        ValueError: an unknown name, for which the message lists the known ones, or parts that
-            `Method` refuses.
-
-    >>> resolve_method("sclip").attention
-    'qq+kk'
-    >>> resolve_method("vv-res-a2") == Method("vv", residual=True, alpha=2)
-    True
-    """
-    if isinstance(method, Method):
-        return method
-    if method in METHODS:
-        return METHODS[method]
-    parts = parse(method)
-    if parts is None or not set(parts["attention"].split("+")) <= set(TERMS):
-        raise ValueError(
-            f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is spelled "
-            f"out such as qk-res-a2, but got {method!r}."
-        )
-    return Method(**parts)

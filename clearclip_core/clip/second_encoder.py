@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from timm.models import load_state_dict
 from torch import nn
 
-from clearclip_core.clip.devices import choose_device, choose_precision
 from clearclip_core.clip.loading import read_errors
 from clearclip_core.clip.weights import (
     ModelName,
@@ -30,6 +29,7 @@ from clearclip_core.clip.weights import (
     missing_weights_help,
     verify_checksum,
 )
+from clearclip_core.devices import choose_device, choose_precision
 
 
 @dataclass(frozen=True, eq=False)

@@ -443,7 +443,7 @@ _NAMED = 5
 
 def comparison_text(comparison: Comparison) -> str:
     """Format a comparison for the terminal: the candidates, then the labels of the best."""
-    from clearclip_core.clip.devices import device_name  # torch
+    from clearclip_core.devices import device_name  # torch
 
     device = device_name(comparison.candidates[0].segmenter.encoder.device)
     lines = [

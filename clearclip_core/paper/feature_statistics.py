@@ -20,11 +20,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from clearclip_core.clip.attention import Projections, attend
 from clearclip_core.clip.dense_encoder import DenseEncoder, batches, resize_position_embedding
-from clearclip_core.clip.devices import choose_device
 from clearclip_core.clip.loading import READ_ERRORS, LoadedModel, error_reason, load_model
 from clearclip_core.clip.methods import MAPS, METHODS
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
+from clearclip_core.devices import choose_device
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.paper.tables import ATTENTIONS
 from clearclip_core.quantities import quantity

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from clearclip_core.clip.methods import Method, resolve_method
+from clearclip_core.clip.methods import Method
 from clearclip_core.clip.weights import ModelName
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import RunConfig, RunResult, format_percent, markdown
@@ -28,7 +28,7 @@ def _published(number: int) -> list[dict[str, str]]:
 PUBLISHED: Final = {number: _published(number) for number in (2, 3)}
 
 #: Tab. 1, for CLIP ViT-B/16: method -> mIoU in percent on the benchmarks of Tab. 2, and their mean.
-TABLE_1: Final = {resolve_method(row["method"]): [*row.values()][1:] for row in _published(1)}
+TABLE_1: Final = {Method.of(row["method"]): [*row.values()][1:] for row in _published(1)}
 
 #: The model of Tab. 1.
 TABLE_1_MODEL = "ViT-B-16/openai"

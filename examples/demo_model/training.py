@@ -22,9 +22,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from clearclip_core.clip.dense_encoder import DenseEncoder
-from clearclip_core.clip.devices import cpu_has_bf16
 from clearclip_core.clip.methods import METHODS
 from clearclip_core.clip.text_encoder import TEMPLATES, TextEncoder
+from clearclip_core.devices import cpu_has_bf16
 from clearclip_core.vocabulary import Label
 from examples.demo_model.images import (
     CONFIG,

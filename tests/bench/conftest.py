@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clearclip_core.clip.devices import cpu_flags, device_name
+from clearclip_core.devices import cpu_flags, device_name
 
 #: The lines of a page that hold the table between them.
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"

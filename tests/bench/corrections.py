@@ -30,16 +30,15 @@ from clearclip_core import (
     DenseFeatures,
     Example,
     Label,
-    Preprocessing,
     Scores,
     Segmenter,
     Vocabulary,
-    WindowPlan,
-    load_second_encoder,
     render_scene,
 )
+from clearclip_core.clip.second_encoder import load_second_encoder
 from clearclip_core.images.label_maps import Truth
-from clearclip_core.segmentation.windows import Axis
+from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.segmentation.windows import Axis, WindowPlan
 from tests.bench.street import NAMES, sequence, street_folder
 
 #: Labels of a project that leaves some things of the scenes unlabelled, as projects do.

@@ -22,7 +22,8 @@ from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.queue import Priority
 from backend.settings import Settings
-from clearclip_core import RGBArray, Segmenter, TextEncoder, render_scene
+from clearclip_core import RGBArray, Segmenter, render_scene
+from clearclip_core.clip.text_encoder import TextEncoder
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.bench.conftest import Report
 from tests.bench.timing import seconds

@@ -28,14 +28,7 @@ import cv2
 import numpy as np
 import pytest
 
-from clearclip_core import (
-    HELD_OUT_SEEDS,
-    SCENE_LABELS,
-    BoolMask,
-    Example,
-    Segmenter,
-    render_scene,
-)
+from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, BoolMask, Example, Segmenter, render_scene
 from clearclip_core.adaptation.fitting import fit_held_out
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.label_errors import Disagreement, find_disagreements, rank

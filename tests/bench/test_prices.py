@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from clearclip_core import METHODS, DenseEncoder, load_model
-from clearclip_core.clip.loading import SINK_CHANNELS
+from clearclip_core import METHODS
+from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.clip.loading import SINK_CHANNELS, load_model
 from tests.bench.conftest import Report
 
 #: Preset -> most of the time of the whole encoder that it may take more.

@@ -15,16 +15,9 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import spearmanr
 
-from clearclip_core import (
-    BEST_TEMPLATES,
-    METHODS,
-    TEMPLATES,
-    Label,
-    LoadedModel,
-    Segmenter,
-    TextEncoder,
-    Uncertainty,
-)
+from clearclip_core import BEST_TEMPLATES, METHODS, TEMPLATES, Label, Segmenter, Uncertainty
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, find_samples
 from clearclip_core.evaluation.comparison import (
     AS_BACKEND,

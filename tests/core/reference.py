@@ -15,7 +15,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import METHODS, Method, Preprocessing
+from clearclip_core import METHODS, Method
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.reference_readouts import neighbour_map, procrustes_map, read_out
 
 

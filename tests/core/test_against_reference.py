@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import (
-    MAPS,
     METHODS,
     SCENE_LABELS,
     Label,
-    LoadedModel,
     Method,
-    Preprocessing,
     Scores,
     Segmenter,
     Vocabulary,
     render_scene,
 )
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.clip.methods import MAPS
 from clearclip_core.clip.weights import known_models
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.conftest import make_clip
 from tests.core.reference import Reference
 

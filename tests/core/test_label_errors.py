@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import RGBArray, Scores, Vocabulary, WindowPlan
+from clearclip_core import RGBArray, Scores, Vocabulary
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.label_errors import (
     BESIDE_LABELS,
@@ -23,6 +23,7 @@ from clearclip_core.label_errors import (
     held_out_log_probabilities,
     rank,
 )
+from clearclip_core.segmentation.windows import WindowPlan
 
 SIDE = 128
 PATCH = 4

@@ -8,8 +8,10 @@ import open_clip
 import pytest
 import torch
 
-from clearclip_core import METHODS, LoadedModel, Preprocessing, Segmenter, render_scene
+from clearclip_core import METHODS, Segmenter, render_scene
 from clearclip_core.clip import readout
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.conftest import make_clip
 from tests.core.reference import Reference
 

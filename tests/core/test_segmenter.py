@@ -17,16 +17,16 @@ from PIL import Image
 from clearclip_core import (
     METHODS,
     Label,
-    LoadedModel,
     Point,
     PreparedImage,
-    Preprocessing,
     PromptPredictor,
     RGBArray,
     Segmentation,
     Segmenter,
     WindowFeatures,
 )
+from clearclip_core.clip.loading import LoadedModel
+from clearclip_core.images.preprocessing import Preprocessing
 
 MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)

@@ -65,7 +65,7 @@ def test_torch_has_one_thread_inside_and_elsewhere_as_many_as_before() -> None:
 SET = """
 import cv2, numpy, torch
 from threadpoolctl import threadpool_info
-from clearclip_core import set_pool_threads
+from clearclip_core.thread_pools import set_pool_threads
 
 set_pool_threads(3, 2)
 blas = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}

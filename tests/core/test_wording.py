@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from clearclip_core import (
     HELD_OUT_SEEDS,
     SCENE_LABELS,
-    SYNONYMS,
     Label,
     Scores,
     Segmenter,
     Vocabulary,
     render_scene,
 )
+from clearclip_core.demo.scenes.render import SYNONYMS
 from clearclip_core.wording import MADE_UP_WORDS, MOST_NEAR, Swallowing, check_vocabulary
 
 

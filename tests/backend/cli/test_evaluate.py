@@ -13,12 +13,7 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.learning.versions import model_key
 from backend.settings import Settings
-from clearclip_core import (
-    BEST_TEMPLATES,
-    SCENE_LABELS,
-    Adaptation,
-    Segmenter,
-)
+from clearclip_core import BEST_TEMPLATES, SCENE_LABELS, Adaptation, Segmenter
 from clearclip_core.clip.weights import weights_id
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with

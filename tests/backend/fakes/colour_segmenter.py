@@ -28,8 +28,8 @@ from clearclip_core import (
     Scores,
     Segmentation,
     Vocabulary,
-    WindowPlan,
 )
+from clearclip_core.segmentation.windows import WindowPlan
 
 Work = tuple[str, tuple[str, ...] | tuple[int, ...]]
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import METHODS, DenseEncoder
-from clearclip_core.clip.dense_encoder import WindowFeatures, choose_windows_at_once
+from clearclip_core import METHODS
+from clearclip_core.clip.dense_encoder import DenseEncoder, WindowFeatures, choose_windows_at_once
 from tests.core.conftest import make_clip
 from tests.core.reference import attention
 

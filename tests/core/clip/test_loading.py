@@ -17,8 +17,10 @@ import pytest
 import torch
 from open_clip import pretrained
 
-from clearclip_core import WeightsNotFoundError, download_weights, load_model
+from clearclip_core import WeightsNotFoundError
 from clearclip_core.clip import loading
+from clearclip_core.clip.loading import load_model
+from clearclip_core.clip.weights import download_weights
 from tests.core.conftest import make_clip
 
 SENTENCES = ["a photo of a dog.", "snow"]

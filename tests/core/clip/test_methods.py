@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clearclip_core import MAPS, METHODS, Method
-from clearclip_core.clip.methods import resolve_method
+from clearclip_core import METHODS, Method
+from clearclip_core.clip.methods import MAPS
 
 
 def test_presets_are_the_papers() -> None:
@@ -77,7 +77,7 @@ def test_a_method_says_what_it_is() -> None:
     assert str(surgery) == "vv-b3-size-surgery"
     parts = Method("qq+affinity", affinity="sparse", repair="density", layers="mean", second="kk")
     name = "qq+affinity-affinity.sparse-repair.density-layers.mean-second.kk"
-    assert (str(parts), resolve_method(name)) == (name, parts)
+    assert (str(parts), Method.of(name)) == (name, parts)
     assert str(Method("procrustes", key_weight=0.5)) == "procrustes-k0.5"
 
 
@@ -97,4 +97,4 @@ def test_a_method_says_what_it_is() -> None:
     ids=str,
 )
 def test_what_a_method_says_reads_back(method: Method) -> None:
-    assert resolve_method(str(method)) == method
+    assert Method.of(str(method)) == method

@@ -17,18 +17,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from clearclip_core import (
-    LoadedModel,
-    Scores,
-    Segmenter,
-    Vocabulary,
-    WeightsNotFoundError,
-    WindowPlan,
-    download_weights,
-    weights_id,
-)
+from clearclip_core import Scores, Segmenter, Vocabulary, WeightsNotFoundError, weights_id
+from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
-from clearclip_core.clip.weights import ModelName, check_weights
+from clearclip_core.clip.weights import ModelName, check_weights, download_weights
+from clearclip_core.segmentation.windows import WindowPlan
 from tests.core.test_segmenter import MEAN, SIZES, STD, picture
 
 #: A Vision Transformer, and two networks with a pyramid.

@@ -14,9 +14,9 @@ import open_clip
 import pytest
 import torch
 
-from clearclip_core import BEST_TEMPLATES, TEMPLATES, TextEncoder
+from clearclip_core import BEST_TEMPLATES, TEMPLATES
 from clearclip_core.clip.loading import encode_text
-from clearclip_core.clip.text_encoder import Template
+from clearclip_core.clip.text_encoder import Template, TextEncoder
 
 
 def test_the_templates_are_the_eighty_of_imagenet() -> None:

@@ -11,11 +11,13 @@ import huggingface_hub.constants
 import open_clip
 import pytest
 
-from clearclip_core import WeightsNotFoundError, download_weights, known_models, weights_id
+from clearclip_core import WeightsNotFoundError, weights_id
 from clearclip_core.clip.weights import (
     DEMO_FOLDER,
     ModelName,
+    download_weights,
     find_weights,
+    known_models,
     licence_of,
     uses_quick_gelu,
     verify_checksum,

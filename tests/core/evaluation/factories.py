@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from clearclip_core import Method, Preprocessing
+from clearclip_core import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import RunConfig, RunResult, Tally
+from clearclip_core.images.preprocessing import Preprocessing
 
 CONFIG = RunConfig(
     benchmark="voc20",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from clearclip_core import Preprocessing
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.evaluation.miniatures import MINIATURES
 from tests.core.reference import Reference
 

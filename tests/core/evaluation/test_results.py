@@ -9,7 +9,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from clearclip_core import Preprocessing
 from clearclip_core.evaluation import results
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.evaluation.results import (
@@ -21,6 +20,7 @@ from clearclip_core.evaluation.results import (
     save_tallies,
     versions,
 )
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.evaluation.factories import CONFIG
 
 

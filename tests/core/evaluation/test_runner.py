@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clearclip_core import METHODS, Preprocessing, load_model
+from clearclip_core import METHODS
+from clearclip_core.clip.loading import load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import RunConfig, load_tallies
 from clearclip_core.evaluation.runner import EvaluationTask, run_through
 from clearclip_core.images.label_maps import LayoutError
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.evaluation import miniatures, reference
 
 CLASSES = 3

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core import label_map_image, overlay, palette
+from clearclip_core import overlay
 from clearclip_core.images.label_maps import (
     LayoutError,
     class_indices,
     find_images,
+    label_map_image,
     output_names,
     pair_files,
+    palette,
     replaced,
     write_whole,
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clearclip_core import Preprocessing, to_rgb
+from clearclip_core.images.preprocessing import Preprocessing, to_rgb
 
 
 def reread(picture: Image.Image, suffix: str, **options: object) -> Image.Image:

@@ -12,15 +12,9 @@ import scipy.special
 import scipy.stats
 import torch
 
-from clearclip_core import (
-    METHODS,
-    SCENE_LABELS,
-    DenseEncoder,
-    Preprocessing,
-    RGBArray,
-    Segmenter,
-    render_scene,
-)
+from clearclip_core import METHODS, SCENE_LABELS, RGBArray, Segmenter, render_scene
+from clearclip_core.clip.dense_encoder import DenseEncoder
+from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper import feature_statistics
 from clearclip_core.paper.feature_statistics import (
     MAP_NAMES,

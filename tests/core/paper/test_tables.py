@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from clearclip_core import Method, Preprocessing, load_model
+from clearclip_core import Method
+from clearclip_core.clip.loading import load_model
 from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import result_path
 from clearclip_core.evaluation.runner import EvaluationTask, shared_features
+from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.tables import (
     STUDIES,
     methods_of,

@@ -18,9 +18,9 @@ from clearclip_core import (
     RGBArray,
     Scores,
     Vocabulary,
-    WindowPlan,
 )
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.segmentation.windows import WindowPlan
 
 GRASS, DOG, BOAT = range(3)
 WORDS = Vocabulary.of(["grass", "dog", "boat"])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import Scores, Vocabulary, WindowPlan
+from clearclip_core import Scores, Vocabulary
 from clearclip_core.segmentation.guided_filter import noise_variance
 from clearclip_core.segmentation.refined_argmax import decide_refined
+from clearclip_core.segmentation.windows import WindowPlan
 
 #: A street of 12 x 16 patches of 16 px.
 PLAN = WindowPlan((192, 256), (192, 256), 256, 256, (16, 16))

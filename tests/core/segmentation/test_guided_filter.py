@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from clearclip_core import Refinement, guided
+from clearclip_core.segmentation.guided_filter import Refinement, guided
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

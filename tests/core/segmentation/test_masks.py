@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from clearclip_core import BoolMask, RunMask, Segmentation, boundary_band, drop_islands, fill_holes
+from clearclip_core import BoolMask, RunMask, Segmentation, drop_islands
 from clearclip_core.segmentation import masks, runs
+from clearclip_core.segmentation.masks import boundary_band, fill_holes
 
 
 def whole_parts(mask: BoolMask, connectivity: int) -> tuple[np.ndarray, np.ndarray]:

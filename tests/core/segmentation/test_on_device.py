@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import Refinement, Segmentation
+from clearclip_core import Segmentation
 from clearclip_core.segmentation import refined_argmax
-from clearclip_core.segmentation.guided_filter import mean_colours
+from clearclip_core.segmentation.guided_filter import Refinement, mean_colours
 from clearclip_core.segmentation.refined_argmax import DevicePixels, DeviceSegmentation, find_runs
 from tests.core.segmentation.test_masks import segmentation_by_chance
 from tests.core.segmentation.test_refined_argmax import CUDA

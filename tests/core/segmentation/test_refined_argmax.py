@@ -12,23 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from clearclip_core import (
-    SCENE_LABELS,
-    Label,
-    Refinement,
-    Scores,
-    Segmenter,
-    Vocabulary,
-    WindowPlan,
-    guided,
-    render_scene,
-)
-from clearclip_core.segmentation.guided_filter import GuidedFilter, kept_share
+from clearclip_core import SCENE_LABELS, Label, Scores, Segmenter, Vocabulary, render_scene
+from clearclip_core.segmentation.guided_filter import GuidedFilter, Refinement, guided, kept_share
 from clearclip_core.segmentation.refined_argmax import (
     competing_probabilities,
     decide_refined,
     decide_refined_on_device,
 )
+from clearclip_core.segmentation.windows import WindowPlan
 from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 

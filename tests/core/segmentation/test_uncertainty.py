@@ -11,7 +11,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from clearclip_core import Label, Scores, Uncertainty, Vocabulary, WindowPlan
+from clearclip_core import Label, Scores, Uncertainty, Vocabulary
+from clearclip_core.segmentation.windows import WindowPlan
 from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 

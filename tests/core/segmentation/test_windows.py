@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import DenseFeatures, WindowPlan
-from clearclip_core.segmentation.windows import window_starts
+from clearclip_core import DenseFeatures
+from clearclip_core.segmentation.windows import WindowPlan, window_starts
 
 PATCH_PX = 16
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clearclip_core import usable_cpus
-from clearclip_core.clip.devices import choose_device, choose_precision, cpu_has_bf16
+from clearclip_core.devices import choose_device, choose_precision, cpu_has_bf16, usable_cpus
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +35,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda, mps = (torch.device(name) for name in ("cpu", "cuda", "mps"))
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("clearclip_core.clip.devices.cpu_has_bf16", lambda has=has_bf16: has)
+        monkeypatch.setattr("clearclip_core.devices.cpu_has_bf16", lambda has=has_bf16: has)
         assert choose_precision("auto", cpu) == expected
         assert choose_precision("auto", cuda) == torch.float16
         assert choose_precision("auto", mps) == torch.float32
