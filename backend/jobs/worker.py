@@ -22,9 +22,10 @@ if TYPE_CHECKING:  # torch
 
 log = logging.getLogger(__name__)
 
-#: How often a thread without work looks for some, in seconds; that of runs seldom has any.
+#: How often a thread without work looks for some, in seconds; some threads seldom have any.
 _POLL_S: Final = 1.0
-_POLL_RUNS_S: Final = 5.0
+_POLL_SELDOM_S: Final = 5.0
+_SELDOM: Final = {"runs", "steps"}
 
 #: How long a thread waits after an error, in seconds.
 _RETRY_AFTER_S: Final = 15.0
@@ -85,7 +86,7 @@ class Worker:
                 log.exception("The background has failed; tried again in %g s", _RETRY_AFTER_S)
                 self._stopping.wait(_RETRY_AFTER_S)
             else:
-                poll_s = _POLL_RUNS_S if name == "runs" else _POLL_S
+                poll_s = _POLL_SELDOM_S if name in _SELDOM else _POLL_S
                 self._stopping.wait(0 if busy else poll_s)
 
     def _renew_leases(self) -> bool:
