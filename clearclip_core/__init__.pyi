@@ -6,7 +6,7 @@ from .clip.dense_encoder import WindowFeatures
 from .clip.methods import METHODS, Method
 from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES
 from .clip.weights import WeightsNotFoundError, check_weights, missing_weights, weights_id
-from .demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from .demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from .images.label_maps import overlay
 from .images.preprocessing import RGBArray
 from .prompting.prompts import Point, PromptedMask, PromptPredictor

@@ -9,7 +9,6 @@ end-to-end tests use the parts of the demo too.
 from __future__ import annotations
 
 import io
-import re
 import signal
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,21 +46,6 @@ def scene_file(seed: int) -> tuple[str, bytes]:
     content = io.BytesIO()
     Image.fromarray(render_scene(seed).image).save(content, "png")
     return f"scene-{seed}.png", content.getvalue()
-
-
-def scene_seed(path: str) -> int:
-    """Return the seed of a scene, from the address that Label Studio gave its picture.
-
-    Raises:
-        ValueError: the address is not that of a drawn scene.
-
-    >>> scene_seed("/data/upload/1/0a1b2c3d-scene-10000003.png")
-    10000003
-    """
-    found = re.search(r"scene-(\d+)\.png$", path)
-    if not found:
-        raise ValueError(f"Expected argument `path` to name a drawn scene, but got {path!r}.")
-    return int(found[1])
 
 
 #: Tasks of one Retrieve. Label Studio loses all of its predictions if it takes too long.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import msgspec
 
 from backend.cli.options import (
     OUTPUT_FILE,
@@ -15,7 +14,7 @@ from backend.cli.options import (
     read_renamings,
     stopped_by_signals,
     with_settings,
-    write_text,
+    write_json,
 )
 from backend.dataset.formats.detection import MaskFormat, read_masks
 from backend.dataset.mask_import import (
@@ -162,8 +161,7 @@ def import_masks(
                 importer.write(progress)
             click.echo(report.outcome())
     if report_file:
-        told = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        write_text(report_file, told.decode() + "\n")
+        write_json(report_file, report)
     if services.stopping.is_set():
         raise SystemExit(130)
     if broken and not dry_run:

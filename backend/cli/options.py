@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Final, Literal, get_args
 
 import click
+import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from backend.errors import BackendError
 from backend.runs.run import Progress
 from backend.settings import Settings, load_settings
 from backend.telemetry.logs import logging_config
+from clearclip_core.images.label_maps import write_whole
 
 Command = Callable[..., Any]
 
@@ -246,25 +248,20 @@ def sentences() -> Iterator[None]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file, and make its folder where there is none.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    write_bytes(file, text.encode())
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file, and make its folder where there is none.
+    """Write a file as a whole, and make its folder where there is none.
 
     Raises:
         ValueError: it cannot be written.
     """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
+        write_whole(file, text.encode())
     except OSError as error:
         raise ValueError(f"{file} cannot be written ({error.strerror}).") from None
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON for people to read, see `write_text`."""
+    write_text(file, msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 @contextmanager

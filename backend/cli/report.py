@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from backend.cli.options import (
     read_renamings,
     stopped_by_signals,
     with_settings,
-    write_text,
+    write_json,
 )
 from backend.errors import StudioUnreachable
 from backend.feedback.annotation_reader import AnnotationReader
@@ -73,7 +72,7 @@ def report(
     sums = annotations.sums(project).renamed(read_renamings(renamed))
     savings = PrelabelReport(project, sums, waiting, estimate(annotations, client, project))
     if json_file is not None:
-        write_text(json_file, json.dumps(savings.figures(), indent=2) + "\n")
+        write_json(json_file, savings.figures())
     click.echo(report_text(savings, is_complete=is_complete))
     if services.stopping.is_set():
         raise SystemExit(130)

@@ -19,7 +19,7 @@ from backend.cli.options import (
     progress_bar,
     project_option,
     with_settings,
-    write_bytes,
+    write_json,
 )
 from backend.feedback.report.statistics import in_percent
 from backend.feedback.report.tables import text_table
@@ -109,8 +109,7 @@ def _make(
         report = kind.make(services.run_parts(client), begun, request, show_progress)
     # It took long: the report is told before the database is asked to keep it.
     if json_file is not None:
-        encoded = msgspec.json.format(msgspec.json.encode(report), indent=2)
-        write_bytes(json_file, encoded + b"\n")
+        write_json(json_file, report)
     show(report)
     for task, reason in report.left_out.items():
         click.echo(printable(f"Left out: task {task}: {reason}"))

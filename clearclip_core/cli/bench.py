@@ -13,7 +13,7 @@ import click
 from PIL import Image
 
 from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
-from clearclip_core.demo.scenes.render import SCENE_LABELS, render_scene
+from clearclip_core.demo.render import SCENE_LABELS, render_scene
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity

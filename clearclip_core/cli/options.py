@@ -14,7 +14,7 @@ import click
 from PIL import Image
 
 from clearclip_core.clip.methods import METHODS, Method
-from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, render_scene
+from clearclip_core.demo.render import HELD_OUT_SEEDS, render_scene
 from clearclip_core.images.label_maps import LayoutError
 from clearclip_core.images.opening import read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray

@@ -26,7 +26,7 @@ from clearclip_core.cli.options import (
 from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
-from clearclip_core.demo.scenes.render import SCENE_LABELS
+from clearclip_core.demo.render import SCENE_LABELS
 from clearclip_core.evaluation.results import RunConfig, RunResult, result_path
 from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing

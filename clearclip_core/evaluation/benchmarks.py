@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from clearclip_core.clip.methods import Method
-from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
+from clearclip_core.demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.evaluation.metrics import LabelIndices
 from clearclip_core.images.label_maps import (
     IGNORE,

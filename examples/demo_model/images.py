@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from clearclip_core.demo.scenes.render import SCENE_LABELS, SYNONYMS, render_scene
+from clearclip_core.demo.render import SCENE_LABELS, SYNONYMS, render_scene
 from clearclip_core.images.label_maps import (
     IGNORE,
     PictureFiles,

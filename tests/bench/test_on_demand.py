@@ -25,7 +25,7 @@ from backend.label_studio.brush_rle import encode_runs
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, RunMask, Segmenter, render_scene
 from clearclip_core.clip.text_encoder import TextEncoder
-from clearclip_core.demo.scenes.canvas import Scene
+from clearclip_core.demo.canvas import Scene
 from tests.bench.conftest import Report
 
 ROUNDS = 9

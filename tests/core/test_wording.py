@@ -18,7 +18,7 @@ from clearclip_core import (
     Vocabulary,
     render_scene,
 )
-from clearclip_core.demo.scenes.render import SYNONYMS
+from clearclip_core.demo.render import SYNONYMS
 from clearclip_core.wording import MADE_UP_WORDS, MOST_NEAR, Swallowing, check_vocabulary
 
 

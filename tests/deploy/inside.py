@@ -142,7 +142,8 @@ def annotate(project: str) -> dict[str, Any]:
 
 def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one brush region for each label that a scene shows."""
-    label_map = render_scene(demo.scene_seed(image)).label_map
+    seed = int(image.rpartition("scene-")[2].removesuffix(".png"))
+    label_map = render_scene(seed).label_map
     regions = []
     for name, label in CALLED.items():
         mask = label_map == SCENE_LABELS.index(name)

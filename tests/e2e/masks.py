@@ -14,6 +14,11 @@ from clearclip_core import SCENE_LABELS
 Mask = npt.NDArray[np.bool_]
 
 
+def scene_seed(path: str) -> int:
+    """Read the seed of a drawn scene in the address that Label Studio gave its picture."""
+    return int(path.rpartition("scene-")[2].removesuffix(".png"))
+
+
 def brush_region(
     mask: npt.NDArray[Any],
     label: str,

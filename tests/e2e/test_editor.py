@@ -9,11 +9,10 @@ import numpy.typing as npt
 import pytest
 from playwright.sync_api import Page
 
-from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, erase_a_little, keep_editor_picture, open_task, submit
-from tests.e2e.masks import Mask, decode, iou, labelled, masks_of
+from tests.e2e.masks import Mask, decode, iou, labelled, masks_of, scene_seed
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,7 +29,7 @@ def task_of(
 ) -> tuple[int, npt.NDArray[np.int64]]:
     """Return a task of the project by its index, and the label map of its scene."""
     task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
-    return task.id, render_scene(demo.scene_seed(task.data["image"])).label_map
+    return task.id, render_scene(scene_seed(task.data["image"])).label_map
 
 
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:

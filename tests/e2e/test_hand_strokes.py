@@ -15,11 +15,10 @@ from PIL import Image
 from playwright.sync_api import Page
 from pycocotools.coco import COCO
 
-from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
-from tests.e2e.masks import Mask, labelled, masks_of
+from tests.e2e.masks import Mask, labelled, masks_of, scene_seed
 from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
@@ -61,7 +60,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
 ) -> None:
     first = min(studio.client.tasks.list(project=demo_project), key=lambda task: task.id)
     (predicted,) = studio.client.predictions.list(task=first.id)
-    project = new_project(list(SCENE_LABELS), seeds=[demo.scene_seed(first.data["image"])])
+    project = new_project(list(SCENE_LABELS), seeds=[scene_seed(first.data["image"])])
     (task,) = studio.client.tasks.list(project=project)
     studio.client.predictions.create(
         task=task.id, result=predicted.result, model_version=predicted.model_version, score=0.5
@@ -114,7 +113,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     assert told.count('"manual"') == 1
     assert told.count(str(predicted.model_version)) == len(before)
 
-    other = new_project(list(SCENE_LABELS), seeds=[demo.scene_seed(first.data["image"])])
+    other = new_project(list(SCENE_LABELS), seeds=[scene_seed(first.data["image"])])
     source = ("--from", folder, "--format", "coco", "--as", "annotations")
     run("import-masks", "--project", other, *source)
     run("dataset", "--project", other, "--to", tmp_path / "again", "--format", "coco")

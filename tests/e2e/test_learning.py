@@ -16,7 +16,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit
-from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of
+from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
 from tests.e2e.servers import get, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -35,7 +35,7 @@ Region = dict[str, Any]
 
 def true_masks(image: str) -> dict[str, Mask]:
     """Return label -> mask, of labels that a scene shows."""
-    label_map = render_scene(demo.scene_seed(image)).label_map
+    label_map = render_scene(scene_seed(image)).label_map
     masks = {label: label_map == SCENE_LABELS.index(name) for name, label in CALLED.items()}
     return {label: mask for label, mask in masks.items() if mask.any()}
 

@@ -14,7 +14,7 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.conftest import MODEL, DemoRun, WithPersonalToken
-from tests.e2e.masks import iou, masks_of
+from tests.e2e.masks import iou, masks_of, scene_seed
 
 
 def test_the_demo_says_what_there_is(demo_run: DemoRun) -> None:
@@ -29,7 +29,7 @@ def test_each_scene_of_the_demo_has_its_masks_in_the_right_place(
     tasks = {task.id: task.data["image"] for task in studio.client.tasks.list(project=demo_project)}
     ious = []
     for prediction in studio.client.predictions.list(project=demo_project):
-        truth = render_scene(demo.scene_seed(tasks[prediction.task])).label_map
+        truth = render_scene(scene_seed(tasks[prediction.task])).label_map
         for label, mask in masks_of(prediction.result).items():
             true = truth == SCENE_LABELS.index(label)
             if true.mean() > 0.05:

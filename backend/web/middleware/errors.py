@@ -102,10 +102,3 @@ def json_response(value: Any, status: int = 200, location: str | None = None) ->
 def see_other(url: str) -> Response:
     """Send a browser that has posted a form to a page, which it asks for with GET (303)."""
     return Response(status=303, headers={"Location": url})
-
-
-def attachment(data: str | bytes, mimetype: str, file_name: str) -> Response:
-    """Make a response that a browser saves as a file."""
-    response = Response(data, mimetype=mimetype)
-    response.headers["Content-Disposition"] = f'attachment; filename="{file_name}"'
-    return response

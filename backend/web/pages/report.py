@@ -18,7 +18,7 @@ from backend.feedback.report.tables import over_time, to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
 from backend.services import Services
-from backend.web.middleware.errors import attachment, json_response, see_other
+from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.steps import TaskCounts
@@ -90,7 +90,8 @@ class ReportRoutes:
     def table(self, project: int) -> Response:
         """Answer with the report as a CSV file."""
         made = PrelabelReport(project, self.services.annotations.sums(project))
-        return attachment(to_csv(made), "text/csv", f"report-{project}.csv")
+        saved = {"Content-Disposition": f'attachment; filename="report-{project}.csv"'}
+        return Response(to_csv(made), mimetype="text/csv", headers=saved)
 
     def again(self, project: int) -> Response:
         """Have all annotations of the project read once more, by the label config of today."""

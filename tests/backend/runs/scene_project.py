@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from clearclip_core.demo.scenes.canvas import Scene
+from clearclip_core.demo.canvas import Scene
 from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio

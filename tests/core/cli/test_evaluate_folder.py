@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, Segmenter, render_scene
-from clearclip_core.demo.scenes.render import SYNONYMS
+from clearclip_core.demo.render import SYNONYMS
 from clearclip_core.images.label_maps import label_map_image
 from tests.core.cli.clearclip import clearclip
 

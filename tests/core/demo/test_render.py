@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import clearclip_core.demo
 from clearclip_core import SCENE_LABELS, Segmenter, render_scene
-from clearclip_core.demo.scenes.render import HELD_OUT_SEEDS, SYNONYMS
+from clearclip_core.demo.render import HELD_OUT_SEEDS, SYNONYMS
 
 WEIGHTS = Path(clearclip_core.demo.__file__).parent / "weights"
 SCENES = 24

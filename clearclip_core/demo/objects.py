@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from clearclip_core.demo.scenes.canvas import Brush, SceneColour, shade
-from clearclip_core.demo.scenes.textures import Spot
+from clearclip_core.demo.canvas import Brush, SceneColour, shade
+from clearclip_core.demo.textures import Spot
 
 
 def _draw_tree(brush: Brush) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from clearclip_core.demo.scenes.textures import (
+from clearclip_core.demo.textures import (
     LABEL_OF_MATERIAL,
     MATERIAL_INDEX,
     MATERIALS,
