@@ -220,7 +220,9 @@ def configure(
 
 
 def check_model(settings: Settings, may_come_later: bool = False) -> None:
-    """Refuse an unknown model or method, and weights that cannot be had, before torch is imported.
+    """Refuse an unknown model or method, and weights or a device that cannot be had.
+
+    torch, which takes seconds to import, is asked only where a device or a precision is named.
 
     Args:
         may_come_later: whether weights that are not there are no reason to end.
@@ -236,6 +238,10 @@ def check_model(settings: Settings, may_come_later: bool = False) -> None:
     except WeightsNotFoundError as error:
         if not may_come_later:
             raise ValueError(str(error)) from None
+    if settings.device not in ("auto", "cpu") or settings.precision != "auto":
+        from clearclip_core.devices import choose_device, choose_precision
+
+        choose_precision(settings.precision, choose_device(settings.device))
 
 
 @contextmanager

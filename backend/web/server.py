@@ -212,17 +212,6 @@ def _end(app: StartingApp) -> None:
     raise SystemExit
 
 
-def check_device(settings: Settings) -> None:
-    """Refuse a device or precision that this machine does not have.
-
-    Raises:
-        ValueError: this machine does not have the device or the precision.
-    """
-    from clearclip_core.devices import choose_device, choose_precision
-
-    choose_precision(settings.precision, choose_device(settings.device))
-
-
 def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]:
     """Make the application, with its engine and its worker started.
 
@@ -230,12 +219,11 @@ def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]
         The application, and a function that ends what was started.
 
     Raises:
-        ValueError: the settings name a model, a device or a precision that is not there.
+        ValueError: the settings name a model that is not there.
     """
     from backend.inference.engine import Engine
     from backend.web.app import create_app
 
-    check_device(settings)
     engine = Engine.from_settings(settings)
     app = create_app(settings, engine, gate)
     worker = app.extensions["worker"]

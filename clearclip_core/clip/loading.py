@@ -197,7 +197,7 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
             cache = {"cache_dir": folder} if download else {}
             return open_clip.create_model(schema, require_pretrained=True, **cache), schema
         except (OSError, RuntimeError) as error:
-            raise WeightsNotFoundError(missing_weights_help(name)) from error
+            raise WeightsNotFoundError(missing_weights_help(name, error)) from None
     if name.kind == "random":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # equal weights in every process
@@ -231,8 +231,8 @@ def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
         return huggingface_hub.snapshot_download(
             name.source, cache_dir=folder, local_files_only=True
         )
-    except OSError as error:
-        raise WeightsNotFoundError(missing_weights_help(name)) from error
+    except OSError:
+        raise WeightsNotFoundError(missing_weights_help(name)) from None
 
 
 def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:

@@ -1,19 +1,27 @@
 """Weights: find them on disk and in open_clip's caches, download them, check them.
 
-Only the table of open_clip's tags needs open_clip, which imports torch and takes seconds.
+Names and files are checked without torch, which takes seconds to import; only a second encoder's
+name needs timm, which imports it.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import importlib.util
 import json
+import runpy
 import shutil
+import socket
+import ssl
 import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final, Literal
+from urllib.request import getproxies
 
 import huggingface_hub
 
@@ -31,11 +39,21 @@ _OPEN_CLIP: Final = Path(importlib.util.find_spec("open_clip").origin).parent  #
 _ARCHITECTURES: Final = {file.stem: file for file in _OPEN_CLIP.glob("model_configs/*.json")}
 
 
+@functools.cache
 def _tags() -> Any:
-    """Return open_clip's module of pretrained weights, which lists tags and their sources."""
-    from open_clip import pretrained
+    """Return open_clip's module that lists tags and their sources, without its optional imports.
 
-    return pretrained
+    One of these is torch. What it imports from files beside it are constants and the release.
+    """
+    module = ast.parse((_OPEN_CLIP / "pretrained.py").read_text(encoding="utf-8"))
+    module.body = [
+        each
+        for each in module.body
+        if not isinstance(each, ast.Try) and not (isinstance(each, ast.ImportFrom) and each.level)
+    ]
+    names = runpy.run_path(str(_OPEN_CLIP / "constants.py"))
+    exec(compile(module, "pretrained.py", "exec"), names)
+    return SimpleNamespace(**names)
 
 
 def _config_of(arch: str) -> dict[str, Any]:
@@ -318,7 +336,7 @@ def download_weights(name: str, folder: Path) -> Path:
     try:
         source = fetch_weights(parsed)
     except WeightsNotFoundError as error:
-        raise WeightsNotFoundError(f"{name} cannot be fetched: {_cause(error)}") from error
+        raise WeightsNotFoundError(f"{name} cannot be fetched: {_cause(error)}.") from None
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{_file_stem(parsed)}{source.suffix}"
     part = target.with_name(f"{target.name}.part")  # a partial download never has the final name
@@ -371,7 +389,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
         config = _tags().get_pretrained_cfg(name.arch, name.source)
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError, ValueError) as error:  # hub and URL errors alike
-        raise WeightsNotFoundError(missing_weights_help(name)) from error
+        raise WeightsNotFoundError(missing_weights_help(name, error)) from None
 
 
 def check_weights(name: str, folder: Path | None = None, second: str | None = None) -> None:
@@ -398,10 +416,18 @@ def missing_weights(name: str, folder: Path | None, second: str | None = None) -
 
 
 def _cause(error: BaseException) -> str:
-    """Return the first of the errors that led to one, such as a name that is not resolved."""
+    """Say in a sentence why a download failed, from the first of the errors that led to one."""
     while (earlier := error.__cause__ or error.__context__) is not None:
         error = earlier
-    return f"{type(error).__name__}: {error}".splitlines()[0]
+    said = f"{type(error).__name__}: {error}".splitlines()[0]
+    proxy = "the proxy of HTTPS_PROXY" if getproxies().get("https") else ""
+    if isinstance(error, ssl.SSLError):
+        return f"the certificate is refused: SSL_CERT_FILE names your network's own ({said})"
+    if isinstance(error, socket.gaierror):
+        asked = proxy or huggingface_hub.constants.ENDPOINT
+        return f"the name of {asked} is not found: no network, or no DNS ({said})"
+    is_of_disk = type(error) is OSError
+    return f"{said}, through {proxy}" if proxy and not is_of_disk else said
 
 
 def _check_hub(name: ModelName) -> None:
@@ -415,21 +441,23 @@ def _check_hub(name: ModelName) -> None:
         huggingface_hub.get_session().head(
             huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT_S
         )
-    except Exception as error:  # the hub's release decides which client it is
-        raise WeightsNotFoundError(missing_weights_help(name)) from error
+    except Exception as error:  # noqa: BLE001 -- the hub's release decides its client
+        raise WeightsNotFoundError(missing_weights_help(name, error)) from None
 
 
-def missing_weights_help(name: ModelName) -> str:
-    """Explain how to get the weights of a model onto this machine."""
+def missing_weights_help(name: ModelName, error: BaseException | None = None) -> str:
+    """Explain how to get the weights of a model onto this machine, and why a download failed."""
+    why = "could not be fetched" + (f": {_cause(error)}" if error else "")
+    why = f"The weights of {name.name} are not on this machine and {why}."
     if name.kind == "hf-hub":
         return (
-            f"The weights of {name.name} are not on this machine and could not be fetched: bring "
-            "the repository's folder and set the model to local-dir:FOLDER, or to demo to try."
+            f"{why} Bring the repository's folder and set the model to local-dir:FOLDER, or to "
+            "demo to try."
         )
     return (
-        f"The weights of {name.name} are not on this machine and could not be fetched: on a "
-        f"machine with network run `clearclip models --download {name.name} --to FOLDER` and copy "
-        "the files in FOLDER into the folder of weights here (MODEL_DIR, --model-dir); or set "
+        f"{why} On a machine with network run `clearclip models --download {name.name} --to "
+        "FOLDER` and copy the files in FOLDER into the folder of weights here (MODEL_DIR, "
+        "--model-dir); or set "
         + ("SECOND_MODEL to " if name.kind == "timm" else "the model to demo to try, or to ")
         + f"{name.arch}@FILE."
     )

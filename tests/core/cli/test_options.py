@@ -61,7 +61,7 @@ def test_models_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monke
     failed = clearclip("models", "--download", "ViT-B-16/openai", "--to", tmp_path)
     assert failed.exit_code == 1
     assert failed.output == (
-        "Error: ViT-B-16/openai cannot be fetched: OSError: Name or service not known\n"
+        "Error: ViT-B-16/openai cannot be fetched: OSError: Name or service not known.\n"
     )
     nowhere = clearclip("models", "--download", "ViT-B-16/openai")
     assert nowhere.exit_code == 2

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
+import ssl
 from pathlib import Path
 
 import huggingface_hub.constants
 import open_clip
 import pytest
+from open_clip import pretrained
 
 from clearclip_core import WeightsNotFoundError, weights_id
 from clearclip_core.clip.weights import (
     DEMO_FOLDER,
     ModelName,
+    _tags,
     download_weights,
     find_weights,
     known_models,
@@ -162,13 +166,36 @@ def test_other_names_are_refused_with_what_works(sentence: str) -> None:
             ModelName.parse(name)
 
 
-def test_a_download_without_network_says_why_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+CAUSES = {
+    "the name of https://hub.test is not found": socket.gaierror("No such name.\nAt all."),
+    "SSL_CERT_FILE names your network's own": ssl.SSLCertVerificationError("self-signed"),
+    "cannot be fetched: OSError: No space left.": OSError("No space left"),
+}
+
+
+@pytest.mark.parametrize("sentence", CAUSES)
+def test_a_download_that_fails_says_why_in_a_line(
+    sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away() -> None:
-        raise ConnectionError("tried again") from socket.gaierror("No such name.\nAt all.")
+        raise ConnectionError("tried again") from CAUSES[sentence]
 
     monkeypatch.setattr(huggingface_hub, "get_session", away)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "https://hub.test")
+    monkeypatch.delenv("HTTPS_PROXY", raising=False)
+    with pytest.raises(WeightsNotFoundError, match=re.escape(sentence)) as raised:
+        download_weights("ViT-B-16/openai", tmp_path)
+    assert "\n" not in str(raised.value)
+    assert "models --download" not in str(raised.value)  # it was just typed
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy.test:3128")
     with pytest.raises(WeightsNotFoundError) as raised:
         download_weights("ViT-B-16/openai", tmp_path)
-    assert str(raised.value) == "ViT-B-16/openai cannot be fetched: gaierror: No such name."
+    assert ("the proxy of HTTPS_PROXY" in str(raised.value)) == ("hub.test" in sentence)
+    assert "secret" not in str(raised.value)
+
+
+def test_tags_are_those_of_open_clip() -> None:
+    tags = _tags()
+    assert tags.list_pretrained() == pretrained.list_pretrained()
+    for arch, tag in pretrained.list_pretrained():
+        assert tags.get_pretrained_cfg(arch, tag) == pretrained.get_pretrained_cfg(arch, tag)
