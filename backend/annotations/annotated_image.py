@@ -32,7 +32,6 @@ class AnnotationChoice:
         rule: "preferred", the newest that is marked as ground truth, else the newest; "newest", the
             one that was changed last; "ground-truth", the newest that is marked as such;
             "annotator", the newest of one annotator; "majority", the newest of each.
-        annotator: id of the annotator, for that rule.
     """
 
     rule: Rule = "preferred"

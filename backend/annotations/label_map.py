@@ -49,7 +49,6 @@ class LabelMap:
     Attributes:
         regions: (H, W) unsigned integers: the number of a region, from 1; 0 where no region is,
             and ``len(labels) + 1`` for pixels that are not counted.
-        labels: name of the label of each region.
         covered_px: pixels of regions that belong to others, of other labels.
     """
 

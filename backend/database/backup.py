@@ -44,7 +44,6 @@ def restore(database: Database, backup: Path) -> Path | None:
 
     Args:
         database: no process may work with it meanwhile.
-        backup: a file that `back_up` made.
 
     Returns:
         The file beside the database with its earlier content; None if there was no database.

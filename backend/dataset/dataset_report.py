@@ -148,8 +148,6 @@ class DatasetReport(msgspec.Struct):
         classes: name of a class -> part -> counts.
         tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
         made: when, in seconds since the epoch.
-        changes: what has changed since the data set before; None where there is none.
-        score: how well the live version predicts it; None where nobody has asked.
         notes: sentences about what is otherwise than one might think.
     """
 

@@ -95,7 +95,6 @@ class DatasetOptions:
 
     Attributes:
         background: class of unpainted pixels in label maps; empty: they have none.
-        fills_rectangles: see `MapRule`.
         by_label: whether all regions of a label in a picture are one object.
         min_area_px: islands of fewer pixels are left out of YOLO's files.
         split_by: field of the tasks' data whose values are kept in one part; empty: none.
@@ -162,7 +161,6 @@ class DatasetExporter:
         max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
         describe: returns features (D,) float16 of unit length, as bytes, by which near-duplicates
             are found; None: only equal files are kept together.
-        scorer: scores the live version on what is written; None where nobody asks.
         earlier: what is known of data sets before; None: what is in the folder.
     """
 
@@ -207,7 +205,6 @@ class DatasetExporter:
 
         Args:
             source: name of what the tasks are of, such as the address of a project.
-            watch: is told the number of tasks so far.
 
         Returns:
             The report; None where `stopping` was set.

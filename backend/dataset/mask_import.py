@@ -103,8 +103,6 @@ class ImportReport(msgspec.Struct):
         ready: tasks whose masks have no problem and are to be written.
         present: tasks that have this version, or any annotation, already; they stay as they are.
         objects: in formats that tell them apart; `regions` are made of them.
-        left_out: files of masks, or single regions of them, that are not written, and why.
-        problems: sentences about masks that cannot be written.
         written: tasks that were written; None before. It was stopped before `left` others.
         refused: id of a task that Label Studio refuses -> why.
     """

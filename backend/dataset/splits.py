@@ -65,7 +65,6 @@ class SplitKey:
         value: of the field that divides; empty: none does.
         first: when it was annotated first, in seconds since the epoch, and the id of its task.
         part: where an earlier run has put it; empty: it is new.
-        classes: names of the classes that it has.
     """
 
     digest: str

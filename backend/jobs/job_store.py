@@ -103,7 +103,6 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
         kind: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late"
             for tasks that a request has left over at its deadline; "withdrawal" for one that
             deletes the predictions of another job.
-        only: "unlabeled" for tasks without annotations, or "all".
         view: tasks of this view of the data manager only; None for all.
         state: a queued job waits for a worker, a paused one for somebody who resumes it.
         total: the number of its tasks; None before they are counted. Of a withdrawal, tasks whose

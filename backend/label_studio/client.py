@@ -472,10 +472,6 @@ def token_sentence(use: str) -> str:
 def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioClient:
     """Return the client.
 
-    Args:
-        client: Label Studio; None without a token.
-        use: what it is needed for, see `token_sentence`.
-
     Raises:
         BadRequest: there is no token.
     """

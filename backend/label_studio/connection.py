@@ -205,7 +205,6 @@ class Connection:
 
         Args:
             kind: what the answer has to be; fields that it does not name are skipped.
-            body: is sent as JSON; None for nothing.
         """
         wait = _page_wait.get()
         seconds = self._timeout_s

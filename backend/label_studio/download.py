@@ -109,7 +109,6 @@ class LabelStudioFiles:
 
         Args:
             hostname: address of Label Studio; a user's name and password in it are left out.
-            access_token: its token; may be empty.
             trusted: whether the request had the backend's password. Without it anybody may have
                 sent the request, so that only a public address is connected to.
         """

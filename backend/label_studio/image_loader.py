@@ -64,11 +64,7 @@ class ImageCacheStats(Struct, frozen=True):
 
 
 class ImageReader:
-    """Reads the images of tasks from Label Studio, its storages and other hosts.
-
-    Args:
-        files: fetches files from Label Studio, its storages, and elsewhere.
-    """
+    """Reads the images of tasks from Label Studio, its storages and other hosts."""
 
     def __init__(self, files: LabelStudioFiles, settings: Settings) -> None:
         self._files = files
@@ -184,9 +180,6 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
     """Decode the bytes of an image file; the first image, where it has several.
 
     Its size is read from the header and checked before anything is decoded.
-
-    Args:
-        content: of a file in one of `FORMATS`.
 
     Returns:
         (H, W, 3) uint8, turned upright.

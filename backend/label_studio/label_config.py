@@ -143,7 +143,6 @@ class Tool:
     """A control that an annotator makes prompts with.
 
     Attributes:
-        labels: its labels, if any.
         prompt_label: text of the label for words that name none; may be empty.
         only_asks: whether its regions are no more than prompts: a smart ``<Rectangle>``.
     """
@@ -173,9 +172,6 @@ class LabelConfig:
         annotated: the images that any control is for, in the order of the config.
         names: the names of all labels, each once, in the order of the config; those that only
             `boxes` have come last.
-        prelabel: whether new tasks are to be predicted at once.
-        score: score that predictions are sorted by.
-        adapt: whether predictions follow corrections.
     """
 
     images: tuple[ImageTag, ...]

@@ -46,11 +46,8 @@ class Annotation(
         result: its regions, as they came: a sequence.
         prediction: the prediction that it began with; None where there was none, or none is left.
         parent: the annotation that it is a copy of.
-        skipped: whether the annotator has skipped the task.
         seconds: working time on it in all; None where not measured, 0 where it is a time that
             nobody can have worked: whoever submits an annotation may claim any.
-        annotator: id of its annotator.
-        ground_truth: whether it is marked as the ground truth of its task.
     """
 
     id: int

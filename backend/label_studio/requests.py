@@ -171,7 +171,6 @@ class Task:
     """A task: its ids, and the data that the label config refers to.
 
     Attributes:
-        id: a number in Label Studio's own requests.
         data: values of the label config's variables.
         drawn: regions of the open draft or annotation, as they came; see `drawn_areas`. Empty
             unless an annotator waits.
@@ -257,7 +256,6 @@ def parse_predict(body: bytes, settings: Settings, max_tasks: int | None = None)
     A task without data is kept: it fails alone, when its image is read.
 
     Args:
-        settings: give what the label config leaves open.
         max_tasks: the number of tasks that are read, by default all; those that follow are counted.
 
     Raises:

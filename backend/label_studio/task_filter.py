@@ -18,20 +18,17 @@ _MOST_CONDITIONS: Final = 500
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Conditions on the tasks of a project, all of which a task has to meet.
+    """Conditions on the tasks of a project, all of which a task has to meet; None and 0 are none.
 
     Attributes:
-        without_version: has no prediction of this ``model_version``; None for no condition.
-        with_version: has a prediction of this ``model_version``; None for no condition.
-        labeled: whether it has an annotation; None for no condition.
-        skipped: whether somebody has skipped it; None for no condition.
-        drafted: whether it has a draft, of any annotator; None for no condition.
-        after_id: comes after the task of this id in the order of ids; 0 for no condition.
-        ids: is one of these; None for no condition.
-        min_predictions: least number of predictions, of any version.
-        min_annotations: least number of annotations; skips do not count.
+        without_version: has no prediction of this ``model_version``.
+        with_version: has a prediction of this ``model_version``.
+        drafted: whether it has a draft, of any annotator.
+        after_id: comes after the task of this id in the order of ids.
+        min_predictions: of any version.
+        min_annotations: skips do not count.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
-            seconds since the epoch on Label Studio's clock; None for no condition.
+            seconds since the epoch on Label Studio's clock.
         annotation_ids: has an annotation; also has Label Studio name them.
         newest_change_first: no condition; lists the task that was changed last first, not by id.
         descending: no condition; lists tasks by descending id.

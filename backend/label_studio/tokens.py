@@ -70,7 +70,6 @@ class Access:
         Of threads that ask at the same time one exchanges the token.
 
         Args:
-            limit: longest time that an exchange may take.
             refused: a value that the server has refused: the token is exchanged again if this
                 value is still the newest.
 

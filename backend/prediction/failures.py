@@ -96,7 +96,6 @@ class FailureStore:
         """Return the tasks without a prediction, the one that failed last first.
 
         Args:
-            limit: the most that are returned.
             without: projects whose tasks are left out.
         """
         row = _FAILURES.c
@@ -158,7 +157,6 @@ class FailureStore:
 
         Args:
             job: the job's id; 0 where Label Studio itself has asked for the predictions.
-            project: the tasks' project, where that is known.
         """
         with self._database.write() as connection:
             self.insert(connection, failures, job, project)

@@ -112,7 +112,6 @@ class Dispute(msgspec.Struct, frozen=True):
 
     Attributes:
         item_index: index in a list of pictures; None where the task shows no list.
-        people: number of people who have annotated it.
         disputed: share of the pixels to which not all have given the same labels.
         labels: the labels in dispute, those about most pixels first.
         picture: the pixels in dispute over the picture, as a data URL; "" where it cannot be read.
@@ -136,7 +135,6 @@ class Agreement(msgspec.Struct, frozen=True):
             pictures; None where there is no picture to compare yet.
         labels: the labels that somebody has painted, in the order of the label config.
         confusions: those of most pixels first; of many the first only, as of the next two.
-        disputes: the most disputed first.
         left_out: task -> why it was not compared.
     """
 
@@ -193,7 +191,6 @@ class _Picture:
     """A picture that several people have annotated, without what is as large as the picture itself.
 
     Attributes:
-        people: ids of the annotators, at least two.
         coverage: the pixels in dispute, at most `SIDE_PX` wide and high.
     """
 

@@ -53,12 +53,8 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         split: shares of the parts, such as 80/10/10; empty for one part.
         near_duplicates: cosine of features from which on pictures are kept in one part; None: only
             equal files are.
-        fills_rectangles: whether pixels that only rectangles cover have a class in label maps.
         with_predictions: whether untouched predictions count where a task has no annotation.
-        background: class of unpainted pixels in label maps; empty: they have none.
-        min_area: islands of fewer pixels are left out of YOLO's files.
         merge_regions: "label": all regions of a label in a picture are one object.
-        split_by: field of the tasks' data whose values are kept in one part; empty: none.
         score: whether the live version predicts each picture, to be scored on the label maps.
         renamed: label of regions -> the label that it is now; empty: they are left out.
     """
@@ -113,11 +109,7 @@ class DatasetFile(msgspec.Struct, frozen=True):
     """What is in the file.
 
     Attributes:
-        parts: name of a part -> number of its pictures.
-        unlabelled: tasks of which nothing counts.
         asked: percentage of each part that was asked for; empty for one part.
-        classes: name of a class with an object -> part -> counts.
-        changes: since the data set before; None where there is none.
         left_out: task -> why it is not in the data set; of the first tasks only.
     """
 

@@ -40,8 +40,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         asked: what was asked for, as JSON.
         state: "queued" until a backend works on it, "running", and at the end one of `OVER`.
         total: steps in all; None where that is not known.
-        created: when it was asked for.
-        finished: when it was over; None before.
     """
 
     id: int

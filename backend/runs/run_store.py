@@ -136,11 +136,7 @@ class RunStore:
     # ---- work under a lease ----------------------------------------------------------------------
 
     def lease(self, kinds: Collection[str]) -> Run | None:
-        """Lease the oldest run that waits, or whose owner has died; None where there is none.
-
-        Args:
-            kinds: names of those that are made here.
-        """
+        """Lease the oldest run that waits, or whose owner has died; None where there is none."""
         waiting = select(*_RUN, _RUNS.c.attempts).where(_RUNS.c.kind.in_(kinds), _is_open())
         oldest = waiting.order_by(_RUNS.c.id).limit(1)
         for row in self.leases.take(oldest, self._begin):

@@ -37,7 +37,6 @@ class Runner:
     """Makes the reports of runs, one after the other.
 
     Args:
-        kinds: those that are made.
         stopping: once it is set, a run is released for another backend or for later.
     """
 

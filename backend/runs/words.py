@@ -115,7 +115,6 @@ class TriedWords(msgspec.Struct, frozen=True):
         iou: of the label; None where nobody has corrected the pictures.
         saved_paint: of all labels; None as `iou`.
         share: share of the pictures that the label covers, in [0, 1].
-        pictures: the first of them.
     """
 
     row: int
@@ -140,13 +139,9 @@ class WordsReport(msgspec.Struct, frozen=True):
 
     Attributes:
         label: the label that words were tried for; empty where all words were checked.
-        config: the label config that they were tried with.
-        is_corrected: whether people have corrected the pictures.
         trials: the wordings, the one that saves most paint first; in their order where nobody has
             corrected the pictures.
-        advice: what the check of all words has found.
         shares: name of a label -> share of the pictures that it wins, counted in patches.
-        left_out: task -> reason, for pictures that could not be read.
     """
 
     label: str

@@ -39,8 +39,6 @@ class TrackedTask:
     Attributes:
         priority: ``interactive``, ``opened`` or ``batch``.
         start: when the work began, on the monotonic clock.
-        pictures: the number of images that its prediction is of.
-        regions: the number of regions of its prediction.
         error: why it has no prediction, or one that is incomplete; None: neither.
         is_incomplete: whether it has a prediction, but not of all its images.
     """
