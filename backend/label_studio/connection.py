@@ -35,7 +35,6 @@ from backend.label_studio.tokens import (
     EXCHANGE_PATH,
     Access,
     AccessToken,
-    Header,
     TokenRefusedError,
 )
 from backend.network.http import TimeLimit, open_session, read_body, send
@@ -211,15 +210,25 @@ class Connection:
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
         limit = TimeLimit(max(0.0, seconds))
-        ask = partial(self._send, method, path, body, query, limit)
+        ask = partial(
+            send,
+            self._session,
+            method,
+            f"{self.url.rstrip('/')}{path}",
+            limit,
+            stream=True,
+            params=query,
+            data=None if body is None else msgspec.json.encode(body),
+            headers=None if body is None else {"Content-Type": "application/json"},
+        )
         try:
-            with limit:
-                header = self._access.header(limit)
-                answer, content = ask(header)
-                if answer.status_code == 401:
-                    # An access token lives for minutes, and this one may just have ended.
-                    renewed = self._access.header(limit, refused=header)
-                    answer, content = ask(renewed) if renewed != header else (answer, content)
+            with limit, closing(self._access.send(ask, limit)) as answer:
+                content = read_body(answer, _MOST_BYTES)
+            if content is None:
+                most = f"{_MOST_BYTES >> 20} MB"
+                raise AnswerTooLarge(
+                    f"Label Studio at {self.url} sends more than {most} for {path}."
+                )
             if limit.is_over:
                 raise OSError  # a body without a length seems whole where it was cut
         except TokenRefusedError as error:
@@ -233,33 +242,6 @@ class Connection:
             waited = PAGE_WAIT_S if wait is not None else seconds
             raise NoAnswerError(f"gave no whole answer within {waited:g} s") from None
         return self._check(answer, content, path, kind)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        query: dict[str, Any],
-        limit: TimeLimit,
-        authorization: str,
-    ) -> tuple[requests.Response, bytes]:
-        answer = send(
-            self._session,
-            method,
-            f"{self.url.rstrip('/')}{path}",
-            limit,
-            stream=True,
-            params=query,
-            data=None if body is None else msgspec.json.encode(body),
-            headers=None if body is None else {"Content-Type": "application/json"},
-            auth=Header(authorization),
-        )
-        with closing(answer):
-            content = read_body(answer, _MOST_BYTES)
-        if content is None:
-            most = f"{_MOST_BYTES >> 20} MB"
-            raise AnswerTooLarge(f"Label Studio at {self.url} sends more than {most} for {path}.")
-        return answer, content
 
     def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""

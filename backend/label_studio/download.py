@@ -10,11 +10,12 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
-from requests.auth import HTTPBasicAuth
+from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
@@ -185,7 +186,7 @@ class LabelStudioFiles:
     def access_for(self, url: str) -> Access | None:
         """Return the token to send with a request for a URL; None for a request without one."""
         access = self._access or self._setup.access
-        if access is None or not access.is_for(url) or self.kind_of(url) is None:
+        if access is None or origin(access.url) != origin(url) or self.kind_of(url) is None:
             return None
         return access
 
@@ -285,26 +286,18 @@ class LabelStudioFiles:
     # ---- inside ----------------------------------------------------------------------------------
 
     def _get(self, url: str, called: str, limit: TimeLimit) -> requests.Response:
-        """Send one GET request; send it again where an exchanged token has ended early."""
+        """Send one GET request, with the token of Label Studio for a file of its own."""
         if origin(url) is None:
             raise ImageNotFound(
                 f"{called} leads to {_without_secrets(url)!r}, which is no http or https address."
             )
         access = self.access_for(url)
         if access is None:
-            return self._send(url, None, called, limit)
-        header = self._header(access, limit)
-        response = self._send(url, header, called, limit)
-        if response.status_code == 401:
-            renewed = self._header(access, limit, refused=header)
-            if renewed != header:
-                response.close()
-                return self._send(url, renewed, called, limit)
-        return response
-
-    def _header(self, access: Access, limit: TimeLimit, refused: str | None = None) -> str:
+            user, _, password = (parse_url(url).auth or "").partition(":")
+            basic = HTTPBasicAuth(unquote(user), unquote(password)) if user else Header(None)
+            return self._send(url, called, limit, auth=basic)
         try:
-            return access.header(limit, refused)
+            return access.send(partial(self._send, url, called, limit), limit)
         except CANNOT_REACH:
             raise ImageRefused(f"Label Studio at {access.url} cannot be reached.") from None
         except TokenRefusedError as error:
@@ -313,18 +306,14 @@ class LabelStudioFiles:
                 f"({error}): make a new one and set LABEL_STUDIO_API_KEY."
             ) from None
 
-    def _send(
-        self, url: str, header: str | None, called: str, limit: TimeLimit
-    ) -> requests.Response:
-        user, _, password = (parse_url(url).auth or "").partition(":")
-        basic = HTTPBasicAuth(unquote(user), unquote(password)) if user and not header else None
+    def _send(self, url: str, called: str, limit: TimeLimit, auth: AuthBase) -> requests.Response:
         try:
             return request(
                 "GET",
                 url,
                 rules=None if self.is_trusted(url) else self._rules,
                 limit=limit,
-                auth=basic or Header(header),
+                auth=auth,
                 headers={"Accept-Encoding": "identity"},
                 stream=True,
             )

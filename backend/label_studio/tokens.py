@@ -6,13 +6,14 @@ import base64
 import json
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 
 import msgspec
 import requests
 from urllib3.exceptions import HTTPError
 
-from backend.network.host_rules import HostRules, origin
+from backend.network.host_rules import HostRules
 from backend.network.http import TimeLimit, read_body, request
 
 #: Age at which an access token is exchanged again: Label Studio's live for 300 s.
@@ -60,22 +61,33 @@ class Access:
         self._header = ""
         self._renew_at = 0.0  # on the monotonic clock
 
-    def is_for(self, url: str) -> bool:
-        """Return whether a URL has the scheme, host and port of this server."""
-        return origin(url) == origin(self.url)
+    def send(self, ask: Callable[..., requests.Response], limit: TimeLimit) -> requests.Response:
+        """Send a request with the token; again with a new one where the server refuses it.
 
-    def header(self, limit: TimeLimit, refused: str | None = None) -> str:
-        """Return the value of ``Authorization`` for a request.
-
-        Of threads that ask at the same time one exchanges the token.
+        An exchanged token lives for minutes, and may just have ended.
 
         Args:
-            refused: a value that the server has refused: the token is exchanged again if this
-                value is still the newest.
+            ask: sends the request, given ``auth``.
 
         Raises:
             TokenRefusedError: the answer to the exchange is no token.
             OSError, urllib3.exceptions.HTTPError: there is no answer; see `CANNOT_REACH`.
+        """
+        header = self._authorization(limit)
+        answer = ask(auth=Header(header))
+        if answer.status_code == 401:
+            renewed = self._authorization(limit, refused=header)
+            if renewed != header:
+                answer.close()
+                return ask(auth=Header(renewed))
+        return answer
+
+    def _authorization(self, limit: TimeLimit, refused: str | None = None) -> str:
+        """Return the value of ``Authorization``; of threads that ask at once one exchanges a token.
+
+        Args:
+            refused: a value that the server has refused: the token is exchanged again if this
+                value is still the newest.
         """
         if not is_personal(self._token):
             return f"Token {self._token}"
