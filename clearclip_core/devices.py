@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 def choose_device(device: str) -> torch.device:
     """Resolve a device by name; ``auto`` is CUDA where there is one, otherwise the CPU.
@@ -76,17 +78,9 @@ def _card_has_bf16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device)[0] >= 8
 
 
-def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU's flags name bf16 arithmetic (AMX or AVX-512 on x86, BF16 on Arm).
-
-    False where the flags cannot be read.
-    """
-    if not cpuinfo.exists():
-        return False
-    for line in cpuinfo.read_text().splitlines():
-        if line.lower().startswith(("flags", "features")):
-            return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(line.split()))
-    return False
+def cpu_has_bf16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the CPU's flags name bf16 arithmetic (AMX or AVX-512 on x86, BF16 on Arm)."""
+    return any("bf16" in flag for flag in cpu_flags(cpuinfo))
 
 
 def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
@@ -134,9 +128,9 @@ def device_name(device: torch.device) -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def cpu_flags() -> tuple[str, ...]:
+def cpu_flags(cpuinfo: Path = _CPUINFO) -> tuple[str, ...]:
     """Return the CPU's flags that decide how fast it multiplies; none outside Linux."""
-    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    flags = set((_cpuinfo("flags", cpuinfo) or _cpuinfo("Features", cpuinfo)).split())
     return tuple(flag for flag in _MATRIX_FLAGS if flag in flags)
 
 
@@ -153,7 +147,6 @@ def peak_gpu_memory_mb(device: torch.device) -> float | None:
     return torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
 
 
-def _cpuinfo(key: str) -> str:
-    path = Path("/proc/cpuinfo")
+def _cpuinfo(key: str, path: Path = _CPUINFO) -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")

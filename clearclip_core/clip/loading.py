@@ -28,13 +28,11 @@ from clearclip_core.clip.weights import (
     ModelName,
     WeightsNotFoundError,
     existing_path,
-    fetch_weights,
-    find_weights,
     is_torchscript,
     missing_weights_help,
     tag_of_file,
     uses_quick_gelu,
-    verify_checksum,
+    weights_file,
 )
 from clearclip_core.devices import choose_device, choose_precision
 from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS
@@ -83,19 +81,9 @@ DEMO_NOTICE = (
 
 #: Errors of torch, safetensors and open_clip for a bad file of weights.
 READ_ERRORS = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    ValueError,
-    TypeError,
-    pickle.UnpicklingError,
-    SafetensorError,
+    *(AssertionError, AttributeError, EOFError, KeyError, OSError, RuntimeError, StopIteration),
+    *(ValueError, TypeError, pickle.UnpicklingError, SafetensorError),
 )
-
 
 #: Model name -> sink channels of its weights, as the authors of RF-CLIP give them.
 SINK_CHANNELS: Final[Mapping[str, tuple[int, ...]]] = {
@@ -202,16 +190,8 @@ def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Mo
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)  # equal weights in every process
             return open_clip.create_model(name.arch, load_weights=False), name.arch
-    if name.kind == "file":
-        path = existing_path(name)
-        verify_checksum(path)
-        return _create_from_file(name.arch, path, _quick_gelu_of_file(name, path)), name.arch
-    found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
-    if found is None:
-        raise WeightsNotFoundError(missing_weights_help(name))
-    verify_checksum(found)
-    quick_gelu = uses_quick_gelu(name.arch, name.source)
-    return _create_from_file(name.arch, found, quick_gelu), name.arch
+    path = weights_file(name, folder, download)
+    return _create_from_file(name, path), name.arch
 
 
 def _tokenizer(name: ModelName, schema: str, folder: Path | None) -> Any:
@@ -235,12 +215,16 @@ def _hub_snapshot(name: ModelName, folder: Path | None) -> str:
         raise WeightsNotFoundError(missing_weights_help(name)) from None
 
 
-def _create_from_file(arch: str, path: Path, quick_gelu: bool) -> nn.Module:
-    with read_errors(f"{arch}@{path}"):
+def _create_from_file(name: ModelName, path: Path) -> nn.Module:
+    is_file = name.kind == "file"
+    quick_gelu = (
+        _quick_gelu_of_file(name, path) if is_file else uses_quick_gelu(name.arch, name.source)
+    )
+    with read_errors(f"{name.arch}@{path}"):
         if is_torchscript(path):
-            return _create_from_torchscript(arch, path)
+            return _create_from_torchscript(name.arch, path)
         return open_clip.create_model(  # type: ignore[no-any-return]
-            arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
+            name.arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
         )
 
 
@@ -263,14 +247,9 @@ def read_errors(weights: str) -> Iterator[None]:
         yield
     except READ_ERRORS as error:
         reason = error_reason(error)
-        if _is_of_another_architecture(error):
+        if isinstance(error, AssertionError) or "in loading state_dict" in str(error):
             reason = f"they are another architecture's ({reason})."
         raise ValueError(f"The weights of {weights} cannot be read: {reason}") from error
-
-
-def _is_of_another_architecture(error: Exception) -> bool:
-    """Whether an error of open_clip or torch says that tensors do not fit a model."""
-    return isinstance(error, AssertionError) or "in loading state_dict" in str(error)
 
 
 def error_reason(error: Exception) -> str:

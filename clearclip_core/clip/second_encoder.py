@@ -20,15 +20,7 @@ from timm.models import load_state_dict
 from torch import nn
 
 from clearclip_core.clip.loading import read_errors
-from clearclip_core.clip.weights import (
-    ModelName,
-    WeightsNotFoundError,
-    existing_path,
-    fetch_weights,
-    find_weights,
-    missing_weights_help,
-    verify_checksum,
-)
+from clearclip_core.clip.weights import ModelName, weights_file
 from clearclip_core.devices import choose_device, choose_precision
 
 
@@ -141,13 +133,7 @@ def load_second_encoder(
     parsed = ModelName.parse_second(name)
     torch_device = choose_device(device)
     dtype = choose_precision(precision, torch_device)
-    if parsed.kind == "file":
-        path: Path | None = existing_path(parsed)
-    else:
-        path = find_weights(parsed, folder) or (fetch_weights(parsed, folder) if download else None)
-    if path is None:
-        raise WeightsNotFoundError(missing_weights_help(parsed))
-    verify_checksum(path)
+    path = weights_file(parsed, folder, download)
     with read_errors(name):
         model = _create(parsed.arch, path)
     made = SecondEncoder.of(name, model)

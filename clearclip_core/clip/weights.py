@@ -392,6 +392,25 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
         raise WeightsNotFoundError(missing_weights_help(name, error)) from None
 
 
+def weights_file(name: ModelName, folder: Path | None, download: bool) -> Path:
+    """Return the file of a model's weights, whose checksum is right.
+
+    Args:
+        download: whether it may be fetched where it is not on disk.
+
+    Raises:
+        WeightsNotFoundError: there is none, or it is damaged.
+    """
+    if name.kind == "file":
+        found: Path | None = existing_path(name)
+    else:
+        found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
+    if found is None:
+        raise WeightsNotFoundError(missing_weights_help(name))
+    verify_checksum(found)
+    return found
+
+
 def check_weights(name: str, folder: Path | None = None, second: str | None = None) -> None:
     """Check that the weights of one or two encoders are on disk, or that the hub answers.
 
