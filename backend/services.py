@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backend.database.database import Database
 from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.experiment import Experiments
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
@@ -115,6 +116,11 @@ class Services:
         return AnnotationStore(self.database, self.owner)
 
     @cached_property
+    def experiments(self) -> Experiments:
+        """The experiments that measure what prelabels save."""
+        return Experiments(self.database)
+
+    @cached_property
     def learner(self) -> Learner:
         """The learner; its examples and versions belong to the model of the settings."""
         from backend.learning.examples import ExampleStore
@@ -163,7 +169,9 @@ class Services:
         from backend.prediction.predictor import Predictor
 
         images = self.images
-        stored = (self.task_runner, tracker, self.learner.versions) if uses_database else ()
+        stored: tuple[Any, ...] = ()
+        if uses_database:
+            stored = self.task_runner, tracker, self.learner.versions, self.experiments
         return Predictor(self.engine, images.read, self.settings, images.read_cached, *stored)
 
     def prelabeler(self, client: LabelStudioClient, predictor: Predictor) -> Prelabeler:

@@ -70,7 +70,9 @@ def report(
                 click.echo(f"{error} The figures are of what was read before.", err=True)
     waiting = annotations.count_open(project)
     sums = annotations.sums(project).renamed(read_renamings(renamed))
-    savings = PrelabelReport(project, sums, waiting, estimate(annotations, client, project))
+    hours_left = estimate(annotations, client, project)
+    experiment = services.experiments.find(project)
+    savings = PrelabelReport(project, sums, waiting, hours_left, experiment)
     if json_file is not None:
         write_json(json_file, savings.figures())
     click.echo(report_text(savings, is_complete=is_complete))

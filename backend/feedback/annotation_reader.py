@@ -256,6 +256,7 @@ def _read_annotation(
         task=annotation.task,
         kind=kind,
         version=prediction.version if prediction else "",
+        predicted=prediction.created if prediction else 0.0,
         annotator=annotation.annotator,
         seconds=annotation.seconds,
         created=annotation.created,
@@ -299,7 +300,10 @@ def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnn
         return read
     untouched = before.kind == "converted" and before.updated == read.updated
     if before.kind in PRELABELLED or untouched:
-        return replace(read, kind=before.kind, version=before.version, changes=before.changes)
+        origin = {
+            name: getattr(before, name) for name in ("kind", "version", "predicted", "changes")
+        }
+        return replace(read, **origin)
     if before.kind in ("converted", "foreign", "lost"):
         kind: AnnotationOrigin = "foreign" if before.kind == "foreign" else "lost"
         return replace(read, kind=kind, changes=())

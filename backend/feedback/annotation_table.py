@@ -27,6 +27,7 @@ class ReadAnnotation:
     Attributes:
         kind: see `backend.feedback.annotation_reader`; "broken": it cannot be read, see `reason`.
         version: the ``model_version`` of the prediction that it was compared with.
+        predicted: when that prediction was stored; 0 where there is none.
         seconds: how long it took in all, as Label Studio has measured it.
         created: when it was submitted first.
         updated: when it was changed last.
@@ -43,6 +44,7 @@ class ReadAnnotation:
     updated: float = 0.0
     changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
+    predicted: float = 0.0
 
 
 ANNOTATIONS: Final = Table(
@@ -68,6 +70,7 @@ ANNOTATIONS: Final = Table(
     Column("updated", Float, nullable=False, default=0.0),
     Column("changes", Text, nullable=False, default="[]"),
     Column("reason", Text, nullable=False, default=""),
+    Column("predicted", Float, nullable=False, default=0.0),
     Index("ix_annotations_task_project", "task", "project", "leased_until"),
     # one for all that asks for a kind: of two, a planner without statistics may take the wrong one
     Index("ix_annotations_kind_version", "project", "kind", "version", "created"),

@@ -42,6 +42,7 @@ from backend.database.leases import RELEASED, Leases, lease_columns
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
+from backend.feedback.experiment import Experiments
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import TaskRow
@@ -393,6 +394,7 @@ class ChangePoller:
         new = {row.id for row in rows if row.created > since and not row.total_predictions}
         if not new or not self._is_prelabeled(client, project):
             return
+        new -= Experiments(self.jobs.database).withhold(project, new)
         if new := new - self.jobs.new_task_ids(project):
             self.jobs.start_job(project, kind="new", tasks=new)
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BadRequest, StudioRefused
+from backend.feedback.experiment import Experiments
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
@@ -112,6 +113,7 @@ class Prelabeler:
     ) -> None:
         self._store = store
         self._failures = FailureStore(store.database)
+        self._experiments = Experiments(store.database)
         self._task_runner = task_runner
         self._predictor = predictor
         self._client = client
@@ -286,13 +288,18 @@ class Prelabeler:
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
     def _scope(self, job: Job, version: str) -> tuple[int, ...] | None:
-        """Return the tasks of a view, or the first ones without a prediction; None for all."""
+        """Return the tasks of a view, the first ones, or what an experiment leaves; None: all."""
         ids = None
         if job.view is not None:
             ids = tuple(self._client.view_ids(job.project, job.view))
-        if job.limit is None:
+        is_measured = self._experiments.is_running(job.project)
+        if job.limit is None and not is_measured:
             return ids
         lacking = self._client.ids(job.project, tasks_of(job, ids, version))
+        if is_measured:
+            unseen = self._client.ids(job.project, TaskFilter(labeled=False, predicted=False))
+            withheld = self._experiments.withhold(job.project, unseen)
+            lacking = (task for task in lacking if task not in withheld)
         return tuple(islice(lacking, job.limit))
 
 

@@ -25,6 +25,7 @@ class TaskFilter:
         with_version: has a prediction of this ``model_version``.
         drafted: whether it has a draft, of any annotator.
         after_id: comes after the task of this id in the order of ids.
+        predicted: whether it has a prediction, of any version.
         min_predictions: of any version.
         min_annotations: skips do not count.
         changed_after: it, an annotation or a prediction of it was changed after that time, in
@@ -39,6 +40,7 @@ class TaskFilter:
     labeled: bool | None = None
     skipped: bool | None = None
     drafted: bool | None = None
+    predicted: bool | None = None
     after_id: int = 0
     ids: tuple[int, ...] | None = None
     min_predictions: int = 0
@@ -73,6 +75,8 @@ class TaskFilter:
             require("cancelled_annotations", "greater" if self.skipped else "equal", "Number", 0)
         if self.drafted is not None:
             require("draft_exists", "equal", "Boolean", self.drafted)
+        if self.predicted is not None:
+            require("total_predictions", "greater" if self.predicted else "equal", "Number", 0)
         if self.min_predictions:
             require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
         if self.min_annotations:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
+from sqlalchemy.exc import SQLAlchemyError
 
+from backend.database.database import error_message
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
+from backend.feedback.experiment import Experiments
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
@@ -24,6 +28,8 @@ from backend.prediction.masks import ImagePrediction, ImagePredictor
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 
+log = logging.getLogger(__name__)
+
 
 class Predictor:
     """Answers requests for predictions.
@@ -36,6 +42,7 @@ class Predictor:
             them.
         tracker: records the end of each task; one of the predictor's own by default.
         learned: what projects have learned; by default none has learned anything.
+        experiments: say which tasks get no prediction for now; by default all get one.
 
     Attributes:
         settings: those of the model and of predictions.
@@ -51,11 +58,13 @@ class Predictor:
         task_runner: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
         learned: VersionStore | None = None,
+        experiments: Experiments | None = None,
     ) -> None:
         self._engine = engine
         self.settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
+        self._experiments = experiments
         self._images = TaskImageReader(
             engine, read_image, recall_image or read_image, settings.download_timeout_s
         )
@@ -74,11 +83,23 @@ class Predictor:
             return [{"result": []} for _ in request.tasks]
         learned = self.versions.active_model(config, project)
         spec = self.spec(config, priority(request), project, learned, prompt)
-        if prompt is None:
-            outcomes = self.outcomes(request.tasks, spec, request.waited_s)
-        else:
-            outcomes = [self.outcome(task, spec) for task in request.tasks]
-        return [outcome.entry for outcome in outcomes]
+        if prompt is not None:
+            return [self.outcome(task, spec).entry for task in request.tasks]
+        withheld = self._withheld(request)
+        wanted = [task for task in request.tasks if task.id not in withheld]
+        outcomes = iter(self.outcomes(wanted, spec, request.waited_s))
+        return [[] if task.id in withheld else next(outcomes).entry for task in request.tasks]
+
+    def _withheld(self, request: PredictRequest) -> set[int]:
+        """Return the tasks that an experiment wants without a prediction."""
+        if self._experiments is None:
+            return set()
+        ids = [task.id for task in request.tasks if isinstance(task.id, int)]
+        try:
+            return self._experiments.withhold(request.project_id, ids)
+        except SQLAlchemyError as error:  # away: whoever waits is answered
+            log.warning("No prediction is withheld: %s", error_message(error))
+            return set()
 
     def warm_up(self, config: LabelConfig) -> None:
         """Have the words of a label config embedded before its first image; never wait."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from playwright.sync_api import Page, expect
 
 from backend.cli import demo
@@ -84,7 +85,7 @@ def test_what_annotators_do_is_what_the_report_says(
     first = report(backend_url, project, compared=1)
     assert first["all"]["total"]["accepted_share"] == 1
     assert first["all"]["total"]["saved_paint"] == 1
-    assert first["hours_left"]["annotations_with"] == 1
+    assert first["hours_left"]["annotations"] == 1
 
     regions = {task: [each for _, each in labelled(predicted[task].result)] for task in tasks}
     largest, *others = sorted(regions[tasks[1]], key=lambda r: -decode(r).sum())
@@ -105,7 +106,6 @@ def test_what_annotators_do_is_what_the_report_says(
     told = report(backend_url, project, compared=3, scratch=1, skipped=1)
     total = told["all"]["total"]
     assert (total["corrected"], total["false"], total["missed"]) == (1, 1, 1)
-    assert told["hours_left"]["seconds_without"] == 90
     for label, figures in by_hand(studio, project).items():
         for name, value in figures.items():
             assert told["all"]["labels"][label][name] == pytest.approx(value, abs=1e-5)
@@ -129,6 +129,30 @@ def test_what_annotators_do_is_what_the_report_says(
 
     with no_complaints(page, backend_url):
         check_the_page(page, backend_url, project)
+
+
+def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    project = new_project(LABELS, seeds=[10_000_320 + n for n in range(24)])
+    demo.connect(studio, project, backend_url)
+    url = f"{backend_url}/projects/{project}"
+    requests.post(f"{url}/report/measure", timeout=60).raise_for_status()
+
+    def prelabelled() -> set[int]:
+        asked = {"project": project}
+        job = requests.post(f"{backend_url}/jobs", json=asked, timeout=60).json()["id"]
+        wait_for_json(f"{backend_url}/jobs/{job}", lambda told: told["state"] == "done")
+        demo.retrieve_predictions(studio, project)
+        return {each.task for each in studio.client.predictions.list(project=project)}
+
+    tasks = {task.id for task in studio.client.tasks.list(project=project)}
+    left_out = tasks - prelabelled()
+    told = requests.get(url, timeout=60).json()
+    assert (told["counts"]["withheld"], told["next"]) == (len(left_out), "correct")
+    assert len(left_out) < 12
+    requests.post(f"{url}/report/stop", timeout=60).raise_for_status()
+    assert prelabelled() == tasks
 
 
 def check_the_page(page: Page, backend_url: str, project: int) -> None:

@@ -1,4 +1,4 @@
-"""Estimates how many hours a project still takes at today's pace, with prelabels and without."""
+"""Estimates how many hours a project still takes at today's pace."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from scipy.special import stdtrit
 
 from backend.errors import StudioRefused, StudioUnreachable
@@ -19,6 +20,8 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 
 log = logging.getLogger(__name__)
+
+Float64s = npt.NDArray[np.float64]
 
 #: The newest annotations that tell the pace, and how many of them are needed at least.
 RECENT: Final = 50
@@ -52,41 +55,27 @@ class HoursLeft(msgspec.Struct, frozen=True):
 
     Attributes:
         tasks_left: tasks without an annotation; None where Label Studio does not say.
-        annotations_with: the newest measured annotations that began with a prediction, at most
-            `RECENT`.
-        annotations_without: those that began from nothing, at most `RECENT`.
-        seconds_with: median time of the former; None where there is none.
-        seconds_without: that of the latter.
-        with_prelabels: the hours if all tasks that are left have predictions; None: not known.
-        without_prelabels: the hours if none has; None: not known.
+        annotations: the newest measured annotations that began with a prediction, at most `RECENT`.
+        seconds: their median time; None where there is none.
+        expected: the hours if all tasks that are left have predictions; None: not known.
     """
 
     tasks_left: int | None
-    annotations_with: int
-    annotations_without: int
-    seconds_with: float | None = None
-    seconds_without: float | None = None
-    with_prelabels: Hours | None = None
-    without_prelabels: Hours | None = None
+    annotations: int
+    seconds: float
+    expected: Hours | None = None
 
     @property
-    def missing(self) -> list[str]:
-        """Why hours are not known, and what to do, in sentences."""
+    def missing(self) -> str:
+        """Why hours are not known, in a sentence; empty where they are."""
         if self.tasks_left is None:
-            return ["Label Studio does not say now how many tasks are left. Ask again later."]
-        found = []
-        if self.with_prelabels is None:
-            found.append(
-                f"Hours with prelabels need {LEAST} measured annotations that began with a "
-                f"prediction; so far there are {self.annotations_with}."
+            return "Label Studio does not say now how many tasks are left. Ask again later."
+        if self.expected is None:
+            return (
+                f"Hours need {LEAST} measured annotations that began with a prediction; so far "
+                f"there are {self.annotations}."
             )
-        if self.without_prelabels is None:
-            found.append(
-                f"Hours without prelabels need {LEAST} measured annotations that began from "
-                f"nothing; so far there are {self.annotations_without}. Annotate some tasks that "
-                "have no prediction, chosen at random."
-            )
-        return found
+        return ""
 
 
 def estimate(
@@ -99,19 +88,14 @@ def estimate(
         client: None where there is no token: then nobody says how many tasks are left.
 
     Returns:
-        The estimate; None where no annotation was measured yet.
+        The estimate; None where no annotation with a prediction was measured yet.
     """
-    with_s = annotations.newest_times(project, PRELABELLED, RECENT)
-    without_s = annotations.newest_times(project, ("scratch",), RECENT)
-    if not (with_s or without_s):
+    times_s = annotations.newest_times(project, PRELABELLED, RECENT)
+    if not times_s:
         return None
-    known = len(with_s), len(without_s), _median(with_s), _median(without_s)
-    tasks_left = None if client is None else _count_left(client, project)
-    if tasks_left is None:
-        return HoursLeft(None, *known)
-    return HoursLeft(
-        tasks_left, *known, at_pace(tasks_left, with_s), at_pace(tasks_left, without_s)
-    )
+    left = None if client is None else _count_left(client, project)
+    expected = None if left is None else at_pace(left, times_s)
+    return HoursLeft(left, len(times_s), median(times_s), expected)
 
 
 def _count_left(client: LabelStudioClient, project: int) -> int | None:
@@ -120,10 +104,6 @@ def _count_left(client: LabelStudioClient, project: int) -> int | None:
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
         return None
-
-
-def _median(times_s: Sequence[float]) -> float | None:
-    return median(times_s) if times_s else None
 
 
 def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
@@ -139,7 +119,7 @@ def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
     count, per_hour = len(times_s), tasks / 3600
     if count < LEAST:
         return None
-    times = np.minimum(times_s, _BREAK * np.median(times_s))
+    times = without_breaks(times_s)
     newer, older = np.split(np.log(times), [count // 2])
     error = math.sqrt(newer.var(ddof=1) / len(newer) + older.var(ddof=1) / len(older))
     if abs(newer.mean() - older.mean()) > _APART * error:
@@ -149,17 +129,20 @@ def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
     return Hours(per_hour * mean, per_hour * max(0.0, mean - beside), per_hour * (mean + beside))
 
 
-def interval(found: Hours | None) -> str:
+def without_breaks(times_s: Sequence[float]) -> Float64s:
+    """Return (n,) times of annotations, cut at a few medians: what is longer was a break."""
+    return np.minimum(times_s, _BREAK * np.median(times_s))
+
+
+def interval(found: Hours) -> str:
     """Write the interval for people.
 
-    >>> interval(Hours(3, 2.5, 3.5)), interval(Hours(3)), interval(None)
-    ('2.5 h to 3.5 h', 'the pace is changing', '')
+    >>> interval(Hours(3, 2.5, 3.5)), interval(Hours(3))
+    ('90 % range: 2.5 h to 3.5 h', 'the pace is changing')
     """
-    if found is None:
-        return ""
     if found.low is None or found.high is None:
         return "the pace is changing"
-    return f"{hours(found.low)} to {hours(found.high)}"
+    return f"90 % range: {hours(found.low)} to {hours(found.high)}"
 
 
 def hours(value: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from backend.feedback.annotation_table import AnnotationOrigin
+from backend.feedback.experiment import Experiment
 from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
 from clearclip_core.quantities import quantity
@@ -43,8 +44,7 @@ REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
     "false": "Predicted regions that were deleted or given another label.",
     "missed": "Regions that the annotator drew, or gave this label in place of another.",
     "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time), "
-    "of the last 50 that began with a prediction, and of the last 50 that began from nothing. They "
-    "are of other pictures, and often of other people.",
+    "of the last 50 that began with a prediction.",
 }
 
 #: The kinds of annotations in words, as the end of a sentence.
@@ -68,12 +68,14 @@ class PrelabelReport:
     Attributes:
         waiting: annotations that are still to be read.
         hours_left: the hours left in the project; None where nobody has asked, or nothing is known.
+        experiment: the newest one on what a prediction saves; None where there was none.
     """
 
     project: int
     sums: ProjectSums
     waiting: int = 0
     hours_left: HoursLeft | None = None
+    experiment: Experiment | None = None
 
     @property
     def kinds(self) -> dict[AnnotationOrigin, int]:
@@ -113,6 +115,7 @@ class PrelabelReport:
             "harmful": self.harmful,
             "missing": self.missing,
             "hours_left": msgspec.to_builtins(self.hours_left),
+            "experiment": msgspec.to_builtins(self.experiment),
             "broken": {str(annotation): why for annotation, why in sums.broken.items()},
             "definitions": dict(REPORT_DEFINITIONS),
         }

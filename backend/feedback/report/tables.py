@@ -68,6 +68,8 @@ def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
             lines += ["", title, text_table((first, *_COLUMNS), rows)]
     if report.hours_left is not None:
         lines += ["", *_hours_lines(report.hours_left)]
+    if report.experiment is not None:
+        lines += [report.experiment.sentence, ""]
     costs = {f"{label} costs more than it saves": why for label, why in report.harmful.items()}
     misses = {f"{label} is mostly missed": why for label, why in report.missing.items()}
     lines += [printable(f"{what}: {why}") for what, why in (costs | misses).items()]
@@ -147,20 +149,12 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
 
 
 def _hours_lines(left: HoursLeft) -> list[str]:
-    seconds = (
-        "not measured" if each is None else f"{each:.0f} s"
-        for each in (left.seconds_with, left.seconds_without)
-    )
-    lines = ["An annotation takes: {} with a prelabel, {} without.".format(*seconds)]
-    if left.tasks_left is not None:
-        tasks = quantity(left.tasks_left, "task")
-        lines.append(f"Hours left at today's pace, for {tasks} without an annotation")
-        rows = (
-            (f"{name} prelabels", hours(each.hours) if each else "not known", interval(each))
-            for name, each in (("with", left.with_prelabels), ("without", left.without_prelabels))
-        )
-        lines.append(text_table(("", ">expected", ">90 % range"), rows))
-    return [*lines, *left.missing, ""]
+    lines = [f"An annotation with a prelabel takes {left.seconds:.0f} s."]
+    if left.tasks_left is not None and left.expected is not None:
+        tasks, found = quantity(left.tasks_left, "task"), left.expected
+        time = f"{hours(found.hours)} ({interval(found)})"
+        lines.append(f"Left at today's pace, for {tasks} without an annotation: {time}.")
+    return [*lines, left.missing, ""]
 
 
 def _row(name: str, sums: LabelSums) -> list[str]:

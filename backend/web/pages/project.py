@@ -148,7 +148,13 @@ class ProjectRoutes:
         if client is None:
             return None, ""
         try:
-            parts = client, self.versions, self.services.settings, failures
+            parts = (
+                client,
+                self.versions,
+                self.services.settings,
+                failures,
+                self.services.experiments,
+            )
             counts, config = count_tasks(*parts, project)
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
             if isinstance(error, StudioRefused) and error.status == 404:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Blueprint, Response, url_for
 
+from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.feedback.experiment import ENOUGH, ONE_IN
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import (
     FEW,
@@ -17,6 +20,7 @@ from backend.feedback.report.statistics import (
 from backend.feedback.report.tables import over_time, to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
+from backend.label_studio.task_filter import TaskFilter
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
@@ -65,6 +69,8 @@ class ReportRoutes:
         routes.add_url_rule(f"{_REPORT}.json", "figures", self.figures, methods=["GET"])
         routes.add_url_rule(f"{_REPORT}.csv", "table", self.table, methods=["GET"])
         routes.add_url_rule(f"{_REPORT}/read-again", "again", self.again, methods=["POST"])
+        routes.add_url_rule(f"{_REPORT}/measure", "measure", self.measure, methods=["POST"])
+        routes.add_url_rule(f"{_REPORT}/stop", "stop", self.stop, methods=["POST"])
         return routes
 
     def page(self, project: int) -> Response:
@@ -81,6 +87,9 @@ class ReportRoutes:
             few=FEW,
             no_key=no_key(self.services.page_client, _USE),
             read=describe_reading(self.services, project),
+            one_in=ONE_IN,
+            enough=ENOUGH,
+            unseen=self._count_unseen(project),
         )
 
     def figures(self, project: int) -> Response:
@@ -99,8 +108,34 @@ class ReportRoutes:
         self.services.change_poller.read_again(project)
         return see_other(url_for("report.page", project=project, did="again"))
 
+    def measure(self, project: int) -> Response:
+        """Begin to measure what predictions save, once no job predicts the tasks."""
+        required_client(self.services.page_client, _USE)
+        jobs = self.services.store.list_jobs(project)
+        busy = next((job for job in jobs if not job.over and job.kind == "project"), None)
+        if busy is not None:
+            raise BadRequest(
+                f"Job {busy.id} is to predict the tasks: wait for it, or cancel it first."
+            )
+        self.services.experiments.begin(project)
+        return see_other(url_for("report.page", project=project, _anchor="measure"))
+
+    def stop(self, project: int) -> Response:
+        """Stop measuring: all tasks get predictions again."""
+        self.services.experiments.stop(project)
+        return see_other(url_for("report.page", project=project, _anchor="measure"))
+
+    def _count_unseen(self, project: int) -> int | None:
+        """Count the tasks that an experiment may draw from; None where nobody says."""
+        client = self.services.page_client
+        with suppress(StudioRefused, StudioUnreachable):
+            unseen = TaskFilter(labeled=False, skipped=False, predicted=False)
+            return None if client is None else client.count(project, unseen)
+        return None
+
     def _report(self, project: int) -> PrelabelReport:
         annotations = self.services.annotations
         hours_left = estimate(annotations, self.services.page_client, project)
         waiting = annotations.count_open(project)
-        return PrelabelReport(project, annotations.sums(project), waiting, hours_left)
+        experiment = self.services.experiments.find(project)
+        return PrelabelReport(project, annotations.sums(project), waiting, hours_left, experiment)

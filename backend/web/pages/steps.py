@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from backend.feedback.experiment import Experiments
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -28,6 +29,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
         older: of those that wait, tasks with a prediction of another version.
         skipped: tasks without an annotation that somebody has skipped.
         failed: of those that wait, tasks that could not be predicted when that was tried last.
+        withheld: of those that wait, tasks that get no prediction until an experiment is over.
         adapt: who decides on what corrections teach, as the label config or else the settings say.
         asks: whether a tool of the label config asks for masks.
         shown: whether Label Studio shows somebody's predictions.
@@ -44,6 +46,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
     asks: bool = True
     shown: bool = True
     unknown: dict[str, int] = {}
+    withheld: int = 0
 
     @property
     def done(self) -> int:
@@ -53,7 +56,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
     @property
     def to_predict(self) -> int:
         """The number of tasks that a job would predict."""
-        return self.waiting - self.failed
+        return self.waiting - self.failed - self.withheld
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +104,7 @@ def count_tasks(
     versions: ModelVersions,
     settings: Settings,
     failures: FailureStore,
+    experiments: Experiments,
     project: int,
 ) -> tuple[TaskCounts, LabelConfig]:
     """Ask Label Studio for the counts of a project, and for its label config.
@@ -121,8 +125,9 @@ def count_tasks(
     lacking = {"skipped": False, "without_version": version}
     left = count(skipped=False)
     waiting = count(**lacking) if left else 0
-    older = count(**lacking, min_predictions=1) if waiting else 0
-    failing = tuple(failures.of_project(project)) if waiting else ()
+    older = count(**lacking, predicted=True) if waiting else 0
+    withheld = experiments.withheld(project) if waiting else ()
+    failing = tuple({*failures.of_project(project)} - {*withheld}) if waiting else ()
     counts = TaskCounts(
         tasks=found.task_number or 0,
         left=left,
@@ -133,6 +138,7 @@ def count_tasks(
         adapt=config.adapt,
         asks=config.asks,
         shown=bool(found.model_version),
+        withheld=count(**lacking, predicted=False, ids=withheld) if withheld else 0,
         unknown=config.unknown_labels(client.region_counts(project)),
     )
     return counts, config

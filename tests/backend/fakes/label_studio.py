@@ -360,6 +360,8 @@ class FakeStudio:
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,
+                ("total_predictions", "greater"): lambda v: len(versions) > v,
+                ("total_predictions", "equal"): lambda v: len(versions) == v,
             }[column, each["operator"]]
             if not fits(value):
                 return False

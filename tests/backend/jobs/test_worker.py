@@ -20,6 +20,8 @@ from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
 from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
+from tests.backend.prediction.annotator import CONFIG as WITH_TOOLS
+from tests.backend.prediction.annotator import keypoint
 
 
 def retrieve(backend: Backend, studio: FakeStudio) -> list[int]:
@@ -195,3 +197,53 @@ def test_many_annotations_at_once_make_one_version(connected: Backend, studio: F
     told = connected.client.get(learned).get_json()
     (only,) = told["versions"]
     assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
+
+
+def test_while_it_is_measured_what_predictions_save_one_task_in_ten_gets_none(
+    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs, Retrieve and polls alike; clicks are answered, and at the end all tasks get one."""
+    monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
+    monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
+    studio.tasks = {i: {"image": picture(i % 40)} for i in range(1, 121)}
+    for task in range(1, 21):
+        studio.add(task, "an older version")
+    studio.backends = [{"id": 1, "url": "http://here:9090", "created_at": "2001-09-09T01:46:40Z"}]
+    backend = make_backend(auto_prelabel="all")
+    backend.client.post("/setup", json={"project": "7.1", "schema": CONFIG})
+
+    def post(path: str) -> int:
+        return int(backend.client.post(f"/projects/7/report/{path}").status_code)
+
+    def counts() -> Any:
+        return backend.client.get("/projects/7").get_json()["counts"]
+
+    backend.store.start_job(7)
+    assert post("measure") == 400, "that job would predict all"
+    backend.store.cancel(1)
+    assert post("measure") == 303
+    backend.store.start_job(7)
+    backend.worker.start()
+    wait_for(lambda: are_over(backend), 60)
+    left_out = {task for task in studio.tasks if not studio.stored()[task]}
+    assert 1 <= len(left_out) <= 30
+    assert {*range(1, 21)} < {*studio.stored(version())}, "these have been seen with a prediction"
+    assert backend.store.list_jobs()[0].state == "done"
+    told = counts()
+    assert told["waiting"] == told["withheld"] == len(left_out)
+    assert backend.client.get("/projects/7").get_json()["next"] == "correct"
+    assert retrieve(backend, studio) == []
+    assert studio.stored()[next(iter(left_out))] == 0
+    opened = {"id": min(left_out), "project": 7, "data": {"image": picture(1)}}
+    click: dict[str, Any] = {"tasks": [opened], "project": "7.1", "label_config": WITH_TOOLS}
+    click["params"] = {"context": {"result": [keypoint(10, 50)]}}
+    assert backend.client.post("/predict", json=click).get_json()["results"][0]["result"]
+    new = [studio.create({"image": picture(1)}) for _ in range(60)]
+    backend.client.post("/webhook", json={"action": "TASKS_CREATED", "project": {"id": 7}})
+    wait_for(lambda: backend.store.list_jobs()[0].kind == "new" and are_over(backend), 60)
+    assert 30 < sum(studio.stored()[each] for each in new) < 60
+    assert post("stop") == 303
+    assert counts()["withheld"] == 0
+    backend.store.start_job(7)
+    wait_for(lambda: are_over(backend), 60)
+    assert studio.stored(version()) == dict.fromkeys(studio.tasks, 1)

@@ -31,7 +31,8 @@ def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio
     assert ids(TaskFilter(without_version=VERSION)) == [3, 4, 5, 6]
     assert ids(TaskFilter(without_version=VERSION, labeled=False, after_id=4)) == [5, 6, 7, 8]
     assert ids(TaskFilter(with_version=VERSION)) == [1, 2]
-    assert ids(TaskFilter(min_predictions=1)) == [1, 2, 4]
+    assert ids(TaskFilter(min_predictions=1)) == [1, 2, 4] == ids(TaskFilter(predicted=True))
+    assert not {1, 2, 4} & {*ids(TaskFilter(predicted=False))}
     assert ids(TaskFilter(ids=(2, 9, 999), without_version=VERSION)) == [9]
     assert ids(TaskFilter(ids=())) == []
     studio.annotate(9, [])

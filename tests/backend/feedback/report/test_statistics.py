@@ -175,13 +175,13 @@ def test_a_renamed_label_counts_under_its_new_name() -> None:
 def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
     version = "demo clearclip d4f5aa8d"
     sums = project_sums([read(n, SAME, version=version) for n in range(30)])
-    report = PrelabelReport(7, sums, hours_left=HoursLeft(None, 1, 0, seconds_with=48.0))
+    report = PrelabelReport(7, sums, hours_left=HoursLeft(None, 1, 48.0))
     text = report_text(report)
     assert max(map(len, text.splitlines())) <= 80
     lines = [line.split() for line in text.splitlines()]
     for name in ("car", "all", "2026-11-23", version):
         assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
-    assert "48 s with a prelabel, not measured without" in text
+    assert "An annotation with a prelabel takes 48 s." in text
 
 
 def test_names_from_outside_do_nothing_to_the_terminal() -> None:
@@ -222,7 +222,7 @@ def keep(
         annotations.complete(annotations.lease(1)[0], made)
 
 
-def test_the_last_annotations_of_each_kind_tell_the_pace() -> None:
+def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
     annotations = AnnotationStore(Database("sqlite://"), "me")
     keep(annotations, 1, [900.0] * 20, "compared")
     keep(annotations, 21, [30.0, 60.0] * 25, "compared")
@@ -233,15 +233,15 @@ def test_the_last_annotations_of_each_kind_tell_the_pace() -> None:
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
-        assert found == HoursLeft(120, 50, 9, 45, 120, at_pace(120, [60.0, 30.0] * 25), None)
-        assert found.with_prelabels is not None
-        assert found.with_prelabels.hours == 120 * 45 / 3600
-        assert ["so far there are 9" in each for each in found.missing] == [True]
+        assert found == HoursLeft(120, 50, 45, at_pace(120, [60.0, 30.0] * 25))
+        assert found.expected is not None
+        assert (found.expected.hours, found.missing) == (120 * 45 / 3600, "")
+        assert "so far there are 9" in HoursLeft(120, 9, 45).missing
         assert estimate(annotations, client, 8) is None, "nothing was measured"
         studio.fault = lambda _: Answer(503)
         silent = estimate(annotations, client, 7)
-    assert silent == HoursLeft(None, 50, 9, 45, 120) == estimate(annotations, None, 7)
-    assert "does not say" in silent.missing[0]
+    assert silent == HoursLeft(None, 50, 45) == estimate(annotations, None, 7)
+    assert "does not say" in silent.missing
 
 
 @pytest.mark.parametrize("spread", [0.3, 0.6])

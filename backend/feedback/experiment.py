@@ -1,0 +1,239 @@
+"""Measures what predictions save: one task in ten, at random, gets none for a while.
+
+Everybody who makes predictions asks `Experiments.withhold` first. Annotations of the withheld tasks
+that began from nothing are compared with those that began with a prediction of the same days. Tasks
+that had a prediction when the experiment began were not drawn, so they count on neither side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
+
+from backend.database.database import LOCK, METADATA, Database
+from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
+from backend.feedback.report.hours_left import without_breaks
+
+#: Of so many tasks one gets no prediction.
+ONE_IN: Final = 10
+
+#: So many withheld tasks end an experiment, and fewer on either side tell nothing.
+ENOUGH: Final = 30
+LEAST: Final = 20
+
+_CONFIDENCE: Final = 0.9
+_DRAWS: Final = 2000
+
+_EXPERIMENTS: Final = Table(
+    "experiments",
+    METADATA,
+    Column("project", Integer, primary_key=True, autoincrement=False),
+    Column("began", Float, nullable=False),
+    Column("ended", Float),
+    Column("withheld", Text, nullable=False, default="[]"),  # a JSON list of ids
+)
+_ROW: Final = _EXPERIMENTS.c
+_READ: Final = ANNOTATIONS.c
+
+
+class Timed(msgspec.Struct, frozen=True):
+    """How long an annotation took, in seconds, of which task, and by whom."""
+
+    seconds: float
+    task: int
+    annotator: int | None = None
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """Seconds that a prediction saves a picture, on average, with a 90 % confidence interval."""
+
+    seconds: float
+    low: float
+    high: float
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """An experiment of a project; times are in seconds since the epoch.
+
+    Attributes:
+        ended: None while it runs.
+        without: the number of measured annotations that began from nothing as it wanted.
+        beside: the number of those that began with a prediction meanwhile.
+        saved: None while it runs, or where it was stopped before there were `LEAST` of both.
+    """
+
+    began: float
+    ended: float | None
+    without: int
+    beside: int
+    saved: Saved | None = None
+
+    @property
+    def sentence(self) -> str:
+        """What it has found, or how far it is, for people."""
+        if self.ended is None:
+            return (
+                f"One task in {ONE_IN} gets no prediction until {ENOUGH} of these are annotated: "
+                f"so far {self.without}, and {self.beside} with a prediction meanwhile."
+            )
+        counts = f"{self.without} without, {self.beside} with"
+        if self.saved is None:
+            return f"Too few annotations tell what a prediction saves: {counts}."
+        low, high = self.saved.low, self.saved.high
+        range_ = f"90 % range: {_minutes(low)} to {_minutes(high)}; {counts}"
+        if low <= 0 <= high:
+            return f"It is open whether a prediction saves time a picture ({range_})."
+        verb = "saves" if low > 0 else "costs"
+        if low <= 0:
+            range_ = f"90 % range: {_minutes(-high)} to {_minutes(-low)}; {counts}"
+        return f"A prediction {verb} {_minutes(abs(self.saved.seconds))} a picture ({range_})."
+
+
+class Experiments:
+    """The newest experiment of each project, in a database.
+
+    >>> experiments = Experiments(Database("sqlite://"))
+    >>> experiments.begin(7)
+    >>> 50 < len(experiments.withhold(7, range(1000))) < 150, experiments.withhold(8, range(1000))
+    (True, set())
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, project: int) -> None:
+        """Begin an experiment, in place of one that has ended; one that runs goes on."""
+        with self._database.write_exclusively(LOCK) as connection:
+            its = _ROW.project == project
+            connection.execute(delete(_EXPERIMENTS).where(its, _ROW.ended.is_not(None)))
+            if connection.execute(select(_ROW.project).where(its)).first() is None:
+                began = {"project": project, "began": self._database.clock()}
+                connection.execute(insert(_EXPERIMENTS).values(began))
+
+    def stop(self, project: int) -> None:
+        """End the experiment of a project: from now on all tasks get predictions."""
+        its = _ROW.project == project, _ROW.ended.is_(None)
+        with self._database.write() as connection:
+            end = update(_EXPERIMENTS).where(*its).values(ended=self._database.clock())
+            connection.execute(end)
+
+    def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
+        """Return which of some tasks are to get no prediction now, and keep them."""
+        row = self._running(project)
+        if row is None:
+            return set()
+        drawn = {task for task in tasks if _is_drawn(row, task)}
+        if not drawn <= set(json.loads(row.withheld)):
+            with self._database.write_exclusively(LOCK) as connection:
+                before = connection.scalar(select(_ROW.withheld).where(_ROW.project == project))
+                kept = json.dumps(sorted(drawn.union(json.loads(before or "[]"))))
+                its = update(_EXPERIMENTS).where(_ROW.project == project)
+                connection.execute(its.values(withheld=kept))
+        return drawn
+
+    def withheld(self, project: int) -> tuple[int, ...]:
+        """Return the tasks that got no prediction so far; none once the experiment is over."""
+        row = self._running(project)
+        return () if row is None else tuple(json.loads(row.withheld))
+
+    def find(self, project: int) -> Experiment | None:
+        """Return the newest experiment of a project, and what it has found."""
+        row = self._running(project) or self._row(project)
+        if row is None:
+            return None
+        without, beside = self._times(row)
+        counts = len(without), len(beside)
+        is_known = row.ended is not None and min(counts) >= LEAST
+        saved = saved_seconds(without, beside) if is_known else None
+        return Experiment(row.began, row.ended, *counts, saved)
+
+    def is_running(self, project: int) -> bool:
+        """Whether tasks of a project get no prediction for now."""
+        return self._running(project) is not None
+
+    def _running(self, project: int | None) -> Row[Any] | None:
+        """Return the row of an experiment that runs; one with enough annotations ends here."""
+        row = None if project is None else self._row(project)
+        if row is None or row.ended is not None:
+            return None
+        if len(self._times(row, ("scratch",))[0]) < ENOUGH:
+            return row
+        self.stop(row.project)
+        return None
+
+    def _row(self, project: int) -> Row[Any] | None:
+        with self._database.read() as connection:
+            query = select(_EXPERIMENTS).where(_ROW.project == project)
+            return connection.execute(query).first()
+
+    def _times(
+        self, row: Row[Any], kinds: Sequence[str] = ("scratch", *PRELABELLED)
+    ) -> tuple[list[Timed], list[Timed]]:
+        """Return the measured annotations without and with a prediction, while it ran."""
+        query = select(_READ.kind, _READ.seconds, _READ.task, _READ.annotator, _READ.predicted)
+        query = query.where(
+            _READ.project == row.project,
+            _READ.updated >= row.began,  # an index has it
+            _READ.created.between(row.began, row.ended or inf),
+            _READ.kind.in_(kinds),
+            _READ.seconds > 0,
+        )
+        without: list[Timed] = []
+        beside: list[Timed] = []
+        with self._database.read() as connection:
+            for read in connection.execute(query.order_by(_READ.annotation)):
+                timed = Timed(read.seconds, read.task, read.annotator)
+                is_drawn = _is_drawn(row, read.task)
+                if is_drawn and read.kind == "scratch":
+                    without.append(timed)
+                elif not is_drawn and read.kind != "scratch" and read.predicted >= row.began:
+                    beside.append(timed)
+        return without, beside
+
+
+def _is_drawn(row: Row[Any], task: int) -> bool:
+    """Whether an experiment wants a task without a prediction: by its id, so nobody chooses."""
+    digest = hashlib.sha256(f"{row.project} {row.began} {task}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") % ONE_IN == 0
+
+
+def saved_seconds(without: Sequence[Timed], beside: Sequence[Timed]) -> Saved:
+    """Return the difference of two mean times, with its interval by bootstrap.
+
+    Draws are of annotators and of pictures, with replacement. Breaks are cut as for `at_pace`.
+
+    Args:
+        without: one or more, such as `beside`.
+    """
+    sides = [without_breaks([each.seconds for each in side]) for side in (without, beside)]
+    both, rng = [*without, *beside], np.random.default_rng(0)
+    weights = np.ones((_DRAWS, len(both)))
+    for owners in ([each.annotator for each in both], [each.task for each in both]):
+        known, index = np.unique(
+            [-1 if each is None else each for each in owners], return_inverse=True
+        )
+        drawn = rng.multinomial(len(known), np.full(len(known), 1 / len(known)), _DRAWS)
+        weights *= drawn[:, index]
+    parts = np.split(weights, [len(without)], axis=1)
+    with np.errstate(invalid="ignore"):  # a draw may have nobody of one side
+        means = [part @ times / part.sum(axis=1) for part, times in zip(parts, sides, strict=True)]
+    low, high = np.nanquantile(means[0] - means[1], [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return Saved(float(sides[0].mean() - sides[1].mean()), float(low), float(high))
+
+
+def _minutes(seconds: float) -> str:
+    """Write a time or a difference of times for people.
+
+    >>> _minutes(110), _minutes(-20.4), _minutes(59.7)
+    ('1 min 50 s', '−20 s', '1 min')
+    """
+    minutes, rest = divmod(round(abs(seconds)), 60)
+    shown = [f"{n} {unit}" for n, unit in ((minutes, "min"), (rest, "s")) if n]
+    return ("−" if round(seconds) < 0 else "") + (" ".join(shown) or "0 s")

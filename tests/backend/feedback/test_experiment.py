@@ -1,0 +1,141 @@
+"""Experiments with annotators whose times are known, and what counts in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from backend.database.database import Database
+from backend.feedback import experiment
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
+from backend.feedback.experiment import ENOUGH, LEAST, Experiment, Experiments, Saved, Timed
+from tests.backend.conftest import Clock
+
+TASKS = range(1, 1001)
+
+
+class Studio:
+    """Annotations of project 7, read one after the other."""
+
+    def __init__(self, database: Database) -> None:
+        self._store = AnnotationStore(database, "me")
+        self._count = 0
+
+    def annotate(
+        self,
+        tasks: Iterable[int],
+        kind: AnnotationOrigin,
+        seconds: float,
+        at: float,
+        predicted: float = 0.0,
+    ) -> None:
+        for task in tasks:
+            self._count += 1
+            self._store.mark(7, [self._count])
+            read = ReadAnnotation(
+                self._count,
+                7,
+                task,
+                kind,
+                seconds=seconds,
+                annotator=task % 3,
+                created=at,
+                updated=at,
+                predicted=predicted,
+            )
+            self._store.complete(self._store.lease(1)[0], read)
+
+
+def test_an_experiment_ends_by_itself_and_says_what_a_prediction_saves(
+    database: Database, clock: Clock
+) -> None:
+    experiments, studio = Experiments(database), Studio(database)
+    assert experiments.withhold(7, TASKS) == set()
+    experiments.begin(7)
+    drawn = sorted(experiments.withhold(7, TASKS))
+    assert experiments.withhold(8, TASKS) == set()
+    assert 60 < len(drawn) < 140
+    others = [task for task in TASKS if task not in drawn]
+    predicted_before, began = clock.now - 1, clock.now
+    clock.now += 100
+    studio.annotate(others[:5], "compared", 9000, clock.now, predicted_before)
+    studio.annotate(others[5:10], "scratch", 9000, clock.now)
+    studio.annotate(drawn[50:55], "compared", 9000, clock.now, began)
+    studio.annotate(drawn[55:60], "scratch", 9000, began - 1)
+    studio.annotate(others[10:60], "compared", 60, clock.now, began)
+    studio.annotate(others[60:70], "unchecked", 3, clock.now, began)
+    studio.annotate(drawn[: ENOUGH - 1], "scratch", 120, clock.now)
+    found = experiments.find(7)
+    assert found == Experiment(began, None, ENOUGH - 1, 60)
+    assert "so far 29, and 60 with a prediction" in found.sentence
+    assert experiments.withheld(7) == tuple(drawn)
+    studio.annotate(drawn[ENOUGH - 1 : ENOUGH], "scratch", 120, clock.now)
+    assert experiments.withhold(7, TASKS) == set(), "the others get predictions now"
+    assert experiments.withheld(7) == ()
+    clock.now += 100
+    studio.annotate(others[70:90], "compared", 9000, clock.now, clock.now)
+    over = experiments.find(7)
+    assert over is not None
+    assert (over.without, over.beside, over.ended) == (ENOUGH, 60, clock.now - 100)
+    assert over.saved is not None
+    assert over.saved.seconds == pytest.approx(120 - (50 * 60 + 10 * 3) / 60)
+    assert "A prediction saves 1 min 10 s a picture" in over.sentence
+    experiments.begin(7)
+    assert experiments.withhold(7, TASKS) != set(drawn), "another experiment draws others"
+
+
+def test_an_experiment_that_is_stopped_early_tells_nothing(
+    database: Database, clock: Clock
+) -> None:
+    experiments, studio = Experiments(database), Studio(database)
+    experiments.begin(7)
+    experiments.begin(7)
+    drawn = sorted(experiments.withhold(7, TASKS))
+    studio.annotate(drawn[: LEAST - 1], "scratch", 120, clock.now)
+    others = [task for task in TASKS if task not in drawn]
+    studio.annotate(others[: LEAST + 5], "compared", 60, clock.now, clock.now)
+    experiments.stop(7)
+    found = experiments.find(7)
+    assert found is not None
+    assert (found.saved, experiments.withhold(7, TASKS)) == (None, set())
+    assert "Too few" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        (
+            Saved(110, 80, 145),
+            "saves 1 min 50 s a picture (90 % range: 1 min 20 s to 2 min 25 s; 31",
+        ),
+        (Saved(-20, -60, -5), "costs 20 s a picture (90 % range: 5 s to 1 min; 31"),
+        (Saved(5, -10, 20), "open whether a prediction saves time a picture (90 % range: −10 s to"),
+    ],
+)
+def test_what_is_found_is_said_with_its_range(saved: Saved, said: str) -> None:
+    assert said in Experiment(0, 1, 31, 280, saved).sentence
+
+
+@pytest.mark.parametrize("saves", [0.4, 0.0])
+@pytest.mark.parametrize("people", [1, 4])
+def test_the_interval_holds_what_is_saved(
+    people: int, saves: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """People differ in pace, in what a prediction saves them and in how much they annotate."""
+    monkeypatch.setattr(experiment, "_DRAWS", 200)
+    rng, held, trials = np.random.default_rng(5), 0, 100
+    for _ in range(trials):
+        pace = 170 * rng.lognormal(0, 0.3, people)
+        left = 1 - saves * rng.uniform(0.5, 1.5, people)
+        share = rng.dirichlet(np.full(people, 3.0))
+        sides: tuple[list[Timed], list[Timed]] = [], []
+        for side, count in enumerate((ENOUGH, 9 * ENOUGH)):
+            for who in rng.choice(people, count, p=share).tolist():
+                time = pace[who] * rng.lognormal(-0.125, 0.5) * (left[who] if side else 1)
+                sides[side].append(Timed(float(time), int(rng.integers(1 << 40)), who))
+        found = experiment.saved_seconds(*sides)
+        held += found.low <= float((share * pace * (1 - left)).sum()) <= found.high
+    assert held >= 0.84 * trials
