@@ -1,8 +1,12 @@
-"""Refined label maps, by both ways of computing them, against every label refined everywhere."""
+"""Refined label maps, by both ways of computing them, against every label refined everywhere.
+
+Detail beside the filter: kept where scores are clear, left out where they are noise.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -11,15 +15,37 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from clearclip_core import SCENE_LABELS, Label, Scores, Segmenter, Vocabulary, render_scene
-from clearclip_core.segmentation.guided_filter import GuidedFilter, Refinement, guided, kept_share
+from clearclip_core import (
+    BEST_TEMPLATES,
+    SCENE_LABELS,
+    Label,
+    Scores,
+    Segmentation,
+    Segmenter,
+    Vocabulary,
+    render_scene,
+)
+from clearclip_core.segmentation import refined_argmax
+from clearclip_core.segmentation.guided_filter import (
+    GuidedFilter,
+    Refinement,
+    guided,
+    kept_share,
+    mean_colours,
+    noise_variance,
+)
 from clearclip_core.segmentation.refined_argmax import (
+    DevicePixels,
+    DeviceSegmentation,
     competing_probabilities,
     decide_refined,
     decide_refined_on_device,
+    find_runs,
 )
 from clearclip_core.segmentation.windows import WindowPlan
+from tests.core.segmentation.test_masks import segmentation_by_chance
 from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 
@@ -260,3 +286,207 @@ def test_a_segmenter_refines_only_where_asked_for() -> None:
         assert np.array_equal(result.confidence, refined[1])
     with pytest.raises(ValueError, match="`image`"):
         segmenter.decide(scores, refine=True)
+
+
+REFINEMENT = Refinement(radius_patches=2, tiles_per_patch=2, epsilon=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "patch_px"), [((40, 61), 8), ((33, 20), 4.3), ((7, 50), 2), ((20, 9), 30)]
+)
+def test_mean_colours_are_those_of_a_cpu(size_hw: tuple[int, int], patch_px: float) -> None:
+    image = picture(*size_hw)
+    grid = REFINEMENT.grid(size_hw, patch_px)
+    expected = mean_colours(image, grid).transpose(2, 0, 1) / 255
+    made = DevicePixels(torch.from_numpy(image), grid).mean_colours()
+    assert made.numpy() == pytest.approx(expected, abs=1e-12)
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
+
+
+def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
+    here = segmentation_by_chance(seed)
+    there = (torch.from_numpy(array).to(device) for array in (here.label_map, here.confidence))
+    return here, DeviceSegmentation(*there, here.labels)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("band_px", [1 << 24, 50])
+def test_runs_and_their_sums_are_those_of_the_pixels(
+    monkeypatch: pytest.MonkeyPatch, device: str, band_px: int
+) -> None:
+    monkeypatch.setattr(refined_argmax, "_RUNS_BAND_PX", band_px)
+    label_map = np.array([[0, 0, 2], [2, 2, -1], [-1, 1, 1]], np.int16)
+    confidence = np.arange(9, dtype=np.float16).reshape(3, 3) / 8
+    runs, sums = find_runs(*(torch.from_numpy(one).to(device) for one in (label_map, confidence)))
+    assert runs.starts.tolist() == [0, 2, 3, 5, 6, 7]
+    assert runs.starts.dtype == np.int32
+    assert runs.labels.tolist() == [0, 2, 2, -1, -1, 1]
+    assert runs.size_hw == (3, 3)
+    assert (8 * sums).tolist() == [1, 2, 7, 5, 6, 15]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_masks_and_their_confidence_are_those_of_numpy(device: str) -> None:
+    for seed in range(30):
+        here, there = both(seed, device)
+        for thresholds in ({}, {"b": 0.5, "c": 0.25}):
+            ours, theirs = (each.above(thresholds).label_masks(3, 5) for each in (here, there))
+            assert theirs.labels == ours.labels
+            for label in ours.labels:
+                assert np.array_equal(theirs.mask(label), ours.mask(label))
+                mean = pytest.approx(ours.mean_confidence(label), rel=1e-12)
+                assert theirs.mean_confidence(label) == mean
+        numbers = np.zeros(len(here.labels) + 1, int)  # one mask of all
+        ours, theirs = (each.label_masks(0, 0, numbers) for each in (here, there))
+        assert ours.mask(0).all()
+        assert theirs.mask(0).all()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_pixels_leave_the_device_only_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    here, there = both(1, device)
+    copied: list[Any] = []
+    copy = torch.Tensor.cpu
+
+    def spy(tensor: torch.Tensor) -> torch.Tensor:
+        copied.append(tuple(tensor.shape))
+        return copy(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", spy)
+    assert there.above({"a": 0.0}) is there
+    masks = there.above({"a": 0.3}).label_masks(3, 3)
+    assert masks.mean_confidence(0) > 0
+    assert there.size_hw == here.size_hw
+    assert there.size_hw not in copied
+    assert np.array_equal(there.label_map, here.label_map)
+    assert np.array_equal(there.confidence, here.confidence)
+    assert copied[-2:] == [here.size_hw] * 2
+
+
+#: A street of 12 x 16 patches of 16 px.
+STREET = WindowPlan((192, 256), (192, 256), 256, 256, (16, 16))
+THINGS = Vocabulary.of(["sky", "road", "pole"])
+
+
+def street_scores(labels: np.ndarray, noise: float = 0.0, seed: int = 0) -> Scores:
+    """Logits of 4 for the label of each patch (12, 16), and 0 for the others, with noise."""
+    logits = 4.0 * (labels == np.arange(3)[:, None, None])
+    logits += noise * np.random.default_rng(seed).standard_normal(logits.shape)
+    return Scores(torch.from_numpy(logits).float(), STREET, THINGS, temperature=1.0)
+
+
+def street() -> tuple[np.ndarray, np.ndarray]:
+    """Labels of patches: sky above road; and the picture of them, in two slightly noisy greys."""
+    labels = np.repeat(np.arange(12) >= 6, 16).reshape(12, 16).astype(int)
+    grey = np.kron(np.where(labels, 90, 180), np.ones((16, 16)))[..., None]
+    noise = np.random.default_rng(1).normal(0, 4, (192, 256, 3))
+    return labels, (grey + noise).clip(0, 255).astype(np.uint8)
+
+
+def test_a_thin_object_of_clear_scores_stays_though_no_colour_shows_it() -> None:
+    labels, image = street()
+    labels[:, 5] = 2
+    scores = street_scores(labels)
+    plain = scores.decide()[0] == 2
+    refined = decide_refined(scores, image)[0] == 2
+    assert plain.sum() == pytest.approx(192 * 16, rel=0.1)
+    assert (plain & refined).sum() > 0.8 * (plain | refined).sum()
+
+
+def test_single_patches_of_noisy_scores_go() -> None:
+    labels, image = street()
+    truth = np.kron(labels, np.ones((16, 16), int))
+    wrong = np.zeros(2)
+    for seed in range(3):
+        scores = street_scores(labels, noise=2.0, seed=seed)
+        maps = scores.decide()[0], decide_refined(scores, image)[0]
+        wrong += [(one != truth).mean() for one in maps]
+    assert wrong[0] > 0.1
+    assert wrong[1] < 0.2 * wrong[0]
+
+
+def test_a_thin_object_is_not_lost_beside_large_ones_where_scores_are_noisy() -> None:
+    """A pole that colours show: the windows of the filter have more of the wall than of it."""
+    labels, image = street()
+    labels[:, 5] = 2
+    image[:, 80:96] = (image[:, 80:96] * 0.6).astype(np.uint8)
+    truth = np.kron(labels == 2, np.ones((16, 16), bool))
+    overlaps = []
+    for seed in range(3):
+        scores = street_scores(labels, noise=2.5, seed=seed)
+        found = [one == 2 for one in (scores.decide()[0], decide_refined(scores, image)[0])]
+        overlaps.append([(truth & one).sum() / (truth | one).sum() for one in found])
+    plain, refined = np.mean(overlaps, axis=0)
+    assert refined > plain + 0.1
+
+
+def roots_of(logits: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(logits).softmax(dim=0).sqrt().float()
+
+
+@pytest.mark.parametrize("deviation", [0.05, 0.2])
+def test_the_variance_of_noise_on_the_logits_is_found(deviation: float) -> None:
+    generator = np.random.default_rng(2)
+    logits = generator.normal(0, 1, (40, 30, 30))
+    noisy = logits + deviation * generator.standard_normal(logits.shape)
+    clear, seen = map(roots_of, (logits, noisy))
+    # A sum of many squares is about its mean everywhere.
+    assert float(noise_variance([(seen, clear)])) == pytest.approx(deviation**2, rel=0.2)
+
+
+#: Operators whose result the host must know before it goes on.
+WAITS = {
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::equal",
+}
+
+
+class Counting(TorchDispatchMode):
+    """Counts operators, and those for which the host would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func.name().split(".")[0]
+        self.operators[name] += 1
+        masks = args[1] if name in ("aten::index", "aten::index_put_") else ()
+        if name in WAITS or any(mask is not None and mask.dtype is torch.bool for mask in masks):
+            self.waits[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "count", "most_operators"), [((1224, 1632), 18, 400), ((3000, 4000), 150, 1500)]
+)
+def test_few_operators_and_waits_after_the_encoder(
+    size_hw: tuple[int, int], count: int, most_operators: int
+) -> None:
+    """With the copy of the runs it is a wait more."""
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", templates=BEST_TEMPLATES[:1])
+    image = render_scene(5, size_hw=size_hw).image
+    things = (f"thing {number}" for number in range(count - len(SCENE_LABELS)))
+    labels = [Label(name, (name, f"a {name}")) for name in (*SCENE_LABELS, *things)]
+    features = segmenter.encode(image)
+    scores = segmenter.score(features, labels, contrast=True)  # the words are embedded from here on
+    wanted = segmenter.decide(scores, 0.1, image, refine=True)
+    with Counting() as counted:
+        scores = segmenter.score(features, labels, contrast=True)
+        label_map, confidence = decide_refined_on_device(
+            scores, image, 0.1, patch_px=scores.plan.patch_image_px
+        )
+        find_runs(label_map, confidence)
+    assert np.mean(label_map.numpy() == wanted.label_map) > 0.9999
+    assert counted.waits.total() <= 2, counted.waits
+    assert counted.operators.total() <= most_operators, counted.operators.most_common(12)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from clearclip_core import DenseFeatures, Label, Scores, Vocabulary
 from clearclip_core.segmentation.scores import LogSumExp
 from clearclip_core.segmentation.windows import WindowPlan
-from tests.core.segmentation.test_argmax import COLUMNS, ROWS, cosines, everywhere
+from tests.core.segmentation.test_tiles import COLUMNS, ROWS, cosines, everywhere
 from tests.core.segmentation.test_windows import one_by_one, plan_of
 
 WORDS = Vocabulary(
