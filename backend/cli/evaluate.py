@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -26,12 +26,11 @@ from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
 from clearclip_core.images.label_maps import Truth, write_whole
-from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
     from backend.label_studio.image_loader import ImageReader, ReadImage
-    from clearclip_core import Adaptation, Label, RGBArray
-    from clearclip_core.evaluation.comparison import Candidate, PredictionRule
+    from clearclip_core import Label, RGBArray
+    from clearclip_core.evaluation.comparison import Candidate, LabelledFolder, PredictionRule
 
 #: Name of the words of the label config, in tables.
 _OWN_WORDS: Final = "label config"
@@ -46,6 +45,19 @@ _WORST: Final = 12
 @click.option("--model", "models", multiple=True, help="Several are compared. [MODEL]")
 @click.option("--method", "methods", multiple=True, help="Several are compared. [METHOD]")
 @click.option(
+    "--second-model",
+    "seconds",
+    multiple=True,
+    help="Several are compared; none: without one. [SECOND_MODEL]",
+)
+@click.option(
+    "--short-side-px",
+    "short_sides",
+    multiple=True,
+    type=click.IntRange(64, 4096),
+    help="Several are compared. [SHORT_SIDE_PX]",
+)
+@click.option(
     "--prompts",
     multiple=True,
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -56,7 +68,7 @@ _WORST: Final = 12
 @click.option(
     "--learned",
     is_flag=True,
-    help="Add a row for what the project has learned from its corrections.",
+    help="Add a row for what these annotations would teach, measured on pictures held out.",
 )
 @click.option(
     "--limit",
@@ -71,8 +83,8 @@ _WORST: Final = 12
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
-    *("short_side_px", "refine", "propagate", "model_dir", "database_url", "max_image_mb"),
-    *("max_image_megapixels", "min_island_share", "adapt"),
+    *("refine", "propagate", "model_dir", "max_image_mb", "max_image_megapixels"),
+    *("min_island_share",),
 )
 def evaluate_project(
     settings: Settings,
@@ -80,6 +92,8 @@ def evaluate_project(
     image: str | None,
     models: tuple[str, ...],
     methods: tuple[str, ...],
+    seconds: tuple[str, ...],
+    short_sides: tuple[int, ...],
     prompts: tuple[Path, ...],
     threshold: tuple[ThresholdOption, ...],
     learned: bool,
@@ -95,11 +109,16 @@ def evaluate_project(
     """
     services = Services(settings)
     client = required_client(services.client, "Annotations are read from Label Studio")
+    given: dict[str, tuple[Any, ...]] = {
+        "model": models,
+        "method": methods,
+        "second_model": tuple(None if each == "none" else each for each in seconds),
+        "short_side_px": short_sides,
+    }
+    choices = [dict.fromkeys(own or (getattr(settings, name),)) for name, own in given.items()]
     several = [
-        settings.model_copy(update={"model": model, "method": method})
-        for model, method in itertools.product(
-            dict.fromkeys(models or (settings.model,)), dict.fromkeys(methods or (settings.method,))
-        )
+        settings.model_copy(update=dict(zip(given, each, strict=True)))
+        for each in itertools.product(*choices)
     ]
     for each in several:
         check_model(each)
@@ -118,9 +137,19 @@ def evaluate_project(
         raise click.ClickException(f"Project {project} has no annotated tasks.")
     words = {path.name: folder.with_prompts(path) for path in prompts}
     rule = _rule(settings, found, threshold)
-    candidates = _candidates(several, found, words or {_OWN_WORDS: found.labels}, rule, learned)
-    comparison = compare(folder, [*candidates], _WORST if page else 0, LEAVE_OUT)
+    candidates: list[Candidate] = []
+    chosen: list[Settings] = []
+    for each in several:
+        made = _candidates(each, found, words or {_OWN_WORDS: found.labels}, rule)
+        made += [_taught(made[0], folder)] if learned else []
+        candidates += made
+        chosen += [each] * len(made)
+    comparison = compare(folder, candidates, _WORST if page else 0, LEAVE_OUT)
     click.echo(comparison_text(comparison))
+    if len(several) > 1:
+        click.echo("\nSettings of the best:")
+    for name in (name for name, own in zip(given, choices, strict=True) if len(own) > 1):
+        click.echo(f"{name.upper()}={getattr(chosen[comparison.best], name) or ''}")
     for file, content in ((json_file, comparison_json), (page, comparison_page)):
         if file is not None:
             write_whole(file, content(comparison))
@@ -215,47 +244,30 @@ def _rule(
 
 
 def _candidates(
-    several: Sequence[Settings],
+    settings: Settings,
     project: AnnotatedProject,
     words: Mapping[str, tuple[Label, ...]],
     rule: PredictionRule,
-    learned: bool,
-) -> Iterator[Candidate]:
-    """Load the models and yield a candidate for each model, method and words.
+) -> list[Candidate]:
+    """Load a model and return a candidate for each of the words.
 
     Args:
-        several: settings with each model and method.
         words: name in tables -> the labels with the words that are compared.
-        learned: whether what the project has learned is compared too.
-
-    Raises:
-        ValueError: the project has learned nothing with a model and a method.
     """
     from backend.inference.engine import load_segmenter
     from clearclip_core.evaluation.comparison import Candidate
 
-    for settings in several:
-        segmenter = load_segmenter(settings)
-        if segmenter.model.notice:
-            click.echo(segmenter.model.notice, err=True)
-        for name, labels in words.items():
-            yield Candidate(segmenter, labels, settings.model, name, rule)
-        if learned:
-            taught = settings.model, f"{_OWN_WORDS}, learned", rule, _learned(settings, project)
-            yield Candidate(segmenter, project.labels, *taught)
+    segmenter = load_segmenter(settings)
+    if segmenter.model.notice:
+        click.echo(segmenter.model.notice, err=True)
+    size = "" if settings.short_side_px == 448 else f", {settings.short_side_px} px"
+    name = f"{settings.encoders}{size}"
+    return [Candidate(segmenter, labels, name, each, rule) for each, labels in words.items()]
 
 
-def _learned(settings: Settings, project: AnnotatedProject) -> Adaptation:
-    """Return what the project has learned with the model and the method of settings."""
-    active = Services(settings).learner.versions.active(project.project, project.config.adapt)
-    if active is None:
-        raise ValueError(
-            f"Project {project.project} uses nothing that was learned with {settings.model} and "
-            f"{settings.method}: see clearclip-backend adapt status --project {project.project}."
-        )
-    click.echo(
-        f"The row of what was learned from {quantity(active.annotations, 'annotation')} flatters "
-        "where these are among the pictures.",
-        err=True,
-    )
-    return active.adaptation
+def _taught(words: Candidate, folder: LabelledFolder) -> Candidate:
+    """Return a candidate that has learned from the folder, each picture held out."""
+    from clearclip_core.evaluation.comparison import learn_held_out
+
+    learned = learn_held_out(folder, words, LEAVE_OUT)
+    return replace(words, prompts=f"{words.prompts}, learned", learned=learned)

@@ -37,7 +37,7 @@ from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import Label, MapNames, Vocabulary
 
 if TYPE_CHECKING:  # torch
-    from clearclip_core.adaptation.adaptation import Adaptation
+    from clearclip_core.adaptation.fitting import HeldOutAdaptations
     from clearclip_core.segmentation.scores import Scores
     from clearclip_core.segmenter import Segmenter
 
@@ -72,7 +72,7 @@ class Candidate:
 
     Attributes:
         segmenter: of the model and the method. Candidates that share it share its features.
-        adaptation: scores adapted to corrected images; None: the scores of the words alone.
+        learned: what is added to the words' scores, by the name of the image; None: nothing.
     """
 
     segmenter: Segmenter
@@ -80,7 +80,7 @@ class Candidate:
     model: str
     prompts: str
     rule: PredictionRule = AS_BACKEND
-    adaptation: Adaptation | None = None
+    learned: HeldOutAdaptations | None = None
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -88,16 +88,18 @@ class Candidate:
         return self.model, str(self.segmenter.method), self.prompts
 
     @cached_property
-    def _vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary:
+        """The labels and, where the rule has them, contrast words."""
         return self.segmenter.vocabulary(self.labels, self.rule.contrast)
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
-        self.segmenter.embed(self._vocabulary.queries)
+        self.segmenter.embed(self.vocabulary.queries)
 
-    def masks(self, features: Any, rgb: RGBArray) -> dict[int, BoolMask]:
+    def masks(self, features: Any, rgb: RGBArray, image: str = "") -> dict[int, BoolMask]:
         """Predict the masks of an image from its features: index of the label -> (H, W) bool."""
-        scores = self.segmenter.score(features, self._vocabulary, adaptation=self.adaptation)
+        adaptation = None if self.learned is None else self.learned.of(image)
+        scores = self.segmenter.score(features, self.vocabulary, adaptation=adaptation)
         return draw_masks(self.segmenter, scores, rgb, self.rule)
 
 
@@ -123,12 +125,13 @@ def draw_masks(
 
 
 def predict_all(
-    candidates: Sequence[Candidate], rgb: RGBArray
+    candidates: Sequence[Candidate], rgb: RGBArray, image: str = ""
 ) -> Iterator[tuple[dict[int, BoolMask], float]]:
     """Predict an image with each candidate; it is encoded once for those that share a segmenter.
 
     Args:
         rgb: (H, W, 3) uint8.
+        image: its name, by which what was learned of the others is known.
 
     Yields:
         The masks of each candidate, in order, and the seconds from the image in memory to them,
@@ -143,7 +146,7 @@ def predict_all(
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
         began = time.perf_counter()
-        masks = candidate.masks(features, rgb)
+        masks = candidate.masks(features, rgb, image)
         yield masks, encoding_s + time.perf_counter() - began
 
 
@@ -204,6 +207,9 @@ class LabelledFolder:
 #: IoU from which a mask would be submitted as it is.
 CLOSE_IOU: Final = 0.9
 
+#: How likely a choice by chance may be that a comparison does not warn of.
+_BY_CHANCE: Final = 0.05
+
 #: How many of the worst pictures a page shows, and their long side in px.
 SHOWN: Final = 12
 _SHOWN_PX = 480
@@ -236,11 +242,13 @@ class CandidateFigures:
 
     Attributes:
         labels: of each label the overlaps on the pictures where it was predicted or is true.
+        wrong_px: of each picture, pixels to paint and to erase.
         seconds: time of each picture, from the picture in memory to its masks.
     """
 
     def __init__(self, labels: int) -> None:
         self.labels: list[list[MaskOverlap]] = [[] for _ in range(labels)]
+        self.wrong_px: list[int] = []
         self.seconds: list[float] = []
 
     def add(self, overlaps: Sequence[MaskOverlap], seconds: float) -> None:
@@ -248,6 +256,7 @@ class CandidateFigures:
         for found, overlap in zip(self.labels, overlaps, strict=True):
             if overlap.iou is not None:
                 found.append(overlap)
+        self.wrong_px.append(sum(overlaps, MaskOverlap()).wrong_px)
         self.seconds.append(seconds)
 
     @property
@@ -285,6 +294,21 @@ class Comparison:
         shares = (figures.shares.saved_paint for figures in self.figures)
         saved = [-math.inf if share is None else share for share in shares]
         return saved.index(max(saved))
+
+    @property
+    def doubt(self) -> str:
+        """Why the best may be no better than the first, as a sentence; "" where it is (P < 5 %)."""
+        from scipy.stats import binomtest  # takes a second, which no help needs
+
+        pairs = list(zip(self.figures[self.best].wrong_px, self.figures[0].wrong_px, strict=True))
+        better, differ = sum(a < b for a, b in pairs), sum(a != b for a, b in pairs)
+        if not differ or binomtest(better, differ).pvalue < _BY_CHANCE:
+            return ""
+        return (
+            f"The best leaves less to do than the first on {better} of "
+            f"{quantity(differ, 'picture')} on which they differ: that may be chance. Measure with "
+            "more pictures before you change anything."
+        )
 
     @property
     def size(self) -> str:
@@ -342,12 +366,12 @@ def compare(
         rgb, truth = content
         maps: dict[str, LabelIndices] = {}
         wrong_px = []
-        predicted = predict_all(candidates, rgb)  # one candidate's masks at once
+        predicted = predict_all(candidates, rgb, picture.name)  # one candidate's masks at once
         for candidate, each, (masks, seconds) in zip(candidates, figures, predicted, strict=True):
             overlaps = mask_overlaps(masks, truth, count)
             each.add(overlaps, seconds)
             total = sum(overlaps, MaskOverlap())
-            wrong_px.append(total.wrong_px)
+            wrong_px.append(each.wrong_px[-1])
             caption = f"{_title(candidate)}; saved paint {format_percent(total.saved_paint)}"
             maps[caption] = _label_map(masks, truth)
         wrong_share = fmean(wrong_px) / max(1, np.count_nonzero(truth != IGNORE))
@@ -360,6 +384,34 @@ def compare(
     names = tuple(label.name for label in folder.labels)
     pictures = tuple(picture for _, _, picture in reversed(worst))
     return Comparison(names, tuple(candidates), tuple(figures), pictures, tuple(left_out))
+
+
+def learn_held_out(
+    folder: LabelledFolder, candidate: Candidate, leave_out: tuple[type[Exception], ...] = ()
+) -> HeldOutAdaptations:
+    """Learn from the label maps of a folder as from corrections, without each image in turn.
+
+    Args:
+        candidate: whose features and words are learned with.
+        leave_out: as in `compare`.
+
+    Returns:
+        What is learned of the other images, by name; nothing where the gate lets nothing pass.
+    """
+    from clearclip_core.adaptation.example import Example
+    from clearclip_core.adaptation.fitting import HeldOutAdaptations, adapt
+
+    names, examples = [label.name for label in folder.labels], []
+    read = read_ahead(partial(_read, leave_out=leave_out), folder.pictures)
+    bar = tqdm(zip(folder.pictures, read, strict=True), total=len(folder.pictures), unit="picture")
+    for picture, content in bar:
+        if not isinstance(content, Exception):
+            rgb, truth = content
+            masks = {name: truth == index for index, name in enumerate(names)}
+            features = candidate.segmenter.encode(rgb)
+            examples.append(Example.of(features, masks, names, picture.name))
+    fit = adapt(examples, candidate.segmenter.embed, candidate.vocabulary)
+    return HeldOutAdaptations() if fit.adaptation is None else fit.held_out
 
 
 def _read(
@@ -405,6 +457,7 @@ def comparison_page(comparison: Comparison) -> bytes:
         size=comparison.size,
         left_out=len(comparison.left_out),
         candidates=_candidate_rows(comparison),
+        doubt=comparison.doubt,
         best=_title(comparison.candidates[comparison.best]),
         labels=_label_rows(comparison),
         key=list(zip(comparison.labels, colours, strict=True)),
@@ -451,6 +504,7 @@ def comparison_text(comparison: Comparison) -> str:
         "",
         markdown(*_candidate_rows(comparison)),
         "",
+        *([comparison.doubt, ""] if comparison.doubt else []),
         f"by label: {_title(comparison.candidates[comparison.best])}",
         "",
         markdown(*_label_rows(comparison)),

@@ -10,19 +10,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli.main import main
-from backend.database.database import Database
-from backend.learning.versions import model_key
-from backend.settings import Settings
-from clearclip_core import BEST_TEMPLATES, SCENE_LABELS, Adaptation, Segmenter
-from clearclip_core.clip.weights import weights_id
+from clearclip_core import BEST_TEMPLATES, SCENE_LABELS, Segmenter
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.runs.scene_project import CONFIG, LABELS, MODEL, painted, scene_studio, scenes
+from tests.core.clip.test_second_encoder import file_of
 
 #: The project of scenes, of whose labels tree is drawn where it is certain, and house never.
-CERTAIN = CONFIG.replace('"tree"', '"tree" model_score_threshold="0.6"')
-NEVER = CERTAIN.replace('"house"', '"house" model_score_threshold="1"')
+NEVER = CONFIG.replace('"tree"', '"tree" model_score_threshold="0.6"').replace(
+    '"house"', '"house" model_score_threshold="1"'
+)
 SCENES = scenes()[:2]
 OPTIONS = MODEL[1:]
 MIN_PX = round(0.0005 * 96 * 128)
@@ -115,31 +112,29 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_without_any_it_is_said(
     assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output
 
 
-def test_what_the_project_has_learned_is_a_row(
+def test_what_the_annotations_teach_is_a_row_and_the_settings_of_the_best_are_named(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
-    options = ("--learned", f"--json={tmp_path / 'out.json'}")
-    refused = run(server, *OPTIONS, *options)
-    assert refused.exit_code == 1
-    assert "uses nothing that was learned with demo and clearclip" in refused.output
-    studio.label_config = CERTAIN
-    settings = Settings(model="demo", short_side_px=224)
-    key = model_key(settings, weights_id("demo"))
-    stores = LearningStores.of(Database.from_settings(settings), "test", lambda: key)
-    stores.replace_all(1)
-    lease = stores.versions.lease_step(1, 7)
-    assert lease is not None
-    width = Segmenter.load("demo").embed(["house"]).shape[1]
-    terms = np.zeros((1, width), np.float32), np.zeros(1, np.float32)
-    scores = Adaptation(("house",), *terms, 1)  # which changes nothing
-    stores.versions.commit(lease, version_with(scores), scores)
-    stores.use_first()
-    result = run(server, *OPTIONS, *options)
+    """House has meaningless words: what is learned of other pictures finds houses on each."""
+    studio.label_config = CONFIG
+    file = file_of("test_efficientnet", tmp_path)
+    for task, scene in enumerate(scenes()[2:], 3):
+        studio.annotate(task, painted(scene))
+    words = tmp_path / "words.txt"
+    words.write_text("sky\ngrass\ntree\nblicket\n")
+    beside = (f"--prompts={words}", "--second-model=none", f"--second-model={file}", "--learned")
+    result = run(server, *OPTIONS, *beside, f"--json={tmp_path / 'out.json'}")
     assert result.exit_code == 0, result.output
-    assert "learned from 10 annotations" in result.output
-    words, taught = json.loads((tmp_path / "out.json").read_text())["runs"]
-    assert taught["prompts"] == "label config, learned"
-    assert (taught["iou"], taught["saved_paint"]) == (words["iou"], words["saved_paint"])
+    runs = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert [each["model"] for each in runs] == ["demo, 224 px"] * 2 + [f"demo + {file}, 224 px"] * 2
+    alone, taught, beside_it, both = runs
+    assert taught["prompts"] == "words.txt, learned"
+    assert (alone["iou"], alone["saved_paint"]) == (beside_it["iou"], beside_it["saved_paint"])
+    assert taught["labels"]["house"]["iou"] > alone["labels"]["house"]["iou"]
+    best = max(taught, both, key=lambda each: each["saved_paint"])
+    assert f"SECOND_MODEL={file if best is both else ''}\n" in result.output
+    assert "METHOD=" not in result.output
+    assert "that may be chance" in result.output
 
 
 @pytest.mark.parametrize(

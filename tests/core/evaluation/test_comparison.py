@@ -22,6 +22,7 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
+from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from clearclip_core.evaluation import comparison
 from clearclip_core.evaluation.comparison import (
     AS_PAPER,
@@ -63,7 +64,9 @@ class Fixed:
 
 @pytest.fixture(autouse=True)
 def _fixed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def predict(candidates: Sequence[Fixed], rgb: Any) -> list[tuple[dict[int, BoolMask], float]]:
+    def predict(
+        candidates: Sequence[Fixed], rgb: Any, _image: str
+    ) -> list[tuple[dict[int, BoolMask], float]]:
         return [(each.masks, 0.5) for each in candidates]
 
     monkeypatch.setattr(comparison, "predict_all", predict)
@@ -207,6 +210,21 @@ def test_the_backend_lets_other_words_win(segmenter: Segmenter, image: RGBArray)
 def test_what_was_learned_changes_the_scores(segmenter: Segmenter, image: RGBArray) -> None:
     width = segmenter.embed(["sky"]).shape[1]
     grass = Adaptation(("grass",), np.zeros((1, width), np.float32), np.full(1, 9, np.float32), 1)
-    candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, grass)
-    ((made, _),) = predict_all([candidate], image)
+    learned = HeldOutAdaptations({"other": grass})
+    candidate = Candidate(segmenter, LABELS, "demo", "", AS_PAPER, learned)
+    ((made, _),) = predict_all([candidate], image, "other")
     assert list(made) == [1]  # its scores are far above all others everywhere
+    ((made, _),) = predict_all([candidate], image, "this")
+    assert len(made) > 1
+
+
+def test_a_best_that_may_be_so_by_chance_is_doubted(tmp_path: Path) -> None:
+    """Five of five pictures are better by chance in 1 of 16 comparisons, six of six in 1 of 32."""
+    half, whole = {0: mask(0, 1)}, {0: mask(0, 1, 2, 3)}
+    for count, is_doubted in ((5, True), (6, False)):
+        (tmp_path / str(count)).mkdir()
+        folder = make_folder(tmp_path / str(count), [columns(0, 0, 0, 0)] * count)
+        made = compare(folder, candidates(half, whole))
+        assert made.best == 1
+        assert ("5 of 5 pictures" in made.doubt) == is_doubted
+        assert bool(made.doubt) == is_doubted
