@@ -14,9 +14,8 @@ import torch
 
 from backend.errors import Busy, ModelUnavailable
 from backend.inference import queue
-from backend.inference.engine import Engine
+from backend.inference.engine import Engine, ModelStatus
 from backend.inference.feature_cache import FeatureCache
-from backend.inference.model_loader import ModelStatus
 from backend.inference.queue import MAX_SKIPS, FairQueue, Priority
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
