@@ -1,1 +1,1 @@
-"""Reports what prelabels save: statistics, charts and tables; imports no learning."""
+"""Reports what prelabels save: statistics and tables; imports no learning."""

@@ -1,4 +1,4 @@
-"""Shows the report: as tables on a terminal, as CSV, and as a chart; and what was learned."""
+"""Shows the report: as tables on a terminal and as CSV; and what was learned."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import starmap, zip_longest
 from typing import Any, Final
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from backend.feedback.report.hours_left import HoursLeft, hours, interval
 from backend.feedback.report.statistics import (
@@ -16,7 +15,7 @@ from backend.feedback.report.statistics import (
     PrelabelReport,
     in_percent,
 )
-from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
+from backend.feedback.sums import GroupSums, LabelSums, by_name
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity
 
@@ -61,7 +60,6 @@ def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
         labels = by_name(sums.all.labels) | {"all": sums.all.total}
         for title, first, groups in (
             ("By label", "label", labels),
-            (f"By {sums.step}", "from", _totals(sums.periods)),
             ("By model version", "version", _totals(report.newest_versions)),
         ):
             rows = starmap(_row, groups.items())
@@ -165,21 +163,18 @@ def _row(name: str, sums: LabelSums) -> list[str]:
 
 
 def to_csv(report: PrelabelReport) -> str:
-    """Return the report as CSV: one line for each label, in all, by period and by model version.
+    """Return the report as CSV: one line for each label, in all and by model version.
 
     Lines with the label "all" sum up all labels. A name that a spreadsheet would take for a formula
     gets a ' in front.
     """
-    places = "period", "model_version", "label", "annotations"
+    places = "model_version", "label", "annotations"
     file = io.StringIO()
     writer = csv.DictWriter(file, [*places, *LabelSums().figures()], lineterminator="\n")
     writer.writeheader()
     sums = report.sums
-    groups = [("all", "all", sums.all)]
-    groups += [(period, "all", group) for period, group in sums.periods.items()]
-    groups += [("all", version, group) for version, group in sums.versions.items()]
-    for period, version, group in groups:
-        where = {"period": period, "model_version": _cell(version)}
+    for version, group in [("all", sums.all), *sums.versions.items()]:
+        where = {"model_version": _cell(version)}
         figures = {"annotations": group.compared, **_flat(group.total)}
         writer.writerow({**where, "label": "all", **figures})
         for label, each in by_name(group.labels).items():
@@ -199,86 +194,3 @@ def _cell(text: str) -> str:
 
 def _flat(sums: LabelSums) -> dict[str, Any]:
     return sums.figures() | {"relabelled": sum(sums.relabelled.values())}
-
-
-# ---- the chart ---------------------------------------------------------------------------------
-
-#: Size of the chart.
-_WIDTH: Final = 520.0
-_HEIGHT: Final = 250.0
-_LETTER: Final = 7.5  # width of a letter, about
-_TICKS: Final = 4
-
-#: Class and dashes of each series.
-_STYLES: Final = (("one", ""), ("two", "7 3"), ("three", "2 3"))
-
-
-def over_time(sums: ProjectSums) -> str:
-    """Draw the shares of each period as SVG for a page; empty where there is none.
-
-    The chart has no style attributes: the page's content security policy allows none. It takes the
-    page's colours, light or dark. Series differ by dashes too.
-    """
-    totals = [group.total for group in sums.periods.values()]
-    series = {
-        "accepted": [total.accepted_share for total in totals],
-        "mean IoU": [total.mean_iou for total in totals],
-        "saved paint": [total.saved_paint for total in totals],
-    }
-    found = [value for values in series.values() for value in values if value is not None]
-    if not found:
-        return ""
-    box, title = f"0 0 {_WIDTH:g} {_HEIGHT + 30:g}", f"Prelabels by {sums.step}"
-    svg = Element("svg", {"viewBox": box, "role": "img", "aria-label": title, "class": "plot"})
-    _text(svg, 4, 20, title, size="15")
-    low = -1.0 if min(found) < 0 else 0.0
-    left, right, top, bottom = 56.0, _WIDTH - 16, 66.0, _HEIGHT
-
-    def x(number: int) -> float:
-        return left + (right - left) * ((number + 0.5) / len(totals))
-
-    def y(value: float) -> float:
-        return bottom - (max(low, value) - low) / (1 - low) * (bottom - top)
-
-    for tick in range(_TICKS + 1):
-        value = low + (1 - low) * tick / _TICKS
-        _line(svg, [(left, y(value)), (right, y(value))], "rule")
-        _text(svg, left - 8, y(value) + 4, f"{100 * value:.0f} %", anchor="end", soft=True)
-    starts = [*sums.periods]
-    for number in range(0, len(starts), -(-len(starts) // 5)):
-        _text(svg, x(number), bottom + 20, starts[number], anchor="middle", soft=True)
-    at = left
-    for (name, values), (class_, dashes) in zip(series.items(), _STYLES, strict=True):
-        _line(svg, [(at, 46), (at + 22, 46)], f"{class_} line", dashes)
-        _text(svg, at + 28, 50, name)
-        at += 44 + _LETTER * len(name)
-        points = [(x(n), y(value)) for n, value in enumerate(values) if value is not None]
-        _line(svg, points, f"{class_} line", dashes)
-        for point in points:  # a line of one point is none
-            place = {"cx": f"{point[0]:.1f}", "cy": f"{point[1]:.1f}", "r": "2"}
-            SubElement(svg, "circle", place | {"class": class_})
-    return tostring(svg, encoding="unicode")
-
-
-def _line(
-    svg: Element, points: Sequence[tuple[float, float]], class_: str, dashes: str = ""
-) -> None:
-    line = SubElement(svg, "polyline", {"class": class_})
-    line.set("points", " ".join(f"{x:.1f},{y:.1f}" for x, y in points))
-    if dashes:
-        line.set("stroke-dasharray", dashes)
-
-
-def _text(
-    svg: Element,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    anchor: str = "start",
-    soft: bool = False,
-    size: str = "13",
-) -> None:
-    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "font-size": size}
-    element = SubElement(svg, "text", place | {"class": "soft" if soft else "ink"})
-    element.text = text

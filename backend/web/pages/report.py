@@ -17,7 +17,7 @@ from backend.feedback.report.statistics import (
     REPORT_DEFINITIONS,
     PrelabelReport,
 )
-from backend.feedback.report.tables import over_time, to_csv
+from backend.feedback.report.tables import to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
 from backend.label_studio.task_filter import TaskFilter
@@ -81,7 +81,6 @@ class ReportRoutes:
         return html_page(
             "report.html",
             report=report,
-            chart=over_time(report.sums),
             definitions=REPORT_DEFINITIONS,
             kinds=ORIGINS_IN_WORDS,
             few=FEW,

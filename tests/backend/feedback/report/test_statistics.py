@@ -6,7 +6,6 @@ import csv
 import io
 from datetime import datetime, timezone
 from typing import Any
-from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.hours_left import LEAST, Hours, HoursLeft, at_pace, estimate
 from backend.feedback.report.statistics import PrelabelReport, harm
-from backend.feedback.report.tables import over_time, report_text, to_csv
+from backend.feedback.report.tables import report_text, to_csv
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -71,10 +70,10 @@ def test_nothing_to_measure() -> None:
     assert not none.harms
     assert (false.saved_paint, false.harms) == (None, True)
     empty = report_of([])
-    assert (empty.sums.periods, empty.sums.versions, empty.harmful) == ({}, {}, {})
+    assert (empty.sums.versions, empty.harmful) == ({}, {})
 
 
-def test_a_project_by_time_and_by_version() -> None:
+def test_a_project_by_version() -> None:
     reads = [
         read(1, CAR, FALSE, version="v1"),
         read(2, SAME, version="v2", day=1),
@@ -91,9 +90,6 @@ def test_a_project_by_time_and_by_version() -> None:
     sums = report.sums
     assert (sums.all.compared, {*sums.all.labels}) == (3, {"car", "dog"})
     assert sums.all.total.saved_paint == pytest.approx(1 - (6 + 30) / 50)
-    accepted = {day: group.total.accepted for day, group in sums.periods.items()}
-    assert sums.step == "day"
-    assert accepted == {"2026-11-23": 0, "2026-11-24": 2, "2026-11-25": 0}
     assert {name: group.compared for name, group in sums.versions.items()} == {"v1": 2, "v2": 1}
     assert sums.broken == {7: "It has no size."}
     assert [*report.harmful] == ["dog"]
@@ -120,7 +116,7 @@ def test_advice_is_about_the_newest_versions_that_have_enough_pictures() -> None
 def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
     second = structs.replace(CAT, image=1)
     sums = project_sums([read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")])
-    for group in (sums.all, *sums.periods.values(), *sums.versions.values()):
+    for group in (sums.all, *sums.versions.values()):
         assert group.total.pictures == 3  # two of the first annotation, one of the second
         assert group.total.mean_iou == (0.5 + 0 + 0 + 1) / 4
     assert sums.all.labels["car"].pictures == 2
@@ -151,15 +147,15 @@ def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
     assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
 
 
-def test_the_csv_has_a_line_for_each_label_in_all_by_period_and_by_version() -> None:
+def test_the_csv_has_a_line_for_each_label_in_all_and_by_version() -> None:
     reads = [read(1, CAR, FALSE, version="v1"), read(2, OTHER, CAT, version="v2", day=1)]
     rows = list(csv.DictReader(io.StringIO(to_csv(report_of(reads)))))
-    lines = {(row["period"], row["model_version"], row["label"]): row for row in rows}
-    assert len(lines) == len(rows) == (4 + 3 + 3) + (3 + 3)
-    dog = lines["2026-11-24", "all", "dog"]
+    lines = {(row["model_version"], row["label"]): row for row in rows}
+    assert len(lines) == len(rows) == 4 + 3 + 3
+    dog = lines["v2", "dog"]
     assert (dog["false"], dog["relabelled"], dog["saved_paint"]) == ("1", "1", "")
-    assert lines["all", "v1", "car"]["saved_paint"] == "0.4"
-    assert lines["all", "all", "all"]["annotations"] == "2"
+    assert lines["v1", "car"]["saved_paint"] == "0.4"
+    assert lines["all", "all"]["annotations"] == "2"
 
 
 def test_a_renamed_label_counts_under_its_new_name() -> None:
@@ -179,7 +175,7 @@ def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
     text = report_text(report)
     assert max(map(len, text.splitlines())) <= 80
     lines = [line.split() for line in text.splitlines()]
-    for name in ("car", "all", "2026-11-23", version):
+    for name in ("car", "all", version):
         assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
     assert "An annotation with a prelabel takes 48 s." in text
 
@@ -191,26 +187,6 @@ def test_names_from_outside_do_nothing_to_the_terminal() -> None:
     assert "\x07" not in text
     assert "\ufffd[31mcar[bold]" in text
     assert "\ufffd]0;title\ufffdv1" in text
-
-
-def test_lines_over_time_stay_in_the_picture_and_say_what_they_are() -> None:
-    changes = [
-        LabelDiff("car", 1, predicted_px=100 + wrong, true_px=100, shared_px=100)
-        for wrong in (50, 25, 150, 0)
-    ]
-    reads = [read(n, change, version="v", day=n) for n, change in enumerate(changes)]
-    svg = fromstring(over_time(project_sums(reads)))
-    _, _, width, height = map(float, svg.get("viewBox", "").split())
-    points = [(float(c.get("cx", -1)), float(c.get("cy", -1))) for c in svg.iter("circle")]
-    assert len(points) == 3 * 4
-    assert all(0 < x < width and 0 < y < height for x, y in points)
-    assert {"accepted", "mean IoU", "saved paint", "2026-11-23"} <= {e.text for e in svg.iter()}
-    dashes = {line.get("stroke-dasharray") for line in svg.iter("polyline")}
-    assert len(dashes) == 3, "they differ without their colours too"
-    saved = [y for _, y in points[-4:]]
-    assert saved[3] < saved[1] < saved[0] < saved[2]
-    assert "style" not in {name for element in svg.iter() for name in element.attrib}
-    assert over_time(project_sums([])) == ""
 
 
 def keep(
