@@ -193,12 +193,13 @@ class Settings(BaseSettings):
         description="Sentences in which each word of a label is embedded: the 7 best of CLIP's, "
         "or all 80, which takes eleven times as long.",
     )
-    short_side_px: int = Field(
-        default=448,
+    short_side_px: int | None = Field(
+        default=None,
         ge=64,
         le=4096,
         description="The short side of a picture is resized to this; more sees smaller things "
-        "and takes longer.",
+        "and takes longer. By default as METHOD's authors chose it: 448, or 336 with naclip, "
+        "pearl, scclip, sfp and rfclip.",
     )
     feature_cache_mb: int = Field(
         default=512,
@@ -341,6 +342,13 @@ class Settings(BaseSettings):
     def encoders(self) -> str:
         """The names of the model and, where there is one, of the second encoder."""
         return " + ".join(filter(None, (self.model, self.second_model)))
+
+    @property
+    def resized_px(self) -> int:
+        """The short side of a picture as the model reads it: as set, or as the method's authors."""
+        from clearclip_core import Method
+
+        return self.short_side_px or Method.of(self.method).sizes_px[0]
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

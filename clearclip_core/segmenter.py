@@ -77,8 +77,8 @@ class Segmenter:
 
     Args:
         method: name of a preset, or a `Method`.
-        preprocessing: sizes, mean and std; by default the paper's sizes and the model's own mean
-            and std.
+        preprocessing: sizes, mean and std; by default the sizes of the method's authors, see
+            `Method.sizes_px`, and the model's own mean and std.
         windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
         templates: in which words are embedded; by default CLIP's 80.
@@ -110,7 +110,9 @@ class Segmenter:
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.second = second
         self.embed = TextEncoder(model.embed, templates)
-        self.preprocessing = preprocessing or Preprocessing(model.mean, model.std)
+        self.preprocessing = preprocessing or Preprocessing.of_short_side(
+            model.mean, model.std, *self.method.sizes_px
+        )
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
         check_windows_at_once(windows_at_once)
@@ -123,7 +125,7 @@ class Segmenter:
         method: str | Method = "clearclip",
         device: str = "auto",
         precision: str = "auto",
-        short_side_px: int = 448,
+        short_side_px: int | None = None,
         folder: Path | None = None,
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
@@ -133,9 +135,10 @@ class Segmenter:
 
         Args:
             method: name of a preset, or a `Method`.
-            short_side_px: images are resized to this short side. A larger one finds smaller
-                objects and takes longer. The long side is limited to 2048 px at 448, and in
-                proportion otherwise.
+            short_side_px: images are resized to this short side, and read in the paper's windows of
+                448 px; by default both are as the method's authors chose them. A larger one finds
+                smaller objects and takes longer. The long side is limited to 2048 px at 448, and
+                in proportion otherwise.
             folder: folder of weights.
             second: name of a second encoder, see `load_second_encoder`.
         """
@@ -143,8 +146,8 @@ class Segmenter:
         where = device, precision, folder, download
         model = load_model(name, *where)
         beside = load_second_encoder(second, *where) if second else None
-        sizes = Preprocessing.of_short_side(model.mean, model.std, short_side_px)
-        return cls(model, method, sizes, templates=templates, second=beside)
+        sizes = short_side_px and Preprocessing.of_short_side(model.mean, model.std, short_side_px)
+        return cls(model, method, sizes or None, templates=templates, second=beside)
 
     @cached_property
     def features_id(self) -> str:

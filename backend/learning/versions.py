@@ -456,7 +456,7 @@ def model_key(settings: Settings, model_id: str) -> str:
     >>> one == other, one == model_key(Settings(method="clearclip"), "w1")
     (False, True)
     """
-    parts = [model_id, settings.method, settings.short_side_px, settings.templates]
+    parts = [model_id, settings.method, settings.resized_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
 
 

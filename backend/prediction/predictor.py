@@ -280,7 +280,7 @@ class ModelVersions:
             _ALGORITHM,
             self._model_id(),
             settings.method,
-            settings.short_side_px,
+            settings.resized_px,
             settings.templates,
             settings.min_island_share,
             settings.refine,

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 from tqdm import tqdm
 
 from clearclip_core.cli.options import (
@@ -200,9 +199,7 @@ def _measure_folder(
 def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
     with click_errors():
         method = Method.of(options.method)
-    source = click.get_current_context().get_parameter_source("short_side_px")
-    chosen = None if source is ParameterSource.DEFAULT else options.short_side_px
-    task = data.find(chosen, method)
+    task = data.find(options.short_side_px, method)
     called, method = str(method), method_for(task.benchmark.name, method)
     model = options.load_model()
     with click_errors():

@@ -121,7 +121,7 @@ class ModelOptions:
 
     device: str
     precision: str
-    short_side_px: int
+    short_side_px: int | None
     model_dir: Path | None
     model: str = ""
     method: str = _DEFAULT_METHOD
@@ -140,9 +140,10 @@ class ModelOptions:
         """
         from clearclip_core.segmenter import Segmenter
 
-        sizes = Preprocessing.of_short_side(model.mean, model.std, self.short_side_px)
+        side = self.short_side_px
+        sizes = side and Preprocessing.of_short_side(model.mean, model.std, side)
         with click_errors():
-            return Segmenter(model, self.method, sizes)
+            return Segmenter(model, self.method, sizes or None)
 
     def load_model(self) -> LoadedModel:
         """Load the model without a segmenter and print its notice.
@@ -195,10 +196,9 @@ device_option = click.option(
 short_side_option = click.option(
     "--short-side",
     "short_side_px",
-    default=448,
-    show_default=True,
     type=click.IntRange(min=1),
-    help="Resize the short side to this many px; more sees smaller things and takes longer.",
+    help="Resize the short side to this many px; more sees smaller things and takes longer. By "
+    "default as the method's authors did: 448, or 336.",
 )
 _SHARED = (
     device_option,

@@ -27,6 +27,7 @@ from clearclip_core.cli.segment import parse_labels
 from clearclip_core.clip.methods import METHODS, Method
 from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.render import SCENE_LABELS
+from clearclip_core.evaluation.benchmarks import SHORT_SIDE_PX
 from clearclip_core.evaluation.results import RunConfig, RunResult, result_path
 from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
@@ -159,7 +160,7 @@ def statistics(
     dino: Path | None,
     labels: str | None,
     scenes: int,
-    short_side_px: int,
+    short_side_px: int | None,
     device: str,
     model_dir: Path | None,
     out: Path,
@@ -176,6 +177,7 @@ def statistics(
     from clearclip_core.paper import feature_statistics as features
     from clearclip_core.paper.figures import require_matplotlib, save_figures
 
+    short_side_px = short_side_px or SHORT_SIDE_PX
     words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
     if labels is not None:
         words = parse_labels(labels)

@@ -31,6 +31,9 @@ TERMS: dict[str, tuple[str, ...]] = {
 #: Terms whose maps come from earlier blocks; see `clearclip_core.clip.readout`.
 EARLIER_TERMS = frozenset({"affinity", "earlier"})
 
+#: Presets that their authors read in windows as large as the images that CLIP was trained on.
+_IN_SMALL_WINDOWS = frozenset({"naclip", "pearl", "scclip", "sfp", "rfclip"})
+
 #: Blocks of the models that the layers are given for.
 _PUBLISHED_DEPTH = 12
 
@@ -299,6 +302,17 @@ class Method:
             "`residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left out with an "
             "affinity": not self.affinity or is_plain,
         }
+
+    @property
+    def sizes_px(self) -> tuple[int, int, int]:
+        """Short side of images, side of windows and their stride, in px, as its authors chose them.
+
+        Methods that are no preset have the paper's.
+
+        >>> Method.of("clearclip").sizes_px, Method.of("scclip").sizes_px
+        ((448, 448, 224), (336, 224, 112))
+        """
+        return (336, 224, 112) if str(self) in _IN_SMALL_WINDOWS else (448, 448, 224)
 
     @property
     def all_terms(self) -> tuple[tuple[str, ...], ...]:

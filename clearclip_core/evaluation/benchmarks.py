@@ -170,8 +170,8 @@ class Benchmark:
     def preprocessing(self, model: LoadedModel) -> Preprocessing:
         """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
         colours = Preprocessing if self.paper_colours else model
-        sizes = Preprocessing.of_short_side(colours.mean, colours.std, self.short_side_px)
-        return replace(sizes, window_px=self.window_px, stride_px=self.stride_px)
+        sizes_px = self.short_side_px, self.window_px, self.stride_px
+        return Preprocessing.of_short_side(colours.mean, colours.std, *sizes_px)
 
     @property
     def indices(self) -> tuple[int | None, ...]:
@@ -378,8 +378,6 @@ def prepare(name: str, root: Path) -> Iterator[Path]:
 
 _Protocol = dict[str, dict[str, Any]]
 
-#: Settings that the authors of younger methods share; Cityscapes is read at 560 px.
-_YOUNGER = {"short_side_px": 336, "window_px": 224, "stride_px": 112, "temperature": 40.0}
 #: One window holds a whole resized picture, whose long side is limited to 2048 px.
 _WHOLE = {"window_px": 2048, "stride_px": 2048}
 _TENTH: _Protocol = {name: {"threshold": 0.1} for name in ("voc21", "context60", "coco_object")}
@@ -389,8 +387,8 @@ _MIDDLE: _Protocol = {
     "coco_object": {"threshold": 0.35, "temperature": 55.0},
 }
 
-#: Preset -> benchmark -> how its authors measured on it, beside `_YOUNGER`. All other methods are
-#: measured as the paper does.
+#: Preset -> benchmark -> how its authors measured on it, beside the method's own sizes. All other
+#: methods are measured as the paper does.
 PROTOCOLS: Final[dict[str, _Protocol]] = {
     "naclip": _TENTH,
     "pearl": {**_TENTH, "voc20": _WHOLE, "voc21": {**_WHOLE, "threshold": 0.1}},
@@ -414,9 +412,15 @@ def benchmark_for(name: str, method: Method) -> Benchmark:
     benchmark, protocol = BENCHMARKS[name], PROTOCOLS.get(str(method))
     if protocol is None or name == "demo":
         return benchmark
-    cityscapes = {"short_side_px": 560} if name == "cityscapes" else {}
-    changes = {"threshold": 0.0, **_YOUNGER, **cityscapes, **protocol.get(name, {})}
-    return replace(benchmark, **changes)
+    short_side_px, window_px, stride_px = method.sizes_px
+    changes: dict[str, Any] = {
+        "threshold": 0.0,
+        "temperature": 40.0,  # of all of them
+        "short_side_px": 560 if name == "cityscapes" else short_side_px,
+        "window_px": window_px,
+        "stride_px": stride_px,
+    }
+    return replace(benchmark, **changes | protocol.get(name, {}))
 
 
 def method_for(name: str, method: Method) -> Method:

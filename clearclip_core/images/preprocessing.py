@@ -188,13 +188,16 @@ class Preprocessing:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         short_side_px: int = 448,
+        window_px: int = 448,
+        stride_px: int = 224,
     ) -> Preprocessing:
-        """Build the paper's sizes for another short side, the limit of the long side in proportion.
+        """Build sizes for another short side than the paper's, the long side's limit in proportion.
 
         >>> Preprocessing.of_short_side((0, 0, 0), (1, 1, 1), 896).long_side_px
         4096
         """
-        return cls(mean, std, short_side_px, max(2048, round(2048 * short_side_px / 448)))
+        long_side_px = max(2048, round(2048 * short_side_px / 448))
+        return cls(mean, std, short_side_px, long_side_px, window_px, stride_px)
 
     def resized_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Compute the size to which an image of `image_hw` is resized, each side at least 1 px.

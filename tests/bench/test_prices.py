@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from clearclip_core import METHODS
+from clearclip_core import METHODS, Segmenter
 from clearclip_core.clip.dense_encoder import DenseEncoder
 from clearclip_core.clip.loading import SINK_CHANNELS, load_model
+from clearclip_core.images.preprocessing import Preprocessing
 from tests.bench.conftest import Report
 
 #: Preset -> most of the time of the whole encoder that it may take more.
@@ -66,3 +69,28 @@ def test_prices_of_methods(report: Report, side_px: int) -> None:
             f"(rounds: {100 * min(dearer):+.1f} to {100 * max(dearer):+.1f} %); "
             f"{100 * (least[name] / least['clearclip'] - 1):+.1f} % of clearclip's",
         )
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("method", ["naclip", "scclip", "rfclip"])
+def test_price_of_the_sizes_of_a_methods_authors(report: Report, method: str) -> None:
+    """A picture of 4:3 in windows of 224 px at 336 px, against windows of 448 px at 448 px."""
+    model = load_model("ViT-B-16/random", "cpu", "fp32")
+    model = replace(model, sink_channels=SINK_CHANNELS["ViT-B-16/openai"])
+    papers = Preprocessing.of_short_side(model.mean, model.std)
+    segmenters = Segmenter(model, method), Segmenter(model, method, papers)
+    image, ratios = np.zeros((960, 1280, 3), np.uint8), []
+    for _ in range(1 + ROUNDS):
+        used = []
+        for segmenter in segmenters:
+            began = time.thread_time()
+            segmenter.encode(image)
+            used.append(time.thread_time() - began)
+        ratios.append(used[0] / used[1])
+    report.add(
+        f"CPU time of {method} at its authors' sizes (cpu, fp32)",
+        "<= 0.75",
+        f"{np.median(ratios[1:]):.2f}",
+        f"of that at the paper's, one thread, median of {ROUNDS} rounds "
+        f"({min(ratios[1:]):.2f} to {max(ratios[1:]):.2f})",
+    )

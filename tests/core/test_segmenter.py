@@ -288,6 +288,8 @@ def test_threads_share_a_segmenter(segmenter: Segmenter, model: LoadedModel) -> 
 
 def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     name = f"local-dir:{model_folder}"
+    younger = Segmenter.load(name, "scclip", "cpu", "fp32").prepare(picture(500, 700)).plan
+    assert (younger.resized_hw, younger.window_px, younger.stride_px) == ((336, 470), 224, 112)
     loaded = Segmenter.load(name, "sclip", "cpu", "fp32", short_side_px=896)
     assert loaded.method == METHODS["sclip"]
     model = loaded.model

@@ -283,6 +283,8 @@ def test_the_version_follows_all_that_changes_masks() -> None:
         version(model="ViT-B-16/dfn2b"),
     }
     assert len(others | {same}) == 10
+    assert same == version(short_side_px=448)  # what the method is read at by default
+    assert version(method="scclip") == version(method="scclip", short_side_px=336)
     assert same == version(precision="fp32", device="cpu")
     coloured = brush_config("red").replace('value="red"', 'value="red" background="#ff0000"')
     assert same == version(coloured)
