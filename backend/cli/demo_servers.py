@@ -62,7 +62,6 @@ def running(
 
     Args:
         command: program and arguments; it gets a process group of its own.
-        variables: its environment variables, beside those of this process.
         only_these: the variables of this process are not handed on.
         health: the URL that answers 200 once the server is up, or 401 for want of a password.
         log: file that its output is written to.
@@ -254,8 +253,6 @@ def served_backend(
     """Serve the backend for a Label Studio, in a process of its own.
 
     Args:
-        studio: the Label Studio that it works for.
-        model: the model that it serves.
         port: where it listens, on 127.0.0.1.
         log: file that its output is written to; its database lies beside it.
         variables: further settings, which win.

@@ -116,9 +116,6 @@ def predict_pictures(
     """Make a task of each picture, with the prediction that /predict would answer.
 
     Args:
-        paths: the pictures.
-        xml: the labeling config.
-        settings: the model and its limits.
         url_prefix: what stands before each path in the tasks.
         root: folder that paths in the tasks start from; None: they are as in `paths`.
 

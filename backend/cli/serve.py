@@ -102,7 +102,6 @@ def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) 
 
     Args:
         database: the database; it is upgraded where it is older.
-        retry_delay_s: seconds between two tries.
 
     Raises:
         DatabaseRefused: a version before 0.2 or a newer one has made it: to wait helps nobody.

@@ -44,7 +44,6 @@ class BatchCollector:
 
     Args:
         words: holds images whose words are not embedded yet.
-        cache: whose features cost no windows.
     """
 
     def __init__(self, images: ImageQueue, words: WordsQueue, cache: FeatureCache) -> None:

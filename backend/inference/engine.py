@@ -59,7 +59,6 @@ class ModelLoader:
     Args:
         load: makes the segmenter; raises where it cannot.
         retry_after_s: pause in seconds between two attempts.
-        changed: guards the status; notified when it changes.
     """
 
     def __init__(
@@ -201,7 +200,6 @@ class Engine:
         load: makes the segmenter; raises where it cannot.
         model_id: identifies the weights, before they are loaded too; called each time.
         retry_after_s: pause in seconds between two attempts to load.
-        cache: keeps features; none are kept by default.
     """
 
     def __init__(
@@ -352,7 +350,6 @@ class Engine:
         thread, beside the next images of others; on CUDA in `EncodedImage.own_stream`.
 
         Args:
-            image: from `Segmenter.prepare`.
             adaptation: what scores follow beside the words; features do not depend on it.
         """
         self.segmenter()

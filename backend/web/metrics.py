@@ -64,9 +64,6 @@ class Metrics:
 
         Args:
             route: the route as it is declared, or "other"; never the path that a client sent.
-            method: the HTTP method.
-            status: the HTTP status.
-            seconds: how long the request took.
         """
         known = method if method in _METHODS else "other"
         self._requests.labels(route, known, str(status)).inc()

@@ -109,7 +109,6 @@ class _Connection(HTTPChannel):  # type: ignore[misc]
     """A connection to a client.
 
     Attributes:
-        limit: see `body_limit`.
         leaves_body: whether the client may still send a body that nobody takes. It is thrown away
             before the connection ends: a client that is cut off while it sends reads no answer.
     """
@@ -245,7 +244,6 @@ class StartingApp:
 
     Args:
         make: makes the application, and a function that ends it; it may take long.
-        model: the model's name.
         on_failure: called where the application cannot be made.
 
     Attributes:

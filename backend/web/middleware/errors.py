@@ -88,8 +88,6 @@ def json_response(value: Any, status: int = 200, location: str | None = None) ->
     ``flask.jsonify`` sorts keys, which takes long on answers of hundreds of thousands of numbers.
 
     Args:
-        value: what is answered, structs among it.
-        status: the HTTP status.
         location: the address of what the request has made; None: it has made nothing.
     """
     body = json.dumps(value, separators=(",", ":"), default=msgspec.to_builtins)

@@ -136,12 +136,6 @@ def parse_fields(
 ) -> _Asked:
     """Parse a JSON object, or the fields of a form; an empty body has none.
 
-    Args:
-        body: the JSON object, or an encoded form.
-        is_form: whether it is a form.
-        kind: what the route takes.
-        fields_of: a form -> its fields.
-
     Raises:
         BadRequest: the body is neither, lacks a field, or has a value that is not allowed.
 

@@ -99,9 +99,7 @@ def html_page(template: str, refusal: BackendError | None = None, **values: Any)
     """Render a template, with headers that keep content of other sites off the page.
 
     Args:
-        template: the file of the template.
         refusal: why what a form has asked for was not done; it sets the response's status.
-        values: what else the template shows.
     """
     nonce = secrets.token_urlsafe(16)
     text = render_template(template, nonce=nonce, refusal=refusal, **values)
@@ -159,7 +157,6 @@ def answer_form(
     """Do what a body asks for, as `answer_action`; a form that is refused keeps what was typed.
 
     Args:
-        body: reads the body.
         act: does what it asks for; its second argument tells whether it is a form, else it is JSON.
         shown: what was done -> the answer to a form.
         described: what was done -> the answer to a program.

@@ -43,12 +43,6 @@ class RunRoutes:
 
     The page shows the report of the newest run that is done; while a run waits or is at work it
     shows the progress, and reloads itself.
-
-    Args:
-        kind: the kind.
-        services: the runs, and Label Studio for requests of pages.
-        projects: refuses projects that are not there.
-        body: reads the bodies of requests.
     """
 
     kind: RunKind[Any, Any]
@@ -144,7 +138,6 @@ class RunRoutes:
         """Act, and answer with the page or with what it shows.
 
         Args:
-            project: id of the project.
             action: acts, and returns the id of the view that it has made, if it has; it is told
                 whether the body is a form.
         """

@@ -109,7 +109,6 @@ class StoredStatus:
         failure_count: how many these are in all, and since when.
         failing_by_project: project -> number of its tasks without a prediction.
         annotations: project that is there -> the sums over its annotations.
-        polls: the projects that are polled for changes.
         trouble: what is wrong with the database, in one sentence; empty if it could be read.
     """
 

@@ -23,7 +23,6 @@ class TaskCounts(msgspec.Struct, frozen=True):
     """What Label Studio says of the tasks and labels of a project now.
 
     Attributes:
-        tasks: all tasks.
         left: tasks without an annotation that nobody has skipped.
         waiting: of these, tasks without a prediction of the model version in use.
         older: of those that wait, tasks with a prediction of another version.
