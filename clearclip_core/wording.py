@@ -18,16 +18,8 @@ from clearclip_core.vocabulary import Label
 
 #: Words that no text contains. A word that a model does not know is embedded as they are.
 MADE_UP_WORDS: Final = (
-    "blarnog",
-    "drivvask",
-    "fremtip",
-    "gloptun",
-    "plimorth",
-    "quonzel",
-    "snerfad",
-    "tarkwib",
-    "wexolin",
-    "zandupe",
+    *("blarnog", "drivvask", "fremtip", "gloptun", "plimorth"),
+    *("quonzel", "snerfad", "tarkwib", "wexolin", "zandupe"),
 )
 
 #: Pairs of near words that are told, the nearest: numbered labels have a million of them.

@@ -113,11 +113,8 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--report", "report_file", type=OUTPUT_FILE, help="Write what was done to this file as JSON."
 )
 @with_settings(
-    "label_studio_url",
-    "label_studio_api_key",
-    "allowed_hosts",
-    "max_image_mb",
-    "max_image_megapixels",
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("max_image_mb", "max_image_megapixels"),
 )
 def import_masks(
     settings: Settings,

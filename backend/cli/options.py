@@ -52,48 +52,18 @@ OUTPUT_FOLDER: Final = OutputPath(file_okay=False, writable=True, path_type=Path
 
 #: The settings that many people need; the others are for tuning.
 MAIN_SETTINGS: Final = (
-    "label_studio_url",
-    "label_studio_browser_url",
-    "label_studio_api_key",
-    "allowed_hosts",
-    "model",
-    "method",
-    "second_model",
-    "device",
-    "model_dir",
-    "auto_prelabel",
-    "adapt",
-    "score",
-    "database_url",
-    "basic_auth_user",
-    "basic_auth_pass",
-    "host",
-    "port",
-    "server_names",
-    "log_level",
+    *("label_studio_url", "label_studio_browser_url", "label_studio_api_key", "allowed_hosts"),
+    *("model", "method", "second_model", "device", "model_dir", "auto_prelabel", "adapt", "score"),
+    *("database_url", "basic_auth_user", "basic_auth_pass", "host", "port", "server_names"),
+    *("log_level",),
 )
 
 #: The settings of a process that predicts or learns, and that listens nowhere.
 MODEL_SETTINGS: Final = (
-    "label_studio_url",
-    "label_studio_api_key",
-    "allowed_hosts",
-    "model",
-    "method",
-    "second_model",
-    "device",
-    "precision",
-    "short_side_px",
-    "refine",
-    "propagate",
-    "score",
-    "model_dir",
-    "database_url",
-    "max_image_mb",
-    "max_image_megapixels",
-    "min_island_share",
-    "adapt",
-    "adapt_label_loss",
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts", "model", "method"),
+    *("second_model", "device", "precision", "short_side_px", "refine", "propagate", "score"),
+    *("model_dir", "database_url", "max_image_mb", "max_image_megapixels", "min_island_share"),
+    *("adapt", "adapt_label_loss"),
 )
 
 #: The largest number of a column of whole numbers.

@@ -57,7 +57,6 @@ from backend.dataset.task_images import (
     ClassNames,
     LoadedImage,
     LoadedTask,
-    RegionReader,
     TaskLoader,
     plain_text,
 )
@@ -188,7 +187,9 @@ class DatasetExporter:
             self._classes = self._classes.with_background(options.background)
         self._names = ClassNames(self.config, self._classes, options.renamed)
         rule = MapRule(options.overlap, options.fills_rectangles, self._classes.names)
-        self._reader = RegionReader(self._names, options.choice, rule)
+        needs_pictures = options.needs_pictures or self.scorer is not None
+        read_file = self.pictures.read
+        self._tasks = TaskLoader(self._names, options.choice, rule, read_file, needs_pictures)
         self._taken: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = SetCounts()
@@ -209,8 +210,6 @@ class DatasetExporter:
         Returns:
             The report; None where `stopping` was set.
         """
-        needs_pictures = self.options.needs_pictures or self.scorer is not None
-        loader = TaskLoader(self._reader, self.pictures.read, needs_pictures)
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
             with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
@@ -230,7 +229,7 @@ class DatasetExporter:
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
                     self._output.place(_FEATURES).open("wb") as self._features,
-                    closing(loader.load(tasks)) as loading,
+                    closing(self._tasks.load(tasks)) as loading,
                 ):
                     for number, loaded in enumerate(loading, 1):
                         if stopping.is_set():
@@ -305,7 +304,7 @@ class DatasetExporter:
         size_hw = file.size_hw if file is not None else image.size_hw
         assert size_hw is not None, "a picture without a region is read"
         name = self._free_name(wanted, task)
-        labelled = self._reader.label(image, size_hw)
+        labelled = self._tasks.label(image, size_hw)
         things = labelled.objects(options.by_label)
         entries = self._entries(things)
         written = WrittenPicture(name, self._label_map(labelled), file.rgb if file else None)

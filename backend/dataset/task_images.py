@@ -88,30 +88,60 @@ class LoadedImage:
 
 
 @dataclass(frozen=True)
-class RegionReader:
-    """Makes labelled pictures of tasks.
+class LoadedTask:
+    """A task with the pictures that count, or why it was not read; and what it has lost."""
+
+    id: int
+    images: tuple[LoadedImage, ...] = ()
+    problem: str = ""
+    lost_controls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskLoader:
+    """Reads tasks ahead, and makes labelled pictures of them.
 
     Attributes:
         choice: says which annotations count.
         rule: draws the label map of each annotation, before annotators vote.
+        needs_pictures: without, only pictures are read that have no region, and so no size.
     """
 
     names: ClassNames
     choice: AnnotationChoice
     rule: MapRule
+    read_file: Callable[[str, Task], bytes]
+    needs_pictures: bool
 
-    def images(self, record: TaskRecord) -> list[LoadedImage]:
-        """Return the pictures of a task; none where nothing counts of what was said about it.
+    def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
+        """Iterate over tasks in their order."""
+        return read_ahead(self._load, references, READERS, READ_AHEAD)
 
-        Raises:
-            BadRequest: a region is broken.
-        """
+    def _load(self, reference: TaskReference) -> LoadedTask:
+        try:
+            record = reference.read()
+            images = tuple(map(self._load_image, self._images(record)))
+            return LoadedTask(reference.id, images, "", self._lost_controls(record))
+        except (BadRequest, DatasetError, TaskError) as error:
+            return LoadedTask(reference.id, problem=str(error))
+
+    def _load_image(self, loaded: LoadedImage) -> LoadedImage:
+        image = loaded.image
+        try:
+            if not self.needs_pictures and image.size_hw is not None:
+                return loaded
+            return replace(loaded, content=self.read_file(image.source, image.task))
+        except (BadRequest, TaskError) as error:
+            return replace(loaded, problem=str(error))
+
+    def _images(self, record: TaskRecord) -> list[LoadedImage]:
+        """Return the pictures of a task; none where nothing counts of what was said about it."""
         said = self._said(record)
         created = min((each.created for each in record.annotations), default=math.inf)
         found = find_images(record.task, said, self.names.config, self.names.names_of)
         return [LoadedImage(each, created) for each in (found if said else ())]
 
-    def lost_controls(self, record: TaskRecord) -> Counter[str]:
+    def _lost_controls(self, record: TaskRecord) -> Counter[str]:
         """Count the regions that cover pixels of each control that the labeling config lacks."""
         areas = (area for result, _ in self._said(record) for area in drawn_areas(result))
         known = self.names.config.control_names
@@ -168,43 +198,3 @@ def _with_masks_kept(regions: Sequence[LabelledRegion]) -> Sequence[LabelledRegi
     if sum(math.prod(each.area.size_hw) for each in regions) > _KEPT_PIXELS:
         return regions
     return [replace(each, read_mask=cache(each.read_mask)) for each in regions]
-
-
-@dataclass(frozen=True)
-class LoadedTask:
-    """A task with the pictures that count, or why it was not read; see `lost_controls`."""
-
-    id: int
-    images: tuple[LoadedImage, ...] = ()
-    problem: str = ""
-    lost_controls: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TaskLoader:
-    """Reads tasks ahead; without `needs_pictures` only pictures without a region, and so a size."""
-
-    reader: RegionReader
-    read_file: Callable[[str, Task], bytes]
-    needs_pictures: bool
-
-    def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
-        """Iterate over tasks in their order."""
-        return read_ahead(self._load, references, READERS, READ_AHEAD)
-
-    def _load(self, reference: TaskReference) -> LoadedTask:
-        try:
-            record = reference.read()
-            images = tuple(map(self._load_image, self.reader.images(record)))
-            return LoadedTask(reference.id, images, "", self.reader.lost_controls(record))
-        except (BadRequest, DatasetError, TaskError) as error:
-            return LoadedTask(reference.id, problem=str(error))
-
-    def _load_image(self, loaded: LoadedImage) -> LoadedImage:
-        image = loaded.image
-        try:
-            if not self.needs_pictures and image.size_hw is not None:
-                return loaded
-            return replace(loaded, content=self.read_file(image.source, image.task))
-        except (BadRequest, TaskError) as error:
-            return replace(loaded, problem=str(error))
