@@ -68,17 +68,10 @@ from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
 #: The formats, by name; to add one see `FormatWriter`.
-FORMATS: Final[dict[str, type[FormatWriter]]] = {
-    each.name: each
-    for each in (
-        IndexPngWriter,
-        CocoWriter,
-        YoloWriter,
-        YoloBoxWriter,
-        ParquetWriter,
-        OverlayWriter,
-    )
-}
+_WRITERS: Final[Sequence[type[FormatWriter]]] = (
+    *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter, OverlayWriter),
+)
+FORMATS: Final = {each.name: each for each in _WRITERS}
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
