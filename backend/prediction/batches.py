@@ -21,6 +21,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
+import msgspec
 from cachetools import LRUCache
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -110,12 +111,11 @@ class _MadeTask:
         return self.outcome.reason if self.outcome else ""
 
     def pack(self, prediction: Mapping[str, Any]) -> None:
-        text = json.dumps(prediction, separators=(",", ":")).encode()
+        text = msgspec.json.encode(prediction)
         self.packed, self.json_bytes = zlib.compress(text, 1), len(text)
 
     def unpack(self) -> dict[str, Any]:
-        prediction: dict[str, Any] = json.loads(zlib.decompress(self.packed))
-        return prediction
+        return msgspec.json.decode(zlib.decompress(self.packed), type=dict[str, Any])
 
 
 class _Run:
