@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ from PIL import Image, ImageDraw
 from pycocotools.coco import COCO
 
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.masks import brush_region
+from tests.backend.dataset.drawn_tasks import bitmask_region, brush_region, picture_bytes, region
 from tests.e2e.servers import get, run_command
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,40 +26,6 @@ CONFIG = """<View>
   <KeyPointLabels name="click" toName="front" smart="true"><Label value="sky"/></KeyPointLabels>
 </View>"""
 NOTHING = 255
-
-
-def region(kind: str, control: str, image: str, size_hw: tuple[int, int], **value: Any) -> Any:
-    return {
-        "type": kind,
-        "from_name": control,
-        "to_name": image,
-        "original_width": size_hw[1],
-        "original_height": size_hw[0],
-        "image_rotation": 0,
-        "value": value,
-    }
-
-
-def brushed(mask: Any, label: str, image: str) -> Any:
-    return brush_region(mask, label, "brush", image, "brushlabels")
-
-
-def bitmask(mask: Any, label: str) -> Any:
-    file = io.BytesIO()
-    rgba = np.zeros((*mask.shape, 4), np.uint8)
-    rgba[..., 3] = mask * 255
-    Image.fromarray(rgba).save(file, "PNG")
-    url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return region(
-        "bitmasklabels", "bitmask", "front", mask.shape, imageDataURL=url, bitmasklabels=[label]
-    )
-
-
-def picture(size_hw: tuple[int, int], **save: Any) -> bytes:
-    file = io.BytesIO()
-    noise = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
-    Image.fromarray(noise).save(file, **save)
-    return file.getvalue()
 
 
 def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) -> list[str]:
@@ -94,8 +57,8 @@ def test_what_was_painted_is_what_the_training_set_has(
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying: what is 200 px wide is stored as 200 px high
     files = {
-        "größe 1.png": picture(front_hw, format="PNG"),
-        "turned.jpg": picture(rear_hw[::-1], format="JPEG", exif=exif),
+        "größe 1.png": picture_bytes(1, front_hw),
+        "turned.jpg": picture_bytes(1, rear_hw[::-1], "JPEG", exif=exif),
     }
     addresses = uploaded(studio, project, files)
     studio.client.projects.update(id=project, label_config=CONFIG)
@@ -113,14 +76,15 @@ def test_what_was_painted_is_what_the_training_set_has(
     grass = np.zeros(rear_hw, np.bool_)
     grass[250:] = True
 
-    polygon = region(
-        "polygonlabels", "polygon", "front", front_hw, points=points, polygonlabels=["house"]
-    )
-    left_over = region(
-        "keypointlabels", "click", "front", front_hw, x=5, y=95, width=1, keypointlabels=["sky"]
-    )
-    result = [brushed(sky, "sky", "front"), bitmask(tree, "t"), polygon, left_over]
-    result.append(brushed(grass, "grass", "rear"))
+    shape, spot = {"points": points}, {"x": 5, "y": 95, "width": 1}
+    on_front = {"to_name": "front"}
+    result = [
+        brush_region(sky, "sky", from_name="brush", **on_front),
+        bitmask_region(tree, "t", from_name="bitmask", **on_front),
+        region("polygonlabels", "polygon", "house", front_hw, value=shape, **on_front),
+        region("keypointlabels", "click", "sky", front_hw, value=spot, **on_front),
+        brush_region(grass, "grass", from_name="brush", to_name="rear"),
+    ]
     kept = studio.post(f"/api/tasks/{task.id}/annotations/", json={"result": result})["id"]
     command = ("dataset", "--project", project, "--to", tmp_path, "--allowed-hosts", "127.0.0.1")
     by_label = ("--overlap", "label-order")

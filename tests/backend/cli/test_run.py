@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import msgspec
@@ -28,20 +27,6 @@ from tests.backend.runs.scene_project import (
 )
 from tests.backend.runs.shared_project import brushed, shared_studio
 from tests.backend.runs.test_label_errors import exchange
-
-
-def task_ids_of(view: dict[str, Any]) -> set[int]:
-    """Return the ids that the conditions of a view list: single ones, and ranges with both ends."""
-    listed: set[int] = set()
-    for condition in view["filters"]["items"]:
-        assert condition["filter"] == "filter:tasks:id"
-        value = condition["value"]
-        if condition["operator"] == "equal":
-            listed.add(value)
-        else:
-            assert condition["operator"] == "in"
-            listed.update(range(value["min"], value["max"] + 1))
-    return listed
 
 
 def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:

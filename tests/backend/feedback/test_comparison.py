@@ -10,13 +10,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-from label_studio_sdk.converter import brush
 
 from backend.errors import BadRequest
 from backend.feedback.comparison import AnnotationDiff, LabelDiff, compare_annotation
 from backend.feedback.evidence import ImageEvidence, LazyMasks
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
+from tests.backend.dataset.drawn_tasks import brush_region
 
 CONFIG = parse_label_config(
     """<View>
@@ -41,17 +41,7 @@ def drawn(*rows: str) -> npt.NDArray[np.bool_]:
 
 def region(id_: str, label: str, mask: npt.NDArray[np.bool_], **more: Any) -> dict[str, Any]:
     """A brush region as Label Studio's own converter writes masks."""
-    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
-    height, width = mask.shape
-    return {
-        "id": id_,
-        "type": "brushlabels",
-        "from_name": "mask",
-        "to_name": "img",
-        "original_width": width,
-        "original_height": height,
-        "value": {"format": "rle", "rle": rle, "brushlabels": [label]},
-    } | more
+    return brush_region(mask, label, id=id_, **more)
 
 
 def shape(

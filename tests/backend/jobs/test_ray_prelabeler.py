@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from ray.cluster_utils import Cluster
 
 from backend.cli.demo_servers import free_port
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.jobs.ray_prelabeler import check_address
-from tests.backend.fakes.ray_cluster import ray_cluster
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
 PATIENCE_S = 300
@@ -97,3 +98,22 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(prelabel_command, [*given, "--engine", "ray"])
     assert result.exit_code == 1
     assert ".[ray]" in result.output
+
+
+_NODE = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+
+#: Else a driver looks for the cluster of 127.0.0.1 at the machine's address in its network. On
+#: Windows and macOS this is Ray's default.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@contextmanager
+def ray_cluster(nodes: int) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Start so many nodes of one CPU, the head included; beside them, a command's environment."""
+    cluster = Cluster(initialize_head=True, head_node_args=_NODE)
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+        yield cluster, {"RAY_ADDRESS": cluster.address, **_LOOPBACK}
+    finally:
+        cluster.shutdown()

@@ -19,7 +19,7 @@ from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.jobs.served_backend import CONFIG, Backend, picture
+from tests.backend.jobs.conftest import CONFIG, Backend, picture
 
 HOUR_S = 3600.0
 

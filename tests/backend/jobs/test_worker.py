@@ -19,7 +19,7 @@ from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.jobs.served_backend import CONFIG, Backend, picture, version
+from tests.backend.jobs.conftest import CONFIG, Backend, picture, version
 from tests.backend.prediction.annotator import CONFIG as WITH_TOOLS
 from tests.backend.prediction.annotator import keypoint
 

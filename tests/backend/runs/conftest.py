@@ -1,4 +1,4 @@
-"""A backend with the demo model, and pages beside a stand-in for Label Studio."""
+"""A backend with the demo model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from backend.label_studio.client import LabelStudioClient
 from backend.runs.run import Progress, Run, RunKind
 from backend.services import Services
 from backend.settings import Settings
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.runs.scene_project import CONFIG
-from tests.backend.web.browser import Dashboard
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,3 @@ def services() -> Iterator[Services]:
     made = Services(Settings(model="demo", device="cpu", precision="fp32", short_side_px=224))
     with made.engine:
         yield made
-
-
-@pytest.fixture
-def studio() -> FakeStudio:
-    return FakeStudio(CONFIG, {3: {}, 4: {}})
-
-
-@pytest.fixture
-def dashboard(studio: FakeStudio) -> Iterator[Dashboard]:
-    with studio.served() as server:
-        yield Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)

@@ -8,7 +8,7 @@ import json
 import logging
 import logging.config
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
@@ -40,11 +40,8 @@ def make_settings(**given: Any) -> Settings:
 
 
 @pytest.fixture
-def logged() -> Iterator[Logged]:
+def logged() -> Logged:
     """Set logging up as `serve` does; the value is what stderr would get."""
-    names = (None, "backend", "clearclip_core", "waitress", "waitress.queue")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(log, log.level, list(log.handlers), log.propagate) for log in loggers]
 
     def set_up(level: str = "DEBUG", **given: Any) -> io.StringIO:
         stream = io.StringIO()
@@ -53,10 +50,7 @@ def logged() -> Iterator[Logged]:
         logging.config.dictConfig(config)
         return stream
 
-    yield set_up
-    for log, level, handlers, propagate in before:
-        log.setLevel(level)
-        log.handlers, log.propagate = handlers, propagate
+    return set_up
 
 
 def lines(stream: io.StringIO) -> list[str]:
@@ -100,7 +94,7 @@ def test_an_unexpected_error_is_one_line_with_the_way_to_it(
         logging.getLogger("backend.x").exception("It failed")
     (line,) = lines(stream)
     assert "ZeroDivisionError: two\\" in line
-    assert "test_telemetry.py:" in line
+    assert "test_logs.py:" in line
     assert " fail < " in line
     assert "because of KeyError" in line
 

@@ -28,6 +28,11 @@ each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 @pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(CONFIG, {3: {}, 4: {}})
+
+
+@pytest.fixture
 def store() -> RunStore:
     return RunStore(Database.from_settings(Settings()))
 
@@ -41,103 +46,101 @@ def keep(report: WordsReport | LabelErrors) -> str:
     return f"/projects/7/{kind.name}/{runs.runs(kind, 7)[0].id}"
 
 
-def told(dashboard: Dashboard, path: str) -> Any:
-    response = dashboard.client.get(path)
+def told(lead: Dashboard, path: str) -> Any:
+    response = lead.client.get(path)
     assert response.status_code == 200
     return json.loads(response.data)
 
 
 @each_kind
-def test_people_ask_watch_cancel_and_read(
-    dashboard: Dashboard, store: RunStore, kind: Kind
-) -> None:
+def test_people_ask_watch_cancel_and_read(lead: Dashboard, store: RunStore, kind: Kind) -> None:
     path = f"/projects/7/{kind.name}"
     asked, report = SAMPLES[kind.name]
-    assert dashboard.page(path).next_page == ""
+    assert lead.page(path).next_page == ""
     run = store.request(kind, 7, asked)
-    page = dashboard.page(path)
+    page = lead.page(path)
     assert page.next_page == path
     assert "queued" in page.text
-    assert dashboard.post(f"{path}/{run.id}/cancel").status_code == 303
-    page = dashboard.page(path)
+    assert lead.post(f"{path}/{run.id}/cancel").status_code == 303
+    page = lead.page(path)
     assert page.next_page == ""
     assert "cancelled" in page.text
-    assert dashboard.page(f"{path}/{run.id}").next_page == ""
+    assert lead.page(f"{path}/{run.id}").next_page == ""
     store.add_done(kind, 7, asked, report, 1.0)
-    page = dashboard.page(path)
+    page = lead.page(path)
     assert EVIL in page.text, "and no script"
     assert not [each for each in page.all("script") if "nonce" not in each]
     links = [each["href"] or "" for each in page.all("a")]
     assert any("/projects/7/data?task=" in link for link in links)
     made = store.last(kind, 7)
     assert made is not None
-    assert EVIL in dashboard.page(f"{path}/{made[0].id}").text
-    assert dashboard.client.get(f"{path}/99", headers=PEOPLE).status_code == 404
-    assert dashboard.client.get(f"/projects/8/{kind.name}/{run.id}").status_code == 404
+    assert EVIL in lead.page(f"{path}/{made[0].id}").text
+    assert lead.client.get(f"{path}/99", headers=PEOPLE).status_code == 404
+    assert lead.client.get(f"/projects/8/{kind.name}/{run.id}").status_code == 404
 
 
 @each_kind
-def test_a_program_has_the_same(dashboard: Dashboard, store: RunStore, kind: Kind) -> None:
+def test_a_program_has_the_same(lead: Dashboard, store: RunStore, kind: Kind) -> None:
     path = f"/projects/7/{kind.name}"
     asked, report = SAMPLES[kind.name]
-    answered = dashboard.client.post(path, json=msgspec.to_builtins(asked))
+    answered = lead.client.post(path, json=msgspec.to_builtins(asked))
     assert answered.status_code == 202
     run = json.loads(answered.data)
     assert (run["state"], run["kind"], run["project"]) == ("queued", kind.name, 7)
     assert answered.headers["Location"] == f"{path}/{run['id']}"
-    again = dashboard.client.post(path, json=msgspec.to_builtins(asked))
+    again = lead.client.post(path, json=msgspec.to_builtins(asked))
     assert json.loads(again.data)["id"] == run["id"]
-    assert told(dashboard, path)["run"] == run
-    cancelled = json.loads(dashboard.client.post(f"{path}/{run['id']}/cancel").data)
+    assert told(lead, path)["run"] == run
+    cancelled = json.loads(lead.client.post(f"{path}/{run['id']}/cancel").data)
     assert cancelled["run"]["state"] == "cancelled"
     store.add_done(kind, 7, asked, report, 1.0)
-    answer = told(dashboard, path)
+    answer = told(lead, path)
     assert msgspec.convert(answer["report"], kind.report, strict=False) == report
     assert [each["state"] for each in answer["runs"]] == ["done", "cancelled"]
-    one, none = (told(dashboard, f"{path}/{each['id']}") for each in answer["runs"])
+    one, none = (told(lead, f"{path}/{each['id']}") for each in answer["runs"])
     assert one["report"] == answer["report"]
     assert none["report"] is None
 
 
 @each_kind
-def test_what_is_no_request_is_refused(dashboard: Dashboard, kind: Kind) -> None:
+def test_what_is_no_request_is_refused(lead: Dashboard, kind: Kind) -> None:
     path = f"/projects/7/{kind.name}"
     for body in (b"[]", b"{", b"\xff", b"[" * 60_000, b'"x"'):
-        refused = dashboard.client.post(path, data=body, content_type="application/json")
+        refused = lead.client.post(path, data=body, content_type="application/json")
         assert refused.status_code == 400, body
-    assert dashboard.client.post(path, data=b" " * 70_000).status_code == 413
+    assert lead.client.post(path, data=b" " * 70_000).status_code == 413
     for end in ("", "/1/cancel", "/view"):
-        crossed = dashboard.post(f"{path}{end}", None, Origin="http://evil.example")
+        crossed = lead.post(f"{path}{end}", None, Origin="http://evil.example")
         assert crossed.status_code in (403, 404, 405)
         assert end or crossed.status_code == 403
 
 
 @pytest.mark.parametrize("kind", [each for each in KINDS if each.tasks], ids=lambda kind: kind.name)
 def test_a_view_lists_the_tasks_of_the_report(
-    dashboard: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind
+    lead: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind
 ) -> None:
     view = f"/projects/7/{kind.name}/view"
-    refused = dashboard.post(view)
+    refused = lead.post(view)
     assert refused.status_code == 400
     assert "There is no report yet" in Page(refused).text
     studio.tabs[99] = {"title": "Default"}
     store.add_done(kind, 7, *SAMPLES[kind.name], 1.0)
-    made_view = dashboard.post(view)
+    made_view = lead.post(view)
     assert made_view.status_code == 303
-    said = dashboard.page(made_view.headers["Location"])
+    said = lead.page(made_view.headers["Location"])
     number = min(studio.tabs)
     assert "lists these tasks now" in said.text
     assert any(str(each.get("href")).endswith(f"?tab={number}") for each in said.all("a"))
-    assert dashboard.client.post(view).status_code == 200
+    assert lead.client.post(view).status_code == 200
     default, made = studio.tabs.values()
     assert (default, made["title"]) == ({"title": "Default"}, kind.title)
     (item,) = made["filters"]["items"]
     assert (item["operator"], item["value"]) == ("in", {"min": 3, "max": 4})
 
 
-def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: RunStore) -> None:
+def test_the_page_of_agreement_shows_all_figures(lead: Dashboard, store: RunStore) -> None:
     store.add_done(AGREEMENT, 7, *SAMPLES["agreement"], 1.0)
-    text = " ".join(dashboard.page("/projects/7/agreement").text.split())
+    text = " ".join(lead.page("/projects/7/agreement").text.split())
     for figures in (
         "3.1 % of a picture's pixels, on average over 41",
         f"{EVIL}9 few75.0 %1.0 %",
@@ -152,46 +155,46 @@ def test_the_page_of_agreement_shows_all_figures(dashboard: Dashboard, store: Ru
 WORDS_PAGE = "/projects/7/words"
 
 
-def test_words_are_ranked_and_used_on_the_page(dashboard: Dashboard, studio: FakeStudio) -> None:
+def test_words_are_ranked_and_used_on_the_page(lead: Dashboard, studio: FakeStudio) -> None:
     path = keep(samples.WORDS)
-    page = dashboard.page(path)
+    page = lead.page(path)
     rows = [each["id"] for each in page.all("tr") if each.get("id")]
     assert rows == ["row-1", "row-0", "row-2"], "the best first"
     assert [each["src"] for each in page.all("img")] == ["data:image/jpeg;base64,AA"] * 3
-    client = dashboard.client
+    client = lead.client
     for body in ({"row": 7}, {"row": "x"}, {}, {"row": 1, "more": 1}):
         assert client.post(f"{path}/use", json=body).status_code == 400
     asked = client.post(WORDS_PAGE, json={"label": "tree"})
     assert client.post(f"{asked.headers['Location']}/use", json={"row": 1}).status_code == 400
     assert studio.label_config == CONFIG
-    used = dashboard.post(f"{path}/use", {"row": "1"})
-    assert "The words are in the label config" in dashboard.page(used.headers["Location"]).text
+    used = lead.post(f"{path}/use", {"row": "1"})
+    assert "The words are in the label config" in lead.page(used.headers["Location"]).text
     checked = client.get(WORDS_PAGE).get_json()["run"]
     assert (checked["state"], checked["asked"]["label"]) == ("queued", ""), "all are checked again"
     assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
-    again = dashboard.post(f"{path}/use", {"row": "1"})
+    again = lead.post(f"{path}/use", {"row": "1"})
     assert again.status_code == 409, "the figures are of another config"
     studio.label_config = CONFIG
     studio.annotate(3, [{"value": {"brushlabels": ["gone"]}}])
-    response = dashboard.post(f"{path}/use", {"row": "1"})
+    response = lead.post(f"{path}/use", {"row": "1"})
     assert response.status_code == 424, "Label Studio refuses a config without a label in use"
     assert "gone" in Page(response).text
     assert studio.label_config == CONFIG
-    text = dashboard.page(keep(samples.CHECKED_WORDS)).text
+    text = lead.page(keep(samples.CHECKED_WORDS)).text
     assert EVIL in text
     assert "Try a more common word" in text
 
 
-def test_a_refused_form_keeps_all_that_was_typed(dashboard: Dashboard) -> None:
+def test_a_refused_form_keeps_all_that_was_typed(lead: Dashboard) -> None:
     form = {"label": "tree", "wordings": "\npine\nfir, oak", "pictures": "99"}
-    response = dashboard.post(WORDS_PAGE, form)
+    response = lead.post(WORDS_PAGE, form)
     assert response.status_code == 400
     page = Page(response)
     values = [(each["name"], each.get("value")) for each in page.all("input")]
     assert ("label", "tree") in values
     assert [value for name, value in values if name == "pictures"] == ["99", ""]
     assert "\n\npine\nfir, oak</textarea>" in response.text, "a browser drops the first line end"
-    page = Page(dashboard.post(WORDS_PAGE, {"pictures": "99"}))
+    page = Page(lead.post(WORDS_PAGE, {"pictures": "99"}))
     assert [each["value"] for each in page.all("input") if each["name"] == "pictures"] == ["", "99"]
 
 
@@ -202,40 +205,40 @@ def ids(page: Page) -> list[str | None]:
     return [each.get("id") for each in page.all("article")]
 
 
-def test_what_is_confirmed_leaves_the_list_and_comes_back(dashboard: Dashboard) -> None:
+def test_what_is_confirmed_leaves_the_list_and_comes_back(lead: Dashboard) -> None:
     keep(samples.LABEL_ERRORS)
-    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
-    answered = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert ids(lead.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+    answered = lead.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
     assert answered.status_code == 303
-    page = dashboard.page(ERRORS)
+    page = lead.page(ERRORS)
     assert ids(page) == ["annotation-13-1"]
     assert "Confirmed as right" in page.text
-    assert told(dashboard, ERRORS)["confirmed"] == [{"annotation": 12, "task": 3}]
-    too_large = dashboard.post(f"{ERRORS}/take-back", {"annotation": str(1 << 63)})
+    assert told(lead, ERRORS)["confirmed"] == [{"annotation": 12, "task": 3}]
+    too_large = lead.post(f"{ERRORS}/take-back", {"annotation": str(1 << 63)})
     assert too_large.status_code == 400
-    dashboard.post(f"{ERRORS}/take-back", {"annotation": "12"})
-    assert ids(dashboard.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
+    lead.post(f"{ERRORS}/take-back", {"annotation": "12"})
+    assert ids(lead.page(ERRORS)) == ["annotation-12-1", "annotation-13-2"]
 
 
-def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(dashboard: Dashboard) -> None:
+def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(lead: Dashboard) -> None:
     pages = [msgspec.structs.replace(SUSPICION, item_index=index) for index in (0, 2)]
     keep(msgspec.structs.replace(samples.LABEL_ERRORS, suspicions=(*pages,)))
-    page = dashboard.page(ERRORS)
+    page = lead.page(ERRORS)
     assert ids(page) == ["annotation-12-1", "annotation-12-2"]
     assert page.text.count("The whole annotation is right") == 2
-    dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
-    assert "None is left." in dashboard.page(ERRORS).text
+    lead.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
+    assert "None is left." in lead.page(ERRORS).text
 
 
-def test_a_version_that_was_not_compared_is_not_confirmed(dashboard: Dashboard) -> None:
+def test_a_version_that_was_not_compared_is_not_confirmed(lead: Dashboard) -> None:
     for body in ({"annotation": 12, "updated": 4.0}, {"annotation": 14, "updated": 5.25}, {}):
-        assert dashboard.client.post(f"{ERRORS}/confirm", json=body).status_code == 400
+        assert lead.client.post(f"{ERRORS}/confirm", json=body).status_code == 400
     keep(samples.LABEL_ERRORS)
-    refused = dashboard.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
+    refused = lead.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "4"})
     assert refused.status_code == 400
     assert "load the page again" in Page(refused).text
     for updated in ("soon", [5.25], 10**400, float("inf"), float("nan"), "nan"):
         wrong = {"annotation": 12, "updated": updated}
-        assert dashboard.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
-    assert told(dashboard, ERRORS)["confirmed"] == []
+        assert lead.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
+    assert told(lead, ERRORS)["confirmed"] == []
     assert samples.LABEL_ERRORS.without({12: 6.0}) == samples.LABEL_ERRORS, "another version"
