@@ -28,6 +28,7 @@ from backend.web.middleware.auth import Gate, add_auth
 from backend.web.middleware.errors import add_error_handlers
 from backend.web.middleware.guards import (
     BodyReader,
+    RequestSlots,
     add_csrf_check,
     add_host_check,
     add_proxy_headers,
@@ -42,7 +43,6 @@ from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.report import ReportRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
-from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
 

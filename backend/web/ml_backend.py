@@ -18,9 +18,8 @@ from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
 from backend.web.middleware.auth import LARGEST_WEBHOOK, Gate
 from backend.web.middleware.errors import describe_health, json_response
-from backend.web.middleware.guards import BodyReader
+from backend.web.middleware.guards import BodyReader, RequestSlots
 from backend.web.pages.learning import ask_for_version
-from backend.web.slots import RequestSlots
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,7 @@ from backend.errors import BackendError
 from backend.settings import Settings
 from backend.web.middleware.auth import Gate
 from backend.web.middleware.errors import describe_health, json_response, reason_phrase
-from backend.web.middleware.guards import SECURITY_HEADERS, read_proxy_headers
-from backend.web.slots import RequestSlots
+from backend.web.middleware.guards import SECURITY_HEADERS, RequestSlots, read_proxy_headers
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -1,10 +1,13 @@
-"""Guard every route: other sites, foreign names, large bodies, proxies, security headers."""
+"""Guard every route: other sites, foreign names, large bodies, too many requests, headers."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +15,7 @@ from flask import Flask, Response, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.wrappers import Request
 
-from backend.errors import CrossSite, PayloadTooLarge, UnknownName
+from backend.errors import Busy, CrossSite, PayloadTooLarge, UnknownName
 from backend.network.host_rules import HostRules
 from backend.settings import Settings
 
@@ -215,3 +218,55 @@ def read_proxy_headers(app: WSGIApplication, settings: Settings) -> WSGIApplicat
     if not count:
         return app
     return ProxyFix(app, x_for=count, x_proto=count, x_host=count, x_port=0, x_prefix=count)
+
+
+#: Threads for ``/health``, ``/setup``, pages and all else that is answered at once.
+_OTHER_THREADS: Final = 24
+
+_BUSY: Final = "Too many requests for predictions: try again in a moment."
+
+
+class Slots:
+    """A semaphore that a bounded number of threads may wait for.
+
+    >>> slots = Slots(1, waiting=0)
+    >>> with slots.hold(0), slots.hold(0):
+    ...     pass
+    Traceback (most recent call last):
+    backend.errors.Busy: Too many requests for predictions: try again in a moment.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self.places = at_once + waiting
+        self._places = threading.BoundedSemaphore(self.places)
+        self._slots = threading.BoundedSemaphore(at_once)
+
+    @contextmanager
+    def hold(self, timeout_s: float) -> Iterator[None]:
+        """Hold a slot, after waiting for it.
+
+        Raises:
+            Busy: none was free in time, or too many threads wait already.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy(_BUSY)
+        try:
+            if not self._slots.acquire(timeout=timeout_s):
+                raise Busy(_BUSY)
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            self._places.release()
+
+
+class RequestSlots:
+    """The slots of requests for predictions."""
+
+    def __init__(self, threads: int) -> None:
+        self.bodies = Slots(1, waiting=64)
+        self.annotators = Slots(threads, waiting=64)
+        self.batches = Slots(max(2, threads // 4), waiting=16)
+        held = self.bodies.places + self.annotators.places + self.batches.places
+        self.threads = held + _OTHER_THREADS

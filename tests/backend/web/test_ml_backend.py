@@ -15,7 +15,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from backend.errors import Busy, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.web import ml_backend
-from backend.web.slots import RequestSlots, Slots
+from backend.web.middleware.guards import RequestSlots, Slots
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
     brush_config,
