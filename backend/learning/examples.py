@@ -157,8 +157,7 @@ class ExampleStore:
         """Delete the examples of an annotation, of all models; return whether there was one."""
         its = _EXAMPLE.annotation == annotation
         places = select(_EXAMPLE.project, _EXAMPLE.model).where(its).distinct()
-        with self._database.read() as connection:
-            found = sorted((row.project, row.model) for row in connection.execute(places))
+        found = sorted((row.project, row.model) for row in self._database.rows(places))
         if not found:  # most often, and then no lock is waited for
             return False
         with self._database.write() as connection:
@@ -177,9 +176,8 @@ class ExampleStore:
         """
         query = select(_EXAMPLE.project, _EXAMPLE.annotation).distinct()
         found: dict[int, list[int]] = {}
-        with self._database.read() as connection:
-            for row in connection.execute(query.where(_EXAMPLE.model != self._model_key())):
-                found.setdefault(row.project, []).append(row.annotation)
+        for row in self._database.rows(query.where(_EXAMPLE.model != self._model_key())):
+            found.setdefault(row.project, []).append(row.annotation)
         return found
 
     def is_too_old(self, annotation: int, project: int) -> bool:
@@ -191,9 +189,8 @@ class ExampleStore:
         """Return all examples of a project, ordered by their digests."""
         own = in_project(EXAMPLES, project, self._model_key())
         query = select(EXAMPLES).where(*own).order_by(_EXAMPLE.digest, _EXAMPLE.annotation)
-        with self._database.read() as connection:
-            rows = connection.execute(query)
-            return [TrainingExample(row.digest, row.example, row.annotation) for row in rows]
+        rows = self._database.rows(query)
+        return [TrainingExample(row.digest, row.example, row.annotation) for row in rows]
 
 
 # ---- making and reading them -----------------------------------------------------------------

@@ -325,8 +325,7 @@ class VersionStore:
             return None
         live = select(_STATE.live).where(*in_project(STATES, project, self._model_key()))
         try:
-            with self._database.read() as connection:
-                number = connection.scalar(live)
+            (number,) = next(iter(self._database.rows(live)), (None,))
             return None if number is None else self._load(project, number)
         except (SQLAlchemyError, LearningRefused, ValueError) as error:  # away, deleted or damaged
             log.warning("What project %d has learned cannot be used: %s", project, error)
@@ -383,10 +382,8 @@ class VersionStore:
     def versions(self, project: int) -> list[Version]:
         """Return the versions of a project, the newest first, but those it cannot read."""
         query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
-        with self._database.read() as connection:
-            rows = connection.scalars(query.order_by(_VERSION.number.desc()))
-            read = [read_json(row, Version) for row in rows]
-        return [each for each in read if each is not None]
+        rows = self._database.rows(query.order_by(_VERSION.number.desc()))
+        return [each for (text,) in rows if (each := read_json(text, Version)) is not None]
 
     def version(self, project: int, number: int) -> tuple[Version, Adaptation | None]:
         """Return one version and its adaptation.
@@ -397,20 +394,18 @@ class VersionStore:
         """
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
         query = select(_VERSION.version, _VERSION.adaptation).where(*its)
-        with self._database.read() as connection:
-            row = connection.execute(query).first()
-        version = None if row is None else read_json(row.version, Version)
-        if row is None or version is None:
-            raise LearningRefused(f"Project {project} has no version {number} that can be read.")
-        made = None if row.adaptation is None else Adaptation.from_bytes(row.adaptation)
-        return version, made
+        for text, adaptation in self._database.rows(query):
+            if (version := read_json(text, Version)) is not None:
+                return version, None if adaptation is None else Adaptation.from_bytes(adaptation)
+        raise LearningRefused(f"Project {project} has no version {number} that can be read.")
 
     def before_after(self, project: int, number: int) -> BeforeAfter:
         """Return the pictures of what a version changes; none where there are none."""
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        with self._database.read() as connection:
-            pictures = connection.scalar(select(_VERSION.pictures).where(*its))
-        return read_json(pictures or "{}", BeforeAfter) or BeforeAfter()
+        (pictures,) = next(
+            iter(self._database.rows(select(_VERSION.pictures).where(*its))), ("{}",)
+        )
+        return read_json(pictures, BeforeAfter) or BeforeAfter()
 
     # ---- rows --------------------------------------------------------------------------------
 
