@@ -23,8 +23,8 @@ from backend.cli.options import (
 )
 from backend.dataset.dataset_report import EarlierSet, SetScorer
 from backend.dataset.exporter import FORMATS, DatasetExporter, DatasetOptions, Pictures
-from backend.dataset.picture_file import LocalPictures
-from backend.dataset.splits import Split, describe_picture
+from backend.dataset.image_file import LocalImages
+from backend.dataset.splits import Split, describe_image
 from backend.dataset.tasks import ExportedTasks, ProjectTasks
 from backend.label_studio.client import required_client
 from backend.label_studio.label_config_parser import parse_label_config
@@ -237,9 +237,9 @@ def dataset(
             folder,
             config_,
             options,
-            LocalPictures(picture_folder, settings.max_image_mb, read_file, originals),
+            LocalImages(picture_folder, settings.max_image_mb, read_file, originals),
             max_megapixels=settings.max_image_megapixels,
-            describe=partial(describe_picture, services.engine) if options.least_cosine else None,
+            describe=partial(describe_image, services.engine) if options.least_cosine else None,
             scorer=scorer,
             earlier=EarlierSet.read([since], options.splitting) if since else None,
         )

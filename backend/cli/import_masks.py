@@ -24,7 +24,7 @@ from backend.dataset.mask_import import (
     version_of_masks,
 )
 from backend.dataset.mask_source import Limits
-from backend.dataset.matching import read_picture_addresses
+from backend.dataset.matching import read_image_addresses
 from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings
@@ -140,7 +140,7 @@ def import_masks(
     options = ImportOptions(
         version=version_of_masks(source) if version_name is None else version_name,
         renamed=read_renamings(renamed),
-        addresses=read_picture_addresses(source),
+        addresses=read_image_addresses(source),
         **more,
     )
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)

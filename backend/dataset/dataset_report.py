@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
-from backend.dataset.formats.format_writer import PictureRow
-from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
+from backend.dataset.formats.format_writer import ImageRow
+from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.quantities import quantity
@@ -246,7 +246,7 @@ class SetCounts:
 
 
 class _Known(msgspec.Struct, frozen=True):
-    """What `PICTURES_FILE` says of a picture; sets of 0.2.0 say its part alone."""
+    """What `IMAGES_FILE` says of a picture; sets of 0.2.0 say its part alone."""
 
     digest: str
     part: str
@@ -266,7 +266,7 @@ class EarlierSet:
 
     parts: Mapping[str, str] = field(default_factory=dict)
     made: float = 0.0
-    _pictures: Mapping[str, _Known] = field(default_factory=dict)
+    _images: Mapping[str, _Known] = field(default_factory=dict)
 
     @classmethod
     def read(cls, places: Iterable[Path | zipfile.Path], splitting: str) -> EarlierSet:
@@ -280,7 +280,7 @@ class EarlierSet:
         for place in places:
             try:
                 report = msgspec.json.decode((place / REPORT_FILE).read_bytes(), type=DatasetReport)
-                with (place / PICTURES_FILE).open("rb") as lines:
+                with (place / IMAGES_FILE).open("rb") as lines:
                     rows = [msgspec.json.decode(line, type=_Known) for line in lines]
             except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
                 continue
@@ -288,14 +288,14 @@ class EarlierSet:
                 last = cls({}, report.made, {row.key: row for row in rows})
             if report.splitting == splitting:
                 parts = {row.digest: row.part for row in rows if row.part in report.parts}
-                return cls(parts, last.made, last._pictures)
+                return cls(parts, last.made, last._images)
         return last
 
-    def changes(self, rows: Iterable[PictureRow]) -> Changes | None:
+    def changes(self, rows: Iterable[ImageRow]) -> Changes | None:
         """Compare with the pictures of a new data set; None where no earlier one is known."""
         if not self.made:
             return None
-        gone = dict(self._pictures)
+        gone = dict(self._images)
         kinds: dict[str, Counter[str]] = {"new": Counter(), "corrected": Counter()}
         for row in rows:
             before = gone.pop(row.key, None)

@@ -34,24 +34,24 @@ from backend.dataset.formats.coco import CocoWriter
 from backend.dataset.formats.format_writer import (
     ClassTable,
     FormatWriter,
+    ImageRow,
     LabelledImage,
     LabelledObject,
-    PictureRow,
     SetFrame,
-    WrittenPicture,
+    WrittenImage,
 )
 from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
 from backend.dataset.formats.parquet import ParquetWriter
 from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
-from backend.dataset.output_folder import PARTS, PICTURES_FILE, REPORT_FILE, OutputFolder
-from backend.dataset.picture_file import (
-    LocalPictures,
-    PictureFile,
+from backend.dataset.image_file import (
+    ImageFile,
+    LocalImages,
     digest_of,
     folded,
     names_of,
-    read_picture_file,
+    read_image_file,
 )
+from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
 from backend.dataset.splits import Features, Split, SplitKey, assign
 from backend.dataset.task_images import (
     ClassNames,
@@ -132,11 +132,11 @@ class DatasetOptions:
         return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_images(self) -> bool:
         """Whether the files of all pictures are read."""
         return (
             self.pictures != "none"
-            or any(each.has_pictures for each in self.writers)
+            or any(each.has_images for each in self.writers)
             or len(self.split.shares) > 1
             or self.least_cosine is not None
         )
@@ -159,7 +159,7 @@ class DatasetExporter:
     folder: Path
     config: LabelConfig
     options: DatasetOptions
-    pictures: LocalPictures
+    images: LocalImages
     _: KW_ONLY
     max_megapixels: float
     max_mb: int | None = None
@@ -180,9 +180,9 @@ class DatasetExporter:
             self._classes = self._classes.with_background(options.background)
         self._names = ClassNames(self.config, self._classes, options.renamed)
         rule = MapRule(options.overlap, options.fills_rectangles, self._classes.names)
-        needs_pictures = options.needs_pictures or self.scorer is not None
-        read_file = self.pictures.read
-        self._tasks = TaskLoader(self._names, options.choice, rule, read_file, needs_pictures)
+        needs_images = options.needs_images or self.scorer is not None
+        read_file = self.images.read
+        self._tasks = TaskLoader(self._names, options.choice, rule, read_file, needs_images)
         self._taken: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = SetCounts()
@@ -239,7 +239,7 @@ class DatasetExporter:
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
             try:
-                self._write_picture(each)
+                self._write_image(each)
             except (BadRequest, DatasetError, TaskError) as error:
                 image = each.image
                 self._counts.unknown.update(filter(None, self._names.unknown_labels(image)))
@@ -261,7 +261,7 @@ class DatasetExporter:
         report.asked = dict(zip(options.split.names, options.split.shares, strict=True))
         report.classes = self._count_classes(parts)
         assert self.earlier is not None, "run has read it"
-        report.changes = self.earlier.changes(self._pictures(parts))
+        report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
@@ -283,7 +283,7 @@ class DatasetExporter:
             self._output.finish()
         return report
 
-    def _write_picture(self, loaded: LoadedImage) -> None:
+    def _write_image(self, loaded: LoadedImage) -> None:
         if loaded.problem:
             raise DatasetError(loaded.problem)
         options, image = self.options, loaded.image
@@ -292,7 +292,7 @@ class DatasetExporter:
         value = self._value_of(image.task)
         file = None
         if loaded.content is not None:
-            file = read_picture_file(loaded.content, self.max_megapixels, suffix)
+            file = read_image_file(loaded.content, self.max_megapixels, suffix)
             suffix = file.suffix
         size_hw = file.size_hw if file is not None else image.size_hw
         assert size_hw is not None, "a picture without a region is read"
@@ -300,9 +300,9 @@ class DatasetExporter:
         labelled = self._tasks.label(image, size_hw)
         things = labelled.objects(options.by_label)
         entries = self._entries(things)
-        written = WrittenPicture(name, self._label_map(labelled), file.rgb if file else None)
+        written = WrittenImage(name, self._label_map(labelled), file.rgb if file else None)
         kept = {w.name: some for w, some in entries if w.keeps_entries}
-        row = PictureRow(
+        row = ImageRow(
             image=name + (suffix or ".png"),
             task=task,
             source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
@@ -317,9 +317,9 @@ class DatasetExporter:
         )
         if not options.dry_run:
             if file is not None:
-                self._write_image(image.source, file, row.image)
+                self._copy_image(image.source, file, row.image)
             for writer, some in entries:
-                for path, content in writer.picture_files(written, some).items():
+                for path, content in writer.image_files(written, some).items():
                     self._output.write(path, content)
         if self.scorer is not None and written.rgb is not None and written.label_map is not None:
             names = self._classes.all_names
@@ -371,14 +371,14 @@ class DatasetExporter:
         return self._classes.values(drawn)
 
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
-        pictures, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        for row, part in zip(self._pictures(parts), parts, strict=True):
+        images, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for row, part in zip(self._images(parts), parts, strict=True):
             for label, some in row.objects.items():
-                pictures[label, part] += 1
+                images[label, part] += 1
                 objects[label, part] += some
         found: dict[str, dict[str, ClassCount]] = {}
         for label in self._classes.names:
-            counts = {part: pictures[label, part] for part in self.options.split.names}
+            counts = {part: images[label, part] for part in self.options.split.names}
             all_ = max(1, sum(counts.values()))
             found[label] = {
                 part: ClassCount(number, objects[label, part], round(100 * number / all_))
@@ -386,15 +386,15 @@ class DatasetExporter:
             }
         return found
 
-    def _write_image(self, source: str, file: PictureFile, name: str) -> None:
-        if self.options.pictures == "none" and not any(w.has_pictures for w in self._writers):
+    def _copy_image(self, source: str, file: ImageFile, name: str) -> None:
+        if self.options.pictures == "none" and not any(w.has_images for w in self._writers):
             return
         path = f"{self._writers[0].frame.image_folder}/{name}"
         self._counts.converted += not file.is_original
         if self.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
-        target = self.pictures.find(source)
+        target = self.images.find(source)
         if target is None:
             raise DatasetError(
                 "Its picture is no file of this machine to link to: name --picture-folder, or "
@@ -408,16 +408,16 @@ class DatasetExporter:
         path = self._output.place(_FEATURES)
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
-    def _pictures(self, parts: Sequence[str], wanted: str = "") -> Iterator[PictureRow]:
+    def _images(self, parts: Sequence[str], wanted: str = "") -> Iterator[ImageRow]:
         with self._output.place(_ROWS).open("rb") as rows:
             for line, part in zip(rows, parts, strict=True):
                 if wanted in ("", part):
-                    yield msgspec.json.decode(line, type=PictureRow)
+                    yield msgspec.json.decode(line, type=ImageRow)
 
     def _write_shared_files(self, parts: Sequence[str]) -> None:
         options, output = self.options, self._output
-        with output.place(PICTURES_FILE).open("wb") as stream:
-            for row, part in zip(self._pictures(parts), parts, strict=True):
+        with output.place(IMAGES_FILE).open("wb") as stream:
+            for row, part in zip(self._images(parts), parts, strict=True):
                 told = msgspec.structs.replace(row, part=part, entries={})
                 stream.write(msgspec.json.encode(told) + b"\n")
         told_classes = self._classes.to_json(options.overlap)
@@ -425,7 +425,7 @@ class DatasetExporter:
         output.write("classes.json", f"{text}\n".encode())
         for writer in self._writers:
             for part in options.split.names:
-                writer.write_part(part, partial(self._pictures, parts, part))
+                writer.write_part(part, partial(self._images, parts, part))
             writer.finish()
 
 

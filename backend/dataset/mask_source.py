@@ -55,8 +55,8 @@ class MaskSource:
         """Return the masks of a file, which has the name of its picture below a folder."""
         where = relative_name(path, root)
 
-        def read_regions(picture_hw: tuple[int, int]) -> Iterable[LabelledRegion]:
-            return read(read_bytes(path, limits), where, picture_hw)
+        def read_regions(image_hw: tuple[int, int]) -> Iterable[LabelledRegion]:
+            return read(read_bytes(path, limits), where, image_hw)
 
         name = where[: len(where) - len(path.suffix)]
         return cls(name, where, read_regions, has_objects=has_objects)
@@ -104,12 +104,12 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def check_mask_size(where: str, found_hw: Sequence[int], picture_hw: tuple[int, int]) -> None:
+def check_mask_size(where: str, found_hw: Sequence[int], image_hw: tuple[int, int]) -> None:
     """Raise a `DatasetError` where masks have another size than their picture."""
-    if tuple(found_hw) != picture_hw:
+    if tuple(found_hw) != image_hw:
         raise DatasetError(
-            f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {picture_hw[1]}×"
-            f"{picture_hw[0]} px."
+            f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {image_hw[1]}×"
+            f"{image_hw[0]} px."
         )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes
-from backend.dataset.output_folder import PICTURES_FILE
+from backend.dataset.output_folder import IMAGES_FILE
 from backend.errors import DataKeyError, DatasetError
 from backend.label_studio.image_loader import ImageName, as_uploaded
 from backend.label_studio.label_config import Control, ControlLabel, ImageTag, LabelConfig
@@ -269,12 +269,12 @@ class _Exported(msgspec.Struct):
     source: str
 
 
-def read_picture_addresses(path: Path) -> Mapping[str, str]:
+def read_image_addresses(path: Path) -> Mapping[str, str]:
     """Read where the pictures of a data set came from: path without suffix -> address.
 
-    Empty where the folder, or that of a file in it, has no `PICTURES_FILE`.
+    Empty where the folder, or that of a file in it, has no `IMAGES_FILE`.
     """
-    files = (folder / PICTURES_FILE for folder in (path, path.parent, path.parent.parent))
+    files = (folder / IMAGES_FILE for folder in (path, path.parent, path.parent.parent))
     file = next((each for each in files if each.is_file()), None)
     if file is None:
         return {}

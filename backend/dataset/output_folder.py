@@ -18,11 +18,11 @@ MARKER: Final = ".clearclip-dataset"
 _LOCK: Final = ".clearclip-dataset.lock"
 
 #: File with a line for each picture, of which later runs and imports read.
-PICTURES_FILE: Final = "pictures.jsonl"
+IMAGES_FILE: Final = "pictures.jsonl"
 REPORT_FILE: Final = "report.json"
 
 #: What stands in a data set, whatever its formats.
-_OURS: Final = frozenset((MARKER, PICTURES_FILE, REPORT_FILE, "classes.json", "images"))
+_OURS: Final = frozenset((MARKER, IMAGES_FILE, REPORT_FILE, "classes.json", "images"))
 
 #: Folder of what is removed at the end.
 PARTS: Final = ".parts"

@@ -202,7 +202,7 @@ def _divide(
     return parts
 
 
-def describe_picture(engine: Engine, rgb: RGBArray) -> bytes:
+def describe_image(engine: Engine, rgb: RGBArray) -> bytes:
     """Return features (4 D,) float16 of unit length of a picture (H, W, 3) uint8, as bytes.
 
     The cosine of two is the mean of that of their quarters.

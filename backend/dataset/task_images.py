@@ -104,14 +104,14 @@ class TaskLoader:
     Attributes:
         choice: says which annotations count.
         rule: draws the label map of each annotation, before annotators vote.
-        needs_pictures: without, only pictures are read that have no region, and so no size.
+        needs_images: without, only pictures are read that have no region, and so no size.
     """
 
     names: ClassNames
     choice: AnnotationChoice
     rule: MapRule
     read_file: Callable[[str, Task], bytes]
-    needs_pictures: bool
+    needs_images: bool
 
     def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
         """Iterate over tasks in their order."""
@@ -128,7 +128,7 @@ class TaskLoader:
     def _load_image(self, loaded: LoadedImage) -> LoadedImage:
         image = loaded.image
         try:
-            if not self.needs_pictures and image.size_hw is not None:
+            if not self.needs_images and image.size_hw is not None:
                 return loaded
             return replace(loaded, content=self.read_file(image.source, image.task))
         except (BadRequest, TaskError) as error:

@@ -144,8 +144,8 @@ class ImageReader:
 
     def _decode(self, content: bytes) -> RGBArray:
         """Decode an image, once there is memory for it beside those that are decoded now."""
-        with _opened(content, self._max_megapixels) as picture, self._room.taken(*picture.size):
-            return decode_rgb(picture)
+        with _opened(content, self._max_megapixels) as image, self._room.taken(*image.size):
+            return decode_rgb(image)
 
     def _fetch(self, address: str, source: str) -> bytes:
         if address[:5].lower() == "data:":
@@ -184,26 +184,26 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
     Returns:
         (H, W, 3) uint8, turned upright.
     """
-    with _opened(content, max_megapixels) as picture:
-        return decode_rgb(picture)
+    with _opened(content, max_megapixels) as image:
+        return decode_rgb(image)
 
 
 def read_size(content: bytes, max_megapixels: float) -> tuple[int, int]:
     """Read the upright height and width in px of an image from the header of its file."""
-    with _opened(content, max_megapixels) as picture:
-        if isinstance(picture, TiffImageFile):
-            picture.load()  # which turns it
-        turned = upright_transposition(picture) in _SWAPPING
-        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+    with _opened(content, max_megapixels) as image:
+        if isinstance(image, TiffImageFile):
+            image.load()  # which turns it
+        turned = upright_transposition(image) in _SWAPPING
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @contextmanager
 def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
     """Open an image within the limit; what goes wrong while it is read is told in a sentence."""
     try:
-        with open_image(io.BytesIO(content)) as picture:
-            _check(picture, max_megapixels)
-            yield picture
+        with open_image(io.BytesIO(content)) as image:
+            _check(image, max_megapixels)
+            yield image
     except ImageWorkError as error:
         raise ImageTooLarge(f"{error} Save it with another program.") from None
     except UnidentifiedImageError:
@@ -216,10 +216,10 @@ def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
         raise ImageInvalid("The image file is damaged or truncated.") from None
 
 
-def _check(picture: Image.Image, max_megapixels: float) -> None:
-    tags = picture.tag_v2 if isinstance(picture, TiffImageFile) else {}
+def _check(image: Image.Image, max_megapixels: float) -> None:
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     tile = tags.get(TILEWIDTH, 0), tags.get(TILELENGTH, 0)
-    for thing, (width, height) in (("image has", picture.size), ("tiles of the image have", tile)):
+    for thing, (width, height) in (("image has", image.size), ("tiles of the image have", tile)):
         megapixels = width * height / 1e6
         if megapixels > max_megapixels:
             raise ImageTooLarge(

@@ -376,10 +376,10 @@ def _say_broken(kind: str, labels: Sequence[str], reason: str, control: str = ""
 
 def _read_bitmask(url: str, size_hw: tuple[int, int]) -> BoolMask:
     file = io.BytesIO(base64.b64decode(url.partition(",")[2]))
-    with open_image(file, formats=("PNG",)) as picture:
-        if picture.size != size_hw[::-1]:
-            raise ValueError(f"A bitmask is {picture.size}, but its picture {size_hw[::-1]}.")
-        rgba = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+    with open_image(file, formats=("PNG",)) as image:
+        if image.size != size_hw[::-1]:
+            raise ValueError(f"A bitmask is {image.size}, but its picture {size_hw[::-1]}.")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         return np.asarray(rgba.getchannel("A")) >= _MIN_ALPHA
 
 

@@ -19,9 +19,9 @@ from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
 from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet, SetScorer
 from backend.dataset.exporter import DatasetExporter, DatasetOptions
-from backend.dataset.output_folder import PICTURES_FILE, REPORT_FILE
-from backend.dataset.picture_file import LocalPictures
-from backend.dataset.splits import Split, describe_picture
+from backend.dataset.image_file import LocalImages
+from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
+from backend.dataset.splits import Split, describe_image
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.label_config_parser import parse_label_config
@@ -171,10 +171,10 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         folder,
         config,
         asked.options,
-        LocalPictures(None, settings.max_image_mb, parts.images.read_file),
+        LocalImages(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
-        describe=partial(describe_picture, parts.engine) if asked.near_duplicates else None,
+        describe=partial(describe_image, parts.engine) if asked.near_duplicates else None,
         scorer=SetScorer(predictor, parts.versions) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
@@ -216,7 +216,7 @@ def _remember(settings: Settings, run: Run, asked: AskedDataset, folder: Path) -
     """Keep what later data sets need to know when this one is gone: its parts must not move."""
     name = hashlib.blake2b(asked.options.splitting.encode(), digest_size=8).hexdigest()
     known = settings.model_dir / "datasets" / f"{_KNOWN}{run.project}-{name}"
-    for file in (PICTURES_FILE, REPORT_FILE):
+    for file in (IMAGES_FILE, REPORT_FILE):
         write_whole(known / file, (folder / file).read_bytes())
 
 

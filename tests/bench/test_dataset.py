@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
-from backend.dataset.picture_file import LocalPictures
+from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.label_studio.brush_rle import encode_runs
@@ -87,7 +87,7 @@ def export(drawn: Drawn, folder: Path) -> DatasetReport:
     )
     config = parse_label_config(CONFIG, None)
     exporter = DatasetExporter(
-        folder, config, options, LocalPictures(None, 100, drawn.read_file), max_megapixels=150
+        folder, config, options, LocalImages(None, 100, drawn.read_file), max_megapixels=150
     )
     report = exporter.run("bench", drawn.references(), threading.Event())
     assert report is not None

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.formats.format_writer import FormatWriter, LabelledObject, PictureRow, ReadRows
+from backend.dataset.formats.format_writer import FormatWriter, ImageRow, LabelledObject, ReadRows
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline
@@ -185,11 +185,11 @@ def _source(
 ) -> MaskSource:
     name = image.file_name
 
-    def read_regions(picture_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
+    def read_regions(image_hw: tuple[int, int]) -> Iterator[LabelledRegion]:
         for each in objects:
             yield LabelledRegion(
                 classes[each.category_id or 0],
-                partial(_draw, each, name, picture_hw),
+                partial(_draw, each, name, image_hw),
                 read_score(each.predicted_iou if each.score is None else each.score),
                 id=f"the annotation {each.id}",
             )
@@ -347,26 +347,26 @@ class CocoWriter(FormatWriter):
             write("}\n")
 
 
-def _images(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
+def _images(rows: Iterable[ImageRow]) -> Iterator[dict[str, Any]]:
     taken: set[int] = set()
-    for picture in pictures:
+    for row in rows:
         yield {
-            "id": _number(picture.key, taken),
-            "file_name": picture.image,
-            "height": picture.height,
-            "width": picture.width,
-            "task": picture.task,
-            "source": picture.source,
+            "id": _number(row.key, taken),
+            "file_name": row.image,
+            "height": row.height,
+            "width": row.width,
+            "task": row.task,
+            "source": row.source,
         }
 
 
-def _all(pictures: Iterable[PictureRow]) -> Iterator[dict[str, Any]]:
+def _all(rows: Iterable[ImageRow]) -> Iterator[dict[str, Any]]:
     images: set[int] = set()
     taken: set[int] = set()
-    for picture in pictures:
-        image = _number(picture.key, images)
-        for each in picture.entries[CocoWriter.name]:
-            number = _number(f"{picture.key}/{each['id']}", taken)
+    for row in rows:
+        image = _number(row.key, images)
+        for each in row.entries[CocoWriter.name]:
+            number = _number(f"{row.key}/{each['id']}", taken)
             yield each | {"id": number, "image_id": image}
 
 

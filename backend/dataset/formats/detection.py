@@ -137,14 +137,14 @@ def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
         content = read_bytes(path, limits)
         try:
             found = json.loads(content)
-            picture = Path(str(found["imagePath"]).replace("\\", "/")).name
+            image = Path(str(found["imagePath"]).replace("\\", "/")).name
             shapes = [(str(each["label"]), each) for each in found["shapes"]]
             size_hw = int(found["imageHeight"]), int(found["imageWidth"])
         except (*_BROKEN, RecursionError) as error:
             raise DatasetError(f"{path} is no file of LabelMe ({str(error)[:100]}).") from None
         where = relative_name(path, root)
         read_regions = partial(_regions, shapes, where)
-        name = (Path(where).parent / picture).as_posix()
+        name = (Path(where).parent / image).as_posix()
         yield MaskSource(name, where, read_regions, has_objects=True, size_hw=size_hw)
 
 
@@ -188,12 +188,12 @@ def _add(shape: Mapping[str, Any], mask: BoolMask) -> None:
 
 def _add_mask(encoded: str, points: npt.NDArray[np.float64], mask: BoolMask) -> None:
     """Add a mask that is a PNG of the box whose corners are its points."""
-    with open_image(io.BytesIO(base64.b64decode(encoded)), formats=("PNG",)) as picture:
+    with open_image(io.BytesIO(base64.b64decode(encoded)), formats=("PNG",)) as image:
         left, top = np.rint(points[0]).astype(int).tolist()
-        part = mask[top : top + picture.height, left : left + picture.width]
-        if min(left, top) < 0 or part.shape != (picture.height, picture.width):
+        part = mask[top : top + image.height, left : left + image.width]
+        if min(left, top) < 0 or part.shape != (image.height, image.width):
             raise ValueError("its mask lies beyond the picture")
-        part |= np.asarray(picture.convert("L")) > 0
+        part |= np.asarray(image.convert("L")) > 0
 
 
 def _has_shapes(path: Path) -> bool:

@@ -144,7 +144,7 @@ class LabelledImage:
         return [LabelledObject(label, key, tuple(some)) for (label, key), some in parts.items()]
 
 
-class PictureRow(msgspec.Struct, frozen=True, omit_defaults=True):
+class ImageRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of ``pictures.jsonl``: a picture whose own files are written.
 
     Attributes:
@@ -177,7 +177,7 @@ class PictureRow(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 #: Iterates over the pictures of a part, each time that it is called.
-ReadRows = Callable[[], Iterator[PictureRow]]
+ReadRows = Callable[[], Iterator[ImageRow]]
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class SetFrame:
 
 
 @dataclass(frozen=True)
-class WrittenPicture:
+class WrittenImage:
     """A picture whose own files are written.
 
     Attributes:
@@ -237,7 +237,7 @@ class FormatWriter:
         has_objects: whether `entry` is asked of each object.
         keeps_entries: whether entries wait in the rows until a part is written.
         has_label_maps: whether pictures come with their label maps.
-        has_pictures: whether pictures are read and their files copied for it.
+        has_images: whether pictures are read and their files copied for it.
     """
 
     name: ClassVar[str]
@@ -247,7 +247,7 @@ class FormatWriter:
     has_objects: ClassVar[bool] = False
     keeps_entries: ClassVar[bool] = False
     has_label_maps: ClassVar[bool] = False
-    has_pictures: ClassVar[bool] = False
+    has_images: ClassVar[bool] = False
 
     def __init__(self, frame: SetFrame) -> None:
         self.frame = frame
@@ -255,7 +255,7 @@ class FormatWriter:
     def entry(self, thing: LabelledObject, mask: BoolMask) -> Any:
         """Return what the format says of an object with a pixel or more; None for nothing."""
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+    def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
         """Return the own files of a picture, path -> bytes, given the entries of its objects."""
         return {}
 

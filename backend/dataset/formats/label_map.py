@@ -23,7 +23,7 @@ from backend.dataset.formats.format_writer import (
     ClassColour,
     FormatWriter,
     ReadRows,
-    WrittenPicture,
+    WrittenImage,
 )
 from backend.dataset.mask_source import (
     Limits,
@@ -231,11 +231,11 @@ class ClassMap:
     palette: npt.NDArray[np.uint8] | None
     where: str
 
-    def regions(self, values: LabelValues, picture_hw: tuple[int, int]) -> list[LabelledRegion]:
+    def regions(self, values: LabelValues, image_hw: tuple[int, int]) -> list[LabelledRegion]:
         """Return a region of each class that the map has, in the order of the values."""
-        check_mask_size(self.where, self.values.shape[:2], picture_hw)
+        check_mask_size(self.where, self.values.shape[:2], image_hw)
         if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
-            return self._by_colour(values).regions(replace(values, is_by_colour=False), picture_hw)
+            return self._by_colour(values).regions(replace(values, is_by_colour=False), image_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
         unknown = [value for value in found if value not in values.names]
         if unknown:
@@ -277,18 +277,18 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
     stretch to 0 to 255.
     """
     try:
-        with open_image(io.BytesIO(content), formats=("PNG",)) as picture:
-            if picture.width * picture.height > limits.max_megapixels * 1e6:
+        with open_image(io.BytesIO(content), formats=("PNG",)) as image:
+            if image.width * image.height > limits.max_megapixels * 1e6:
                 raise Image.DecompressionBombError
-            if picture.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
+            if image.mode not in ("1", "L", "P", "I", "I;16", "RGB"):
                 raise DatasetError(
-                    f"{where} is a picture with transparency (mode {picture.mode}), but expected a "
+                    f"{where} is a picture with transparency (mode {image.mode}), but expected a "
                     "grey or palette picture whose pixels are the values of classes."
                 )
-            picture.load()  # which fails where the file is truncated
-            values = np.asarray(picture)
-            colours = np.array(picture.getpalette() or (), np.uint8).reshape(-1, 3)
-            palette = colours if picture.mode == "P" else None
+            image.load()  # which fails where the file is truncated
+            values = np.asarray(image)
+            colours = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
+            palette = colours if image.mode == "P" else None
     except Image.DecompressionBombError:
         raise DatasetError(f"{where} is over the limit of {limits.max_megapixels:g} MP.") from None
     except UNDECODABLE:
@@ -327,7 +327,7 @@ def read_index_png(
         suffix: end of the names of masks, and after ``=`` that of pictures in its place.
     """
     root, files = find_maps(folder)
-    of_mask, _, of_picture = suffix.partition("=")
+    of_mask, _, of_image = suffix.partition("=")
     files = [path for path in files if path.stem.endswith(of_mask)]
     if not files:
         raise DatasetError(f"Expected label maps at {root}/**/*{of_mask}.png, but there are none.")
@@ -350,7 +350,7 @@ def read_index_png(
 
     for path in files:
         source = MaskSource.of_file(path, root, limits, read)
-        yield replace(source, name=source.name.removesuffix(of_mask) + of_picture)
+        yield replace(source, name=source.name.removesuffix(of_mask) + of_image)
 
 
 def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
@@ -369,12 +369,12 @@ def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:
 
 
 def _binary_regions(
-    paths: Sequence[Path], root: Path, limits: Limits, picture_hw: tuple[int, int]
+    paths: Sequence[Path], root: Path, limits: Limits, image_hw: tuple[int, int]
 ) -> Iterator[LabelledRegion]:
     for path in paths:
         where = relative_name(path, root)
         found = read_class_map(read_bytes(path, limits), where, limits).values
-        check_mask_size(where, found.shape[:2], picture_hw)
+        check_mask_size(where, found.shape[:2], image_hw)
         painted = found[found != 0]
         if (painted.size and painted.min() != painted.max()) or found.ndim != 2:
             raise DatasetError(f"{where} is no mask of one class: it has several values.")
@@ -393,8 +393,8 @@ class IndexPngWriter(FormatWriter):
     files = frozenset({_MASKS_FOLDER, "splits"})
     has_label_maps = True
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        return {f"{_MASKS_FOLDER}/{picture.name}.png": picture.label_png}
+    def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        return {f"{_MASKS_FOLDER}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         self.frame.output.write(
@@ -409,13 +409,13 @@ class OverlayWriter(FormatWriter):
     title = "Pictures under the colours of their classes, to look at"
     files = frozenset({"overlays"})
     has_label_maps = True
-    has_pictures = True
+    has_images = True
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        assert picture.label_map is not None, "has_label_maps"
-        assert picture.rgb is not None, "has_pictures"
-        values = np.where(picture.label_map == NO_CLASS, -1, picture.label_map.astype(np.int16))
+    def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        assert image.label_map is not None, "has_label_maps"
+        assert image.rgb is not None, "has_images"
+        values = np.where(image.label_map == NO_CLASS, -1, image.label_map.astype(np.int16))
         colours = np.array(self.frame.classes.colours, np.uint8)
         file = io.BytesIO()
-        Image.fromarray(blend(picture.rgb, values, colours)).save(file, "JPEG", quality=85)
-        return {f"overlays/{picture.name}.jpg": file.getvalue()}
+        Image.fromarray(blend(image.rgb, values, colours)).save(file, "JPEG", quality=85)
+        return {f"overlays/{image.name}.jpg": file.getvalue()}

@@ -16,9 +16,9 @@ from backend.dataset.formats.format_writer import (
     OVERLAP_RULES,
     ClassTable,
     FormatWriter,
-    PictureRow,
+    ImageRow,
     ReadRows,
-    WrittenPicture,
+    WrittenImage,
 )
 from backend.dataset.output_folder import PARTS
 
@@ -59,11 +59,11 @@ class ParquetWriter(FormatWriter):
     files = frozenset({_FOLDER, "README.md"})
     library = "pyarrow"
     has_label_maps = True
-    has_pictures = True
+    has_images = True
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+    def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
         """Return the label map of a picture, which waits until its part is known."""
-        return {f"{_MASKS}/{picture.name}.png": picture.label_png}
+        return {f"{_MASKS}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         import pyarrow
@@ -102,7 +102,7 @@ class ParquetWriter(FormatWriter):
 
 
 def _groups(
-    rows: Iterable[PictureRow], folders: tuple[Path, Path], classes: ClassTable
+    rows: Iterable[ImageRow], folders: tuple[Path, Path], classes: ClassTable
 ) -> Iterator[list[dict[str, Any]]]:
     """Iterate over the values of rows, as many at once as fit into memory."""
     group: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ def _groups(
         yield group
 
 
-def _values(row: PictureRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
+def _values(row: ImageRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
     values = [classes.value_of(each["label"]) for each in row.regions]
     names = row.image, f"{row.name}.png"
     return {

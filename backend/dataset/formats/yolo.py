@@ -29,7 +29,7 @@ from backend.dataset.formats.format_writer import (
     LabelledObject,
     ReadRows,
     SetFrame,
-    WrittenPicture,
+    WrittenImage,
 )
 from backend.dataset.formats.label_map import FILES, LabelValues
 from backend.dataset.mask_source import Limits, MaskSource, find_below, read_score
@@ -163,8 +163,8 @@ class YoloWriter(FormatWriter):
         columns, rows = _shares(size_hw[1]), _shares(size_hw[0])
         return chain.from_iterable((columns[x], rows[y]) for x, y in outline(islands).tolist())
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        return {f"{LABELS_FOLDER}/{picture.name}.txt": "".join(entries).encode()}
+    def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
+        return {f"{LABELS_FOLDER}/{image.name}.txt": "".join(entries).encode()}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         files = "".join(f"./images/{row.image}\n" for row in rows())

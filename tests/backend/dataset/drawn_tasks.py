@@ -17,8 +17,8 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
+from backend.dataset.image_file import LocalImages
 from backend.dataset.output_folder import MARKER
-from backend.dataset.picture_file import LocalPictures
 from backend.dataset.tasks import TaskRecord, TaskReference
 from backend.errors import ImageNotFound
 from backend.label_studio.image_loader import read_data_url
@@ -153,7 +153,7 @@ class Bench:
             self.folder,
             parse_label_config(self.config, None, must_draw=False),
             DatasetOptions(renamed=self.renamed, **options),
-            LocalPictures(self.pictures, 10, self.download),
+            LocalImages(self.pictures, 10, self.download),
             max_megapixels=1,
             max_mb=max_mb,
         )

@@ -16,7 +16,7 @@ from backend.dataset.matching import (
     as_uploaded,
     image_places,
     match_by_name,
-    read_picture_addresses,
+    read_image_addresses,
 )
 from backend.errors import DatasetError
 from backend.label_studio.label_config import ImageTag
@@ -194,7 +194,7 @@ ROW = {"image": "1a2b3c4d-a.b.png", "task": 3, "source": "/data/upload/7/1a2b3c4
 def test_the_addresses_of_a_data_set_are_read(tmp_path: Path, given: str) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "pictures.jsonl").write_text(json.dumps(ROW) + "\n")
-    assert read_picture_addresses(tmp_path / given) == {
+    assert read_image_addresses(tmp_path / given) == {
         "1a2b3c4d-a.b": "/data/upload/7/1a2b3c4d-a.b.jpg"
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend.dataset import splits
-from backend.dataset.splits import Split, SplitKey, assign, describe_picture, group
+from backend.dataset.splits import Split, SplitKey, assign, describe_image, group
 from backend.errors import DatasetError
 from backend.inference.engine import Engine
 from backend.settings import Settings
@@ -117,7 +117,7 @@ def test_a_brightened_scene_is_nearer_than_another_scene() -> None:
     scenes = [render_scene(10_000_400 + n).image for n in range(3)]
     brighter = np.clip(scenes[0].astype(np.int16) + 6, 0, 255).astype(np.uint8)
     with Engine.from_settings(Settings(model="demo")) as engine:
-        found = [describe_picture(engine, each) for each in (*scenes, brighter)]
+        found = [describe_image(engine, each) for each in (*scenes, brighter)]
     vectors = [np.frombuffer(each, np.float16).astype(np.float64) for each in found]
     assert np.allclose([each @ each for each in vectors], 1, atol=1e-3)
     assert vectors[0] @ vectors[3] > 0.98

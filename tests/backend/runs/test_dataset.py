@@ -91,7 +91,7 @@ class World:
 @pytest.fixture(autouse=True)
 def describer(monkeypatch: pytest.MonkeyPatch) -> Describer:
     made = Describer()
-    monkeypatch.setattr(dataset_module, "describe_picture", lambda _, rgb: made.describe(rgb))
+    monkeypatch.setattr(dataset_module, "describe_image", lambda _, rgb: made.describe(rgb))
     monkeypatch.setattr(runner_module, "_NOTE_EVERY_S", 0.0)
     return made
 

@@ -17,7 +17,7 @@ from PIL import Image
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.cli.evaluate import AnnotatedProject
 from backend.dataset.exporter import DatasetExporter, DatasetOptions
-from backend.dataset.picture_file import LocalPictures
+from backend.dataset.image_file import LocalImages
 from backend.dataset.tasks import ProjectTasks
 from backend.feedback.comparison import compare_annotation
 from backend.label_studio.client import LabelStudioClient
@@ -174,7 +174,7 @@ class Consumers:
             self.folder / "set",
             self.config,
             DatasetOptions(background="ground", **options),
-            LocalPictures(None, 10, self.services.images.read_file),
+            LocalImages(None, 10, self.services.images.read_file),
             max_megapixels=1,
         )
         tasks = ProjectTasks(self.client, 7)

@@ -18,7 +18,7 @@ from backend.dataset.formats.format_writer import (
     FormatWriter,
     LabelledImage,
     LabelledObject,
-    WrittenPicture,
+    WrittenImage,
 )
 from backend.errors import DatasetError
 from backend.runs.dataset import AskedDataset
@@ -37,7 +37,7 @@ class AreaWriter(FormatWriter):
     def entry(self, thing: LabelledObject, mask: BoolMask) -> str:
         return f"{thing.label} {mask.sum()}\n"
 
-    def picture_files(self, picture: WrittenPicture, entries: Sequence[Any]) -> Mapping[str, bytes]:
+    def image_files(self, picture: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
         return {f"areas/{picture.name}.txt": "".join(entries).encode()}
 
 

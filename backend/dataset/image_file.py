@@ -39,7 +39,7 @@ _LONGEST_NAME_BYTES: Final = 180
 
 
 @dataclass(frozen=True)
-class PictureFile:
+class ImageFile:
     """A picture that was read as a whole.
 
     Attributes:
@@ -59,7 +59,7 @@ class PictureFile:
     rgb: RGBArray = field(repr=False, compare=False)
 
 
-def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -> PictureFile:
+def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> ImageFile:
     """Decode a picture as a whole, so that a truncated one is found.
 
     Raises:
@@ -67,10 +67,10 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
         ImageTooLarge: it has more millions of pixels than the limit.
     """
     rgb = decode_image(content, max_megapixels)
-    with open_image(io.BytesIO(content)) as picture:
-        known = _SUFFIXES.get(picture.format or "", ())
-        is_deep = picture.mode.startswith(("I", "F"))
-        is_original = bool(known) and not is_deep and upright_transposition(picture) is None
+    with open_image(io.BytesIO(content)) as image:
+        known = _SUFFIXES.get(image.format or "", ())
+        is_deep = image.mode.startswith(("I", "F"))
+        is_original = bool(known) and not is_deep and upright_transposition(image) is None
     height, width = rgb.shape[:2]
     digest = digest_of(content)
     if not is_original:
@@ -78,7 +78,7 @@ def read_picture_file(content: bytes, max_megapixels: float, suffix: str = "") -
         Image.fromarray(rgb).save(file, "PNG", compress_level=3)
         content, known = file.getvalue(), (".png",)
     chosen = suffix if suffix.lower() in known else known[0]
-    return PictureFile(content, chosen, (height, width), digest, is_original, rgb)
+    return ImageFile(content, chosen, (height, width), digest, is_original, rgb)
 
 
 def digest_of(content: bytes) -> str:
@@ -115,7 +115,7 @@ def _clean(stem: str) -> str:
     return name.rstrip(" .")
 
 
-class LocalPictures:
+class LocalImages:
     """Finds pictures in a folder by the end of their addresses, the longest that fits.
 
     ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``. What is not

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.picture_file import LocalPictures, names_of, read_picture_file
+from backend.dataset.image_file import LocalImages, names_of, read_image_file
 from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
@@ -40,7 +40,7 @@ def test_names_by_address(source: str, names: list[str], suffix: str) -> None:
 )
 def test_suffixes_fit_the_content(kind: str, suffix: str, expected: str) -> None:
     content = picture_bytes(1, kind=kind)
-    file = read_picture_file(content, 1, suffix)
+    file = read_image_file(content, 1, suffix)
     assert (file.suffix, file.content, file.size_hw) == (expected, content, (40, 60))
 
 
@@ -56,7 +56,7 @@ RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
     ],
 )
 def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: bytes) -> None:
-    file = read_picture_file(content, 1, ".tif")
+    file = read_image_file(content, 1, ".tif")
     assert (file.suffix, file.is_original) == (".png", False)
     with Image.open(io.BytesIO(file.content)) as found:
         assert (found.format, found.mode) == ("PNG", "RGB")
@@ -68,12 +68,12 @@ def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: byte
 
 def test_truncated_and_large_files_are_refused(folder: Path) -> None:
     with pytest.raises(ImageInvalid, match="truncated"):
-        read_picture_file(picture_bytes(1)[:-100], 1)
+        read_image_file(picture_bytes(1)[:-100], 1)
     with pytest.raises(ImageTooLarge):
-        read_picture_file(picture_bytes(1), 0.001)
+        read_image_file(picture_bytes(1), 0.001)
     (folder / "large.png").write_bytes(bytes((1 << 20) + 1))
     with pytest.raises(ImageTooLarge):
-        LocalPictures(folder, 1, download).read("/large.png", TASK)
+        LocalImages(folder, 1, download).read("/large.png", TASK)
 
 
 TASK = Task(1, 7, {})
@@ -103,7 +103,7 @@ def folder(tmp_path: Path) -> Path:
     ],
 )
 def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content: bytes) -> None:
-    assert LocalPictures(folder, 1, download).read(source, TASK) == content
+    assert LocalImages(folder, 1, download).read(source, TASK) == content
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_the_longest_end_of_the_address_wins(folder: Path, source: str, content:
 )
 def test_nothing_else_is_read(folder: Path, source: str) -> None:
     (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    pictures = LocalPictures(folder, 1, download)
+    pictures = LocalImages(folder, 1, download)
     assert pictures.read(source, TASK) == b"from the network"
     assert pictures.find("/link.png") is None
