@@ -17,12 +17,7 @@ from backend.cli.options import (
     write_json,
 )
 from backend.dataset.formats.detection import MaskFormat, read_masks
-from backend.dataset.mask_import import (
-    ImportKind,
-    ImportOptions,
-    MaskImporter,
-    version_of_masks,
-)
+from backend.dataset.mask_import import ImportKind, ImportOptions, MaskImporter, version_of_masks
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_image_addresses
 from backend.label_studio.client import required_client

@@ -53,13 +53,7 @@ from backend.dataset.image_file import (
 )
 from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
 from backend.dataset.splits import Features, Split, SplitKey, assign
-from backend.dataset.task_images import (
-    ClassNames,
-    LoadedImage,
-    LoadedTask,
-    TaskLoader,
-    plain_text,
-)
+from backend.dataset.task_images import ClassNames, LoadedImage, LoadedTask, TaskLoader, plain_text
 from backend.dataset.tasks import TaskReference
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.label_config import LabelConfig

@@ -19,14 +19,7 @@ from backend.errors import BadRequest
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
-from backend.label_studio.prompts import (
-    Boxes,
-    Clicks,
-    Phrase,
-    Phrases,
-    PromptRequest,
-    plain_words,
-)
+from backend.label_studio.prompts import Boxes, Clicks, Phrase, Phrases, PromptRequest, plain_words
 from backend.label_studio.region_reader import (
     area_mask,
     draw_area,

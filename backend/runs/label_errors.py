@@ -14,12 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import BigInteger, Column, Delete, Float, Integer, Table, delete, insert, select
 
-from backend.annotations.annotated_image import (
-    LEAVE_OUT,
-    AnnotatedImage,
-    find_images,
-    said_by,
-)
+from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest
 from backend.inference.queue import Priority

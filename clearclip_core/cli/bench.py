@@ -74,12 +74,7 @@ def bench(
     segmenter = options.load()
     import torch
 
-    from clearclip_core.devices import (
-        cpu_flags,
-        device_name,
-        peak_gpu_memory_mb,
-        peak_memory_mb,
-    )
+    from clearclip_core.devices import cpu_flags, device_name, peak_gpu_memory_mb, peak_memory_mb
 
     segmenter.windows_at_once = batch or segmenter.windows_at_once
     device, words = segmenter.encoder.device, label_words(labels)

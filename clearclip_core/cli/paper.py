@@ -31,13 +31,7 @@ from clearclip_core.evaluation.benchmarks import SHORT_SIDE_PX
 from clearclip_core.evaluation.results import RunConfig, RunResult, result_path
 from clearclip_core.images.label_maps import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.paper.tables import (
-    STUDIES,
-    methods_of,
-    own_rows,
-    paper_table,
-    table_1,
-)
+from clearclip_core.paper.tables import STUDIES, methods_of, own_rows, paper_table, table_1
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
 

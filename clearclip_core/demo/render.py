@@ -21,14 +21,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clearclip_core.demo.canvas import (
-    Brush,
-    Canvas,
-    Scene,
-    SceneColour,
-    clip_colour,
-    shade,
-)
+from clearclip_core.demo.canvas import Brush, Canvas, Scene, SceneColour, clip_colour, shade
 from clearclip_core.demo.objects import THINGS, draw_cloud, draw_sun
 from clearclip_core.demo.textures import Spot
 from clearclip_core.vocabulary import DEMO_WORDS

@@ -21,14 +21,7 @@ from tqdm import tqdm
 from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
 from clearclip_core.evaluation.results import format_percent, markdown
-from clearclip_core.images.label_maps import (
-    IGNORE,
-    NOTHING,
-    Truth,
-    pair_files,
-    palette,
-    thumbnail,
-)
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, pair_files, palette, thumbnail
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity

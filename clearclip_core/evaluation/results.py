@@ -13,12 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from clearclip_core.evaluation.benchmarks import (
-    BENCHMARKS,
-    SHORT_SIDE_PX,
-    Benchmark,
-    json_digest,
-)
+from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX, Benchmark, json_digest
 from clearclip_core.evaluation.metrics import ConfusionMatrix
 from clearclip_core.images.label_maps import write_whole
 from clearclip_core.images.preprocessing import Preprocessing

@@ -10,11 +10,7 @@ from itertools import starmap, zip_longest
 from typing import Any, Final
 
 from backend.feedback.report.hours_left import HoursLeft, hours, interval
-from backend.feedback.report.statistics import (
-    ORIGINS_IN_WORDS,
-    PrelabelReport,
-    in_percent,
-)
+from backend.feedback.report.statistics import ORIGINS_IN_WORDS, PrelabelReport, in_percent
 from backend.feedback.sums import GroupSums, LabelSums, by_name
 from backend.telemetry.logs import printable
 from clearclip_core.quantities import quantity

@@ -19,12 +19,7 @@ from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
-from tests.backend.runs.scene_project import (
-    MODEL,
-    painted,
-    scene_studio,
-    scenes,
-)
+from tests.backend.runs.scene_project import MODEL, painted, scene_studio, scenes
 from tests.backend.runs.shared_project import brushed, shared_studio
 from tests.backend.runs.test_label_errors import exchange
 

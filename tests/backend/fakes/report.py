@@ -11,13 +11,7 @@ from backend.feedback.annotation_store import AnnotationStore, read_in
 from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.statistics import PrelabelReport
-from backend.feedback.sums import (
-    Grouping,
-    GroupSums,
-    LabelSums,
-    ProjectSums,
-    groups_of,
-)
+from backend.feedback.sums import Grouping, GroupSums, LabelSums, ProjectSums, groups_of
 
 
 def sums_of(changes: Iterable[LabelDiff]) -> LabelSums:

@@ -21,12 +21,7 @@ from PIL import Image, ImageOps
 from backend.errors import ImageInvalid, ImageNotFound, ImageRefused, ImageTooLarge
 from backend.label_studio import image_loader
 from backend.label_studio.download import LabelStudioFiles
-from backend.label_studio.image_loader import (
-    ImageCacheStats,
-    ImageReader,
-    decode_image,
-    read_size,
-)
+from backend.label_studio.image_loader import ImageCacheStats, ImageReader, decode_image, read_size
 from backend.label_studio.requests import Task
 from backend.settings import load_settings
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer

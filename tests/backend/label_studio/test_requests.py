@@ -11,14 +11,7 @@ import pytest
 
 from backend.errors import BadRequest, PayloadTooLarge
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.prompts import (
-    Context,
-    Keypoint,
-    Phrase,
-    Phrases,
-    Prompt,
-    read_context,
-)
+from backend.label_studio.prompts import Context, Keypoint, Phrase, Phrases, Prompt, read_context
 from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import parse_predict, parse_setup, parse_webhook
 from backend.settings import Settings

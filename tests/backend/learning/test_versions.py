@@ -15,12 +15,7 @@ from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
 from backend.learning.versions import StepLease
 from tests.backend.conftest import Clock
-from tests.backend.fakes.learning_stores import (
-    LearningStores,
-    adaptation,
-    example,
-    version_with,
-)
+from tests.backend.fakes.learning_stores import LearningStores, adaptation, example, version_with
 
 
 @pytest.fixture

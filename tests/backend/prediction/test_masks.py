@@ -21,14 +21,7 @@ from backend.label_studio.requests import Task
 from backend.prediction import masks
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings
-from clearclip_core import (
-    HELD_OUT_SEEDS,
-    Label,
-    RGBArray,
-    Segmentation,
-    Segmenter,
-    render_scene,
-)
+from clearclip_core import HELD_OUT_SEEDS, Label, RGBArray, Segmentation, Segmenter, render_scene
 from clearclip_core.evaluation.comparison import Candidate, predict_all
 from tests.backend.fakes.colour_segmenter import (
     RGB,

@@ -17,14 +17,7 @@ from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.runs.shared_project import (
-    HEIGHT,
-    WIDTH,
-    boxed,
-    brushed,
-    outlined,
-    shared_studio,
-)
+from tests.backend.runs.shared_project import HEIGHT, WIDTH, boxed, brushed, outlined, shared_studio
 
 PIXELS = HEIGHT * WIDTH
 LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)

@@ -14,13 +14,7 @@ from clearclip_core.evaluation.benchmarks import BENCHMARKS
 from clearclip_core.evaluation.results import result_path
 from clearclip_core.evaluation.runner import EvaluationTask, shared_features
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.paper.tables import (
-    STUDIES,
-    methods_of,
-    own_rows,
-    paper_table,
-    table_1,
-)
+from clearclip_core.paper.tables import STUDIES, methods_of, own_rows, paper_table, table_1
 from tests.core.evaluation import miniatures
 from tests.core.evaluation.factories import result, results
 
