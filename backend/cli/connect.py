@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -11,7 +11,7 @@ from backend.cli.doctor import CheckFailed, Setup, check_setup
 from backend.cli.options import NUMBER, with_settings
 from backend.errors import BackendError, LabelConfigError
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.set_up import in_one_row, own_address
+from backend.label_studio.set_up import in_one_row, name_labels, own_address
 from backend.services import Services
 from backend.settings import Settings
 
@@ -27,6 +27,11 @@ _TIMEOUT_S: Final = 60.0
     help="Address at which Label Studio reaches the backend; by default http://HOST:PORT, with "
     "this machine's name where HOST is 0.0.0.0.",
 )
+@click.option(
+    "--labels",
+    default="",
+    help='For a project whose labeling config is empty: its labels, such as "sky,tree,horse".',
+)
 @click.option("--uniform", is_flag=True, help="Let tasks come at random (Uniform sampling).")
 @click.option("--yes", is_flag=True, help="Change labeling configs without a question.")
 @with_settings(
@@ -38,6 +43,7 @@ def connect(
     projects: tuple[int, ...],
     all_of_them: bool,
     url: str | None,
+    labels: str,
     uniform: bool,
     yes: bool,
 ) -> None:
@@ -51,11 +57,15 @@ def connect(
         raise click.UsageError("Give either --project or --all.")
     client = required_client(Services(settings).page_client, "Projects are connected there")
     address = (url or own_address(settings)).rstrip("/")
+    asked = {"url": address, "uniform": uniform}
     is_well = True
     for project in projects or sorted(client.project_titles()):
         click.secho(f"Project {project}", bold=True)
         try:
-            _connect(client, settings, project, address, uniform, yes)
+            name_labels(client, project, labels)
+            client.config(project)  # raises now where there is nothing to draw
+            _offer_config(client, project, yes)
+            _connect(settings, project, asked)
         except LabelConfigError as error:
             click.echo(f"It is left as it is: {error}")
             is_well = is_well and all_of_them
@@ -69,19 +79,9 @@ def connect(
     raise SystemExit(0 if is_well else 1)
 
 
-def _connect(
-    client: LabelStudioClient,
-    settings: Settings,
-    project: int,
-    address: str,
-    uniform: bool,
-    yes: bool,
-) -> None:
-    client.config(project)  # raises now where there is nothing to draw
-    _offer_config(client, project, yes)
+def _connect(settings: Settings, project: int, asked: dict[str, Any]) -> None:
     backend = Setup(settings, project, _here(settings))
-    asked = {"project": project, "url": address, "uniform": uniform}
-    status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, **asked)
+    status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, project=project, **asked)
     if status != 201:
         raise CheckFailed(f"The backend answers HTTP {status}: {answer.get('error', '')}")
     click.echo(f"{answer['said']} Its words are being checked, and its tasks predicted.".lstrip())

@@ -31,11 +31,11 @@ from backend.cli.demo_servers import (
     last_lines,
     served_backend,
 )
-from backend.cli.make_tasks import label_config, split_names
 from backend.cli.options import signals_handled
 from backend.errors import BackendError
 from backend.label_studio import set_up
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.set_up import label_config, split_names
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.images.label_maps import is_hidden
 from clearclip_core.quantities import quantity

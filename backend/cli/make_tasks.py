@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,38 +15,14 @@ from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, Task
-from backend.label_studio.set_up import in_one_row
+from backend.label_studio.set_up import label_config, split_names
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray
-from clearclip_core.images.label_maps import find_images, palette
+from clearclip_core.images.label_maps import find_images
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity
-
-
-def label_config(labels: Sequence[str]) -> str:
-    """Return a labeling config with one row of labels, each in a colour of its own.
-
-    >>> label_config(["sky"])  # doctest: +ELLIPSIS
-    '<View><Image name="image" value="$image" zoom="true" /><Labels name="label" ...'
-    """
-    view = ET.Element("View")
-    ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
-    row = ET.SubElement(view, "BrushLabels", name="label", toName="image")
-    for label, rgb in zip(labels, palette(len(labels)), strict=True):
-        ET.SubElement(row, "Label", value=label, background=f"#{bytes(rgb).hex()}")
-    return in_one_row(ET.tostring(view, encoding="unicode"))
-
-
-def split_names(labels: str) -> tuple[str, ...]:
-    """Split names of labels at their commas.
-
-    >>> split_names("sky, tree,")
-    ('sky', 'tree')
-    """
-    return tuple(name.strip() for name in labels.split(",") if name.strip())
-
 
 #: Pictures between two steps of the progress bar; those of one step overlap.
 _BATCH_SIZE = 16

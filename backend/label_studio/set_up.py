@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element, SubElement, tostring
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
@@ -25,6 +25,7 @@ from backend.label_studio.label_config_parser import (
     without_prompt_tools,
 )
 from backend.settings import Settings
+from clearclip_core.images.label_maps import palette
 
 #: What Label Studio calls the connection, and with it whose predictions a project shows.
 TITLE: Final = "ClearCLIP"
@@ -172,6 +173,40 @@ def in_one_row(xml: str) -> str:
         parent.insert([*parent].index(brush) + 1 + place, tool)
     text = tostring(root, encoding="unicode")
     return text if " />" in xml else text.replace(" />", "/>")
+
+
+def label_config(labels: Sequence[str]) -> str:
+    """Return a labeling config with one row of labels, each in a colour of its own.
+
+    >>> label_config(["sky"])  # doctest: +ELLIPSIS
+    '<View><Image name="image" value="$image" zoom="true" /><Labels name="label" ...'
+    """
+    view = Element("View")
+    SubElement(view, "Image", name="image", value="$image", zoom="true")
+    row = SubElement(view, "BrushLabels", name="label", toName="image")
+    for label, rgb in zip(labels, palette(len(labels)), strict=True):
+        SubElement(row, "Label", value=label, background=f"#{bytes(rgb).hex()}")
+    return in_one_row(tostring(view, encoding="unicode"))
+
+
+def split_names(labels: str) -> tuple[str, ...]:
+    """Split names of labels at their commas.
+
+    >>> split_names("sky, tree,")
+    ('sky', 'tree')
+    """
+    return tuple(name.strip() for name in labels.split(",") if name.strip())
+
+
+def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
+    """Give a project whose labeling config is empty one with these labels; others stay.
+
+    Args:
+        labels: names with commas between them; where there are none, nothing changes.
+    """
+    names, before = split_names(labels), client.label_config(project)
+    if names and not len(parse_xml(before)):
+        client.replace_label_config(project, before, label_config(names))
 
 
 def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:

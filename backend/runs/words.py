@@ -82,11 +82,11 @@ def parse_words(text: str) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(filter(None, (" ".join(each.split()) for each in text.split(",")))))
     if not words or len(words) > MAX_WORDS or any(len(word) > MAX_LETTERS for word in words):
         raise BadRequest(
-            f"Expected a wording to be 1 to {MAX_WORDS} words, separated by commas, of at most "
+            f"Expected a try to be 1 to {MAX_WORDS} words, separated by commas, of at most "
             f"{MAX_LETTERS} letters each."
         )
     if not all(character.isprintable() for word in words for character in word):
-        raise BadRequest("Expected a wording of letters and signs, but got control characters.")
+        raise BadRequest("Expected words of letters and signs, but got control characters.")
     return words
 
 

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from backend.cli import demo_servers
-from backend.cli.make_tasks import label_config
+from backend.label_studio.set_up import label_config
 from clearclip_core import render_scene
 from tests.bench.conftest import Report
 from tests.bench.timing import memory_mb

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, Response
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.cli.make_tasks import label_config
+from backend.label_studio.set_up import label_config
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, drag, keep_editor_picture, settled, submit, switch
 from tests.e2e.masks import Mask, decode, iou, masks_of

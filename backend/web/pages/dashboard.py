@@ -12,7 +12,7 @@ from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
-from backend.label_studio.set_up import connect, login, own_address
+from backend.label_studio.set_up import connect, login, name_labels, own_address
 from backend.prediction.failures import FailureStore
 from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
@@ -128,6 +128,7 @@ class JobRoutes:
         asked = parse_fields(body, is_form, SetUpRequest)
         client = required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
+        name_labels(client, asked.project, asked.labels)
         client.config(asked.project)  # raises where there is nothing to draw
         url, own = asked.url.rstrip("/"), login(self.services.settings)
         said = connect(client, asked.project, url, uniform=asked.uniform, **own)

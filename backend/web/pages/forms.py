@@ -87,11 +87,12 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for a project to be set up; see `backend.label_studio.set_up.connect` for the fields."""
+    """Ask for a project to be set up; for the fields see `connect` and `name_labels`."""
 
     project: _Number
     url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
     uniform: bool = False
+    labels: str = ""
 
 
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -282,7 +282,7 @@ class ProjectRoutes:
             yield Finding(
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "
-                "label config no longer has, counted in all annotations",
+                "labeling config no longer has, counted in all annotations",
                 url_for("datasets.page", project=project, renamed=label, _anchor="renamed"),
                 remedy=f'If it was renamed, write the old name as alias: <Label value="NEW NAME" '
                 f'alias="{label}"/>. Until then, data sets skip its pictures, unless you name '

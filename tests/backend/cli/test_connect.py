@@ -101,5 +101,11 @@ def test_what_cannot_be_set_up_is_said(studio: FakeStudio, run: Run) -> None:
     assert left.exit_code == 1
     assert "It is left as it is" in left.output
     assert "It is left as it is" in run("--all").output
+    named = run("--project", "7", "--labels", "red, blue")
+    assert "It is left as it is" not in named.output
+    config = parse_label_config(studio.label_config, None)
+    assert ([label.name for label in config.labels], config.asks) == (["red", "blue"], True)
+    run("--project", "7", "--labels", "green")
+    assert parse_label_config(studio.label_config, None) == config, "it has labels already"
     away = run("--project", "7", "--port", "1")
     assert away.exit_code == 1

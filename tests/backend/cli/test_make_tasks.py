@@ -12,9 +12,10 @@ from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from PIL import Image
 
-from backend.cli.make_tasks import label_config, make_tasks
+from backend.cli.make_tasks import make_tasks
 from backend.inference.engine import Engine
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.label_studio.set_up import label_config
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
 
 
