@@ -188,4 +188,5 @@ def version_of(fit: Fit, annotations: int) -> Version:
         adapted_ious=dict(fit.adapted_ious),
         shown=dict(fit.shown),
         refused=dict(fit.refused),
+        found=dict(fit.found),
     )

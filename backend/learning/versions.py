@@ -81,6 +81,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         better: whether it passed the gate. If not, it has no adaptation and is never live.
         shown: name of the label -> on how many corrected images somebody drew it.
         refused: name of the label -> why what corrections say of it was not taken over.
+        found: name of the label -> share of what was drawn of it that the words find, in [0, 1].
         created: in seconds since the epoch.
         number: counts up from 1 in each project, never the same twice; 0 before it is kept.
     """
@@ -94,6 +95,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     adapted_ious: dict[str, float] = {}
     shown: dict[str, int] = {}
     refused: dict[str, str] = {}
+    found: dict[str, float] = {}
     created: float = 0.0
     number: int = 0
 

@@ -101,6 +101,7 @@ class Fit:
         refused: name of each drawn label that is not adapted -> why, as a sentence.
         shown: name of each drawn label -> number of images that it was drawn on, near-duplicates
             alike.
+        found: name of each drawn label -> share of its drawn pixels that the text scores get right.
         held_out: the adaptations by which the adapted IoUs were measured.
     """
 
@@ -110,6 +111,7 @@ class Fit:
     pictures: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, int] = field(default_factory=dict)
+    found: Mapping[str, float] = field(default_factory=dict)
     held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations)
 
     @property
@@ -319,6 +321,14 @@ class Judge:
         )
         return means
 
+    @cached_property
+    def found(self) -> Float64Array:
+        """(G,) share of each label's drawn pixels that have it by the words."""
+        truth = self._targets.truth * self._targets.drawn[:, None]
+        by_words = np.eye(truth.shape[1])[self._targets.text.argmax(axis=1)]
+        found: Float64Array = (by_words * truth).sum(axis=0) / np.maximum(truth.sum(axis=0), 1e-12)
+        return found
+
     def _by_image(self, values: Float32Array) -> Float64Array:
         sums = np.zeros((self._targets.images, values.shape[1]))
         np.add.at(sums, self._targets.image, values)
@@ -497,7 +507,7 @@ class _Fitting:
         if not self._can_learn:
             ious = self._by_label(self._judge.words[0])
             refused = self._why_words_alone("Another picture is needed.")
-            return Fit(None, ious, ious, self._pictures, refused, self._shown)
+            return Fit(None, ious, ious, self._pictures, refused, self._shown, self._found)
         validation = _CrossValidation(self._targets, self._judge, self._learning)
         reasons = []
         for candidate in validation.candidates:
@@ -541,6 +551,7 @@ class _Fitting:
             self._pictures,
             self._refused,
             self._shown,
+            self._found,
             held_out,
         )
 
@@ -554,6 +565,11 @@ class _Fitting:
         targets = self._targets
         drawn = np.flatnonzero(targets.labels & (targets.shown > 0)).tolist()
         return {targets.names[label]: int(targets.shown[label]) for label in drawn}
+
+    @property
+    def _found(self) -> dict[str, float]:
+        found = dict(zip(self._targets.names, self._judge.found.tolist(), strict=True))
+        return {name: found[name] for name in self._shown}
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
         index = self._targets.names.index

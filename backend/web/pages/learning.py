@@ -29,8 +29,8 @@ ACTIONS = ("step", "use", "unpin", "keep-words", "learn-label", "reset")
 
 _USE: Final = "A project learns from what Label Studio has"
 
-#: IoU of a label's words below which other words may do more than corrections, and the most labels
-#: that are named, the weakest first.
+#: IoU of a label's words, and where little was drawn share of that which they find, below which
+#: other words may do more than corrections; the most labels that are named, the weakest first.
 _WEAK_IOU: Final = 0.3
 _MOST_WEAK: Final = 3
 
@@ -82,9 +82,9 @@ def ask_for_version(services: Services, project: int) -> None:
 
 def _weak_words(version: Version) -> list[str]:
     """Return the labels whose words find little, the weakest first."""
-    ious = version.text_ious
-    weak = (label for label, iou in ious.items() if iou < _WEAK_IOU)
-    return sorted(weak, key=ious.__getitem__)[:_MOST_WEAK]
+    known = version.found | version.text_ious
+    weak = (label for label, share in known.items() if share < _WEAK_IOU)
+    return sorted(weak, key=known.__getitem__)[:_MOST_WEAK]
 
 
 @dataclass(frozen=True, eq=False)

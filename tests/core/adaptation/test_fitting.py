@@ -149,6 +149,7 @@ def test_a_small_label_does_not_wither() -> None:
     """It covers a twentieth, and its word finds nothing of it."""
     fit = adapt([sofa_with_little_sky(seed) for seed in range(8)], embed, WORDS)
     assert fit.text_ious["sky"] < 0.1
+    assert fit.found["sky"] < 0.1 < fit.found["sofa"]
     assert fit.adapted_ious["sky"] > 0.3
     assert fit.adapted_ious["sofa"] >= fit.text_ious["sofa"] - 0.03
 
@@ -433,3 +434,4 @@ def test_no_iou_is_told_of_a_label_of_which_little_was_drawn() -> None:
     fit = adapt(examples, embed, WORDS)
     assert set(fit.shown) == {"sofa", "sky"}
     assert set(fit.text_ious) == set(fit.adapted_ious) == {"sky"}
+    assert fit.found["sofa"] > 0.999, "of what was drawn the words find all"

@@ -63,7 +63,8 @@ PICTURES = BeforeAfter(
 FIGURES: Any = {
     "text_ious": {"wine": 0.625, "<i>rose</i>": 0.0625},
     "adapted_ious": {"wine": 0.3125, "<i>rose</i>": 0.875},
-    "shown": {"wine": 17, "<i>rose</i>": 4},
+    "shown": {"wine": 17, "<i>rose</i>": 4, "plum": 2, "fig": 2},
+    "found": {"wine": 0.1, "<i>rose</i>": 0.9, "plum": 0.25, "fig": 0.35},
 }
 
 
@@ -80,7 +81,7 @@ def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     asks = {str(form["action"]).rsplit("/", 1)[1]: "data-confirm" in form for form in forms}
     assert {turn for turn, is_asked in asks.items() if is_asked} == {"use", "reset"}
     assert {*asks} - {"use", "reset"} == {"step", "keep-words", "label-errors"}
-    assert told["weak_words"] == ["<i>rose</i>"]
+    assert told["weak_words"] == ["<i>rose</i>", "plum"], "of plum little was drawn"
     assert "/projects/7/words?label=%3Ci%3Erose%3C/i%3E" in page.links
 
 
