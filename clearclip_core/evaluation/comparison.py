@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean, median
@@ -350,9 +350,7 @@ def compare(
     figures = [CandidateFigures(count) for _ in candidates]
     worst: list[tuple[float, int, tuple[str, Mapping[str, RGBArray]]]] = []
     left_out: list[tuple[str, str]] = []
-    read = read_ahead(partial(_read, leave_out=leave_out), folder.pictures)
-    bar = tqdm(zip(folder.pictures, read, strict=True), total=len(folder.pictures), unit="picture")
-    for number, (picture, content) in enumerate(bar):
+    for number, (picture, content) in enumerate(_read_all(folder, leave_out)):
         if isinstance(content, Exception):
             left_out.append((picture.name, str(content)))
             continue
@@ -395,9 +393,7 @@ def learn_held_out(
     from clearclip_core.adaptation.fitting import HeldOutAdaptations, adapt
 
     names, examples = [label.name for label in folder.labels], []
-    read = read_ahead(partial(_read, leave_out=leave_out), folder.pictures)
-    bar = tqdm(zip(folder.pictures, read, strict=True), total=len(folder.pictures), unit="picture")
-    for picture, content in bar:
+    for picture, content in _read_all(folder, leave_out):
         if not isinstance(content, Exception):
             rgb, truth = content
             masks = {name: truth == index for index, name in enumerate(names)}
@@ -407,13 +403,18 @@ def learn_held_out(
     return HeldOutAdaptations() if fit.adaptation is None else fit.held_out
 
 
-def _read(
-    picture: Readable, leave_out: tuple[type[Exception], ...]
-) -> tuple[RGBArray, Truth] | Exception:
-    try:
-        return picture.read()
-    except leave_out as error:
-        return error
+def _read_all(
+    folder: LabelledFolder, leave_out: tuple[type[Exception], ...]
+) -> Iterator[tuple[Readable, tuple[RGBArray, Truth] | Exception]]:
+    def read(picture: Readable) -> tuple[RGBArray, Truth] | Exception:
+        try:
+            return picture.read()
+        except leave_out as error:
+            return error
+
+    pictures = folder.pictures
+    contents = read_ahead(read, pictures)
+    yield from tqdm(zip(pictures, contents, strict=True), total=len(pictures), unit="picture")
 
 
 def _drawn(

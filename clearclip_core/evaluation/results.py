@@ -63,12 +63,8 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 #: Packages whose versions may change a result.
 _PACKAGES = (
-    "clearclip-label-studio",
-    "torch",
-    "open_clip_torch",
-    "numpy",
-    "pillow",
-    "opencv-python-headless",
+    *("clearclip-label-studio", "torch", "open_clip_torch"),
+    *("numpy", "pillow", "opencv-python-headless"),
 )
 
 
