@@ -243,7 +243,7 @@ class RegionDrawer:
         source = matched.source
         check_mask_size(source.where, source.size_hw or size_hw, size_hw)
         for region in source.read_regions(size_hw):
-            if self.mapping.leaves_out(region.label):
+            if self.mapping.renamed.get(region.label) == "":
                 continue
             mask = region.read_mask()
             check_mask_size(source.where, mask.shape, size_hw)

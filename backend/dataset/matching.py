@@ -56,9 +56,6 @@ class ClassMapping:
                     f"has {', '.join(sorted(known))}."
                 )
 
-    def leaves_out(self, name: str) -> bool:
-        return self.renamed.get(name) == ""
-
     def target(self, name: str, tag: str) -> Target:
         """Return where the regions of a class go on the image of a tag."""
         wanted = self.renamed.get(name, name)

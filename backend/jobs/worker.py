@@ -30,12 +30,6 @@ _SELDOM: Final = {"runs", "steps"}
 #: How long a thread waits after an error, in seconds.
 _RETRY_AFTER_S: Final = 15.0
 
-#: Tasks between two steps of a job; a lease outlasts them.
-_TASKS_AT_ONCE: Final = 20
-
-#: By how much the clocks of two machines may differ, in seconds.
-_CLOCKS_DIFFER_S: Final = 60.0
-
 #: Does a piece of work; returns whether there was any, and the next round should come at once.
 Round = Callable[[], bool | None]
 
@@ -132,6 +126,13 @@ class JobRunner:
         counts = job.done, job.skipped, job.failed, job.total
         log.info("Job %d is %s: %d done, %d skipped, %d failed of %s", job.id, job.state, *counts)
         return True
+
+
+#: Tasks between two steps of a job; a lease outlasts them.
+_TASKS_AT_ONCE: Final = 20
+
+#: By how much the clocks of two machines may differ, in seconds.
+_CLOCKS_DIFFER_S: Final = 60.0
 
 
 class Withdrawer:
