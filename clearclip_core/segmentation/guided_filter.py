@@ -162,7 +162,7 @@ def _band_matrix(
     return to_device(weights, like.device)
 
 
-#: Most elements of the functions of the maps that are fitted at a time.
+#: Most elements of the functions of the maps that are fitted at a time on a CPU.
 _FIT_ELEMENTS = 1 << 18
 
 
@@ -213,7 +213,9 @@ class ColourFit:
         """
         return (functions[:, :3] * self._corner_colours).sum(dim=1) + functions[:, 3]
 
-    def fit_with_detail(self, roots: torch.Tensor, root_knots: torch.Tensor) -> torch.Tensor:
+    def fit_with_detail(
+        self, roots: torch.Tensor, root_knots: torch.Tensor, most_elements: int | None = None
+    ) -> torch.Tensor:
         """Fit maps to the colours, and add the part of the residual back that is no noise.
 
         Beside its arguments and its result it needs memory for a few maps only.
@@ -223,12 +225,14 @@ class ColourFit:
                 corners of the tiles, see ``TileGrid.corners_px``.
             root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
                 interpolated best, see ``Scores.logits_at_knots``.
+            most_elements: most of the functions that are fitted at a time; by default so many that
+                they stay in a CPU's cache.
 
         Returns:
             (K, 4, rows + 1, columns + 1) float32 linear functions, see `fit`.
         """
         functions = roots.new_empty(len(roots), 4, *roots.shape[1:])
-        step = max(1, _FIT_ELEMENTS // functions[0].numel())
+        step = max(1, (most_elements or _FIT_ELEMENTS) // functions[0].numel())
         parts = (torch.split(each, step) for each in (functions, roots, root_knots))
         batches = list(zip(*parts, strict=True))
         for own, some, _ in batches:

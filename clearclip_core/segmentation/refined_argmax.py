@@ -1,7 +1,7 @@
 """Argmax over probabilities that a guided filter has refined, on a CPU or on a CUDA device.
 
-On a CPU only the maps that can win are computed at a pixel, which takes a quarter of the time of
-all. A GPU computes all maps at all pixels, and keeps what it made, see `DeviceSegmentation`.
+Only the maps that can win in a tile are computed at its pixels. A GPU takes many tiles at once, and
+keeps what it made, see `DeviceSegmentation`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import LabelRuns
 from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores
 from clearclip_core.segmentation.segmentation import Segmentation
+from clearclip_core.segmentation.tiles import candidate_batches, find_candidates
 from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
 from clearclip_core.thread_pools import one_blas_thread, one_thread
 
@@ -163,82 +164,94 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int
 
 # ---- on a CUDA device ----------------------------------------------------------------------------
 
-#: Pixels whose colours or values are computed at once. A value takes up to 40 bytes meanwhile.
-_BAND_PX = 1 << 21
-
-#: Maps whose values are computed at once in a band.
-_MAPS = 8
+#: Values of maps that are computed at once on a device; each takes some 20 bytes meanwhile.
+_VALUES = 1 << 23
 
 
-class DevicePixels:
-    """The pixels of an image on a device, cut into rows of tiles.
+class DeviceTiles:
+    """The pixels of an image on a device, tile by tile; the last ones are repeated beyond it.
 
     Args:
         image: (H, W, 3) uint8 RGB, on the device that computes.
+
+    Attributes:
+        pixels: (rows * columns, 4, tile_px²) uint8, red, green, blue and 1.
     """
 
     def __init__(self, image: torch.Tensor, grid: TileGrid) -> None:
-        self.image, self.grid = image, grid
-        self._fractions = (torch.arange(grid.tile_px, device=image.device) + 0.5) / grid.tile_px
-
-    def row_bands(self) -> list[slice]:
-        """Return slices of the rows of tiles that are computed together."""
-        rows, width = self.grid.tiles_hw[0], self.grid.image_hw[1]
-        step = max(1, _BAND_PX // (self.grid.tile_px * width))
-        return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
-
-    def colours(self, rows: slice) -> torch.Tensor:
-        """Return (3, n, tile_px, W) float32 colours in [0, 255] of n rows of tiles.
-
-        The last row of pixels is repeated beyond the image.
-        """
-        band = self._pixels(rows)
-        return band.reshape(-1, self.grid.tile_px, *band.shape[1:]).permute(3, 0, 1, 2).float()
-
-    def values(self, functions: torch.Tensor, rows: slice, colours: torch.Tensor) -> torch.Tensor:
-        """Evaluate maps' linear functions at every pixel of some rows of tiles.
-
-        Args:
-            functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
-
-        Returns:
-            (K, n, tile_px, W) float32, pixels below the image included.
-        """
-        corners = functions[:, :, rows.start : rows.stop + 1]
-        left, right = corners[..., :-1, None], corners[..., 1:, None]
-        along = (left + (right - left) * self._fractions).flatten(3)[..., : colours.shape[3]]
-        above = along[:, :, :-1, None]  # (K, 4, n, 1, W): at the upper ends of columns
-        down = along[:, :, 1:, None] - above
-        top, slope = above[:, 3], down[:, 3]
-        for number, colour in enumerate(colours):
-            top = torch.addcmul(top, colour, above[:, number])
-            slope = torch.addcmul(slope, colour, down[:, number])
-        return torch.addcmul(top, slope, self._fractions[:, None])
-
-    def _pixels(self, rows: slice) -> torch.Tensor:
-        """Return (n * tile_px, W, 3) pixels of rows of tiles; the last row repeated below."""
-        first, last = rows.start * self.grid.tile_px, rows.stop * self.grid.tile_px
-        height = self.grid.image_hw[0]
-        if last <= height:
-            return self.image[first:last]
-        indices = torch.arange(first, last, device=self.image.device).clamp(max=height - 1)
-        return self.image[indices]
+        self.grid = grid
+        (rows, columns), side = grid.tiles_hw, grid.tile_px
+        y, x = (
+            torch.arange(tiles * side, device=image.device).clamp_(max=px - 1)
+            for tiles, px in zip(grid.tiles_hw, grid.image_hw, strict=True)
+        )
+        padded = F.pad(image[y][:, x], (0, 1), value=1)
+        tiles = padded.reshape(rows, side, columns, side, 4).permute(0, 2, 4, 1, 3)
+        self.pixels = tiles.reshape(rows * columns, 4, side**2)
+        along = (torch.arange(side, device=image.device) + 0.5) / side
+        ends = torch.stack([1 - along, along])  # (2, tile_px)
+        self._weights = (ends[:, None, :, None] * ends[:, None, :]).reshape(4, side**2)
+        corner = torch.arange((rows + 1) * (columns + 1), device=image.device)
+        corner = corner.reshape(rows + 1, columns + 1)
+        parts = corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:]
+        self._corners = torch.stack(parts, dim=-1).reshape(-1, 4)  # of each tile
 
     def mean_colours(self) -> torch.Tensor:
         """Return (3, rows, columns) float64 mean colours of tiles in [0, 1], in whole steps.
 
         OpenCV rounds halves to the even step, but up where a tile has four pixels.
         """
-        tile, width = self.grid.tile_px, self.grid.tiles_hw[1]
-        columns = torch.arange(width * tile, device=self.image.device)
-        columns = columns.clamp(max=self.grid.image_hw[1] - 1)
-        sums = []
-        for rows in self.row_bands():
-            band = self._pixels(rows)[:, columns].reshape(-1, tile, width, tile, 3)
-            sums.append(band.sum(dim=(1, 3), dtype=torch.int32))  # (n, columns, 3)
-        means = torch.cat(sums).permute(2, 0, 1).double() / tile**2
-        steps = (means + 0.5).floor() if tile == 2 else means.round()
+        sums = self.pixels[:, :3].sum(dim=2, dtype=torch.int32)
+        means = sums.T.reshape(3, *self.grid.tiles_hw).double() / self.grid.tile_px**2
+        steps = (means + 0.5).floor() if self.grid.tile_px == 2 else means.round()
         return steps / 255
+
+    def possible(self, functions: torch.Tensor) -> npt.NDArray[np.bool_]:
+        """Find which maps can win in a tile: (tiles, K) bool, for which the host waits.
+
+        Args:
+            functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
+        """
+        corners = functions.permute(2, 1, 0, 3)
+        above, below = corners[:-1], corners[1:]
+        ends = torch.stack(
+            [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
+        )  # (4, rows, 4, K, columns)
+        low, high = (
+            extreme.T.reshape(3, *self.grid.tiles_hw)[:, :, None].float()
+            for extreme in torch.aminmax(self.pixels[:, :3], dim=2)
+        )
+        large, _, possible = find_candidates(ends, (high + low) / 2, (high - low) / 2)
+        possible.scatter_(1, large[:, None], True)
+        return np.asarray(possible.transpose(1, 2).reshape(-1, len(functions)).cpu())
+
+    def largest(
+        self, functions: torch.Tensor, tiles: torch.Tensor, maps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the largest of k maps at each pixel of n tiles.
+
+        Args:
+            functions: (K, corners of tiles, 4), see `ColourFit.fit`.
+            tiles: (n,) indices.
+            maps: (n, k) indices.
+
+        Returns:
+            (n, tile_px²) float32 values and int64 indices of the maps.
+        """
+        ends = functions[maps.unsqueeze(2), self._corners[tiles].unsqueeze(1)]  # (n, k, 4 ends, 4)
+        values = ends.transpose(2, 3) @ self._weights  # (n, k, 4, tile_px²)
+        values *= self.pixels[tiles].unsqueeze(1)
+        best, winner = values.sum(dim=2).max(dim=1)
+        return best, maps.gather(1, winner)
+
+    def image(self, values: torch.Tensor) -> torch.Tensor:
+        """Lay (tiles, tile_px²) values of pixels as in the image: (H, W)."""
+        (rows, columns), side, (height, width) = (
+            *(self.grid.tiles_hw, self.grid.tile_px),
+            self.grid.image_hw,
+        )
+        tiles = values.reshape(rows, columns, side, side).transpose(1, 2)
+        return tiles.reshape(rows * side, columns * side)[:height, :width].contiguous()
 
 
 #: Pixels whose confidence is summed at once: 8 bytes each.
@@ -301,32 +314,27 @@ def decide_refined_on_device(
     check_image_size(scores, image)
     check_image(image)
     device = scores.cosines.device
-    limits = to_device(torch.from_numpy(scores.thresholds(threshold)), device)
+    thresholds = scores.thresholds(threshold)
+    has_thresholds, limits = thresholds.any(), to_device(torch.from_numpy(thresholds), device)
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
     rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
-    pixels = DevicePixels(rgb, grid)
+    tiles = DeviceTiles(rgb, grid)
     functions, owners = _fit_on_device(
-        scores, ColourFit(pixels.mean_colours(), grid, refinement.epsilon), grid
+        scores, ColourFit(tiles.mean_colours(), grid, refinement.epsilon), grid
     )
-    height, width = grid.image_hw
-    labels = torch.empty((height, width), dtype=torch.int16, device=device)
-    confidence = torch.empty((height, width), dtype=torch.float16, device=device)
-    for rows in pixels.row_bands():
-        band = slice(rows.start * grid.tile_px, min(rows.stop * grid.tile_px, height))
-        colours = pixels.colours(rows)
-        best, winner = pixels.values(functions[:_MAPS], rows, colours).max(dim=0)
-        for first in range(_MAPS, len(functions), _MAPS):
-            some = functions[first : first + _MAPS]
-            largest, index = pixels.values(some, rows, colours).max(dim=0)
-            winner = torch.where(largest > best, index + first, winner)
-            best = torch.maximum(best, largest)
-        winner = owners[winner]
-        probability = best.clamp_(0, 1).square_()
-        low = probability < limits[winner.int()]
-        count = band.stop - band.start
-        labels[band] = winner.masked_fill_(low, -1).reshape(-1, width)[:count]
-        confidence[band] = probability.reshape(-1, width)[:count]
-    return labels, confidence
+    possible = tiles.possible(functions)
+    functions = functions.flatten(2).transpose(1, 2).contiguous()
+    labels = owners.new_empty(len(possible), grid.tile_px**2)
+    confidence = torch.empty_like(labels, dtype=torch.float16)
+    for some, maps in candidate_batches(possible, grid.tile_px**2, most_values=_VALUES):
+        sent = to_device(torch.from_numpy(np.column_stack([some, maps])), device)
+        own, chosen = sent[:, 0], sent[:, 1:]
+        best, winner = tiles.largest(functions, own, chosen)
+        winner, probability = owners[winner], best.clamp_(0, 1).square_()
+        if has_thresholds:
+            winner.masked_fill_(probability < limits[winner.int()], -1)
+        labels[own], confidence[own] = winner, probability.half()
+    return tiles.image(labels), tiles.image(confidence)
 
 
 def _fit_on_device(
@@ -346,7 +354,7 @@ def _fit_on_device(
     competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
     owners = to_device(torch.from_numpy(_labels(scores)[0]), competing.device)
     roots, root_knots = at_corners[competing].sqrt(), at_knots[competing].sqrt()
-    functions = colour_fit.fit_with_detail(roots, root_knots)
+    functions = colour_fit.fit_with_detail(roots, root_knots, _VALUES)
     return functions, owners[competing]
 
 

@@ -158,7 +158,8 @@ class Uncertainty:
             ValueError: neither one threshold nor one for each label.
 
         >>> import torch
-        >>> from clearclip_core import Vocabulary, WindowPlan
+        >>> from clearclip_core import Vocabulary
+        >>> from clearclip_core.segmentation.windows import WindowPlan
         >>> plan = WindowPlan((1, 2), (1, 2), window_px=2, stride_px=2, patch_hw=(1, 1))
         >>> cosines = torch.tensor([[0.75, 0.5], [0.25, 0.5]]).log().reshape(2, 1, 2)
         >>> Uncertainty.of(Scores(cosines, plan, Vocabulary.of(["cat", "dog"]), temperature=1.0))

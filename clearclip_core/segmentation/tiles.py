@@ -91,8 +91,8 @@ class TileArgmax:
         owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
-            own = [end[:, :, 0].swapaxes(0, 1) for end in own]  # (C, m, n) each
-            functions = _interpolate(own, self._columns.sizes_px, self._along)
+            own_ends = [end[:, :, 0].swapaxes(0, 1) for end in own]  # (C, m, n) each
+            functions = _interpolate(own_ends, self._columns.sizes_px, self._along)
         start, step = int(first_px[0]), max(1, _BATCH_PX // len(self._along))
         for row, (top, bottom) in enumerate(pairwise(first_px.tolist())):
             labels[top - start : bottom - start] = owners[row]
@@ -128,27 +128,11 @@ class TileArgmax:
 
     def _candidates(
         self, ends: Sequence[Values], cells: slice
-    ) -> tuple[Indices, list[Values], npt.NDArray[np.bool_]]:
-        """Find the maps that can win in cells.
-
-        Returns:
-            (m, n) a map that is large in each cell; it at the four corners, (m, C, 1, n) each; and
-            (m, K, n) which others reach it.
-        """
-        middle, half = self._colour_range(cells)
-        tensors = [torch.from_numpy(end) for end in ends]
-        at_middle = [_values(end, middle) for end in tensors]
-        large = (at_middle[0] + at_middle[1] + at_middle[2] + at_middle[3]).max(dim=1).indices
-        own = [torch.take_along_dim(end, large[:, None, None], 2) for end in tensors]
-        rivals = torch.zeros(at_middle[0].shape, dtype=torch.bool)
-        for end, other, most in zip(tensors, own, at_middle, strict=True):
-            least = _values(other, middle) - _MARGIN
-            for colour, of_half in enumerate(half):
-                ahead = (end[:, colour] - other[:, colour]).abs_()
-                most = torch.addcmul(most, ahead, of_half)
-            rivals |= most >= least
-        rivals.scatter_(1, large[:, None], False)
-        return large.numpy(), [end.numpy() for end in own], rivals.numpy()
+    ) -> tuple[Indices, Values, npt.NDArray[np.bool_]]:
+        """Find the maps that can win in cells; see `find_candidates`, whose arrays it returns."""
+        found = find_candidates(torch.from_numpy(np.stack(ends)), *self._colour_range(cells))
+        large, own, rivals = (each.numpy() for each in found)
+        return large, own, rivals
 
     def _colour_range(self, cells: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (C - 1, m, 1, n) the middle of each colour in cells, and half its range."""
@@ -209,6 +193,32 @@ class TileArgmax:
         return owners.reshape(shape), largest.reshape(shape)
 
 
+def find_candidates(
+    ends: torch.Tensor, middle: torch.Tensor, half: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Find the maps that can win in cells, on any device.
+
+    Args:
+        ends: (4, m, C, K, n), the maps at the corners of the cells.
+        middle: (C - 1, m, 1, n) the middle of each colour in the cells.
+        half: the same of half its range.
+
+    Returns:
+        (m, n) a map that is large in each cell; it at the four corners, (4, m, C, 1, n); and
+        (m, K, n) which others reach it.
+    """
+    most = _values(ends, middle)
+    large = most.sum(dim=0).max(dim=1).indices
+    own = torch.take_along_dim(ends, large[None, :, None, None], 3)
+    least = _values(own, middle) - _MARGIN
+    for colour, of_half in enumerate(half):
+        ahead = (ends[:, :, colour] - own[:, :, colour]).abs_()
+        most = torch.addcmul(most, ahead, of_half)
+    rivals = (most >= least).any(dim=0)
+    rivals.scatter_(1, large[:, None], False)
+    return large, own, rivals
+
+
 def _groups(sizes: Indices) -> Iterator[tuple[int, Indices | slice]]:
     """Yield each size above 0, and where it is: nothing is copied where all sizes are one."""
     counts = np.bincount(sizes)
@@ -219,10 +229,10 @@ def _groups(sizes: Indices) -> Iterator[tuple[int, Indices | slice]]:
 
 
 def _values(functions: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
-    """Evaluate (m, C, K, n) functions at (C - 1, m, 1, n) colours: (m, K, n)."""
-    values = functions[:, -1]
+    """Evaluate (4, m, C, K, n) functions at (C - 1, m, 1, n) colours: (4, m, K, n)."""
+    values = functions[:, :, -1]
     for number, colour in enumerate(colours):
-        values = torch.addcmul(values, functions[:, number], colour)
+        values = torch.addcmul(values, functions[:, :, number], colour)
     return values
 
 
@@ -285,7 +295,10 @@ def _stretches(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:
 
 
 def candidate_batches(
-    possible: npt.NDArray[np.bool_], values_per_cell: int, most_cells: int | None = None
+    possible: npt.NDArray[np.bool_],
+    values_per_cell: int,
+    most_cells: int | None = None,
+    most_values: int | None = None,
 ) -> Iterator[tuple[Indices, Indices]]:
     """Batch cells that have about the same number of candidates.
 
@@ -294,6 +307,7 @@ def candidate_batches(
             each cell.
         values_per_cell: values that a cell has for each candidate. It sets the size of a batch.
         most_cells: most cells of a batch; any number by default.
+        most_values: most values of a batch, unless it is of one cell; `BATCH_ELEMENTS` by default.
 
     Yields:
         (n,) indices of cells, and (n, K) their candidates in ascending order. Where a cell has
@@ -305,11 +319,12 @@ def candidate_batches(
     order = np.argsort(counts, kind="stable")
     ordered = counts[order]
     done, most_cells = 0, most_cells or len(order)
+    most_values = most_values or BATCH_ELEMENTS
     while done < len(order):
         # At most a quarter more candidates than the cell with the fewest, to waste few values.
         most = ordered[done] * 5 // 4 + 1
         stop = int(np.searchsorted(ordered, most, side="right"))
-        stop = min(stop, done + max(1, BATCH_ELEMENTS // int(most * values_per_cell)))
+        stop = min(stop, done + max(1, most_values // int(most * values_per_cell)))
         stop = min(stop, done + most_cells)
         cells = order[done:stop]
         rank = np.minimum(np.arange(ordered[stop - 1]), counts[cells, None] - 1)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clearclip_core import (
@@ -37,8 +38,8 @@ from clearclip_core.segmentation.guided_filter import (
     noise_variance,
 )
 from clearclip_core.segmentation.refined_argmax import (
-    DevicePixels,
     DeviceSegmentation,
+    DeviceTiles,
     competing_probabilities,
     decide_refined,
     decide_refined_on_device,
@@ -229,7 +230,7 @@ def test_batches_change_nothing(
         monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
     on_device = "clearclip_core.segmentation.refined_argmax"
     monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
-    monkeypatch.setattr(f"{on_device}._BAND_PX", elements)
+    monkeypatch.setattr(f"{on_device}._VALUES", elements)
     monkeypatch.setattr("clearclip_core.segmentation.guided_filter._FIT_ELEMENTS", elements)
     again = decide(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
@@ -298,7 +299,7 @@ def test_mean_colours_are_those_of_a_cpu(size_hw: tuple[int, int], patch_px: flo
     image = picture(*size_hw)
     grid = REFINEMENT.grid(size_hw, patch_px)
     expected = mean_colours(image, grid).transpose(2, 0, 1) / 255
-    made = DevicePixels(torch.from_numpy(image), grid).mean_colours()
+    made = DeviceTiles(torch.from_numpy(image), grid).mean_colours()
     assert made.numpy() == pytest.approx(expected, abs=1e-12)
 
 
@@ -467,26 +468,36 @@ class Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def of_a_picture() -> tuple[Scores, np.ndarray]:
+    """What the demo model sees: few labels compete."""
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", templates=BEST_TEMPLATES[:1])
+    image = render_scene(5, size_hw=(1224, 1632)).image
+    return segmenter.score(segmenter.encode(image), SCENE_LABELS, contrast=True), image
+
+
+def of_a_large_picture_on_which_all_labels_compete() -> tuple[Scores, np.ndarray]:
+    """150 labels of two words, whose cosines vary over a picture as a trained model's do."""
+    things = [Label(f"thing {n}", (f"thing {n}", f"a {n}")) for n in range(150)]
+    plan = WindowPlan((3000, 4000), (448, 597), 448, 224, (16, 16))
+    cosines = torch.randn(300, 30, 58, generator=torch.Generator().manual_seed(0))
+    smooth = F.avg_pool2d(cosines, 3, stride=1)  # an object covers some patches
+    scores = Scores(0.2 + 0.03 * smooth / smooth.std(), plan, Vocabulary.of(things))
+    return scores, render_scene(5, size_hw=(3000, 4000)).image
+
+
 @pytest.mark.parametrize(
-    ("size_hw", "count", "most_operators"), [((1224, 1632), 18, 400), ((3000, 4000), 150, 1500)]
+    ("world", "most_operators"),
+    [(of_a_picture, 500), (of_a_large_picture_on_which_all_labels_compete, 1500)],
 )
 def test_few_operators_and_waits_after_the_encoder(
-    size_hw: tuple[int, int], count: int, most_operators: int
+    world: Callable[[], tuple[Scores, np.ndarray]], most_operators: int
 ) -> None:
-    """With the copy of the runs it is a wait more."""
-    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", templates=BEST_TEMPLATES[:1])
-    image = render_scene(5, size_hw=size_hw).image
-    things = (f"thing {number}" for number in range(count - len(SCENE_LABELS)))
-    labels = [Label(name, (name, f"a {name}")) for name in (*SCENE_LABELS, *things)]
-    features = segmenter.encode(image)
-    scores = segmenter.score(features, labels, contrast=True)  # the words are embedded from here on
-    wanted = segmenter.decide(scores, 0.1, image, refine=True)
+    """With the copies of what can win and of the runs there are two waits more."""
+    scores, image = world()
+    wanted, _ = decide_refined(scores, image, 0.1)
     with Counting() as counted:
-        scores = segmenter.score(features, labels, contrast=True)
-        label_map, confidence = decide_refined_on_device(
-            scores, image, 0.1, patch_px=scores.plan.patch_image_px
-        )
+        label_map, confidence = decide_refined_on_device(scores, image, 0.1)
         find_runs(label_map, confidence)
-    assert np.mean(label_map.numpy() == wanted.label_map) > 0.9999
+    assert np.mean(label_map.numpy() == wanted) > 0.9999
     assert counted.waits.total() <= 2, counted.waits
     assert counted.operators.total() <= most_operators, counted.operators.most_common(12)
