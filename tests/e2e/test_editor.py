@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from playwright.sync_api import Page
 
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import Canvas, erase_a_little, keep_editor_picture, open_task, submit
+from tests.e2e.editor import (
+    Canvas,
+    erase_a_little,
+    keep_editor_picture,
+    open_task,
+    settled,
+    submit,
+    switch,
+)
 from tests.e2e.masks import Mask, decode, iou, labelled, masks_of, scene_seed
+from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -101,3 +113,96 @@ def test_the_readmes_picture(
     page.click("[aria-label=move-tool]")
     page.mouse.move(0, 0)  # away from the tool, whose tip would stay
     keep_editor_picture(page, "editor.png", tmp_path)
+
+
+#: `<Labels>` with a `<Brush>`.
+CONFIG = """<View>
+<Image name="image" value="$image"/>
+<Labels name="kind" toName="image"><Label value="sky" alias="s"/><Label value="grass"/></Labels>
+<Brush name="brush" toName="image"/><Polygon name="outline" toName="image"/>
+<KeyPoint name="click" toName="image" smart="true"/>
+</View>"""
+ASKED = "/interactive-annotating"
+
+
+@pytest.fixture
+def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
+    made = studio.client.projects.create(title="Labels with tools", label_config=CONFIG)
+    demo.connect(studio, int(made.id), backend_url)
+    yield int(made.id)
+    studio.client.projects.delete(id=int(made.id))
+
+
+def click_and_accept(page: Page, label: str, down: float) -> list[dict[str, Any]]:
+    """Click with a label in the middle of the picture, so far down; accept what is answered."""
+    suggestions = "Htx.annotationStore.selected.suggestions.size"
+    page.locator(".lsf-tool_smart").first.hover()
+    page.locator(".lsf-tool_smart[aria-label=key-point-tool]").last.click()
+    page.locator(".lsf-label").filter(has_text=label).last.click()
+    box: Any = page.locator(".konvajs-content").bounding_box()
+    with page.expect_response(lambda each: each.url.endswith(ASKED)) as answer:
+        page.keyboard.down("Control")  # a region covers the spot
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * down)
+        page.keyboard.up("Control")
+    page.wait_for_function(f"{suggestions} === 1")
+    page.click("[data-testid=bottombar-accept-suggestions-button]")
+    page.wait_for_function(f"{suggestions} === 0")
+    result: list[dict[str, Any]] = answer.value.json()["data"]["result"]
+    return result
+
+
+def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
+    page: Page, studio: LabelStudioProcess, backend_url: str, project: int
+) -> None:
+    demo.upload(studio, project, [demo.scene_file(700)])
+    (task,) = studio.client.tasks.list(project=project)
+    open_task(page, studio, project, task.id)
+    shown = page.evaluate(f"{REGIONS}.map(r => [r.type, r.labels[0], r.results.map(x => x.type)])")
+    assert {label for _, label, _ in shown} <= {"s", "grass"}
+    assert [[type_, types] for type_, _, types in shown] == [
+        ["brushregion", ["brush", "labels"]] for _ in shown
+    ]
+    page.wait_for_timeout(6_000)  # submitted sooner, nobody would have looked at it
+    submit(page, task.id)
+    (annotation,) = studio.client.annotations.list(id=task.id)
+    (prediction,) = studio.client.predictions.list(task=task.id)
+    kept = ("id", "type", "from_name", "to_name", "value")
+    assert [{key: each[key] for key in kept} for each in annotation.result] == [
+        {key: each[key] for key in kept} for each in prediction.result
+    ]
+    address = f"{backend_url}/projects/{project}/report.json"
+    told = wait_for_json(address, lambda told: bool(told["annotations"]["compared"]))
+    figures = told["all"]["labels"]
+    assert {each["accepted_share"] for each in figures.values()} == {1}
+    assert sum(each["accepted"] for each in figures.values()) == len(shown)
+
+
+RULE = """<View>
+<Image name="image" value="$image"/>
+<PolygonLabels name="hand" toName="image" prelabel="no">
+  <Label value="sky"/><Label value="grass"/></PolygonLabels>
+<BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels>
+<RectangleLabels name="box" toName="image"><Label value="sky"/></RectangleLabels>
+<KeyPointLabels name="click" toName="image" smart="true" smartOnly="true">
+  <Label value="sky"/><Label value="grass"/></KeyPointLabels>
+</View>"""
+
+
+def test_a_click_is_answered_by_one_control_and_a_control_for_hand_only_by_none(
+    page: Page, studio: LabelStudioProcess, project: int
+) -> None:
+    """The brush comes before the box; the polygon answers for the label that only it has."""
+    studio.client.projects.update(id=project, label_config=RULE)
+    demo.upload(studio, project, [demo.scene_file(702)])
+    (task,) = studio.client.tasks.list(project=project)
+    open_task(page, studio, project, task.id)
+    shown = page.evaluate(f"{REGIONS}.map(r => r.type)")
+    assert "polygonregion" not in shown
+    switch(page, "auto-annotation", True)
+    settled(page)
+    try:
+        for label, down, kind in (("sky", 1 / 8, "brushlabels"), ("grass", 7 / 8, "polygonlabels")):
+            found = click_and_accept(page, label, down)
+            assert {each["type"] for each in found} == {kind}, label
+    finally:
+        switch(page, "auto-annotation", False)

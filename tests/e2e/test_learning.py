@@ -1,9 +1,13 @@
-"""Annotators correct predictions of two words that the model does not know, and it adapts."""
+"""Annotators correct predictions of two words that the model does not know, and it adapts.
+
+Corrections and new tasks are found by asking for them: Label Studio may call no webhook here.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,11 @@ import pytest
 import requests
 from playwright.sync_api import Page, expect
 
-from backend.cli import demo
+from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
+from tests.core.clip.test_second_encoder import file_of
+from tests.e2e.conftest import MODEL
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit
 from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
 from tests.e2e.servers import get, wait_for
@@ -72,7 +78,7 @@ class Team:
     """A project and its backend, with queries to Label Studio and the backend."""
 
     def __init__(self, studio: LabelStudioProcess, project: int, backend_url: str) -> None:
-        self.studio, self.project, self._url = studio, project, backend_url
+        self.studio, self.project, self.url = studio, project, backend_url
         self.config = studio.client.projects.get(id=project).label_config
         self.images = {
             task.id: task.data["image"] for task in studio.client.tasks.list(project=project)
@@ -82,19 +88,19 @@ class Team:
     def version(self) -> str:
         """Return the model version in the response of /setup."""
         body = {"project": f"{self.project}.1", "schema": self.config, "hostname": self.studio.url}
-        answer = requests.post(f"{self._url}/setup", json=body, timeout=60)
+        answer = requests.post(f"{self.url}/setup", json=body, timeout=60)
         return str(answer.json()["model_version"])
 
     @property
     def learning(self) -> str:
-        return f"{self._url}/projects/{self.project}/learning"
+        return f"{self.url}/projects/{self.project}/learning"
 
     def learned(self) -> dict[str, Any]:
         told: dict[str, Any] = requests.get(self.learning, timeout=60).json()
         return told
 
     def report(self) -> dict[str, Any]:
-        path = f"{self._url}/projects/{self.project}/report.json"
+        path = f"{self.url}/projects/{self.project}/report.json"
         told: dict[str, Any] = requests.get(path, timeout=60).json()
         return told
 
@@ -131,6 +137,16 @@ class Team:
             (masks_of(stored[task].result), true_masks(self.images[task])) for task in tasks
         )
 
+    def correct(self, task: int, predicted: Any, lead_time_s: float = 20.0) -> int:
+        """Submit a prediction as an annotator corrects it; return the annotation."""
+        made = self.studio.client.annotations.create(
+            id=task,
+            result=corrected(predicted.result, true_masks(self.images[task])),
+            parent_prediction=predicted.id,
+            lead_time=lead_time_s,
+        )
+        return int(made.id or 0)
+
     def exported(self) -> list[dict[str, Any]]:
         """Return all annotations as Label Studio exports them."""
         path = f"/api/projects/{self.project}/export?exportType=JSON"
@@ -160,12 +176,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
     erase_a_little(page, largest, masks[largest])
     submit(page, done[0])
     for number, task in enumerate(done[1:]):
-        studio.client.annotations.create(
-            id=task,
-            result=corrected(first[task].result, true_masks(team.images[task])),
-            parent_prediction=first[task].id,
-            lead_time=20.0 + number,
-        )
+        team.correct(task, first[task], 20.0 + number)
     wait_for(lambda: team.report()["annotations"]["compared"] == CORRECTED, "the last correction")
 
     wait_for(lambda: team.learned()["waits"], "a version that waits")
@@ -245,3 +256,102 @@ def decide(page: Page, team: Team) -> None:
     ).click()
     expect(page.get_by_text(f"version {first['number']} in use")).to_be_visible()
     wait_for(lambda: team.version().endswith(f" v{first['number']}"), "the version before")
+
+
+@pytest.fixture
+def served(
+    studio: LabelStudioProcess, tmp_path: Path
+) -> Callable[..., AbstractContextManager[Team]]:
+    """Serve a backend of one's own for a project, each time anew at the same address."""
+    port, log = demo_servers.free_port(0), tmp_path / "backend.log"
+
+    @contextmanager
+    def serve(project: int, **variables: str) -> Iterator[Team]:
+        variables = {"POLL_INTERVAL_S": "1", **variables}
+        with demo_servers.served_backend(
+            studio, model=MODEL, port=port, log=log, variables=variables
+        ) as url:
+            yield Team(studio, project, url)
+
+    return serve
+
+
+@pytest.mark.thorough
+def test_annotations_and_new_tasks_are_found(
+    studio: LabelStudioProcess,
+    new_project: Callable[..., int],
+    served: Callable[..., AbstractContextManager[Team]],
+) -> None:
+    settings = {"ADAPT_EVERY": "3", "AUTO_PRELABEL": "all"}
+    project = new_project(list(CALLED.values()), seeds=SEEDS[:6])
+    with served(project, **settings) as team:
+        demo.connect(studio, project, team.url)
+        assert studio.client.webhooks.list(project=str(project)) == []
+        demo.retrieve_predictions(studio, project)
+        predicted = team.predictions(team.version())
+
+        def compared() -> int:
+            return int(team.report()["annotations"]["compared"])
+
+        made = [team.correct(task, predicted[task]) for task in team.tasks[:4]]
+        wait_for(lambda: compared() == 4, "the last annotation")
+        wait_for(lambda: bool(team.learned()["versions"]), "a version")
+
+        studio.client.annotations.delete(id=made[0])
+        studio.post(f"/api/annotations/{made[1]}/convert-to-draft")
+        wait_for(lambda: compared() == 2, "the deletion, or the draft")
+
+        demo.upload(studio, project, [demo.scene_file(10_000_900)])
+        new = max(int(task.id) for task in studio.client.tasks.list(project=project))
+        wait_for(lambda: bool(studio.client.predictions.list(task=new)), "the new prediction")
+
+    team.correct(team.tasks[4], predicted[team.tasks[4]])
+    studio.client.tasks.delete(id=str(team.tasks[2]))
+    with served(project, **settings):
+        wait_for(lambda: compared() == 2, "what happened while the backend was away")
+        status = requests.get(f"{team.url}/status", timeout=60).json()["connection"]
+        polled = {each["project"]: each["trouble"] for each in status["polled"]}
+        assert polled[project] == ""
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+def test_a_second_encoder_is_switched_on_learned_with_and_switched_off(
+    studio: LabelStudioProcess,
+    new_project: Callable[..., int],
+    served: Callable[..., AbstractContextManager[Team]],
+    tmp_path: Path,
+) -> None:
+    """Each time by a restart alone."""
+    second, every = file_of("test_efficientnet", tmp_path), {"ADAPT_EVERY": "6"}
+
+    def learned(team: Team) -> str:
+        """Press Use once all six annotations have made a version, and return the predictions'."""
+        wait_for(lambda: team.learned()["waits"] or " +6 v" in team.version(), "a version")
+        wait_for(lambda: team.learned()["unread"] == 0, "annotations that are read again")
+        if number := team.learned()["waits"]:
+            requests.post(f"{team.learning}/use", json={"number": number}, timeout=60)
+        assert " +6 v" in team.version()
+        return team.version()
+
+    def predicted(team: Team) -> object:
+        (task,) = [{"id": team.tasks[6], "data": {"image": team.images[team.tasks[6]]}}]
+        body = {"tasks": [task], "label_config": team.config, "project": f"{project}.1"}
+        answer = requests.post(f"{team.url}/predict", json=body, timeout=100).json()["results"]
+        return [each["result"] for each in answer]
+
+    project = new_project(list(CALLED.values()), seeds=SEEDS[:7])
+    with served(project, **every) as team:
+        demo.connect(studio, project, team.url)
+        demo.retrieve_predictions(studio, project)
+        first = team.predictions(team.version())
+        for task in team.tasks[:6]:
+            team.correct(task, first[task])
+        alone, by_alone = learned(team), predicted(team)
+    with served(project, **every, SECOND_MODEL=second) as team:
+        both = learned(team)
+        status = requests.get(f"{team.url}/status", timeout=60)
+        assert status.json()["model"]["name"] == f"{MODEL} + {second}"
+    with served(project, **every) as team:
+        assert learned(team).rpartition(" v")[0] == alone.rpartition(" v")[0] != both
+        assert predicted(team) == by_alone

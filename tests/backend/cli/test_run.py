@@ -18,7 +18,6 @@ from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.run_store import RunStore
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import LocalServer
 from tests.backend.runs.scene_project import MODEL, painted, scene_studio, scenes
 from tests.backend.runs.shared_project import brushed, shared_studio
 from tests.backend.runs.test_label_errors import exchange
@@ -97,22 +96,10 @@ def test_a_project_with_nothing_to_compare_yet_is_no_failure() -> None:
     assert "there is no view to make" in made.output
 
 
-@pytest.fixture
-def studio() -> FakeStudio:
-    return scene_studio(annotated=2)
-
-
-def run_words(server: LocalServer, *arguments: str) -> Result:
-    reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
-    result = CliRunner().invoke(main, ["run", "words", "--project=7", *reach, *MODEL, *arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def test_the_best_words_are_named(server: LocalServer, tmp_path: Path) -> None:
+def test_the_best_words_are_named(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     tried = ["--label=grass", "--words=xylophone", "--words=lawn, meadow", f"--json={out}"]
-    made = run_words(server, *tried)
+    made = run(scene_studio(annotated=2), "words", *MODEL, *tried)
     assert made.exit_code == 0, made.output
     assert "lawn, meadow" in made.output
     told = json.loads(out.read_text())
@@ -120,23 +107,21 @@ def test_the_best_words_are_named(server: LocalServer, tmp_path: Path) -> None:
     assert [row["words"] for row in told["trials"]][-1] == ["xylophone"], "the worst comes last"
 
 
-def test_all_words_are_checked_also_where_nobody_has_corrected_anything(
-    server: LocalServer, studio: FakeStudio
-) -> None:
+def test_all_words_are_checked_also_where_nobody_has_corrected_anything() -> None:
+    studio = scene_studio(annotated=0)
     planted = '<Label value="zither"/></BrushLabels>'
     studio.label_config = studio.label_config.replace("</BrushLabels>", planted)
-    studio.annotations.clear()
-    result = run_words(server, "--pictures=2")
+    result = run(studio, "words", *MODEL, "--pictures=2")
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
     assert "2 pictures, not corrected" in said
     assert "“zither” (zither) means as little" in said
-    result = run_words(server, "--label=grass", "--words=lawn", "--pictures=1")
+    result = run(studio, "words", *MODEL, "--label=grass", "--words=lawn", "--pictures=1")
     assert "Nothing is ranked" in result.output
 
 
-def test_a_wrong_request_of_words_ends_with_a_sentence(server: LocalServer) -> None:
-    result = run_words(server, "--words=lune")
+def test_a_wrong_request_of_words_ends_with_a_sentence() -> None:
+    result = run(scene_studio(annotated=2), "words", *MODEL, "--words=lune")
     assert result.exit_code == 1
     assert 'Expected "label" to name the label' in result.output
     assert "corrected picture" not in result.output, "nothing is measured"

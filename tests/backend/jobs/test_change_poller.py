@@ -1,6 +1,6 @@
 """Changes found by polling a stand-in for Label Studio's API.
 
-The real one: `tests/e2e/test_polling.py`.
+The real one: `tests/e2e/test_learning.py`.
 """
 
 from __future__ import annotations

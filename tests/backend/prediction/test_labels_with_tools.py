@@ -1,7 +1,7 @@
 """``<Labels>`` with a ``<Brush>``, ``<Polygon>`` or ``<Rectangle>``: one control of two tags.
 
 The regions here are as Label Studio 1.23.2 writes them; the real
-one: `tests/e2e/test_labels_with_tools.py`.
+one: `tests/e2e/test_editor.py`.
 """
 
 from __future__ import annotations
