@@ -166,13 +166,6 @@ def test_resize_is_cv2s_bilinear_on_bytes(size_hw: tuple[int, int]) -> None:
     assert np.abs(resized - plain.permute(1, 2, 0).numpy()).max() < 1.5
 
 
-def test_normalize_by_hand() -> None:
-    preprocessing = Preprocessing(mean=(10, 20, 30), std=(2, 4, 5))
-    pixels = preprocessing.normalize(np.array([[[10, 20, 30], [12, 0, 255]]], np.uint8))
-    assert pixels.dtype == torch.float32
-    assert pixels.tolist() == [[[0, 1]], [[0, -5]], [[0, 45]]]
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

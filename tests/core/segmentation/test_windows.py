@@ -1,4 +1,4 @@
-"""Sliding windows and dense features."""
+"""Windows back to pixels; how they are cut: `tests.core.test_segmenter`, against the reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import DenseFeatures
-from clearclip_core.segmentation.windows import WindowPlan, window_starts
+from clearclip_core.segmentation.windows import WindowPlan
 
 PATCH_PX = 16
 
@@ -19,46 +19,6 @@ def plan_of(
     stride_px: int = 32,
 ) -> WindowPlan:
     return WindowPlan(image_hw, resized_hw, window_px, stride_px, (PATCH_PX, PATCH_PX))
-
-
-@pytest.mark.parametrize(
-    ("side_px", "starts_px"),
-    [
-        (1, (0,)),
-        (448, (0,)),
-        (449, (0, 1)),
-        (673, (0, 224, 225)),
-        (796, (0, 224, 348)),
-        (2048, (0, 224, 448, 672, 896, 1120, 1344, 1568, 1600)),
-    ],
-)
-def test_window_starts_by_hand(side_px: int, starts_px: tuple[int, ...]) -> None:
-    assert window_starts(side_px, 448, 224) == starts_px
-
-
-def test_boxes_go_row_by_row() -> None:
-    plan = plan_of((80, 100), (80, 100))
-    assert list(plan.boxes_xyxy()) == [
-        (0, 0, 64, 64),
-        (32, 0, 96, 64),
-        (36, 0, 100, 64),
-        (0, 16, 64, 80),
-        (32, 16, 96, 80),
-        (36, 16, 100, 80),
-    ]
-    assert plan.count == 6
-    assert plan.grid_hw == (4, 4)
-
-
-def test_a_side_that_is_no_multiple_of_the_patch_is_padded_smaller_half_first() -> None:
-    plan = plan_of((21, 64), (21, 64))  # 21 px are 2 patches of 16 with 11 px missing
-    assert plan.rows.padding_px == (5, 6)
-    assert plan.columns.padding_px == (0, 0)
-    assert plan.grid_hw == (2, 4)
-    (window,) = plan.cut(torch.ones(3, 21, 64))
-    assert window.shape == (3, 32, 64)
-    inked = window[0, :, 0].nonzero().flatten().tolist()
-    assert inked == list(range(5, 26))
 
 
 def one_by_one(plan: WindowPlan, patches: torch.Tensor) -> torch.Tensor:
