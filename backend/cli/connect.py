@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from typing import Any, Final
 
 import click
@@ -14,8 +15,10 @@ from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.set_up import in_one_row, name_labels, own_address
 from backend.services import Services
 from backend.settings import Settings
+from backend.web.server import STARTING
 
-#: Longest wait for a project to be set up, in seconds: Label Studio calls the backend meanwhile.
+#: Longest wait for a backend that starts, and for a project to be set up, in seconds each: Label
+#: Studio calls the backend meanwhile.
 _TIMEOUT_S: Final = 60.0
 
 
@@ -80,8 +83,11 @@ def connect(
 
 
 def _connect(settings: Settings, project: int, asked: dict[str, Any]) -> None:
-    backend = Setup(settings, project, _here(settings))
+    backend, end = Setup(settings, project, _here(settings)), time.monotonic() + _TIMEOUT_S
     status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, project=project, **asked)
+    while answer.get("error") == STARTING and time.monotonic() < end:
+        time.sleep(1)
+        status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, project=project, **asked)
     if status != 201:
         raise CheckFailed(f"The backend answers HTTP {status}: {answer.get('error', '')}")
     click.echo(f"{answer['said']} Its words are being checked, and its tasks predicted.".lstrip())

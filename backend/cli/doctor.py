@@ -408,8 +408,12 @@ def check_backend(setup: Setup) -> str:
         model = setup.ask_backend("/status")[1].get("model", {})
         reason = model.get("reason") or "Look into the backend's log."
         raise CheckFailed(f"The model {body['model']} cannot be loaded. {reason}")
-    toy = " It is a toy that knows drawn scenes: set MODEL." if body["model"] == "demo" else ""
-    return f"{setup.backend_url} serves {body['model']}, {body.get('state')}.{toy}"
+    if body["model"] == "demo":
+        raise CheckWarned(
+            f"{setup.backend_url} serves demo, a toy that knows drawn scenes alone: set MODEL for "
+            "real work."
+        )
+    return f"{setup.backend_url} serves {body['model']}, {body.get('state')}."
 
 
 def check_prediction(setup: Setup) -> str:

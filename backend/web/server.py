@@ -49,7 +49,8 @@ _GRACE_S: Final = 5.0
 #: default lets ``/health`` have it sooner.
 _SWITCH_INTERVAL_S: Final = 0.0005
 
-_WAIT: Final = "The backend is starting: try again in a moment."
+#: What all but /health is answered until the application is made.
+STARTING: Final = "The backend is starting: try again in a moment."
 
 
 #: Path, headers as waitress names them, address of the client -> bytes of the body that are taken.
@@ -282,8 +283,8 @@ class StartingApp:
         if environ.get("PATH_INFO") == "/health":
             response = json_response(describe_health(self._model, "loading"))
         else:
-            response = json_response({"error": self.failure or _WAIT}, 503)
-            response.status = f"503 {reason_phrase(self.failure or _WAIT)}"
+            response = json_response({"error": self.failure or STARTING}, 503)
+            response.status = f"503 {reason_phrase(self.failure or STARTING)}"
             response.headers["Retry-After"] = "5"
         response.headers.update(SECURITY_HEADERS)
         return response(environ, start_response)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,10 +16,12 @@ from werkzeug.serving import make_server
 
 from backend import create_app
 from backend.cli.connect import connect
+from backend.cli.doctor import Setup
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import load_settings
+from backend.web.server import STARTING
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
@@ -109,3 +112,16 @@ def test_what_cannot_be_set_up_is_said(studio: FakeStudio, run: Run) -> None:
     assert parse_label_config(studio.label_config, None) == config, "it has labels already"
     away = run("--project", "7", "--port", "1")
     assert away.exit_code == 1
+
+
+def test_a_backend_that_starts_is_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, starting = Setup.ask_backend, [(503, {"error": STARTING})]
+
+    def first_starting(setup: Setup, path: str, *more: Any, **body: Any) -> tuple[int, Any]:
+        if path == "/set-up" and starting:
+            return starting.pop()
+        return ask(setup, path, *more, **body)
+
+    monkeypatch.setattr(Setup, "ask_backend", first_starting)
+    done = run("--project", "7", "--yes")
+    assert (done.exit_code, starting) == (0, []), done.output
