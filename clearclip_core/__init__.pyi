@@ -2,6 +2,12 @@
 from .adaptation.adaptation import Adaptation
 from .adaptation.example import Example
 from .adaptation.fitting import Fit, HeldOutAdaptations, adapt, fit_held_out
+from .adaptation.unlabelled import (
+    FEWEST_UNLABELLED,
+    UnlabelledFit,
+    adapt_unlabelled,
+    judge_adaptation,
+)
 from .clip.dense_encoder import WindowFeatures
 from .clip.methods import METHODS, Method
 from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES
@@ -20,6 +26,7 @@ from .vocabulary import Label, Vocabulary
 
 __all__ = [
     "BEST_TEMPLATES",
+    "FEWEST_UNLABELLED",
     "HELD_OUT_SEEDS",
     "METHODS",
     "SCENE_LABELS",
@@ -44,13 +51,16 @@ __all__ = [
     "Segmentation",
     "Segmenter",
     "Uncertainty",
+    "UnlabelledFit",
     "Vocabulary",
     "WeightsNotFoundError",
     "WindowFeatures",
     "adapt",
+    "adapt_unlabelled",
     "check_weights",
     "drop_islands",
     "fit_held_out",
+    "judge_adaptation",
     "missing_weights",
     "overlay",
     "render_scene",

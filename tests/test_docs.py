@@ -89,6 +89,7 @@ def test_python_blocks_run_with_the_demo_model(
     assert pages
     for page in pages:
         names: dict[str, Any] = {"image": scenes[0].image, "mask": mask, "others": others}
+        names["images"] = [scene.image for scene in scenes]
         for text in blocks(page, "python"):
             exec(text.replace('"ViT-B-16/openai"', '"demo"'), names)
         assert names["result"].label_map.shape == scenes[0].image.shape[:2]

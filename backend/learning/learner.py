@@ -1,6 +1,7 @@
 """Learn from corrections: keep examples of annotations, and make versions from them.
 
-An annotation gives a training example for each of its images. A step fits a version to all examples
+An annotation gives a training example for each of its images. Before there is one, a step may learn
+from images that nobody has corrected. A step fits a version to all examples
 of a project; one that passes the gate on held-out images goes live, and otherwise the words alone
 decide. Both are for a background thread: they wait for the model.
 """
@@ -12,16 +13,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from backend.errors import BackendError, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import LabelConfig
 from backend.learning.examples import ExampleStore, build_examples, read_examples
-from backend.learning.pictures import PictureComparer
+from backend.learning.pictures import BeforeAfter, PictureComparer
+from backend.learning.unlabelled import UnlabelledImages
 from backend.learning.versions import LearningState, StepLease, Version, VersionStore
-from backend.settings import Settings
-from clearclip_core import Fit, Method, adapt
+from backend.settings import Adapt, Settings
+from clearclip_core import Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
 
 log = logging.getLogger(__name__)
 
@@ -159,21 +164,54 @@ class Learner:
         project = lease.project
         config = client.config(project)
         mode, stored = config.adapt, self.examples.examples(project)
+        if lease.unlabelled and mode != "off" and not stored:
+            return self._learn_unlabelled(lease, client, config, mode)
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None, mode)
         read = read_examples(stored, self.engine, config)
         bound = self.settings.adapt_label_loss / 100
         fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
         annotations = [each.annotation for each in stored]
-        comparer = PictureComparer(
-            self.settings, self.engine, self.read_image, client, project, config, fit.held_out
-        )
+        comparer = self._comparer(client, project, config, fit.held_out)
         pictures = comparer.compare(zip(annotations, read[0], strict=True))
         version = version_of(fit, len(set(annotations)))
+        live = self.versions.version(project, lease.live) if lease.live else (None, None)
+        if live[0] is not None and live[0].unlabelled and live[1] is not None:
+            gain = judge_adaptation(live[1], *read)
+            version = msgspec.structs.replace(version, unlabelled_gain=gain)
         kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
+
+    def _learn_unlabelled(
+        self, lease: StepLease, client: LabelStudioClient, config: LabelConfig, mode: Adapt
+    ) -> Version | None:
+        """Make a version of pictures that nobody has corrected; somebody has to decide on it."""
+        place = client, lease.project, config
+        images = UnlabelledImages(self.engine, self.read_image, *place)
+        fit = images.fit()
+        made, areas = fit.adaptation, dict(fit.areas)
+        better = made is not None
+        digest = "" if made is None else made.digest
+        version = Version(
+            annotations=0, digest=digest, better=better, unlabelled=fit.images, areas=areas
+        )
+        pictures = BeforeAfter()
+        if made is not None:
+            held_out = HeldOutAdaptations(others=made)
+            pictures = self._comparer(*place, held_out).compare_unlabelled(images.images())
+        return self.versions.commit(lease, version, made, mode, pictures)
+
+    def _comparer(
+        self,
+        client: LabelStudioClient,
+        project: int,
+        config: LabelConfig,
+        held_out: HeldOutAdaptations,
+    ) -> PictureComparer:
+        parts = self.settings, self.engine, self.read_image, client
+        return PictureComparer(*parts, project, config, held_out)
 
 
 def version_of(fit: Fit, annotations: int) -> Version:

@@ -10,13 +10,14 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.annotations.annotated_image import LEAVE_OUT, find_images, said_by
+from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
@@ -25,7 +26,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.learning.predicted_masks import MaskPredictor
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, HeldOutAdaptations, PreparedImage, RGBArray
-from clearclip_core.images.label_maps import Truth, thumbnail
+from clearclip_core.images.label_maps import NOTHING, Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 
 log = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ComparedPicture(msgspec.Struct, frozen=True):
-    """A corrected image, drawn three times, as data URLs of JPEGs.
+    """An image, drawn several times, as data URLs of JPEGs.
 
     Attributes:
         task: id of its task.
-        annotated: with the regions of its annotation.
+        annotated: with the regions of its annotation; "" where nobody has corrected it.
         words: with the masks of the words alone.
         adapted: with the masks of a version that has not learned from it.
         text_work: what the words' masks leave to do; None: made before it was measured.
@@ -146,6 +147,27 @@ class PictureComparer:
                 break
         return BeforeAfter(tuple(made), colours)
 
+    def compare_unlabelled(self, images: Iterable[AnnotatedImage]) -> BeforeAfter:
+        """Draw some images that nobody has corrected; one that cannot be had is left out."""
+        made: list[ComparedPicture] = []
+        colours: dict[str, str] = {}
+        for each in islice(images, MOST_PICTURES + _SPARE):
+            try:
+                rgb = each.read(self.read_image)
+            except LEAVE_OUT as error:
+                log.warning("Task %s is not shown: %s", each.task.id, error)
+                continue
+            truth = np.full(rgb.shape[:2], NOTHING, np.uint8)
+            prepared = self.engine.segmenter().prepare(rgb)
+            image = _Image(each.tag.name, rgb, prepared, truth)
+            drawn, legend = self._compare(int(each.task.id or 0), image, self.held_out.of(""))
+            blank = {"annotated": "", "text_work": None, "adapted_work": None}
+            made.append(msgspec.structs.replace(drawn, **blank))
+            colours |= legend
+            if len(made) == MOST_PICTURES:
+                break
+        return BeforeAfter(tuple(made), colours)
+
     def _choose(self, examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[int, str]]:
         """Yield annotations and their images, so that each label is shown soon."""
         left = {
@@ -178,7 +200,7 @@ class PictureComparer:
         return None
 
     def _compare(
-        self, task: int, image: _Image, adaptation: Adaptation
+        self, task: int, image: _Image, adaptation: Adaptation | None
     ) -> tuple[ComparedPicture, dict[str, str]]:
         count, truth = len(self.config.labels_of(image.tag)), image.truth
         drawn = np.where(truth < count, truth.astype(np.int16), np.int16(-1))

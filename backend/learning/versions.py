@@ -63,6 +63,9 @@ _CHANGED_OF: Final = 10
 #: Versions that are kept of a project: the newest, and the live one.
 MOST_VERSIONS: Final = 50
 
+#: `STATES.asked` where somebody wants to learn from pictures that nobody has corrected.
+_UNLABELLED: Final = 2
+
 _LOST: Final = "Learn now: an earlier version of the backend has made what the project had learned."
 
 _VERSION: Final = VERSIONS.c
@@ -82,6 +85,11 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         shown: name of the label -> on how many corrected images somebody drew it.
         refused: name of the label -> why what corrections say of it was not taken over.
         found: name of the label -> share of what was drawn of it that the words find, in [0, 1].
+        unlabelled: how many different pictures that nobody has corrected it has learned from, in
+            the place of annotations; 0 where it has learned from annotations.
+        areas: of such a version, name of the label -> share of all pixels before and after.
+        unlabelled_gain: by how much the version from unlabelled pictures that was in use then is
+            better than the words on these corrections; None where none was.
         created: in seconds since the epoch.
         number: counts up from 1 in each project, never the same twice; 0 before it is kept.
     """
@@ -96,6 +104,9 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     shown: dict[str, int] = {}
     refused: dict[str, str] = {}
     found: dict[str, float] = {}
+    unlabelled: int = 0
+    areas: dict[str, tuple[float, float]] = {}
+    unlabelled_gain: float | None = None
     created: float = 0.0
     number: int = 0
 
@@ -142,12 +153,17 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class StepLease:
-    """A leased step of a project, with the columns of its row as they were then."""
+    """A leased step of a project, with the columns of its row as they were then.
+
+    Attributes:
+        unlabelled: whether somebody has asked to learn from pictures that nobody has corrected.
+    """
 
     project: int
     changed: int
     live: int | None = None
     as_words: tuple[str, ...] = ()
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,11 +244,14 @@ class VersionStore:
 
     # ---- steps -------------------------------------------------------------------------------
 
-    def request_step(self, project: int, may_have_none: bool = False) -> LearningState:
+    def request_step(
+        self, project: int, may_have_none: bool = False, unlabelled: bool = False
+    ) -> LearningState:
         """Make the step of a project due, however few annotations have changed.
 
         Args:
             may_have_none: whether its training examples may still be to come.
+            unlabelled: learn from pictures that nobody has corrected, until there are corrections.
 
         Raises:
             LearningRefused: the project is pinned, or it has no training examples.
@@ -242,11 +261,11 @@ class VersionStore:
                 raise LearningRefused(
                     f"What project {project} uses was chosen by hand: let it learn again first."
                 )
-            if not (may_have_none or locked.count_annotations()):
+            if not (may_have_none or unlabelled or locked.count_annotations()):
                 raise LearningRefused(
                     f"Project {project} has no corrections to learn from yet: submit annotations."
                 )
-            locked.change(asked=1, trouble="", due=0.0)
+            locked.change(asked=_UNLABELLED if unlabelled else 1, trouble="", due=0.0)
         return self.state(project)
 
     def lease_step(self, every: int, project: int | None = None) -> StepLease | None:
@@ -262,7 +281,8 @@ class VersionStore:
         if project is not None:
             query = query.where(_STATE.project == project)
         for row in self.leases.take(query):
-            return StepLease(row.project, row.changed, row.live, tuple(json.loads(row.as_words)))
+            as_words, unlabelled = tuple(json.loads(row.as_words)), row.asked == _UNLABELLED
+            return StepLease(row.project, row.changed, row.live, as_words, unlabelled)
         return None
 
     def commit(
@@ -283,7 +303,8 @@ class VersionStore:
             version: the new version; None where nothing is to be kept.
             adaptation: what it adds to scores; None where it did not pass the gate.
             adapt: "auto": it goes live, or the words alone where it has not passed the gate; the
-                first version of a project waits for somebody to decide, who sees its pictures.
+                first version of a project waits for somebody to decide, who sees its pictures. So
+                does one from unlabelled pictures, and one in use that has lost is taken back.
             pictures: what it changes.
         """
         self.leases.let_go(lease.project, self._model_key())
@@ -294,9 +315,11 @@ class VersionStore:
             live = row.live
             if version is not None:
                 kept = self._insert(locked, version, adaptation, pictures or BeforeAfter())
-                decided = live is not None or row.decided
-                if adapt == "auto" and decided and not row.pinned and live == lease.live:
-                    live = kept.number if kept.better else None
+                if not row.pinned and live == lease.live:
+                    if adapt == "auto" and not kept.unlabelled and self._is_decided(locked):
+                        live = kept.number if kept.better else None
+                    elif (kept.unlabelled_gain or 0.0) < 0:
+                        live = None
             left = {
                 "changed": max(0, row.changed - lease.changed),
                 "asked": int(tuple(json.loads(row.as_words)) != lease.as_words),
@@ -417,6 +440,13 @@ class VersionStore:
         with self._database.write() as connection:
             yield StateRow.lock(connection, project, model)
 
+    def _is_decided(self, locked: StateRow) -> bool:
+        """Whether somebody has decided on a version that was made of corrections."""
+        last = max(locked.row.decided, locked.row.live or 0)
+        its = select(_VERSION.version).where(*locked.own(VERSIONS), _VERSION.number <= last)
+        read = [read_json(row, Version) for row in locked.connection.scalars(its)]
+        return last > 0 and not (read and all(each and each.unlabelled for each in read))
+
     def _insert(
         self,
         locked: StateRow,
@@ -475,5 +505,5 @@ def _due_first(every: int, now: float) -> Select[Any]:
         .scalar_subquery()
     )
     enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
-    due = or_(enough, _STATE.asked == 1), _STATE.due <= now, _STATE.pinned == 0
+    due = or_(enough, _STATE.asked > 0), _STATE.due <= now, _STATE.pinned == 0
     return select(STATES).where(*due).order_by(_STATE.due, _STATE.project)

@@ -77,7 +77,11 @@ class Targets:
 
     @classmethod
     def of(
-        cls, examples: Sequence[Example], embeddings: torch.Tensor, vocabulary: Vocabulary
+        cls,
+        examples: Sequence[Example],
+        embeddings: torch.Tensor,
+        vocabulary: Vocabulary,
+        as_drawn: bool = True,
     ) -> Targets:
         """Put the pixels of examples together.
 
@@ -85,9 +89,10 @@ class Targets:
             examples: the training examples; their order is that of the pixels.
             embeddings: (Q, D) unit text embeddings of the vocabulary's queries.
             vocabulary: the words.
+            as_drawn: whether only examples count on which somebody drew a label.
         """
         names = group_names(vocabulary)
-        used = [each for each in examples if set(each.names) & set(names)]
+        used = [each for each in examples if not as_drawn or set(each.names) & set(names)]
         number = np.unique(cluster(used), return_inverse=True)[1]
         pictures = {each.picture_key: int(n) for each, n in zip(used, number, strict=True)}
         limit = max(1, _PIXELS // max(1, len(used)))

@@ -35,6 +35,7 @@ from clearclip_core.evaluation.comparison import (
     comparison_json,
     comparison_page,
     comparison_text,
+    learn_unlabelled,
 )
 from clearclip_core.evaluation.results import (
     RunConfig,
@@ -61,6 +62,7 @@ class FolderOptions:
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
     page: Path | None = None
+    unlabelled: Path | None = None
 
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
@@ -97,6 +99,11 @@ folder_options = as_one(
             "--page",
             type=click.Path(path_type=Path, dir_okay=False),
             help=f"Write an HTML page with the {SHOWN} worst of your pictures side by side.",
+        ),
+        click.option(
+            "--unlabelled",
+            type=_FOLDER,
+            help="Add a row for what these pictures teach, which nobody has labelled.",
         ),
     ),
     "folder",
@@ -188,6 +195,15 @@ def _measure_folder(
         for name, labels in (words or {data.names.name: folder.labels}).items()
     ]
     with click_errors():
+        if chosen.unlabelled is not None:
+            candidates += [
+                replace(
+                    each,
+                    prompts=f"{each.prompts}, unlabelled",
+                    learned=learn_unlabelled(chosen.unlabelled, each),
+                )
+                for each in candidates
+            ]
         comparison = compare(folder, candidates, SHOWN if chosen.page else 0)
         click.echo(comparison_text(comparison))
         for path, content in ((out, comparison_json), (chosen.page, comparison_page)):

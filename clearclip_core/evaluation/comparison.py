@@ -21,8 +21,16 @@ from tqdm import tqdm
 from clearclip_core.evaluation.benchmarks import LabelledPicture
 from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
 from clearclip_core.evaluation.results import format_percent, markdown
-from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, pair_files, palette, thumbnail
-from clearclip_core.images.opening import to_data_url
+from clearclip_core.images.label_maps import (
+    IGNORE,
+    NOTHING,
+    Truth,
+    find_images,
+    pair_files,
+    palette,
+    thumbnail,
+)
+from clearclip_core.images.opening import read_rgb, to_data_url
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.segmentation.runs import BoolMask
@@ -199,6 +207,9 @@ class LabelledFolder:
 
 #: IoU from which a mask would be submitted as it is.
 CLOSE_IOU: Final = 0.9
+
+#: Images without labels that are learned from, at most.
+MOST_UNLABELLED: Final = 200
 
 #: How likely a choice by chance may be that a comparison does not warn of.
 _BY_CHANCE: Final = 0.05
@@ -401,6 +412,35 @@ def learn_held_out(
             examples.append(Example.of(features, masks, names, picture.name))
     fit = adapt(examples, candidate.segmenter.embed, candidate.vocabulary)
     return HeldOutAdaptations() if fit.adaptation is None else fit.held_out
+
+
+def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
+    """Learn from images that nobody has labelled, at most `MOST_UNLABELLED`, taken evenly.
+
+    Args:
+        images: folder of images, in folders below it or not.
+
+    Raises:
+        ValueError: too few of them differ.
+    """
+    from clearclip_core.adaptation.example import Example
+    from clearclip_core.adaptation.fitting import HeldOutAdaptations
+    from clearclip_core.adaptation.unlabelled import FEWEST_UNLABELLED, adapt_unlabelled
+
+    files, segmenter = find_images([str(images)]), candidate.segmenter
+    count, known = min(len(files), MOST_UNLABELLED), [label.name for label in candidate.labels]
+    paths = [files[index * len(files) // count] for index in range(count)]
+    examples = [
+        Example.of(segmenter.encode(read_rgb(path)), {}, known, path.name)
+        for path in tqdm(paths, unit="picture")
+    ]
+    fit = adapt_unlabelled(examples, segmenter.embed, candidate.vocabulary)
+    if fit.adaptation is None:
+        raise ValueError(
+            f"Expected {images} to have {FEWEST_UNLABELLED} pictures that differ, but it has "
+            f"{fit.images}."
+        )
+    return HeldOutAdaptations(others=fit.adaptation)
 
 
 def _read_all(

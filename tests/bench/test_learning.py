@@ -17,7 +17,7 @@ from functools import cache, partial
 import numpy as np
 import pytest
 
-from clearclip_core import Example, adapt
+from clearclip_core import Example, adapt, adapt_unlabelled
 from tests.bench.conftest import Report
 from tests.bench.corrections import (
     COUNT,
@@ -154,6 +154,36 @@ def test_a_second_encoder(report: Report, kind: str, count: int) -> None:
     both = measure(report, f"{kind}, second", what, corrects, goal, count)
     assert both.mean() >= alone.mean() + least
     assert both.min(axis=1).mean() >= alone.min(axis=1).mean() - 1
+
+
+#: World -> the least mean gain, and the least gain of the worst label.
+UNLABELLED = {
+    "drawn": (-0.3, -1),
+    "renamed": (-0.5, -1),
+    "colours": (1, -1.5),
+    "network": (2, -1.5),
+    "colours, second": (1.5, -1.5),
+    "network, second": (3, -1.5),
+}
+
+
+@pytest.mark.parametrize("kind", UNLABELLED)
+def test_pictures_that_nobody_has_corrected(report: Report, kind: str) -> None:
+    """Half of the pictures that others correct, as they come."""
+    world, (least, worst) = world_of(kind), UNLABELLED[kind]
+    some = enumerate(world.corrected[::2])
+    seen = [Example.of(features, {}, world.names, f"{index}") for index, (features, _) in some]
+    fit = adapt_unlabelled(seen, world.embed, world.vocabulary)
+    gains = world.ious(fit.adaptation) - world.before
+    report.add(
+        f"learning from {len(seen)} pictures that nobody has corrected, {world.name}",
+        f"mean ≥ {least:g}, worst label ≥ {worst:g}",
+        f"mean {gains.mean():+.2f}",
+        f"worst label {gains.min():+.1f} {world.names[gains.argmin()]}; {fit.images} of them "
+        f"differ; words alone {world.before.mean():.1f}",
+    )
+    assert gains.mean() >= least
+    assert gains.min() >= worst
 
 
 def test_renamed_labels(report: Report) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Final
 import msgspec
 from flask import Blueprint, Response, request, url_for
 
-from backend.errors import BackendError, BadRequest, ModelUnavailable
+from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.label_studio.client import required_client
+from backend.label_studio.task_filter import TaskFilter
 from backend.learning.learner import Learner
 from backend.learning.pictures import BeforeAfter
 from backend.learning.versions import LearningState, Version
@@ -19,13 +20,15 @@ from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
 from backend.web.pages.html import answer_action, html_page, is_for_people
+from clearclip_core import FEWEST_UNLABELLED
+from clearclip_core.quantities import quantity
 
 _Json = dict[str, Any]
 
 _LEARNING: Final = f"{PROJECT}/learning"
 
 #: What people decide, as the last part of a route.
-ACTIONS = ("step", "use", "unpin", "keep-words", "learn-label", "reset")
+ACTIONS = ("step", "unlabelled", "use", "unpin", "keep-words", "learn-label", "reset")
 
 _USE: Final = "A project learns from what Label Studio has"
 
@@ -78,6 +81,25 @@ def ask_for_version(services: Services, project: int) -> None:
         services.change_poller.read_again(project)
     are_read = services.annotations.count_open(project) > 0
     versions.request_step(project, may_have_none=are_read and not state.pinned)
+
+
+def ask_to_learn_unlabelled(services: Services, project: int) -> None:
+    """Have a version made of pictures that nobody has corrected.
+
+    Raises:
+        BadRequest: there is no token for Label Studio.
+        LearningRefused: the method cannot learn, there are corrections, or too few pictures.
+    """
+    client, learner = required_client(services.page_client, _USE), services.learner
+    learner.check()
+    if learner.versions.state(project).annotations:
+        raise LearningRefused("The project has corrections, which teach more: use Learn now.")
+    if (count := client.count(project, TaskFilter())) < FEWEST_UNLABELLED:
+        raise LearningRefused(
+            f"Pictures that nobody has corrected teach from {FEWEST_UNLABELLED} on, and there are "
+            f"{quantity(count, 'task')}."
+        )
+    learner.versions.request_step(project, unlabelled=True)
 
 
 def _weak_words(version: Version) -> list[str]:
@@ -138,6 +160,8 @@ class LearningRoutes:
             case "step":
                 required_client(self.services.page_client, _USE)
                 ask_for_version(self.services, project)
+            case "unlabelled":
+                ask_to_learn_unlabelled(self.services, project)
             case "use":
                 if asked.number is None:
                     raise BadRequest('Expected "number" to be that of a version; 0: the words.')
@@ -179,6 +203,7 @@ class LearningRoutes:
             version=version,
             before_after=pictures,
             losing=losing,
+            fewest=FEWEST_UNLABELLED,
             errors_found=None if made is None else made[0].finished,
             errors=[] if made is None else self._errors(project, made[1], losing),
         )

@@ -23,7 +23,10 @@ from backend.label_studio.prompts import Context, Keypoint, Prompt
 from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
 from backend.learning import examples as training_examples
+from backend.learning import learner
+from backend.learning import unlabelled as unlabelled_images
 from backend.learning.learner import Learner
 from backend.learning.pictures import Work
 from backend.learning.versions import model_key
@@ -36,6 +39,7 @@ from clearclip_core import (
     Fit,
     Label,
     RGBArray,
+    UnlabelledFit,
     Vocabulary,
     adapt,
 )
@@ -108,6 +112,14 @@ class Studio:
 
     def task(self, project: int, task: int) -> Task:
         return Task(task, project, {"image": "flag"})
+
+    def ids(self, project: int, wanted: TaskFilter) -> list[int]:
+        return list(range(1, 301))
+
+    def all_tasks(self, project: int, wanted: TaskFilter) -> list[Task]:
+        """One picture in ten is gone."""
+        images = {number: "flag" if number % 10 else "gone" for number in wanted.ids or ()}
+        return [Task(number, project, {"image": image}) for number, image in images.items()]
 
 
 def studio(config: str = CONFIG) -> Any:
@@ -483,6 +495,86 @@ def test_a_step_waits_for_the_model(database: Database) -> None:
         school.settings, unloaded, read_image, school.stores, school.fits
     ).take_due_step(studio())
     assert school.step()
+
+
+@pytest.fixture
+def unlabelled(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
+    """What `adapt_unlabelled` was given; it teaches that wine is red."""
+    given: list[Example] = []
+
+    def fit(examples: Sequence[Example], _embed: Any, vocabulary: Vocabulary) -> UnlabelledFit:
+        given.extend(examples)
+        assert [label.name for label in vocabulary.labels] == ["wine", "blue"]
+        return UnlabelledFit(teach(wine="red"), 30, {"wine": (0.1, 0.4), "blue": (0.5, 0.2)})
+
+    monkeypatch.setattr(unlabelled_images, "adapt_unlabelled", fit)
+    return given
+
+
+def test_pictures_that_nobody_has_corrected_make_a_version_that_waits(
+    database: Database, unlabelled: list[Example]
+) -> None:
+    school = School(database)
+    words = school.predict()
+    school.stores.versions.request_step(7, unlabelled=True)
+    assert school.learner.take_due_step(studio())
+    assert not school.learner.take_due_step(studio())
+    assert 150 < len(unlabelled) < 200, "of 200 of the 300 tasks, those that can be read"
+    assert {each.known for each in unlabelled} == {("blue", "wine")}
+    assert all((each.labels == -1).all() for each in unlabelled)
+    (version,) = school.stores.versions.versions(7)
+    assert (version.annotations, version.unlabelled) == (0, 30)
+    assert version.areas == {"wine": (0.1, 0.4), "blue": (0.5, 0.2)}
+    assert school.stores.versions.state(7).waits == 1
+    assert school.predict() == words, "somebody has to look first"
+    pictures = school.stores.versions.before_after(7, 1).pictures
+    assert len(pictures) == 6
+    for each in pictures:
+        assert not each.annotated
+        assert each.words != each.adapted
+    assert not school.learner.use(7, 1).pinned
+    assert school.predict() != words
+
+
+@pytest.mark.parametrize("gain", [0.1, -0.1])
+def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
+    database: Database, unlabelled: list[Example], gain: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner, "judge_adaptation", lambda *_: gain)
+    school = School(database)
+    versions = school.stores.versions
+    versions.request_step(7, unlabelled=True)
+    school.learner.take_due_step(studio())
+    school.learner.use(7, 1)
+    school.fits.adaptation = teach(wine="green")
+    school.learn(1, 2)
+    school.learner.take_due_step(studio())
+    newest = versions.versions(7)[0]
+    assert (newest.unlabelled_gain, newest.unlabelled) == (gain, 0)
+    state = versions.state(7)
+    assert state.live == (1 if gain > 0 else None)
+    assert state.waits == 2, "nobody has looked at what corrections teach"
+    school.fits.adaptation = teach(wine="white")
+    school.learn(3, 4)
+    school.learner.take_due_step(studio())
+    assert versions.state(7).waits == 3
+    school.learner.use(7, 3)
+    school.fits.adaptation = teach(wine="red", blue="red")
+    school.learn(5, 6)
+    school.learner.take_due_step(studio())
+    assert versions.state(7).live == 4, "from then on by themselves"
+    assert versions.versions(7)[0].unlabelled_gain is None
+
+
+def test_where_there_are_corrections_they_teach(
+    database: Database, unlabelled: list[Example]
+) -> None:
+    school = School(database)
+    school.stores.versions.request_step(7, unlabelled=True)
+    school.learn(1)
+    assert school.learner.take_due_step(studio())
+    assert school.stores.versions.versions(7)[0].annotations == 1
+    assert unlabelled == []
 
 
 def test_another_model_learns_again_by_itself_and_from_its_own_features_alone(

@@ -228,6 +228,23 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
     assert result.output.count("These are demo weights") == 1
 
 
+def test_pictures_without_labels_teach_a_row_of_their_own(
+    options: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    out, more = tmp_path / "out.json", ("--method=maskclip", f"--unlabelled={tmp_path / 'more'}")
+    for number, seed in enumerate(HELD_OUT_SEEDS[10:40]):
+        if number == 1:
+            refused = clearclip("eval", *MODEL, *options, *more)
+            assert "to have 20 pictures that differ, but it has 1" in refused.output
+        Image.fromarray(render_scene(seed, (96, 128)).image).save(tmp_path / f"more/{seed}.png")
+    result = clearclip("eval", *MODEL, *options, *more, f"--out={out}")
+    assert result.exit_code == 0, result.output
+    words, taught = json.loads(out.read_text())["runs"]
+    assert (words["prompts"], taught["prompts"]) == ("names.txt", "names.txt, unlabelled")
+    assert words["iou"] != taught["iou"]
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

@@ -190,6 +190,52 @@ def test_what_has_taught_nothing_is_read_again_and_then_learned_from(dashboard: 
     assert page.next_page == LEARNING, "it loads itself until the version is there"
 
 
+def test_pictures_that_nobody_has_corrected_are_asked_for_from_twenty_on(
+    dashboard: Dashboard,
+) -> None:
+    stores, tasks = stores_of(), {number: {"image": "a"} for number in range(1, 20)}
+    studio = FakeStudio(brush_config("red", "blue"), tasks)
+    with studio.served() as server:
+        lead = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        refused = lead.client.post(f"{LEARNING}/unlabelled")
+        assert refused.status_code == 409
+        assert "teach from 20 on, and there are 19 tasks" in refused.get_data(as_text=True)
+        studio.tasks[20] = {"image": "a"}
+        assert "unlabelled" in lead.page(LEARNING).text
+        assert lead.client.post(f"{LEARNING}/unlabelled").status_code == 200
+        lease = stores.versions.lease_step(1)
+        assert lease is not None
+        assert lease.unlabelled
+        stores.replace_all(1)
+        refused = lead.client.post(f"{LEARNING}/unlabelled")
+        assert "corrections, which teach more" in refused.get_data(as_text=True)
+
+
+def test_a_version_of_unlabelled_pictures_shows_areas_and_what_it_really_gained(
+    dashboard: Dashboard,
+) -> None:
+    stores, scores = stores_of(), teach(wine="red")
+    stores.versions.request_step(7, unlabelled=True)
+    lease = stores.versions.lease_step(1)
+    assert lease is not None
+    areas = {"wine": (0.3, 0.09), "blue": (0.1, 0.31), "sky": (0.2, 0.3)}
+    own = msgspec.structs.replace(
+        version_with(scores, 0), text_ious={}, shown={}, unlabelled=25, areas=areas
+    )
+    blank = ComparedPicture(3, "", URL + "b", URL + "c")
+    stores.versions.commit(lease, own, scores, "auto", BeforeAfter((blank,)))
+    page = dashboard.page(LEARNING)
+    for each in ("25 of your pictures, nobody has corrected one", "30.0 %", "9.0 %"):
+        assert each in page.text
+    assert page.text.count("look for it") == 2
+    assert [each["src"] for each in page.all("img")] == [URL + "b", URL + "c"]
+    stores.use_first()
+    learn(stores, "blue", unlabelled_gain=-0.021)
+    assert (
+        "-2.1 points beside that of the words: it was taken back" in dashboard.page(LEARNING).text
+    )
+
+
 def test_programs_steer_with_json(dashboard: Dashboard) -> None:
     learn(stores_of())
     client = dashboard.client

@@ -1,0 +1,67 @@
+"""Learn from pictures of a project that nobody has corrected, before the first correction."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage
+from backend.inference.engine import Engine
+from backend.inference.queue import Priority
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.task_filter import TaskFilter
+from clearclip_core import Example, UnlabelledFit, adapt_unlabelled
+
+log = logging.getLogger(__name__)
+
+#: Pictures that are learned from, drawn at random.
+MOST_UNLABELLED: Final = 200
+
+
+@dataclass(frozen=True, eq=False)
+class UnlabelledImages:
+    """Some images of a project, drawn at random, the same ones as long as it has the same tasks."""
+
+    engine: Engine
+    read_image: ReadImage
+    client: LabelStudioClient
+    project: int
+    config: LabelConfig
+
+    def fit(self) -> UnlabelledFit:
+        """Encode the images, and learn from the masks of the words on them; waits for the model.
+
+        An image that cannot be read is left out, and the log says why.
+        """
+        segmenter = self.engine.segmenter()
+        self.engine.embed(self.config.labels)
+        vocabulary = segmenter.vocabulary(self.config.labels, contrast=True)
+        return adapt_unlabelled(list(self._examples()), segmenter.embed, vocabulary)
+
+    def images(self) -> Iterator[AnnotatedImage]:
+        """Yield one image of each task that is drawn, in the order in which they are drawn."""
+        ids, rng = list(self.client.ids(self.project, TaskFilter())), random.Random(self.project)
+        drawn = tuple(rng.sample(ids, min(len(ids), MOST_UNLABELLED)))
+        tasks = {
+            each.id: each for each in self.client.all_tasks(self.project, TaskFilter(ids=drawn))
+        }
+        for task in (tasks[number] for number in drawn if number in tasks):
+            for tag in self.config.annotated[:1]:
+                yield AnnotatedImage(task, tag, (*tag.indices(task.data), None)[0], ())
+
+    def _examples(self) -> Iterator[Example]:
+        for image in self.images():
+            labels = self.config.labels_of(image.tag.name)
+            try:
+                prepared = self.engine.segmenter().prepare(image.read(self.read_image))
+                encoded = self.engine.encode(prepared, labels, Priority.BATCH, self.project)
+            except LEAVE_OUT as error:
+                log.warning("Task %s is not learned from: %s", image.task.id, error)
+                continue
+            known = [label.name for label in labels]
+            yield Example.of(encoded.features, {}, known, prepared.digest)

@@ -1,0 +1,102 @@
+"""What pictures teach that nobody has corrected, where the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from clearclip_core import (
+    Example,
+    Scores,
+    UnlabelledFit,
+    adapt_unlabelled,
+    judge_adaptation,
+)
+from tests.core.adaptation.test_fitting import KNOWN, WORDS, drawn_image, embed
+
+#: Where features lie: on the side of their words that is turned to another one.
+TURNED = {
+    "sofa": embed(["sofa"])[0],
+    "sky": F.normalize(embed(["sky"])[0] + 0.9 * embed(["couch"])[0], dim=-1),
+    "": embed(["wall"])[0],
+}
+
+
+def seen(seed: int, places: Mapping[str, torch.Tensor] = TURNED) -> Example:
+    features, _ = drawn_image(seed, places)
+    return Example.of(features, {}, KNOWN, str(seed))
+
+
+EXAMPLES = [seen(seed) for seed in range(30)]
+
+
+def right(fit: UnlabelledFit | None, places: Mapping[str, torch.Tensor] = TURNED) -> float:
+    """Return the share of pixels of other pictures that get their label."""
+    embeddings, bias, shares = embed(WORDS.queries), None, []
+    if fit is not None and fit.adaptation is not None:
+        embeddings, bias = fit.adaptation.apply(embeddings, WORDS)
+    for seed in range(100, 110):
+        features, masks = drawn_image(seed, places)
+        truth = np.select([masks["sofa"], masks["sky"]], [0, 1], -1)
+        shares.append((Scores.of(features, embeddings, WORDS, bias).label_map() == truth).mean())
+    return float(np.mean(shares))
+
+
+def test_other_pictures_are_labelled_better_without_any_correction() -> None:
+    fit = adapt_unlabelled(EXAMPLES, embed, WORDS)
+    assert fit.images == 30
+    assert right(fit) > right(None) + 0.03
+    for name, (before, after) in fit.areas.items():
+        shown = {"sofa": 0.6, "sky": 0.2, "dog": 0.0}[name]  # of the pictures, nearly
+        assert abs(after - shown) <= abs(before - shown)
+
+
+def test_a_label_that_the_words_do_not_find_is_made_no_worse() -> None:
+    places = TURNED | {"sky": embed(["blicket"])[0]}
+    fit = adapt_unlabelled([seen(seed, places) for seed in range(30)], embed, WORDS)
+    assert right(fit, places) >= right(None, places) - 0.01
+
+
+def test_pictures_that_differ_are_counted_and_too_few_teach_nothing() -> None:
+    again = (replace(each, picture=f"again {each.picture}") for each in EXAMPLES[:5])
+    few = adapt_unlabelled([*EXAMPLES[:19], *again], embed, WORDS)
+    assert few.adaptation is None
+    assert few.images == adapt_unlabelled(EXAMPLES[:19], embed, WORDS).images < 20
+    assert adapt_unlabelled([], embed, WORDS).images == 0
+
+
+def test_order_and_drawn_labels_change_nothing_and_broken_numbers_are_left_out() -> None:
+    made = adapt_unlabelled(EXAMPLES, embed, WORDS).adaptation
+    assert made is not None
+    broken = replace(EXAMPLES[0], features=np.full_like(EXAMPLES[0].features, np.nan), picture="n")
+    again = adapt_unlabelled([broken, *EXAMPLES[::-1]], embed, WORDS).adaptation
+    assert again is not None
+    assert again.digest == made.digest
+
+
+def test_a_second_encoder_takes_part() -> None:
+    def both(seed: int) -> Example:
+        features, _ = drawn_image(seed, TURNED)
+        told, _ = drawn_image(seed)
+        return Example.of(replace(features, second=told.patches), {}, KNOWN, str(seed))
+
+    made = adapt_unlabelled(map(both, range(30)), embed, WORDS).adaptation
+    assert made is not None
+    assert np.abs(made.directions[:, embed(["sky"]).shape[1] :]).max() > 0
+
+
+def test_what_it_gained_is_told_by_corrections() -> None:
+    made = adapt_unlabelled(EXAMPLES, embed, WORDS).adaptation
+    assert made is not None
+    corrections = []
+    for seed in range(200, 206):
+        features, masks = drawn_image(seed, TURNED)
+        corrections.append(Example.of(features, masks, KNOWN, str(seed)))
+    assert judge_adaptation(made, corrections, embed, WORDS) > 0.03
+    turned = replace(made, directions=-made.directions, offsets=-made.offsets)
+    assert judge_adaptation(turned, corrections, embed, WORDS) < 0
+    assert judge_adaptation(made, [], embed, WORDS) == 0
