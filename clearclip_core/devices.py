@@ -121,6 +121,12 @@ if sys.platform != "win32":
 _MATRIX_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return the bytes of a CUDA device that tensors could take now, unused ones of torch too."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of the GPU, or of the CPU as far as the system names it."""
     if device.type == "cuda":

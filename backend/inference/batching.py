@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +16,7 @@ from clearclip_core import DenseFeatures, PreparedImage, Segmenter, WindowFeatur
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -130,12 +132,27 @@ class BatchEncoder:
             self.batches += 1
             self.windows += windows
 
+    def with_room(self, compute: Callable[[], _T], segmenter: Segmenter) -> _T:
+        """Compute what needs the memory of the model's device, beside its batches.
+
+        Where that runs out, batches are smaller from then on, and it is computed once more.
+        """
+        at_once = self.windows_at_once
+        try:
+            return compute()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, as above.
+        if self.windows_at_once == at_once:  # else another thread has halved it meanwhile
+            self._halve(at_once, segmenter.encoder.device)
+        return compute()
+
     def _halve(self, at_once: int, device: torch.device) -> None:
-        self.windows_at_once = at_once // 2
+        self.windows_at_once = max(1, at_once // 2)
         free_memory()
         log.warning(
-            "%d windows are too many for the memory of %s: from now on at most %d at once",
-            at_once,
+            "The memory of %s has run out: from now on at most %d windows are encoded at once",
             device,
             self.windows_at_once,
         )

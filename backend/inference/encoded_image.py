@@ -6,15 +6,30 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import LifoQueue
 from typing import Final
 
 import torch
 
 from clearclip_core import DenseFeatures, Scores
 
-#: Streams that no thread uses now, by device; the one used last is taken first. torch's allocator
-#: keeps memory for each: so there are only as many as threads have computed at the same time.
-_IDLE_STREAMS: Final[defaultdict[torch.device, list[torch.cuda.Stream]]] = defaultdict(list)
+#: How many threads compute on a CUDA device at the same time: kernels of more would wait for each
+#: other, while torch's allocator keeps some hundred MB for each stream.
+MOST_STREAMS: Final = 3
+
+
+def _unmade() -> LifoQueue[torch.cuda.Stream | None]:
+    streams: LifoQueue[torch.cuda.Stream | None] = LifoQueue()
+    for _ in range(MOST_STREAMS):
+        streams.put(None)
+    return streams
+
+
+#: Streams that no thread uses now, by device, None for one that was never needed; the one used last
+#: is taken first.
+_IDLE_STREAMS: Final[defaultdict[torch.device, LifoQueue[torch.cuda.Stream | None]]] = defaultdict(
+    _unmade
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +56,8 @@ class EncodedImage:
     def own_stream(self) -> Iterator[None]:
         """Let this thread compute on a CUDA stream of its own; on other devices do nothing.
 
+        Wait while `MOST_STREAMS` other threads compute.
+
         On the default stream, which is the model's, its kernels would wait for those of all other
         threads and for the encoder's next batch. This is safe because of the order:
 
@@ -59,15 +76,16 @@ class EncodedImage:
         if self.computed is None:
             yield
             return
-        idle = _IDLE_STREAMS[self.scores.cosines.device]
+        device = self.scores.cosines.device
+        idle = _IDLE_STREAMS[device]
+        stream = idle.get()
         try:
-            stream = idle.pop()
-        except IndexError:
-            stream = torch.cuda.Stream(self.scores.cosines.device)  # type: ignore[no-untyped-call]
-        try:
+            if stream is None:
+                stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             with torch.cuda.stream(stream):
                 stream.wait_event(self.computed)
                 yield
         finally:
-            stream.synchronize()
-            idle.append(stream)
+            if stream is not None:
+                stream.synchronize()
+            idle.put(stream)

@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -41,6 +41,8 @@ from clearclip_core.devices import usable_cpus
 from clearclip_core.thread_pools import set_pool_threads
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 ModelState = Literal["loading", "ready", "failed"]
 
@@ -361,6 +363,10 @@ class Engine:
         with stage("model"):
             return request.encoded.result()
 
+    def with_room(self, compute: Callable[[], Result]) -> Result:
+        """Compute in the caller's thread beside the model, see `BatchEncoder.with_room`."""
+        return self._encoder.with_room(compute, self.segmenter())
+
     def _enqueue(self, request: ImageRequest) -> None:
         with self._changed:
             if request.priority is not Priority.INTERACTIVE:
@@ -439,7 +445,8 @@ class Engine:
 
     def _score(self, segmenter: Segmenter, request: ImageRequest, half: WindowFeatures) -> None:
         """Resolve a request with its features and scores, computed from float16 features."""
-        try:
+
+        def score() -> EncodedImage:
             windows = half.to(segmenter.encoder.device)
             features = DenseFeatures(
                 windows.patches,
@@ -448,13 +455,12 @@ class Engine:
                 segmenter.method.remove_redundancy,
                 windows.second,
             )
-            scores = segmenter.score(
-                features,
-                Vocabulary(request.labels),
-                contrast=True,
-                adaptation=request.adaptation,
-            )
-            encoded = EncodedImage.of(features, scores)
+            words, learned = Vocabulary(request.labels), request.adaptation
+            scores = segmenter.score(features, words, contrast=True, adaptation=learned)
+            return EncodedImage.of(features, scores)
+
+        try:
+            encoded = self._encoder.with_room(score, segmenter)
         except Exception as error:  # noqa: BLE001 -- one image of a batch
             self._images.fail(request, error)
             return

@@ -205,6 +205,16 @@ class ImagePredictor:
             spec.project,
             spec.adaptation,
         )
+        return self._engine.with_room(lambda: self._draw_encoded(query, encoded, image, spec))
+
+    def _draw_encoded(
+        self,
+        query: Clicks | Boxes | Phrases,
+        encoded: EncodedImage,
+        image: TaskImage,
+        spec: PredictionSpec,
+    ) -> ImagePrediction:
+        """Make masks of the scores of an image, draw them and judge them."""
         with encoded.own_stream():
             masks = [*self._find_masks(query, encoded, image)]
             drawn = self._draw(masks, image, spec)

@@ -21,6 +21,7 @@ from clearclip_core.clip.transformer import (
     linear,
     run_block,
 )
+from clearclip_core.devices import free_bytes
 from clearclip_core.images.preprocessing import to_device
 
 
@@ -364,8 +365,7 @@ def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:
         return _CPU_WINDOWS
     if encoder.device.type != "cuda":
         return _OTHER_WINDOWS
-    free, _ = torch.cuda.mem_get_info(encoder.device)
-    fitting = free // 2 // encoder.activation_bytes((window_px, window_px))
+    fitting = free_bytes(encoder.device) // 2 // encoder.activation_bytes((window_px, window_px))
     return int(min(max(fitting, 1), _CUDA_WINDOWS))
 
 

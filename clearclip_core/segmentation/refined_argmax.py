@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from clearclip_core.devices import free_bytes
 from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
@@ -164,8 +165,15 @@ def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int
 
 # ---- on a CUDA device ----------------------------------------------------------------------------
 
-#: Values of maps that are computed at once on a device; each takes some 20 bytes meanwhile.
-_VALUES = 1 << 23
+#: Values of maps that are computed at once on a device, at most: one takes some 24 bytes meanwhile,
+#: and all may take an eighth of what is free, since several threads decide.
+_VALUES, _VALUE_BYTES, _SHARE_OF_FREE = 1 << 23, 24, 8
+
+
+def _values_at_once(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _VALUES
+    return max(1, min(_VALUES, free_bytes(device) // (_SHARE_OF_FREE * _VALUE_BYTES)))
 
 
 class DeviceTiles:
@@ -326,7 +334,9 @@ def decide_refined_on_device(
     functions = functions.flatten(2).transpose(1, 2).contiguous()
     labels = owners.new_empty(len(possible), grid.tile_px**2)
     confidence = torch.empty_like(labels, dtype=torch.float16)
-    for some, maps in candidate_batches(possible, grid.tile_px**2, most_values=_VALUES):
+    for some, maps in candidate_batches(
+        possible, grid.tile_px**2, most_values=_values_at_once(device)
+    ):
         sent = to_device(torch.from_numpy(np.column_stack([some, maps])), device)
         own, chosen = sent[:, 0], sent[:, 1:]
         best, winner = tiles.largest(functions, own, chosen)

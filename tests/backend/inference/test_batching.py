@@ -73,6 +73,34 @@ def test_too_little_memory_halves_the_batch_for_good() -> None:
     assert scene.served()[-2:] == [(11, 12), (13,)]
 
 
+def out_of_memory_once() -> Callable[[], str]:
+    """Return what works at its second call, when the memory of the first is free again."""
+    errors = [torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
+
+    def compute() -> str:
+        if errors:
+            raise errors.pop()
+        return "made"
+
+    return compute
+
+
+def test_too_little_memory_beside_the_model_makes_its_batches_smaller_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene(windows_at_once=8)
+    assert scene.engine.with_room(out_of_memory_once()) == "made"
+    assert scene.engine.snapshot().windows_at_once == 4
+    assert "memory of cpu has run out: from now on at most 4 windows" in caplog.text
+    once, score = out_of_memory_once(), scene.segmenter.score
+    scene.segmenter.score = lambda *given, **how: once() and score(*given, **how)  # type: ignore[method-assign]
+    assert scene.score(1).image.shape[1] == 1
+    assert scene.engine.snapshot().windows_at_once == 2
+    with pytest.raises(ZeroDivisionError):
+        scene.engine.with_room(lambda: 1 // 0)
+    assert scene.engine.snapshot().windows_at_once == 2
+
+
 def test_a_picture_that_never_fits_fails_alone() -> None:
     scene = Scene()
     scene.segmenter.fault = fail_on_two(torch.cuda.OutOfMemoryError("CUDA out of memory."))

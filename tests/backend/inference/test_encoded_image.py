@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from backend.inference import encoded_image
-from backend.inference.encoded_image import EncodedImage
+from backend.inference.encoded_image import MOST_STREAMS, EncodedImage
 from tests.backend.fakes.colour_segmenter import colour_engine, flag
 from tests.backend.inference.scene import RED
 
@@ -68,25 +68,38 @@ def test_an_image_is_handed_over_with_the_end_of_its_scores(made: list[Mock]) ->
     assert default.method_calls == [call.record_event()]
 
 
-def test_threads_at_the_same_time_have_a_stream_each_and_later_ones_take_these(
+def test_three_threads_at_a_time_have_a_stream_each_and_later_ones_take_these(
     made: list[Mock],
 ) -> None:
-    barrier, used = threading.Barrier(4), []
+    barrier, used = threading.Barrier(3), []
 
     def work(_: int) -> None:
         for _ in range(20):
             with image().own_stream():
                 used.append(current.stream)
                 barrier.wait(20)
-                assert len({id(stream) for stream in used[-4:]}) == 4
+                assert len({id(stream) for stream in used[-3:]}) == 3
                 barrier.wait(20)
 
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(work, range(3)))
+    assert len(used) == 60
+    held, may_end = threading.Semaphore(0), threading.Event()
+
+    def hold() -> Mock:
+        with image().own_stream():
+            held.release()
+            may_end.wait(20)
+            stream: Mock = current.stream
+            return stream
+
     with ThreadPoolExecutor(4) as threads:
-        list(threads.map(work, range(4)))
-    assert len(used) == 80
-    with image().own_stream():
-        assert current.stream in made
-    assert len(made) == 4
+        streams = [threads.submit(hold) for _ in range(4)]
+        assert all(held.acquire(timeout=20) for _ in range(3))
+        assert not held.acquire(timeout=0.2)  # the fourth waits for one of the three
+        may_end.set()
+        assert {stream.result(20) for stream in streams} == set(made)
+    assert len(made) == 3
 
 
 def test_an_image_is_held_until_its_stream_is_done_after_an_error_too(made: list[Mock]) -> None:
@@ -95,10 +108,10 @@ def test_an_image_is_held_until_its_stream_is_done_after_an_error_too(made: list
     def synchronize() -> None:
         gc.collect()
         alive.append(features() is not None)
-        assert idle == []
+        assert idle.qsize() == MOST_STREAMS
 
     stream, idle = Mock(synchronize=synchronize), encoded_image._IDLE_STREAMS[DEVICE]
-    idle.append(stream)
+    idle.put(stream)
     held = image()
     features = weakref.ref(held.features)
     block = held.own_stream()
