@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -60,7 +61,7 @@ def connect(
         raise click.UsageError("Give either --project or --all.")
     client = required_client(Services(settings).page_client, "Projects are connected there")
     address = (url or own_address(settings)).rstrip("/")
-    asked = {"url": address, "uniform": uniform}
+    here, asked = own_address(settings, is_here=True), {"url": address, "uniform": uniform}
     is_well = True
     for project in projects or sorted(client.project_titles()):
         click.secho(f"Project {project}", bold=True)
@@ -68,7 +69,7 @@ def connect(
             name_labels(client, project, labels)
             client.config(project)  # raises now where there is nothing to draw
             _offer_config(client, project, yes)
-            _connect(settings, project, asked)
+            _connect(Setup(settings, project, here), asked)
         except LabelConfigError as error:
             click.echo(f"It is left as it is: {error}")
             is_well = is_well and all_of_them
@@ -76,27 +77,21 @@ def connect(
         except (BackendError, CheckFailed) as error:
             click.echo(str(error))
             is_well = False
-        for finding in check_setup(settings, project, backend_url=_here(settings)):
+        for finding in check_setup(settings, project, backend_url=here):
             click.echo(finding)
             is_well = is_well and finding.mark != "FAIL"
     raise SystemExit(0 if is_well else 1)
 
 
-def _connect(settings: Settings, project: int, asked: dict[str, Any]) -> None:
-    backend, end = Setup(settings, project, _here(settings)), time.monotonic() + _TIMEOUT_S
-    status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, project=project, **asked)
-    while answer.get("error") == STARTING and time.monotonic() < end:
+def _connect(backend: Setup, asked: dict[str, Any]) -> None:
+    end = time.monotonic() + _TIMEOUT_S
+    ask = partial(backend.ask_backend, "/set-up", _TIMEOUT_S, project=backend.project, **asked)
+    while (answer := ask())[1].get("error") == STARTING and time.monotonic() < end:
         time.sleep(1)
-        status, answer = backend.ask_backend("/set-up", _TIMEOUT_S, project=project, **asked)
+    status, told = answer
     if status != 201:
-        raise CheckFailed(f"The backend answers HTTP {status}: {answer.get('error', '')}")
-    click.echo(f"{answer['said']} Its words are being checked, and its tasks predicted.".lstrip())
-
-
-def _here(settings: Settings) -> str:
-    """Return the address at which this machine reaches the backend."""
-    is_anywhere = settings.host in ("0.0.0.0", "::")
-    return f"http://{'127.0.0.1' if is_anywhere else settings.host}:{settings.port}"
+        raise CheckFailed(f"The backend answers HTTP {status}: {told.get('error', '')}")
+    click.echo(f"{told['said']} Its words are being checked, and its tasks predicted.".lstrip())
 
 
 def _offer_config(client: LabelStudioClient, project: int, yes: bool) -> None:

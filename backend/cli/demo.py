@@ -160,7 +160,7 @@ def demo(
         upload(studio, project, files)
         connect(studio, project, backend)
         retrieve_predictions(studio, project)
-        missing = _report(studio, project)
+        missing = _report(studio, project, backend)
         if missing:
             count = quantity(missing, "task")
             _say(f"{count} without a prediction. The backend's last lines:", last_lines(log))
@@ -179,7 +179,7 @@ def _read_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
     return ((path.name, path.read_bytes()) for path in paths)
 
 
-def _report(studio: LabelStudioProcess, project: int) -> int:
+def _report(studio: LabelStudioProcess, project: int, backend: str) -> int:
     """Print the addresses and counts of a project; return how many tasks have no prediction."""
     tasks = {task.id for task in studio.client.tasks.list(project=project)}
     predictions = {p.task: p.result for p in studio.client.predictions.list(project=project)}
@@ -187,6 +187,7 @@ def _report(studio: LabelStudioProcess, project: int) -> int:
     _say(
         "",
         f"Label Studio  {studio.url}/projects/{project}/data",
+        f"Dashboard     {backend}/projects/{project}",
         f"Login         {studio.username}  {studio.password}",
         f"Tasks         {len(tasks)}, {len(predictions)} of them with predictions",
         f"Regions       {regions}",

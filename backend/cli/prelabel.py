@@ -173,7 +173,9 @@ def prelabel(
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     services.database.check()
-    _check_project(services, project)
+    required_client(services.page_client, "").label_config(
+        project
+    )  # asks once, before the model loads
     with resumable(), services.engine if where == "local" else nullcontext():
         prelabeler = (
             services.prelabeler(client, services.predictor())
@@ -202,18 +204,6 @@ def _describe(job: Job, failures: Sequence[FailingTask]) -> str:
     if job.state == "paused":
         lines.append("The same command goes on from here.")
     return "\n".join(lines)
-
-
-def _check_project(services: Services, project: int) -> None:
-    """Refuse a token or a project that Label Studio refuses, before the model is loaded.
-
-    Raises:
-        StudioRefused: the token is refused, or there is no such project for it.
-        StudioUnreachable: Label Studio is away.
-    """
-    client = services.page_client
-    assert client is not None
-    client.label_config(project)
 
 
 @click.command()

@@ -65,12 +65,10 @@ def greet(settings: Settings) -> None:
     """Tell people where the backend is, what it serves and what is missing; not in JSON logs."""
     if settings.log_format == "json":
         return
-    anywhere = settings.host in ("0.0.0.0", "::")
-    here = f"http://{'localhost' if anywhere else settings.host}:{settings.port}"
     lines = {
         "Connect": f"clearclip-backend connect --all, or {own_address(settings)} in a project of "
         "Label Studio, under Settings, Model",
-        "Dashboard": here,
+        "Dashboard": own_address(settings, is_here=True),
         "Model": f"{settings.encoders}, {settings.method}; it is loading{_fetched(settings)}",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),
         "Ignored": f"\n{' ' * 11}".join(foreign_settings()),

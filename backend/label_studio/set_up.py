@@ -36,14 +36,15 @@ _RESERVED: Final = (
 )
 
 
-def own_address(settings: Settings) -> str:
-    """Return the address at which Label Studio most likely reaches the backend.
+def own_address(settings: Settings, is_here: bool = False) -> str:
+    """Return the address at which Label Studio most likely reaches the backend, or this machine.
 
-    >>> own_address(Settings(host="127.0.0.1", port=9090))
-    'http://127.0.0.1:9090'
+    >>> own_address(Settings(host="0.0.0.0", port=9090), is_here=True)
+    'http://localhost:9090'
     """
-    is_anywhere = settings.host in ("0.0.0.0", "::")
-    return f"http://{socket.gethostname() if is_anywhere else settings.host}:{settings.port}"
+    anywhere = "localhost" if is_here else socket.gethostname()
+    host = anywhere if settings.host in ("0.0.0.0", "::") else settings.host
+    return f"http://{host}:{settings.port}"
 
 
 def login(settings: Settings) -> dict[str, str]:
