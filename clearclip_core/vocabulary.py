@@ -144,7 +144,7 @@ def _label(given: object) -> Label:
     if isinstance(given, Label):
         return given
     name, words = given if isinstance(given, tuple) and len(given) == 2 else (given, ())
-    words = (words,) if isinstance(words, str) else tuple(words)
+    words = tuple(words) if isinstance(words, Iterable) and not isinstance(words, str) else (words,)
     if not all(isinstance(word, str) for word in (name, *words)):
         raise ValueError(
             "Expected argument `labels` to hold names, labels or pairs of a name and its words, "

@@ -41,9 +41,9 @@ class Segmentation:
         height, width = self.size_hw
         shares = label_shares(self.label_map, len(self.labels)).tolist()
         found = sorted(zip(shares, self.labels, strict=True), reverse=True)
-        parts = [f"{label} {share:.0%}" for share, label in found if share]
-        none = 1 - sum(shares)
-        return f"<Segmentation {width} × {height} px: {', '.join([*parts, f'none {none:.0%}'])}>"
+        found.append((float(np.mean(self.label_map < 0)), "none"))
+        parts = ", ".join(f"{label} {share:.0%}" for share, label in found if share)
+        return f"<Segmentation {width} × {height} px: {parts}>"
 
     def mask(self, label: str) -> BoolMask:
         """Return the mask of a label: (H, W) bool, all False where it has no pixel.
