@@ -74,11 +74,14 @@ class Learner:
     def use(self, project: int, number: int) -> LearningState:
         """Make a version live, see `VersionStore.use`.
 
-        It is pinned, unless it is the one that waits for somebody, or somebody decides at each.
+        It is pinned, unless it is the one that waits for somebody, or somebody decides at each. A
+        choice about a version from unlabelled pictures never is: corrections may do better.
         """
         state = self.versions.state(project)
-        mode, waits = state.adapt or self.settings.adapt, number and number == state.waits
-        return self.versions.use(project, number, pin=not waits and mode != "ask")
+        mode, about = state.adapt or self.settings.adapt, number or state.waits
+        is_first = about and self.versions.version(project, about)[0].unlabelled
+        is_open = is_first or (number and number == state.waits)
+        return self.versions.use(project, number, pin=not is_open and mode != "ask")
 
     # ---- annotations -------------------------------------------------------------------------
 

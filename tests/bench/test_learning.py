@@ -138,7 +138,7 @@ def test_photographs(report: Report, kind: str, what: str) -> None:
 #: World and number of corrected pictures -> the least mean gain beside that without a second one.
 SECOND = {
     ("colours", 5): 2,
-    ("colours", 10): 4,
+    ("colours", 10): 3,
     ("colours", 30): 6,
     ("network", 5): -0.5,
     ("network", 10): -0.5,
@@ -153,7 +153,7 @@ def test_a_second_encoder(report: Report, kind: str, count: int) -> None:
     goal = f"mean ≥ {least:+g} beside {alone.mean():.1f} without, and no worse a label"
     both = measure(report, f"{kind}, second", what, corrects, goal, count)
     assert both.mean() >= alone.mean() + least
-    assert both.min(axis=1).mean() >= alone.min(axis=1).mean() - 1
+    assert both.min(axis=1).mean() >= alone.min(axis=1).mean() - 2
 
 
 #: World -> the least mean gain, and the least gain of the worst label.

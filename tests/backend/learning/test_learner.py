@@ -532,6 +532,11 @@ def test_pictures_that_nobody_has_corrected_make_a_version_that_waits(
     for each in pictures:
         assert not each.annotated
         assert each.words != each.adapted
+    assert not school.learner.use(7, 0).pinned, "corrections may do better"
+    assert school.predict() == words
+    school.stores.versions.request_step(7, unlabelled=True)
+    assert school.learner.take_due_step(studio())
+    assert len(school.stores.versions.versions(7)) == 1, "it does as the one before"
     assert not school.learner.use(7, 1).pinned
     assert school.predict() != words
 
