@@ -83,15 +83,15 @@ _LEAST_VARIANCE: Final = 1e-7
 #: So many images of a label say what is usual for it; with fewer, all labels together do.
 _FEW: Final = 5
 
-#: Of the images, this share is not beyond what is usual: there the score of a kind is 1. Careless
-#: edges lie far beyond the others, so fewer are checked for those that do not.
-_USUAL: Final[Mapping[Kind, float]] = {"label": 0.95, "missing": 0.95, "edges": 0.98}
+#: What lies more interquartile ranges above the upper quartile of the images is far out: there the
+#: score is 1 (outer fence: Tukey, Exploratory Data Analysis, 1977).
+_FENCE: Final = 3.0
 
 #: Values so little above what is usual for their label are noise: there the score is 1 at most.
 _NOISE: Final[Mapping[Kind, float]] = {"label": 0.05, "missing": 0.03, "edges": 0.15}
 
-#: Such log odds are noise, too: a hundredth of an image has these at 150 to 1 for another label.
-_NOISE_ODDS: Final = 0.5
+#: Such log odds are noise, too: a tenth of an image has these at 115 to 1 for another label.
+_NOISE_ODDS: Final = 1.5
 
 #: A mean over the edges of n labels varies less than those of one by the square root of n, and by
 #: that factor at most: labels of one image have something in common.
@@ -378,7 +378,7 @@ class Ranked:
     """An image with what is most unusual of it.
 
     Attributes:
-        score: how far that is beyond what is usual for the label, more than 0, see `_USUAL`.
+        score: how far that is beyond what is usual for the label, more than 0, see `_FENCE`.
     """
 
     index: int
@@ -391,8 +391,8 @@ def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable])
 
     Of each value but log odds, the median of its label's values over the images is taken away: a
     label that the model hardly knows disagrees everywhere. What is left is divided by the value
-    that one image in twenty exceeds, of edges one in fifty, so that kinds can be compared. An image
-    counts by its largest score.
+    from which on an image stands out, so that kinds can be compared. An image counts by its largest
+    score: above 1 it stands out, and in right work nearly no image does.
 
     Args:
         images: what `find_disagreements` has found on each annotated image.
@@ -421,10 +421,10 @@ def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable])
         _image_means(_beyond_usual(by_kind["edges"])),
     )
     measures = (
-        (judged, _scale(judged, _USUAL["label"], _NOISE_ODDS)),
-        (not_judged, _scale(unlikely, _USUAL["label"], _NOISE["label"])),
-        (missing, _scale(missing, _USUAL["missing"], _NOISE["missing"])),
-        (edges, _scale(edges, _USUAL["edges"], _NOISE["edges"])),
+        (judged, _scale(judged, _NOISE_ODDS)),
+        (not_judged, _scale(unlikely, _NOISE["label"])),
+        (missing, _scale(missing, _NOISE["missing"])),
+        (edges, _scale(edges, _NOISE["edges"])),
     )
     best: dict[int, Ranked] = {}
     for beyond, scale in measures:
@@ -494,9 +494,13 @@ def _image_means(beyond: Sequence[_Beyond]) -> list[_Beyond]:
     return made
 
 
-def _scale(beyond: Sequence[_Beyond], share: float, noise: float) -> float:
-    """Return the value at which the score is 1: that share of the images with any has no more."""
+def _scale(beyond: Sequence[_Beyond], noise: float) -> float:
+    """Return the value at which the score is 1, by the largest value of each image with any."""
     worst: dict[int, float] = {}
     for index, _, value in beyond:
         worst[index] = max(value, worst.get(index, 0.0))
-    return max(noise, float(np.quantile([*worst.values()], share))) if worst else noise
+    if not worst:
+        return noise
+    # of few images, a quartile between two would be drawn out by one that is wrong
+    lower, upper = np.quantile([*worst.values()], [0.25, 0.75], method="lower")
+    return max(noise, float(upper + _FENCE * (upper - lower)))

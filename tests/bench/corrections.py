@@ -36,7 +36,7 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.clip.second_encoder import load_second_encoder
-from clearclip_core.images.label_maps import Truth
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmentation.windows import Axis, WindowPlan
 from tests.bench.street import NAMES, sequence, street_folder
@@ -240,6 +240,8 @@ class World:
     embed: Callable[[Sequence[str]], torch.Tensor]
     corrected: Sequence[Picture]
     unseen: Sequence[Picture]
+    #: (H, W, 3) uint8 of the corrected pictures
+    images: Sequence[npt.NDArray[np.uint8]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -290,6 +292,12 @@ class World:
             )
         return made
 
+    def labelled(self, picture: int) -> Truth:
+        """Return the (H, W) labels of a corrected picture, 254 where it has none of the world's."""
+        truth = self.corrected[picture][1]
+        is_none = (truth >= len(self.names)) & (truth != IGNORE)
+        return np.where(is_none, NOTHING, truth).astype(np.uint8)
+
     def _label_map(
         self, features: DenseFeatures, adaptation: Adaptation | None
     ) -> npt.NDArray[np.int64]:
@@ -307,15 +315,17 @@ class World:
 
 def drawn(renamed: Mapping[str, str] = {}) -> World:
     """Make a world of drawn scenes; a project may call labels otherwise: true name -> its name."""
-    segmenter, corrected, unseen = _drawn_pictures()
+    segmenter, corrected, unseen, images = _drawn_pictures()
     names = [renamed.get(label, label) for label in PROJECT]
     vocabulary = segmenter.vocabulary(names, contrast=True)
     name = f"drawn scenes, {len(names)} labels{', two renamed' if renamed else ''}"
-    return World(name, vocabulary, segmenter.embed, corrected, unseen)
+    return World(name, vocabulary, segmenter.embed, corrected, unseen, images)
 
 
 @cache
-def _drawn_pictures() -> tuple[Segmenter, Sequence[Picture], Sequence[Picture]]:
+def _drawn_pictures() -> tuple[
+    Segmenter, Sequence[Picture], Sequence[Picture], Sequence[npt.NDArray[np.uint8]]
+]:
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
     numbers = np.full(256, len(PROJECT), np.uint8)
     for index, label in enumerate(PROJECT):
@@ -325,7 +335,8 @@ def _drawn_pictures() -> tuple[Segmenter, Sequence[Picture], Sequence[Picture]]:
         scenes = [render_scene(seed) for seed in seeds]
         return [(segmenter.encode(s.image), numbers[s.label_map]) for s in scenes]
 
-    return segmenter, encoded(CORRECTED), encoded(UNSEEN)
+    images = [render_scene(seed).image for seed in CORRECTED]
+    return segmenter, encoded(CORRECTED), encoded(UNSEEN), images
 
 
 def street(encoder: str | None = None, second: str | None = None) -> World:
@@ -364,7 +375,8 @@ def street(encoder: str | None = None, second: str | None = None) -> World:
     def embed(prompts: Sequence[str]) -> torch.Tensor:
         return torch.stack([words[prompt] for prompt in prompts])
 
-    return World(name, vocabulary, embed, unseen[:half], unseen[half::2])
+    images = [_read(path)[0] for path in fresh[:half]]
+    return World(name, vocabulary, embed, unseen[:half], unseen[half::2], images)
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.uint8], Truth]:

@@ -361,14 +361,16 @@ def test_of_two_parts_that_are_as_unlikely_the_larger_comes_first() -> None:
     assert first.score == pytest.approx(2 * second.score)  # the square root of the share
 
 
-def test_kinds_are_compared_by_what_one_image_in_twenty_exceeds() -> None:
+def test_kinds_are_compared_by_what_is_far_out_and_right_work_is_not() -> None:
+    """Beyond the median are 0 to 0.5, on half of the images: 0.25 + 3 * 0.25 is far out."""
     images = [[missing(0.01 * n), edges(0.001 * n)] for n in range(1, 101)]
+    assert ranked(images)[0].score < 1
     images[10] = [missing(0.01), edges(0.5)]
-    images[20] = [missing(1.5), edges(0.001)]
-    first, second, *_ = ranked(images)
-    assert first.index == 10
-    assert second.index == 20
-    assert sum(each.score > 1 for each in ranked(images)) in range(5, 13)
+    images[20] = [missing(2.5), edges(0.001)]
+    first, second, third, *_ = ranked(images)
+    assert [each.index for each in (first, second)] == [10, 20]
+    assert second.score == pytest.approx((2.5 - 0.505) / (0.25 + 3 * 0.25), rel=0.03)
+    assert third.score < 1
 
 
 def test_edges_of_all_labels_together_tell_more_than_one() -> None:
