@@ -4,6 +4,7 @@ from .adaptation.example import Example
 from .adaptation.fitting import Fit, HeldOutAdaptations, adapt, fit_held_out
 from .adaptation.unlabelled import (
     FEWEST_UNLABELLED,
+    MOST_UNLABELLED,
     UnlabelledFit,
     adapt_unlabelled,
     judge_adaptation,
@@ -29,6 +30,7 @@ __all__ = [
     "FEWEST_UNLABELLED",
     "HELD_OUT_SEEDS",
     "METHODS",
+    "MOST_UNLABELLED",
     "SCENE_LABELS",
     "TEMPLATES",
     "Adaptation",

@@ -6,7 +6,6 @@ import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage
 from backend.inference.engine import Engine
@@ -15,12 +14,9 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core import Example, UnlabelledFit, adapt_unlabelled
+from clearclip_core import MOST_UNLABELLED, Example, UnlabelledFit, adapt_unlabelled
 
 log = logging.getLogger(__name__)
-
-#: Pictures that are learned from, drawn at random.
-MOST_UNLABELLED: Final = 200
 
 
 @dataclass(frozen=True, eq=False)

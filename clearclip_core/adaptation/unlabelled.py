@@ -21,8 +21,9 @@ from clearclip_core.adaptation.targets import Targets
 from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
-#: Number of different images that are learned from, at least.
+#: Number of different images that are learned from, at least, and of images, at most.
 FEWEST_UNLABELLED = 20
+MOST_UNLABELLED = 200
 
 #: Precision of the prior, in images, and how often masks are learned from; chosen on photographs.
 _PRECISION = 0.1

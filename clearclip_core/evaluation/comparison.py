@@ -208,9 +208,6 @@ class LabelledFolder:
 #: IoU from which a mask would be submitted as it is.
 CLOSE_IOU: Final = 0.9
 
-#: Images without labels that are learned from, at most.
-MOST_UNLABELLED: Final = 200
-
 #: How likely a choice by chance may be that a comparison does not warn of.
 _BY_CHANCE: Final = 0.05
 
@@ -425,7 +422,11 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
     """
     from clearclip_core.adaptation.example import Example
     from clearclip_core.adaptation.fitting import HeldOutAdaptations
-    from clearclip_core.adaptation.unlabelled import FEWEST_UNLABELLED, adapt_unlabelled
+    from clearclip_core.adaptation.unlabelled import (
+        FEWEST_UNLABELLED,
+        MOST_UNLABELLED,
+        adapt_unlabelled,
+    )
 
     files, segmenter = find_images([str(images)]), candidate.segmenter
     count, known = min(len(files), MOST_UNLABELLED), [label.name for label in candidate.labels]
