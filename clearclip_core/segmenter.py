@@ -411,12 +411,12 @@ class Segmenter:
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
         if image is None or not (refine or propagate):
             return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
-        rgb = read_rgb(image)
+        rgb, patch_px = read_rgb(image), scores.plan.patch_image_px
         if propagate:
             words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, rgb, words, self.preprocessing.std)
         if refine:
-            given: Any = scores, rgb, threshold, REFINEMENT, scores.plan.patch_image_px
+            given: Any = scores, rgb, threshold, REFINEMENT, patch_px
             if scores.is_on_device:
                 return DeviceSegmentation(
                     *decide_refined_on_device(*given), scores.vocabulary.names
