@@ -127,10 +127,11 @@ def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
 
 def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(desk: Desk) -> None:
     desk.studio.add(1, OURS, result=[region("x", "red", 1)])
-    prediction = desk.studio.add(1, OURS, result=[region("a", "red", 4), region("b", "blue", 1)])
+    shown = [region("a", "red", 4), region("b", "blue", 1)]
+    prediction = desk.studio.add(1, OURS, 9e8, result=shown)
     told = {"parent_prediction": prediction, "lead_time": 12.5, "completed_by": 3}
     row = desk.read_one(desk.studio.annotate(1, [region("a", "red", 6)], 1e9, **told))
-    assert (row.kind, row.version, row.task) == ("compared", OURS, 1)
+    assert (row.kind, row.version, row.predicted, row.task) == ("compared", OURS, 9e8, 1)
     assert (row.seconds, row.annotator, row.created, row.updated) == (12.5, 3, 1e9, 1e9)
     red, blue = row.changes
     assert (red.corrected, red.true_px, red.predicted_px, red.shared_px) == (1, 24, 16, 16)
@@ -213,7 +214,7 @@ def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_cha
 
 @pytest.mark.parametrize("origin", ["prediction-changed", "manual"])
 def test_what_was_compared_stays_so_when_the_prediction_is_deleted(desk: Desk, origin: str) -> None:
-    prediction = desk.studio.add(1, OURS, result=[region("a", "red", 4)])
+    prediction = desk.studio.add(1, OURS, 9e8, result=[region("a", "red", 4)])
     drawn = [region("a", "red", 6, origin=origin)]
     made = desk.studio.annotate(1, drawn, 1e9, parent_prediction=prediction)
     before = desk.read_one(made)
