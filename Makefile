@@ -48,8 +48,8 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet '$(UV)'
 	$(LOWEST) --resolution lowest-direct --editable .
-	$(LOWEST) '.[test]'
-	$(LOWEST) --no-deps 'supervision>=0.25'
+	$(LOWEST) '.[test,label-studio-ml]'
+	$(LOWEST) --no-deps 'supervision>=0.25' label-studio-ml==1.0.9
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses auto -m 'not thorough' tests/core tests/backend $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
