@@ -147,7 +147,7 @@ def test_what_needs_a_look_is_counted_and_linked(
         "task without a prediction": 1,
         "suspicious annotations": 2,
         "pictures on which annotators disagree": 400,
-        "region has the label 'crimson <b>', which the label config no longer has, "
+        "region has the label 'crimson <b>', which the labeling config no longer has, "
         "counted in all annotations": 1,
     }
     page = lead.page(PAGE)
