@@ -1,4 +1,4 @@
-"""Adds up annotations of a project as they are read: by label and model version.
+"""Adds up annotations of a project as they are read: by label, model version and period.
 
 The database has one row for each group. A row changes in the transaction that changes an
 annotation. So a report reads a few rows, however many annotations there are, and always agrees with
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 
@@ -228,7 +229,11 @@ class GroupSums(Struct):
         return {"annotations": self.compared, "total": self.total.figures(), "labels": labels}
 
 
-Grouping = Literal["all", "version"]
+Step = Literal["day", "week"]
+Grouping = Literal["all", "day", "week", "version"]
+
+#: Days from the first to the last annotation that are shown one by one; longer spans in weeks.
+_DAYS_SHOWN: Final = 21
 
 
 @dataclass(frozen=True)
@@ -237,12 +242,16 @@ class ProjectSums:
 
     Attributes:
         all: over all annotations.
+        periods: first day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week
+            begins on Monday, in UTC.
         versions: model version -> sums over the annotations that began with it; the version that
             was seen last comes last.
         broken: id of an annotation that could not be read -> the reason.
     """
 
     all: GroupSums
+    step: Step = "day"
+    periods: Mapping[str, GroupSums] = field(default_factory=dict)
     versions: Mapping[str, GroupSums] = field(default_factory=dict)
     broken: Mapping[int, str] = field(default_factory=dict)
 
@@ -251,6 +260,7 @@ class ProjectSums:
         return replace(
             self,
             all=self.all.renamed(names),
+            periods={name: sums.renamed(names) for name, sums in self.periods.items()},
             versions={name: sums.renamed(names) for name, sums in self.versions.items()},
         )
 
@@ -259,11 +269,26 @@ def groups_of(read: ReadAnnotation) -> Iterator[tuple[Grouping, str]]:
     """Yield the groups that an annotation counts in, each with its name.
 
     >>> list(groups_of(ReadAnnotation(1, 7, 1, "scratch", created=1.8e9)))
-    [('all', '')]
+    [('all', ''), ('day', '2027-01-15'), ('week', '2027-01-11')]
     """
     yield "all", ""
+    if read.kind in _BARE:
+        return
+    day = datetime.fromtimestamp(read.created, timezone.utc).date()
+    yield "day", day.isoformat()
+    yield "week", (day - timedelta(day.weekday())).isoformat()
     if read.kind == "compared":
         yield "version", read.version
+
+
+def choose_step(first: str, last: str) -> Step:
+    """Choose the length of a period by the first and the last day, as in ``2026-11-23``.
+
+    >>> choose_step("2026-11-01", "2026-11-22"), choose_step("2026-11-01", "2026-11-23")
+    ('day', 'week')
+    """
+    span = date.fromisoformat(last) - date.fromisoformat(first)
+    return "week" if span > timedelta(_DAYS_SHOWN) else "day"
 
 
 _SUMS: Final = Table(
@@ -324,14 +349,18 @@ def _add(connection: Connection, signed: Iterable[tuple[ReadAnnotation, int]]) -
 
 
 def read_sums(connection: Connection, project: int) -> ProjectSums:
-    """Return the sums of a project."""
-    found: dict[str, dict[str, GroupSums]] = {"all": {}, "version": {}}
-    for row in connection.execute(select(_SUMS).where(_ROW.project == project)):
+    """Return the sums of a project, by day, or by week where annotations span over three weeks."""
+    step = _choose_step(connection, project)
+    wanted = _ROW.grouping.in_(("all", step, "version"))
+    found: dict[str, dict[str, GroupSums]] = {"all": {}, step: {}, "version": {}}
+    for row in connection.execute(select(_SUMS).where(_ROW.project == project, wanted)):
         found[row.grouping][row.name] = _parsed(row.sums)
     whole, versions = found["all"].get("", GroupSums()), found["version"]
     in_order = _versions_in_order(connection, project)
     return ProjectSums(
         whole,
+        step,
+        dict(sorted(found[step].items())),
         # PostgreSQL shows each statement what was committed before it: a version may be newer.
         {name: versions[name] for name in in_order if name in versions},
         _broken(connection, project) if "broken" in whole.kinds else {},
@@ -360,6 +389,13 @@ def sums_row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
     project, grouping, name = key
     text = msgspec.json.encode(sums).decode()
     return {"project": project, "grouping": grouping, "name": name, "sums": text}
+
+
+def _choose_step(connection: Connection, project: int) -> Step:
+    query = select(func.min(_ROW.name), func.max(_ROW.name))
+    days = query.where(_ROW.project == project, _ROW.grouping == "day")
+    first, last = connection.execute(days).one()
+    return "day" if first is None else choose_step(first, last)
 
 
 def _versions_in_order(connection: Connection, project: int) -> list[str]:

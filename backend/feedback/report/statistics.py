@@ -109,6 +109,8 @@ class PrelabelReport:
             "annotations": self.kinds,
             "waiting": self.waiting,
             "all": sums.all.figures(),
+            "step": sums.step,
+            "periods": [{"name": name} | each.figures() for name, each in sums.periods.items()],
             "versions": [{"name": name} | each.figures() for name, each in sums.versions.items()],
             "harmful": self.harmful,
             "missing": self.missing,

@@ -56,6 +56,7 @@ def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
         labels = by_name(sums.all.labels) | {"all": sums.all.total}
         for title, first, groups in (
             ("By label", "label", labels),
+            (f"By {sums.step}", "from", _totals(sums.periods)),
             ("By model version", "version", _totals(report.newest_versions)),
         ):
             rows = starmap(_row, groups.items())
@@ -159,18 +160,21 @@ def _row(name: str, sums: LabelSums) -> list[str]:
 
 
 def to_csv(report: PrelabelReport) -> str:
-    """Return the report as CSV: one line for each label, in all and by model version.
+    """Return the report as CSV: one line for each label, in all, by period and by model version.
 
     Lines with the label "all" sum up all labels. A name that a spreadsheet would take for a formula
     gets a ' in front.
     """
-    places = "model_version", "label", "annotations"
+    places = "period", "model_version", "label", "annotations"
     file = io.StringIO()
     writer = csv.DictWriter(file, [*places, *LabelSums().figures()], lineterminator="\n")
     writer.writeheader()
     sums = report.sums
-    for version, group in [("all", sums.all), *sums.versions.items()]:
-        where = {"model_version": _cell(version)}
+    groups = [("all", "all", sums.all)]
+    groups += [(period, "all", group) for period, group in sums.periods.items()]
+    groups += [("all", version, group) for version, group in sums.versions.items()]
+    for period, version, group in groups:
+        where = {"period": period, "model_version": _cell(version)}
         figures = {"annotations": group.compared, **_flat(group.total)}
         writer.writerow({**where, "label": "all", **figures})
         for label, each in by_name(group.labels).items():

@@ -11,7 +11,14 @@ from backend.feedback.annotation_store import AnnotationStore, read_in
 from backend.feedback.annotation_table import ANNOTATIONS, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.statistics import PrelabelReport
-from backend.feedback.sums import Grouping, GroupSums, LabelSums, ProjectSums, groups_of
+from backend.feedback.sums import (
+    Grouping,
+    GroupSums,
+    LabelSums,
+    ProjectSums,
+    choose_step,
+    groups_of,
+)
 
 
 def sums_of(changes: Iterable[LabelDiff]) -> LabelSums:
@@ -34,9 +41,13 @@ def project_sums(reads: Iterable[ReadAnnotation]) -> ProjectSums:
             seen[read.version] = max(read.created, seen.get(read.version, read.created))
         if read.kind == "broken":
             broken.append((read.created, read.annotation, read.reason))
+    days = sorted(groups["day"])
+    step = choose_step(days[0], days[-1]) if days else "day"
     in_order = sorted(seen, key=lambda version: (seen[version], version))
     return ProjectSums(
         groups["all"].get("", GroupSums()),
+        step,
+        dict(sorted(groups[step].items())),
         {version: groups["version"][version] for version in in_order},
         {annotation: reason for _, annotation, reason in sorted(broken)},
     )

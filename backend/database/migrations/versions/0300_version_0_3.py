@@ -23,6 +23,5 @@ def upgrade() -> None:
         sa.Column("ended", sa.Float()),
         sa.Column("withheld", sa.Text(), nullable=False),
     )
-    op.execute("DELETE FROM annotation_sums WHERE grouping IN ('day', 'week')")  # of no use now
     # the first poll finds the annotations that projects had when they were connected
     op.execute("UPDATE polls SET since = 0")

@@ -70,10 +70,10 @@ def test_nothing_to_measure() -> None:
     assert not none.harms
     assert (false.saved_paint, false.harms) == (None, True)
     empty = report_of([])
-    assert (empty.sums.versions, empty.harmful) == ({}, {})
+    assert (empty.sums.periods, empty.sums.versions, empty.harmful) == ({}, {}, {})
 
 
-def test_a_project_by_version() -> None:
+def test_a_project_by_time_and_by_version() -> None:
     reads = [
         read(1, CAR, FALSE, version="v1"),
         read(2, SAME, version="v2", day=1),
@@ -90,6 +90,9 @@ def test_a_project_by_version() -> None:
     sums = report.sums
     assert (sums.all.compared, {*sums.all.labels}) == (3, {"car", "dog"})
     assert sums.all.total.saved_paint == pytest.approx(1 - (6 + 30) / 50)
+    accepted = {day: group.total.accepted for day, group in sums.periods.items()}
+    assert sums.step == "day"
+    assert accepted == {"2026-11-23": 0, "2026-11-24": 2, "2026-11-25": 0}
     assert {name: group.compared for name, group in sums.versions.items()} == {"v1": 2, "v2": 1}
     assert sums.broken == {7: "It has no size."}
     assert [*report.harmful] == ["dog"]
@@ -116,7 +119,7 @@ def test_advice_is_about_the_newest_versions_that_have_enough_pictures() -> None
 def test_a_picture_counts_once_in_the_lines_of_all_labels() -> None:
     second = structs.replace(CAT, image=1)
     sums = project_sums([read(1, CAR, FALSE, second, version="v1"), read(2, SAME, version="v1")])
-    for group in (sums.all, *sums.versions.values()):
+    for group in (sums.all, *sums.periods.values(), *sums.versions.values()):
         assert group.total.pictures == 3  # two of the first annotation, one of the second
         assert group.total.mean_iou == (0.5 + 0 + 0 + 1) / 4
     assert sums.all.labels["car"].pictures == 2
@@ -147,15 +150,15 @@ def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
     assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
 
 
-def test_the_csv_has_a_line_for_each_label_in_all_and_by_version() -> None:
+def test_the_csv_has_a_line_for_each_label_in_all_by_period_and_by_version() -> None:
     reads = [read(1, CAR, FALSE, version="v1"), read(2, OTHER, CAT, version="v2", day=1)]
     rows = list(csv.DictReader(io.StringIO(to_csv(report_of(reads)))))
-    lines = {(row["model_version"], row["label"]): row for row in rows}
-    assert len(lines) == len(rows) == 4 + 3 + 3
-    dog = lines["v2", "dog"]
+    lines = {(row["period"], row["model_version"], row["label"]): row for row in rows}
+    assert len(lines) == len(rows) == (4 + 3 + 3) + (3 + 3)
+    dog = lines["2026-11-24", "all", "dog"]
     assert (dog["false"], dog["relabelled"], dog["saved_paint"]) == ("1", "1", "")
-    assert lines["v1", "car"]["saved_paint"] == "0.4"
-    assert lines["all", "all"]["annotations"] == "2"
+    assert lines["all", "v1", "car"]["saved_paint"] == "0.4"
+    assert lines["all", "all", "all"]["annotations"] == "2"
 
 
 def test_a_renamed_label_counts_under_its_new_name() -> None:
@@ -175,7 +178,7 @@ def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
     text = report_text(report)
     assert max(map(len, text.splitlines())) <= 80
     lines = [line.split() for line in text.splitlines()]
-    for name in ("car", "all", version):
+    for name in ("car", "all", "2026-11-23", version):
         assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
     assert "An annotation with a prelabel takes 48 s." in text
 

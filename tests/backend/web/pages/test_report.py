@@ -59,6 +59,16 @@ def test_the_page_shows_what_is_saved_and_what_does_harm(dashboard: Dashboard) -
             dashboard.page(link)
 
 
+def test_what_spans_three_weeks_is_shown_by_week(dashboard: Dashboard) -> None:
+    created = 1e9 + 22 * 86_400  # the first is of a Sunday, this one of a Monday
+    later = ReadAnnotation(4, 7, 4, "compared", OURS, 1, 9.0, created, created, (GOOD,))
+    keep(*READS, later)
+    text = " ".join(dashboard.page(REPORT).text.split())
+    over_time = text.partition("Over time by week, in UTC")[2].partition("Annotations")[0]
+    assert "2001-09-031250.0 %50.0 %-50.0 %10" in over_time
+    assert "2001-10-0111100.0 %100.0 %100.0 %00" in over_time
+
+
 def test_the_hours_that_are_left_are_shown_and_answered(
     lead: Dashboard, dashboard: Dashboard
 ) -> None:
@@ -86,6 +96,7 @@ def test_json_and_csv(dashboard: Dashboard) -> None:
     figures = client.get(f"{REPORT}.json").get_json()
     assert client.get(REPORT).get_json() == figures
     assert figures["all"]["labels"]["car"]["saved_paint"] == 1
+    assert (figures["step"], figures["periods"][0]["name"]) == ("day", "2001-09-09")
     rows = list(csv.DictReader(io.StringIO(client.get(f"{REPORT}.csv").data.decode())))
     assert {row["label"] for row in rows} == {"all", "car", "<b>dog</b>"}
 
