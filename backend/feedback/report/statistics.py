@@ -37,7 +37,7 @@ REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
     "a label in a picture together; mean over these pictures. A line of all labels is the mean "
     "over all pairs of a label and a picture. It judges the predictions that annotators were "
     "shown, of whatever model version. What a project has learned is judged on other pictures, "
-    "see held-out IoU.",
+    "on the learning page.",
     "saved paint": "1 - (pixels painted + pixels erased) / pixels of the label in the annotations, "
     "over all pictures: 100 % where nothing was left to do, 0 where drawing it from nothing had "
     "been as much, below 0 where the prediction made more work than none.",

@@ -96,8 +96,8 @@ def ask_to_learn_unlabelled(services: Services, project: int) -> None:
         raise LearningRefused("The project has corrections, which teach more: use Learn now.")
     if (count := client.count(project, TaskFilter())) < FEWEST_UNLABELLED:
         raise LearningRefused(
-            f"Pictures that nobody has corrected teach from {FEWEST_UNLABELLED} on, and there are "
-            f"{quantity(count, 'task')}."
+            f"Learning from unlabelled pictures takes {FEWEST_UNLABELLED} tasks or more, and the "
+            f"project has {quantity(count, 'task')}."
         )
     learner.versions.request_step(project, unlabelled=True)
 

@@ -199,7 +199,9 @@ def test_pictures_that_nobody_has_corrected_are_asked_for_from_twenty_on(
         lead = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
         refused = lead.client.post(f"{LEARNING}/unlabelled")
         assert refused.status_code == 409
-        assert "teach from 20 on, and there are 19 tasks" in refused.get_data(as_text=True)
+        assert "takes 20 tasks or more, and the project has 19 tasks" in refused.get_data(
+            as_text=True
+        )
         studio.tasks[20] = {"image": "a"}
         assert "unlabelled" in lead.page(LEARNING).text
         assert lead.client.post(f"{LEARNING}/unlabelled").status_code == 200
