@@ -137,7 +137,7 @@ def find_words(lead: Lead) -> None:
     other.goto(page.url)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Use this").first.click()
-    expect(page.get_by_role("status")).to_contain_text("The words are in the label config")
+    expect(page.get_by_role("status")).to_contain_text("The words are in the labeling config")
     after = client.get(id=lead.project).label_config
     assert f'predicted_values="{", ".join(ranked[0])}"' in after
     other.once("dialog", lambda question: question.accept())
@@ -146,7 +146,7 @@ def find_words(lead: Lead) -> None:
     other.close()
     assert client.get(id=lead.project).label_config == after
     expect(page.locator("#advice")).to_be_visible(timeout=60_000)  # all words are checked again
-    expect(page.get_by_role("status")).to_contain_text("The words are in the label config")
+    expect(page.get_by_role("status")).to_contain_text("The words are in the labeling config")
 
 
 def prelabel(lead: Lead) -> None:

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import open_clip
@@ -18,7 +19,7 @@ import torch
 from open_clip import pretrained
 
 from clearclip_core import WeightsNotFoundError
-from clearclip_core.clip import loading
+from clearclip_core.clip import loading, weights
 from clearclip_core.clip.loading import load_model
 from clearclip_core.clip.weights import download_weights
 from tests.core.conftest import make_clip
@@ -119,6 +120,12 @@ def test_a_bare_file(
     assert_same(loaded.clip, with_quick_gelu(clip_model) if quick else clip_model)
 
 
+def name_tags(monkeypatch: pytest.MonkeyPatch, arch: str, tags: dict[str, dict[str, Any]]) -> None:
+    """In open_clip's table, and in ours that is read from its file."""
+    for table in (pretrained._PRETRAINED, weights._tags()._PRETRAINED):
+        monkeypatch.setitem(table, arch, tags)
+
+
 @pytest.fixture
 def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path, hub: None) -> str:
     """The small architecture gets two tags; the network gives the small weights for both."""
@@ -127,7 +134,7 @@ def tags(tiny_arch: str, monkeypatch: pytest.MonkeyPatch, safetensors_file: Path
         "quick": {"url": "", "hf_hub": "org/quick/", "quick_gelu": True, **mean_std},
         "plain": {"url": "", "hf_hub": "org/plain/", **mean_std},
     }
-    monkeypatch.setitem(pretrained._PRETRAINED, tiny_arch, entries)
+    name_tags(monkeypatch, tiny_arch, entries)
     monkeypatch.setattr(open_clip, "download_pretrained", lambda *_, **__: str(safetensors_file))
     return tiny_arch
 
@@ -167,7 +174,7 @@ def test_what_is_downloaded_stays_in_the_folder(
 ) -> None:
     """By open_clip's own downloader; a file URL stands for the network."""
     entry = {"url": safetensors_file.as_uri()}
-    monkeypatch.setitem(pretrained._PRETRAINED, tiny_arch, {"here": entry})
+    name_tags(monkeypatch, tiny_arch, {"here": entry})
     folder = tmp_path / "models"
     with pytest.raises(WeightsNotFoundError):
         load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)

@@ -168,7 +168,7 @@ def test_words_are_ranked_and_used_on_the_page(lead: Dashboard, studio: FakeStud
     assert client.post(f"{asked.headers['Location']}/use", json={"row": 1}).status_code == 400
     assert studio.label_config == CONFIG
     used = lead.post(f"{path}/use", {"row": "1"})
-    assert "The words are in the label config" in lead.page(used.headers["Location"]).text
+    assert "The words are in the labeling config" in lead.page(used.headers["Location"]).text
     checked = client.get(WORDS_PAGE).get_json()["run"]
     assert (checked["state"], checked["asked"]["label"]) == ("queued", ""), "all are checked again"
     assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
