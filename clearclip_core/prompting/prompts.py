@@ -40,9 +40,9 @@ _DISTANCE = 3.4
 #: click's classes.
 _TEXT = 1.2
 #: Added for each unit of the cosine to the click's feature.
-_VISUAL = 0.5
+_VISUAL = 2.0
 #: As `_VISUAL`, where the label's text has no probability at the click.
-_VISUAL_WITHOUT_TEXT = 2.0
+_VISUAL_WITHOUT_TEXT = 4.0
 #: Log-odds for each unit of the logarithm of the quotient of the distances from a negative and
 #: from a positive click.
 _NEGATIVE = 2.0
