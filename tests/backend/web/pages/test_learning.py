@@ -231,6 +231,8 @@ def test_a_version_of_unlabelled_pictures_shows_areas_and_what_it_really_gained(
         assert each in page.text
     assert page.text.count("look for it") == 2
     assert [each["src"] for each in page.all("img")] == [URL + "b", URL + "c"]
+    project = dashboard.page("/projects/7").text
+    assert "not measured yet: version 1 waits for you" in " ".join(project.split())
     stores.use_first()
     learn(stores, "blue", unlabelled_gain=-0.021)
     assert (
