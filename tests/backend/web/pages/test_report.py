@@ -82,6 +82,7 @@ def test_the_hours_that_are_left_are_shown_and_answered(
     assert (answered["tasks_left"], answered["annotations"]) == (1, 21)
     away = dashboard.page(REPORT)
     assert "does not say now how many tasks are left" in away.text
+    assert "Time that a prediction saves" not in away.text, "it cannot begin now"
 
 
 def test_a_project_of_which_nothing_was_read() -> None:
