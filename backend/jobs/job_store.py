@@ -236,9 +236,8 @@ class JobStore:
 
     def count_states(self) -> dict[str, int]:
         """Return how many jobs are in each state, of those in which any is."""
-        query = select(_JOBS.c.state, func.count().label("jobs")).group_by(_JOBS.c.state)
-        with self.database.read() as connection:
-            return {row.state: row.jobs for row in connection.execute(query)}
+        query = select(_JOBS.c.state, func.count()).group_by(_JOBS.c.state)
+        return dict(self.database.rows(query))
 
     def get_job(self, job: int) -> Job:
         """Return one job."""
