@@ -260,7 +260,7 @@ def _candidates(
     segmenter = load_segmenter(settings)
     if segmenter.model.notice:
         click.echo(segmenter.model.notice, err=True)
-    size = "" if settings.short_side_px == 448 else f", {settings.short_side_px} px"
+    size = f", {settings.short_side_px} px" if settings.short_side_px else ""
     name = f"{settings.encoders}{size}"
     return [Candidate(segmenter, labels, name, each, rule) for each, labels in words.items()]
 

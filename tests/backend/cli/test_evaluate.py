@@ -108,6 +108,8 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_without_any_it_is_said(
     result = run(server, *OPTIONS)
     assert result.exit_code == 0, result.output
     assert "pictures left out: 1\ntask 9: The data: URL holds no image." in result.output
+    unsized = [each for each in OPTIONS if "short-side" not in each]
+    assert " px" not in run(server, *unsized).output, "a size is named only where one is set"
     studio.annotations.clear()
     assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output
 
