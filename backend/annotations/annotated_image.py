@@ -26,14 +26,11 @@ LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 @dataclass(frozen=True)
 class AnnotationChoice:
-    """Says which annotations count where a task has several; skipped ones never do.
+    """Says which annotations count where a task has several; skipped ones never do."""
 
-    Attributes:
-        rule: "preferred", the newest that is marked as ground truth, else the newest; "newest", the
-            one that was changed last; "ground-truth", the newest that is marked as such;
-            "annotator", the newest of one annotator; "majority", the newest of each.
-    """
-
+    #: "preferred", the newest that is marked as ground truth, else the newest; "newest", the one
+    #: that was changed last; "ground-truth", the newest that is marked as such; "annotator", the
+    #: newest of one annotator; "majority", the newest of each.
     rule: Rule = "preferred"
     annotator: int | None = None
 
@@ -91,17 +88,12 @@ Said = tuple[Sequence[Any], Provenance]
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """An image of a task, and the regions that annotations have on it.
-
-    Attributes:
-        item_index: index in a list of images; None where the task shows no list.
-        versions: the regions of each annotation that counts, in their order.
-    """
+    """An image of a task, and the regions that annotations have on it."""
 
     task: Task
     tag: ImageTag
-    item_index: int | None
-    versions: tuple[tuple[LabelledRegion, ...], ...]
+    item_index: int | None  # index in a list of images; None where the task shows no list
+    versions: tuple[tuple[LabelledRegion, ...], ...]  # of each annotation that counts
 
     @property
     def key(self) -> str:

@@ -21,21 +21,16 @@ LATER: Final[Overlap] = get_args(Overlap)[0]
 
 @dataclass(frozen=True)
 class MapRule:
-    """Says which region each pixel belongs to.
+    """Says which region each pixel belongs to."""
 
-    Attributes:
-        overlap: "later", the one that was drawn later; "smallest", the one with the fewest pixels;
-            "label-order", that of the label that comes first. Regions that a rule does not tell
-            apart follow the order of the labels; of one label, the later one wins.
-        fills_rectangles: whether pixels that only rectangles cover have a label. By default they
-            are not counted: a rectangle bounds its thing, and nobody has said which of its pixels
-            are of it.
-        labels: the names of labels, for the rules that need their order.
-    """
-
+    #: "later", the one that was drawn later; "smallest", the one with the fewest pixels; "label-
+    #: order", that of the label that comes first. Regions that a rule does not tell apart follow
+    #: the order of the labels; of one label, the later one wins.
     overlap: Overlap = LATER
+    #: Whether pixels that only rectangles cover have a label. By default they are not counted: a
+    #: rectangle bounds its thing, and nobody has said which of its pixels are of it.
     fills_rectangles: bool = False
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()  # the names of labels, for the rules that need their order
 
 
 #: The rule of everything that says no other.
@@ -44,17 +39,13 @@ DEFAULT_RULE: Final = MapRule()
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """The region that each pixel of an image belongs to.
+    """The region that each pixel of an image belongs to."""
 
-    Attributes:
-        regions: (H, W) unsigned integers: the number of a region, from 1; 0 where no region is,
-            and ``len(labels) + 1`` for pixels that are not counted.
-        covered_px: pixels of regions that belong to others, of other labels.
-    """
-
+    #: (H, W) unsigned integers: the number of a region, from 1; 0 where no region is, and
+    #: ``len(labels) + 1`` for pixels that are not counted.
     regions: npt.NDArray[np.unsignedinteger[Any]]
     labels: tuple[str, ...]
-    covered_px: int = 0
+    covered_px: int = 0  # pixels of regions that belong to others, of other labels
 
     def values(
         self,

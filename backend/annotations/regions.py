@@ -55,24 +55,17 @@ _DRAWN: Final = Provenance()
 
 @dataclass(frozen=True)
 class LabelledRegion:
-    """A part of an image that has a label.
-
-    Attributes:
-        read_mask: draws or decodes its mask, (H, W) bool in the size of the image. It may raise a
-            `BackendError`.
-        score: probability in [0, 1]; None where a person has drawn it.
-        id: of the region in Label Studio, or what it is called in its file.
-        parent: id of the region that it lies below in Label Studio's list.
-        area: the region as Label Studio has it; `NO_AREA` where it is from elsewhere.
-    """
+    """A part of an image that has a label."""
 
     label: str
+    #: Draws or decodes its mask, (H, W) bool in the size of the image. It may raise a
+    #: `BackendError`.
     read_mask: Callable[[], BoolMask] = field(repr=False, compare=False)
-    score: float | None = None
+    score: float | None = None  # probability in [0, 1]; None where a person has drawn it
     provenance: Provenance = _DRAWN
-    id: str = ""
-    parent: str = ""
-    area: Area = NO_AREA
+    id: str = ""  # of the region in Label Studio, or what it is called in its file
+    parent: str = ""  # id of the region that it lies below in Label Studio's list
+    area: Area = NO_AREA  # the region as Label Studio has it; `NO_AREA` where it is from elsewhere
 
     @classmethod
     def of(cls, label: str, mask: BoolMask, **more: Any) -> LabelledRegion:

@@ -57,19 +57,13 @@ LONGEST_RETRY_S: Final = 3600.0
 
 @dataclass(frozen=True)
 class PendingAnnotation:
-    """An annotation that is leased to be read.
-
-    Attributes:
-        project: the id of its project, as the message said that marked it.
-        tries: how often it could not be read since it was marked first.
-        before: what was read of it last; None where nothing was.
-    """
+    """An annotation that is leased to be read."""
 
     annotation: int
-    project: int
+    project: int  # the id of its project, as the message said that marked it
     count: int
-    tries: int = 0
-    before: ReadAnnotation | None = field(default=None, repr=False, compare=False)
+    tries: int = 0  # how often it could not be read since it was marked first
+    before: ReadAnnotation | None = field(default=None, repr=False, compare=False)  # as read last
 
 
 def _mended(

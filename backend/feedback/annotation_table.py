@@ -22,29 +22,20 @@ PRELABELLED: Final = ("compared", "unchecked")
 
 @dataclass(frozen=True)
 class ReadAnnotation:
-    """What was read of an annotation. Times are in seconds since the epoch.
-
-    Attributes:
-        kind: see `backend.feedback.annotation_reader`; "broken": it cannot be read, see `reason`.
-        version: the ``model_version`` of the prediction that it was compared with.
-        predicted: when that prediction was stored; 0 where there is none.
-        seconds: how long it took in all, as Label Studio has measured it.
-        created: when it was submitted first.
-        updated: when it was changed last.
-    """
+    """What was read of an annotation. Times are in seconds since the epoch."""
 
     annotation: int
     project: int
     task: int
-    kind: AnnotationOrigin
-    version: str = ""
+    kind: AnnotationOrigin  # "broken": it cannot be read, see `reason`
+    version: str = ""  # the ``model_version`` of the prediction that it was compared with
     annotator: int | None = None
-    seconds: float | None = None
-    created: float = 0.0
-    updated: float = 0.0
+    seconds: float | None = None  # how long it took in all, as Label Studio has measured it
+    created: float = 0.0  # when it was submitted first
+    updated: float = 0.0  # when it was changed last
     changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
-    predicted: float = 0.0
+    predicted: float = 0.0  # when that prediction was stored; 0 where there is none
 
 
 ANNOTATIONS: Final = Table(

@@ -46,14 +46,6 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
 
     Databases keep it as JSON without what is 0.
 
-    Attributes:
-        corrected: regions of the prediction that cover other pixels now.
-        relabelled: name of another label -> regions of the prediction that have that label now.
-        added: regions that the annotator drew.
-        received: regions to which the prediction had given another label.
-        true_px: pixels that the annotation covers.
-        image: index of the image among those of its annotation that are compared.
-
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.iou
     0.5
@@ -61,15 +53,15 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
 
     label: str
     accepted: int = 0
-    corrected: int = 0
+    corrected: int = 0  # regions of the prediction that cover other pixels now
     deleted: int = 0
-    relabelled: dict[str, int] = {}
-    added: int = 0
-    received: int = 0
+    relabelled: dict[str, int] = {}  # other label -> predicted regions that have it now
+    added: int = 0  # regions that the annotator drew
+    received: int = 0  # regions to which the prediction had given another label
     predicted_px: int = 0
-    true_px: int = 0
+    true_px: int = 0  # pixels that the annotation covers
     shared_px: int = 0
-    image: int = 0
+    image: int = 0  # index of the image among those of its annotation that are compared
 
     @property
     def iou(self) -> float | None:
@@ -80,42 +72,29 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, eq=False)
 class ImageDiff:
-    """The difference on one image of a task between prediction and annotation.
-
-    Attributes:
-        item_index: index in a list of images; 0 where the task shows no list.
-        has_regions: whether the annotation has a region of a label on it.
-        evidence: what the annotation says of the labels, and where it says nothing.
-        changes: of each label, in the order of the config; empty without a prediction.
-    """
+    """The difference on one image of a task between prediction and annotation."""
 
     tag: ImageTag
-    item_index: int
+    item_index: int  # index in a list of images; 0 where the task shows no list
     size_hw: tuple[int, int]
-    has_regions: bool
-    evidence: ImageEvidence
-    changes: tuple[LabelDiff, ...] = ()
+    has_regions: bool  # whether the annotation has a region of a label on it
+    evidence: ImageEvidence  # what the annotation says of the labels, and where it says nothing
+    changes: tuple[LabelDiff, ...] = ()  # of each label, in the config's order
 
 
 @dataclass(frozen=True, eq=False)
 class AnnotationDiff:
-    """The difference between an annotation and the prediction that it began with.
-
-    Attributes:
-        config: the project's label config when the annotation was read.
-        pictures: images with a region of a label of the config, in the order of the config. Other
-            images of the task are left out: without a region, their size is not known.
-        updated: when the annotation was changed last, in seconds since the epoch.
-        annotator: opaque key of the annotator; empty where nobody knows.
-    """
+    """The difference between an annotation and the prediction that it began with."""
 
     annotation: int
     project: int
     task: Task
-    config: LabelConfig
+    config: LabelConfig  # the project's label config when the annotation was read
+    #: Images with a region of a label of the config, in the order of the config. Other images of
+    #: the task are left out: without a region, their size is not known.
     pictures: tuple[ImageDiff, ...]
-    updated: float
-    annotator: str = ""
+    updated: float  # when the annotation was changed last, in seconds since the epoch
+    annotator: str = ""  # opaque key of the annotator; empty where nobody knows
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:

@@ -65,17 +65,11 @@ class LazyMasks(Mapping[str, BoolMask]):
 
 @dataclass(frozen=True, eq=False)
 class ImageEvidence:
-    """What an annotation says of one image.
+    """What an annotation says of one image."""
 
-    Attributes:
-        masks: name of a label -> (H, W) bool, its pixels, drawn and kept.
-        kept: name of a label -> (H, W) bool, the kept part of its mask.
-        removed: name of a label -> (H, W) bool, the pixels that were removed from it.
-    """
-
-    masks: Mapping[str, BoolMask]
-    kept: Mapping[str, BoolMask] = field(default_factory=dict)
-    removed: Mapping[str, BoolMask] = field(default_factory=dict)
+    masks: Mapping[str, BoolMask]  # name of a label -> (H, W) bool, its pixels, drawn and kept
+    kept: Mapping[str, BoolMask] = field(default_factory=dict)  # label -> (H, W) bool
+    removed: Mapping[str, BoolMask] = field(default_factory=dict)  # label -> (H, W) bool
 
     @property
     def is_empty(self) -> bool:

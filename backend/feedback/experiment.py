@@ -60,20 +60,13 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Experiment(msgspec.Struct, frozen=True):
-    """An experiment of a project; times are in seconds since the epoch.
-
-    Attributes:
-        ended: None while it runs.
-        without: the number of measured annotations that began from nothing as it wanted.
-        beside: the number of those that began with a prediction meanwhile.
-        saved: None while it runs, or where it was stopped before there were `LEAST` of both.
-    """
+    """An experiment of a project; times are in seconds since the epoch."""
 
     began: float
-    ended: float | None
-    without: int
-    beside: int
-    saved: Saved | None = None
+    ended: float | None  # None while it runs
+    without: int  # the number of measured annotations that began from nothing as it wanted
+    beside: int  # the number of those that began with a prediction meanwhile
+    saved: Saved | None = None  # None while it runs, or where it stopped too early
 
     @property
     def sentence(self) -> str:

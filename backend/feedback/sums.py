@@ -59,35 +59,25 @@ _T = TypeVar("_T")
 class LabelSums(Struct, array_like=True):
     """Running sums: differences are added, or taken away, one by one and not kept.
 
-    Attributes:
-        changes: the number of differences.
-        pictures: images where the label was predicted or is annotated; of all labels together,
-            where any was or is.
-        measured: differences with an IoU.
-        corrected: predicted regions that cover other pixels now.
-        added: regions that the annotator drew.
-        received: regions that were predicted with another label.
-        relabelled: name of another label -> predicted regions that have that label now.
-
     >>> sums = LabelSums()
     >>> sums.add(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
     >>> sums.saved_paint, sums.accepted_share, sums.mean_iou
     (0.4, 0.0, 0.5)
     """
 
-    changes: int = 0
-    pictures: int = 0
-    measured: int = 0
+    changes: int = 0  # the number of differences
+    pictures: int = 0  # images where the label was predicted or is annotated
+    measured: int = 0  # differences with an IoU
     iou_parts: int = 0
     accepted: int = 0
-    corrected: int = 0
+    corrected: int = 0  # predicted regions that cover other pixels now
     deleted: int = 0
-    added: int = 0
-    received: int = 0
+    added: int = 0  # regions that the annotator drew
+    received: int = 0  # regions that were predicted with another label
     predicted_px: int = 0
     true_px: int = 0
     shared_px: int = 0
-    relabelled: dict[str, int] = {}
+    relabelled: dict[str, int] = {}  # other label -> predicted regions that have it now
 
     def add(self, change: LabelDiff, times: int = 1) -> None:
         """Add a difference; with ``times=-1``, take it away."""
@@ -179,15 +169,10 @@ def by_name(labels: Mapping[str, _T]) -> dict[str, _T]:
 
 
 class GroupSums(Struct):
-    """Running sums: annotations are added, or taken away, one by one and not kept.
+    """Running sums: annotations are added, or taken away, one by one and not kept."""
 
-    Attributes:
-        kinds: kind -> number of annotations.
-        total: the sums of all labels together.
-    """
-
-    kinds: dict[AnnotationOrigin, int] = {}
-    total: LabelSums = msgspec.field(default_factory=LabelSums)
+    kinds: dict[AnnotationOrigin, int] = {}  # kind -> number of annotations
+    total: LabelSums = msgspec.field(default_factory=LabelSums)  # the sums of all labels together
     labels: dict[str, LabelSums] = {}
 
     @property
@@ -238,22 +223,17 @@ _DAYS_SHOWN: Final = 21
 
 @dataclass(frozen=True)
 class ProjectSums:
-    """The sums of a project.
+    """The sums of a project."""
 
-    Attributes:
-        all: over all annotations.
-        periods: first day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week
-            begins on Monday, in UTC.
-        versions: model version -> sums over the annotations that began with it; the version that
-            was seen last comes last.
-        broken: id of an annotation that could not be read -> the reason.
-    """
-
-    all: GroupSums
+    all: GroupSums  # over all annotations
     step: Step = "day"
+    #: First day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week begins on
+    #: Monday, in UTC.
     periods: Mapping[str, GroupSums] = field(default_factory=dict)
+    #: Model version -> sums over the annotations that began with it; the version that was seen last
+    #: comes last.
     versions: Mapping[str, GroupSums] = field(default_factory=dict)
-    broken: Mapping[int, str] = field(default_factory=dict)
+    broken: Mapping[int, str] = field(default_factory=dict)  # annotation -> why it is not read
 
     def renamed(self, names: Mapping[str, str]) -> ProjectSums:
         """Return the sums with labels that have another name, old -> new."""

@@ -110,24 +110,15 @@ class UnservedTask(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Poll:
-    """How far a project was polled. Times are in seconds since the epoch.
-
-    Attributes:
-        since: the mark, on Label Studio's clock: all changes up to it are kept. 0: not yet known.
-        noted: when `since` was found to be the newest change.
-        walked: when the last walk through all changes began that came to its end.
-        polled: when the project was polled last without an error; 0: never.
-        tasks: the number of the project's tasks at `noted`.
-        trouble: why the last poll failed; empty where it did not.
-    """
+    """How far a project was polled. Times are in seconds since the epoch."""
 
     project: int
-    since: float = 0.0
-    noted: float = 0.0
-    walked: float = 0.0
-    polled: float = 0.0
-    tasks: int = 0
-    trouble: str = ""
+    since: float = 0.0  # on Label Studio's clock: all changes up to it are kept; 0: not known
+    noted: float = 0.0  # when `since` was found to be the newest change
+    walked: float = 0.0  # when the last walk through all changes began that came to its end
+    polled: float = 0.0  # when the project was polled last without an error; 0: never
+    tasks: int = 0  # the number of the project's tasks at `noted`
+    trouble: str = ""  # why the last poll failed; empty where it did not
     unserved: Mapping[int, UnservedTask] = field(default_factory=dict)
 
 

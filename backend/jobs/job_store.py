@@ -98,43 +98,33 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
     """The tasks of a project to predict, and how many of them are done.
 
     Times are in seconds since the epoch.
-
-    Attributes:
-        kind: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late"
-            for tasks that a request has left over at its deadline; "withdrawal" for one that
-            deletes the predictions of another job.
-        view: tasks of this view of the data manager only; None for all.
-        state: a queued job waits for a worker, a paused one for somebody who resumes it.
-        total: the number of its tasks; None before they are counted. Of a withdrawal, tasks whose
-            predictions turn out to be of other runs are taken off.
-        done: the number of tasks that are predicted; of a withdrawal, those whose prediction is
-            deleted.
-        skipped: the number of tasks that had a prediction of that version already; of a withdrawal,
-            those that keep theirs.
-        cursor: of a withdrawal, the task id up to which all tasks are dealt with.
-        withdraws: id of the job whose predictions a withdrawal deletes; None for other kinds.
     """
 
     id: int
     project: int
+    #: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late" for
+    #: tasks that a request has left over at its deadline; "withdrawal" for one that deletes the
+    #: predictions of another job.
     kind: JobKind
     only: Only
-    view: int | None
+    view: int | None  # tasks of this view of the data manager only; None for all
     limit: int | None
-    state: JobState
+    state: JobState  # a queued job waits for a worker, a paused one for somebody who resumes it
     version: str
+    #: The number of its tasks; None before they are counted. Of a withdrawal, tasks whose
+    #: predictions turn out to be of other runs are taken off.
     total: int | None
-    done: int
-    skipped: int
+    done: int  # tasks that are predicted; of a withdrawal, those whose prediction is deleted
+    skipped: int  # tasks that had such a prediction; of a withdrawal, those that keep theirs
     failed: int
-    cursor: int
+    cursor: int  # of a withdrawal, the task id up to which all tasks are dealt with
     worked_s: float
     reason: str
     created: float
     updated: float
     started: float | None
     finished: float | None
-    withdraws: int | None
+    withdraws: int | None  # id of the job whose predictions a withdrawal deletes
     owner: str
     leased_until: float
 

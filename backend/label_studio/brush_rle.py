@@ -90,17 +90,11 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
 
 
 class _Tokens(NamedTuple):
-    """Successive tokens, each array (N,).
+    """Successive tokens, each array (N,)."""
 
-    Attributes:
-        is_run: bool, whether it is a run.
-        counts: int64, its length in values.
-        positions: int64, the bit of the stream at which its values begin.
-    """
-
-    is_run: npt.NDArray[np.bool_]
-    counts: npt.NDArray[np.int64]
-    positions: npt.NDArray[np.int64]
+    is_run: npt.NDArray[np.bool_]  # bool, whether it is a run
+    counts: npt.NDArray[np.int64]  # int64, its length in values
+    positions: npt.NDArray[np.int64]  # int64, the bit of the stream at which its values begin
 
 
 def _read_header(data: bytes) -> tuple[int, int, list[int]]:

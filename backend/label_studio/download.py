@@ -43,17 +43,11 @@ _HINTS: Final[Mapping[tuple[FileKind | None, int], str]] = {
 
 @dataclass(frozen=True)
 class _Setup:
-    """What Label Studio has said of itself when it connected.
+    """What Label Studio has said of itself when it connected."""
 
-    Attributes:
-        url: its address; empty before it has connected.
-        access: its token, with the host that it is for; None where none is needed.
-        is_trusted: whether the request had the backend's password.
-    """
-
-    url: str
-    access: Access | None = field(repr=False)
-    is_trusted: bool
+    url: str  # its address; empty before it has connected
+    access: Access | None = field(repr=False)  # its token, with its host; None where none is needed
+    is_trusted: bool  # whether the request had the backend's password
 
 
 class LabelStudioFiles:

@@ -256,16 +256,11 @@ _UPLOADS: Final = "/data/upload/"
 
 @dataclass(frozen=True)
 class ImageName:
-    """The path of an image in its address, decoded, in composed letters (Unicode NFC).
+    """The path of an image in its address, decoded, in composed letters (Unicode NFC)."""
 
-    Attributes:
-        folders: the outermost first.
-        uploaded_file: the name before it was uploaded, see `as_uploaded`; None for others.
-    """
-
-    folders: tuple[str, ...]
+    folders: tuple[str, ...]  # the outermost first
     file: str
-    uploaded_file: str | None = None
+    uploaded_file: str | None = None  # the name before it was uploaded, see `as_uploaded`
 
     @classmethod
     def of(cls, source: str) -> ImageName | None:

@@ -88,20 +88,14 @@ class ImageTag:
 
 @dataclass(frozen=True)
 class ControlLabel:
-    """A label as one control has it.
+    """A label as one control has it."""
 
-    Attributes:
-        name: the name of its `clearclip_core.Label`.
-        written: its text in results of this control: its alias where it has one.
-        threshold: probability in [0, 1] below which pixels and regions are left out; 1 is never
-            reached, also where a probability is rounded to 1.
-        colour: as in CSS, in which the editor shows it; empty where the config does not say.
-    """
-
-    name: str
-    written: str
+    name: str  # the name of its `clearclip_core.Label`
+    written: str  # its text in results of this control: its alias where it has one
+    #: Probability in [0, 1] below which pixels and regions are left out; 1 is never reached, also
+    #: where a probability is rounded to 1.
     threshold: float = 0.0
-    colour: str = ""
+    colour: str = ""  # as in CSS, in which the editor shows it; empty where the config does not say
 
     @property
     def spellings(self) -> frozenset[str]:
@@ -111,25 +105,20 @@ class ControlLabel:
 
 @dataclass(frozen=True)
 class Control:
-    """A control whose regions cover a part of an image.
+    """A control whose regions cover a part of an image."""
 
-    Attributes:
-        kind: both the type of its regions and their label key; of a ``<Labels>``, that of the
-            control that its tool would be with labels of its own.
-        labels: in the order of the config.
-        overlap: whether its regions may cover others that are drawn already.
-        is_predicted: whether predictions have regions of it. A control that is not predicted
-            answers prompts for the labels that no other one has.
-        tool: name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws
-            the regions of a ``<Labels>``; empty for a control that has labels of its own.
-    """
-
+    #: Both the type of its regions and their label key; of a ``<Labels>``, that of the control that
+    #: its tool would be with labels of its own.
     kind: ControlKind
     name: str
     to_names: tuple[str, ...]
-    labels: tuple[ControlLabel, ...]
-    overlap: bool = True
+    labels: tuple[ControlLabel, ...]  # in the order of the config
+    overlap: bool = True  # whether its regions may cover others that are drawn already
+    #: Whether predictions have regions of it. A control that is not predicted answers prompts for
+    #: the labels that no other one has.
     is_predicted: bool = True
+    #: Name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws the
+    #: regions of a ``<Labels>``; empty for a control that has labels of its own.
     tool: str = ""
 
     def names(self) -> dict[str, str]:
@@ -140,49 +129,31 @@ class Control:
 
 @dataclass(frozen=True)
 class Tool:
-    """A control that an annotator makes prompts with.
-
-    Attributes:
-        prompt_label: text of the label for words that name none; may be empty.
-        only_asks: whether its regions are no more than prompts: a smart ``<Rectangle>``.
-    """
+    """A control that an annotator makes prompts with."""
 
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...] = ()
-    prompt_label: str = ""
+    prompt_label: str = ""  # text of the label for words that name none; may be empty
     is_smart: bool = True
-    only_asks: bool = False
+    only_asks: bool = False  # whether its regions are no more than prompts: a smart ``<Rectangle>``
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """The images, controls and labels of a project.
+    """The images, controls and labels of a project."""
 
-    Attributes:
-        images: those that a control is for that is drawn, in the order of the config.
-        controls: those that are drawn; those of `CONTROL_KINDS`.
-        labels: all labels of these controls, each once, in their order; at most one is the
-            background.
-        tools: controls that an annotator may make prompts with; predictions ignore them.
-        boxes: ``<RectangleLabels>`` that are tools beside other controls, which draw only the
-            answers for labels that no other control has.
-        box_labels: labels that only `boxes` have.
-        undrawn: controls that only people draw with.
-        annotated: the images that any control is for, in the order of the config.
-        names: the names of all labels, each once, in the order of the config; those that only
-            `boxes` have come last.
-    """
-
-    images: tuple[ImageTag, ...]
-    controls: tuple[Control, ...]
-    labels: tuple[Label, ...]
-    tools: tuple[Tool, ...] = ()
+    images: tuple[ImageTag, ...]  # of the controls that are drawn, in the config's order
+    controls: tuple[Control, ...]  # those that are drawn; those of `CONTROL_KINDS`
+    labels: tuple[Label, ...]  # of these controls, each once; at most one is the background
+    tools: tuple[Tool, ...] = ()  # what an annotator makes prompts with; predictions ignore them
+    #: ``<RectangleLabels>`` that are tools beside other controls, which draw only the answers for
+    #: labels that no other control has.
     boxes: tuple[Control, ...] = ()
-    box_labels: tuple[Label, ...] = ()
-    undrawn: tuple[Control, ...] = ()
-    annotated: tuple[ImageTag, ...] = ()
-    names: tuple[str, ...] = ()
+    box_labels: tuple[Label, ...] = ()  # labels that only `boxes` have
+    undrawn: tuple[Control, ...] = ()  # controls that only people draw with
+    annotated: tuple[ImageTag, ...] = ()  # images that any control is for, in the config's order
+    names: tuple[str, ...] = ()  # names of all labels, each once; those of `boxes` alone last
     prelabel: bool = False
     score: ScoreKind = "confidence"
     adapt: Adapt = "auto"

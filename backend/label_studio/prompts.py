@@ -58,36 +58,26 @@ class Keypoint(Struct, frozen=True, rename={"x_percent": "x", "y_percent": "y"})
 
 @dataclass(frozen=True)
 class Prompt:
-    """One region of a context that asks for an answer.
+    """One region of a context that asks for an answer."""
 
-    Attributes:
-        shape: a text is the last one that the annotator has typed.
-        labels: labels as the editor writes them: aliases where there are some.
-        control: name of the control that it was made with; empty where it is not given.
-        image: name of the image that it is on; empty where it is not given.
-    """
-
-    shape: Keypoint | Rectangle | str
-    labels: tuple[str, ...] = ()
-    control: str = ""
-    image: str = ""
+    shape: Keypoint | Rectangle | str  # a text is the last one that the annotator has typed
+    labels: tuple[str, ...] = ()  # labels as the editor writes them: aliases where there are some
+    control: str = ""  # name of the control that it was made with; empty where it is not given
+    image: str = ""  # name of the image that it is on; empty where it is not given
     item_index: int | None = None
     id: str = ""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What an annotator's editor asks.
+    """What an annotator's editor asks."""
 
-    Attributes:
-        prompts: prompts in their order. Empty after Submit in a project with a text area, after
-            the last click was undone, and where all regions were made with other tools; only an
-            empty answer then leaves the annotation as it is.
-        event: ``predict`` answers the prompts. An editor may send other events, such as
-            ``capabilities``, or such as only trackers of videos know.
-    """
-
+    #: Prompts in their order. Empty after Submit in a project with a text area, after the last
+    #: click was undone, and where all regions were made with other tools; only an empty answer then
+    #: leaves the annotation as it is.
     prompts: tuple[Prompt, ...] = ()
+    #: ``predict`` answers the prompts. An editor may send other events, such as ``capabilities``,
+    #: or such as only trackers of videos know.
     event: str = "predict"
 
 
@@ -186,13 +176,9 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Words that describe an object, and the label that it is to have.
+    """Words that describe an object, and the label that it is to have."""
 
-    Attributes:
-        prompts: the words; a label's own prompts where the words are its name.
-    """
-
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...]  # the words; a label's own prompts where the words are its name
     label: Label
 
 
@@ -206,17 +192,12 @@ class Phrases:
 
 @dataclass(frozen=True)
 class PromptRequest:
-    """An annotator's prompt on an image.
-
-    Attributes:
-        item_index: index of the image in a list; None for all images of it.
-        region_ids: ids of the prompts' own regions, which an answer may cover.
-    """
+    """An annotator's prompt on an image."""
 
     image: ImageTag
-    item_index: int | None
+    item_index: int | None  # index of the image in a list; None for all images of it
     query: Clicks | Boxes | Phrases
-    region_ids: frozenset[str] = frozenset()
+    region_ids: frozenset[str] = frozenset()  # the prompts' own regions, which an answer may cover
 
 
 def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:

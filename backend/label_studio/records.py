@@ -40,23 +40,17 @@ class Annotation(
         "updated": "updated_at",
     },
 ):
-    """An annotation as Label Studio has it now.
-
-    Attributes:
-        result: its regions, as they came: a sequence.
-        prediction: the prediction that it began with; None where there was none, or none is left.
-        parent: the annotation that it is a copy of.
-        seconds: working time on it in all; None where not measured, 0 where it is a time that
-            nobody can have worked: whoever submits an annotation may claim any.
-    """
+    """An annotation as Label Studio has it now."""
 
     id: int
     task: int
     project: int
-    result: Any = ()
-    prediction: int | None = None
-    parent: int | None = None
+    result: Any = ()  # its regions, as they came: a sequence
+    prediction: int | None = None  # that it began with; None: none, or none is left
+    parent: int | None = None  # the annotation that it is a copy of
     skipped: bool = False
+    #: Working time on it in all; None where not measured, 0 where it is a time that nobody can have
+    #: worked: whoever submits an annotation may claim any.
     seconds: float | None = None
     annotator: int | None = None
     created: Time = Time(0)
@@ -101,11 +95,7 @@ class TitlePage(Struct):
 
 
 class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"}):
-    """A task as the data manager lists it, without its annotations and predictions.
-
-    Attributes:
-        updated: when it, or an annotation or a prediction of it, was changed last.
-    """
+    """A task as the data manager lists it, without its annotations and predictions."""
 
     id: int
     data: dict[str, Any]
@@ -115,7 +105,7 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
     cancelled_annotations: int | None = None
     annotations_ids: str | None = None
     created: Time = Time(0)
-    updated: Time = Time(0)
+    updated: Time = Time(0)  # when it, or an annotation or a prediction of it, was changed last
 
     @property
     def annotations(self) -> int:

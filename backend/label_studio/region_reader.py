@@ -53,19 +53,13 @@ Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
 
 
 class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):
-    """A box, in percent of the upright image's width and height; no side is negative.
-
-    Attributes:
-        width_percent: its width before the rotation.
-        height_percent: its height before the rotation.
-        rotation_degrees: clockwise, about the top left corner.
-    """
+    """A box, in percent of the upright image's width and height; no side is negative."""
 
     x_percent: Number
     y_percent: Number
-    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]
-    rotation_degrees: Number = 0.0
+    width_percent: Annotated[float, Meta(ge=0, lt=1e6)]  # its width before the rotation
+    height_percent: Annotated[float, Meta(ge=0, lt=1e6)]  # its height before the rotation
+    rotation_degrees: Number = 0.0  # clockwise, about the top left corner
 
 
 def read_texts(given: Any) -> list[str]:
@@ -88,28 +82,21 @@ def read_text(message: Mapping[str, Any], key: str) -> str:
 
 @dataclass(frozen=True)
 class Area:
-    """A region that covers a part of an image, with its geometry as Label Studio writes it.
+    """A region that covers a part of an image, with its geometry as Label Studio writes it."""
 
-    Attributes:
-        kind: its type, and the key of its labels in `value`.
-        origin: where the region came from, as Label Studio has it: "prediction" while it stands as
-            a prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
-        score: of the prediction that it came from; None where it has none.
-        parent: id of the region that it lies below in the editor's list; empty where none.
-        labels: its labels as the editor writes them, each once: aliases where there are some.
-    """
-
-    kind: str
+    kind: str  # its type, and the key of its labels in `value`
     control: str
     image: str
     item_index: int | None
     size_hw: tuple[int, int]
     value: Mapping[str, Any] = field(repr=False)
     id: str = ""
+    #: Where the region came from, as Label Studio has it: "prediction" while it stands as a
+    #: prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
     origin: str = ""
-    score: float | None = None
-    parent: str = ""
-    labels: tuple[str, ...] = ()
+    score: float | None = None  # of the prediction that it came from; None where it has none
+    parent: str = ""  # id of the region that it lies below in the editor's list; empty where none
+    labels: tuple[str, ...] = ()  # as the editor writes them, each once: aliases where it has some
 
 
 #: Stands for the area of what Label Studio has not.

@@ -35,24 +35,17 @@ _DECIMALS = 4  # of percentages: 0.01 px of a picture of 10,000
 
 @dataclass(frozen=True)
 class Region:
-    """One region of a prediction.
+    """One region of a prediction."""
 
-    Attributes:
-        id: digest of its owner, place and content, so that equal predictions have equal ids.
-        kind: type of the region, and the key of its label in `value`.
-        score: mean probability inside, in [0, 1].
-        tool: name of the tool beside a ``<Labels>``, see `Control.tool`.
-    """
-
-    id: str
-    kind: ControlKind
+    id: str  # digest of its owner, place and content, so that equal predictions have equal ids
+    kind: ControlKind  # type of the region, and the key of its label in `value`
     from_name: str
     to_name: str
     size_hw: tuple[int, int]
     value: dict[str, Any]
-    score: float
+    score: float  # mean probability inside, in [0, 1]
     item_index: int | None = None
-    tool: str = ""
+    tool: str = ""  # name of the tool beside a ``<Labels>``, see `Control.tool`
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the region as entries of a prediction's result: mostly one.
@@ -154,15 +147,11 @@ def draw_regions(
 
 
 class _Shape(NamedTuple):
-    """A part of a mask that becomes a region.
-
-    Attributes:
-        island: mask of the island in the box; None where the part is the whole mask.
-    """
+    """A part of a mask that becomes a region."""
 
     value: dict[str, Any]
     box: _Slices = np.s_[:, :]
-    island: BoolMask | None = None
+    island: BoolMask | None = None  # mask of the island in the box; None: the part is the mask
 
 
 def _shapes(

@@ -168,46 +168,35 @@ def _check_values(*parts: Raw) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its ids, and the data that the label config refers to.
-
-    Attributes:
-        data: values of the label config's variables.
-        drawn: regions of the open draft or annotation, as they came; see `drawn_areas`. Empty
-            unless an annotator waits.
-        is_draft: whether `drawn` is the draft of that annotator; else it is the task's only
-            annotation, which may be another annotator's.
-        predicted: regions with the id of a predicted one that the annotator sees, as they came: of
-            the draft; where nobody has annotated the task, of its newest prediction.
-    """
+    """A task: its ids, and the data that the label config refers to."""
 
     id: int | str | None
     project_id: int | None
-    data: Mapping[str, Any]
+    data: Mapping[str, Any]  # values of the label config's variables
+    #: Regions of the open draft or annotation, as they came; see `drawn_areas`. Empty unless an
+    #: annotator waits.
     drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
+    #: Whether `drawn` is the draft of that annotator; else it is the task's only annotation, which
+    #: may be another annotator's.
     is_draft: bool = field(default=True, repr=False, compare=False)
+    #: Regions with the id of a predicted one that the annotator sees, as they came: of the draft;
+    #: where nobody has annotated the task, of its newest prediction.
     predicted: Sequence[Any] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """Tasks to predict with one label config.
+    """Tasks to predict with one label config."""
 
-    Attributes:
-        tasks: the tasks that have been read, the first ones of the request.
-        event: what an annotator's editor asks for: ``predict``, ``capabilities``, or what only
-            trackers of videos know; empty unless an annotator waits.
-        prompt: None where nothing is asked for that can be answered.
-        tasks_left_out: number of the tasks that follow, which were only counted.
-        waited_s: how long it has waited in line, in seconds.
-    """
-
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task, ...]  # the tasks that have been read, the first ones of the request
     config: LabelConfig
     project_id: int | None = None
+    #: What an annotator's editor asks for: ``predict``, ``capabilities``, or what only trackers of
+    #: videos know; empty unless an annotator waits.
     event: str = ""
-    prompt: PromptRequest | None = None
-    tasks_left_out: int = 0
-    waited_s: float = 0.0
+    prompt: PromptRequest | None = None  # None where nothing is asked for that can be answered
+    tasks_left_out: int = 0  # number of the tasks that follow, which were only counted
+    waited_s: float = 0.0  # how long it has waited in line, in seconds
 
 
 @dataclass(frozen=True)

@@ -18,37 +18,22 @@ _MOST_CONDITIONS: Final = 500
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Conditions on the tasks of a project, all of which a task has to meet; None and 0 are none.
+    """Conditions on the tasks of a project, all of which a task meets; None and 0 are none."""
 
-    Attributes:
-        without_version: has no prediction of this ``model_version``.
-        with_version: has a prediction of this ``model_version``.
-        drafted: whether it has a draft, of any annotator.
-        after_id: comes after the task of this id in the order of ids.
-        predicted: whether it has a prediction, of any version.
-        min_predictions: of any version.
-        min_annotations: skips do not count.
-        changed_after: it, an annotation or a prediction of it was changed after that time, in
-            seconds since the epoch on Label Studio's clock.
-        annotation_ids: has an annotation; also has Label Studio name them.
-        newest_change_first: no condition; lists the task that was changed last first, not by id.
-        descending: no condition; lists tasks by descending id.
-    """
-
-    without_version: str | None = None
-    with_version: str | None = None
+    without_version: str | None = None  # has no prediction of this ``model_version``
+    with_version: str | None = None  # has a prediction of this ``model_version``
     labeled: bool | None = None
     skipped: bool | None = None
-    drafted: bool | None = None
-    predicted: bool | None = None
-    after_id: int = 0
+    drafted: bool | None = None  # whether it has a draft, of any annotator
+    predicted: bool | None = None  # whether it has a prediction, of any version
+    after_id: int = 0  # comes after the task of this id in the order of ids
     ids: tuple[int, ...] | None = None
-    min_predictions: int = 0
-    min_annotations: int = 0
-    changed_after: float | None = None
-    annotation_ids: bool = False
-    newest_change_first: bool = False
-    descending: bool = False
+    min_predictions: int = 0  # of any version
+    min_annotations: int = 0  # skips do not count
+    changed_after: float | None = None  # seconds, on Label Studio's clock
+    annotation_ids: bool = False  # has an annotation; also has Label Studio name them
+    newest_change_first: bool = False  # an order, no condition; else by id
+    descending: bool = False  # no condition; lists tasks by descending id
 
     def query(self) -> str:
         """Return the query of the data manager that lists the tasks, by ascending id by default.

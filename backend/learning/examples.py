@@ -93,17 +93,11 @@ _EXAMPLE: Final = EXAMPLES.c
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """One corrected image, as it is learned from.
+    """One corrected image, as it is learned from."""
 
-    Attributes:
-        digest: of its content.
-        example: the bytes of a `clearclip_core.Example`.
-        annotation: the id of its annotation; 0 before it is kept.
-    """
-
-    digest: str
-    example: bytes = field(repr=False)
-    annotation: int = 0
+    digest: str  # of its content
+    example: bytes = field(repr=False)  # the bytes of a `clearclip_core.Example`
+    annotation: int = 0  # the id of its annotation; 0 before it is kept
 
 
 class ExampleStore:

@@ -42,15 +42,10 @@ _LabelMap = npt.NDArray[np.int16]
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
-    """What is left to do on a predicted image, as shares of its pixels.
+    """What is left to do on a predicted image, as shares of its pixels."""
 
-    Attributes:
-        to_paint: those with a label that the prediction lacks.
-        to_erase: those that the prediction shows as a label and the annotation does not.
-    """
-
-    to_paint: float
-    to_erase: float
+    to_paint: float  # those with a label that the prediction lacks
+    to_erase: float  # those that the prediction shows as a label and the annotation does not
 
     @classmethod
     def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> Work:
@@ -64,35 +59,21 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ComparedPicture(msgspec.Struct, frozen=True):
-    """An image, drawn several times, as data URLs of JPEGs.
+    """An image, drawn several times, as data URLs of JPEGs."""
 
-    Attributes:
-        task: id of its task.
-        annotated: with the regions of its annotation; "" where nobody has corrected it.
-        words: with the masks of the words alone.
-        adapted: with the masks of a version that has not learned from it.
-        text_work: what the words' masks leave to do; None: made before it was measured.
-        adapted_work: what the version's masks leave to do.
-    """
-
-    task: int
-    annotated: str
-    words: str
-    adapted: str
-    text_work: Work | None = None
-    adapted_work: Work | None = None
+    task: int  # id of its task
+    annotated: str  # with the regions of its annotation; "" where nobody has corrected it
+    words: str  # with the masks of the words alone
+    adapted: str  # with the masks of a version that has not learned from it
+    text_work: Work | None = None  # what the words' masks leave to do; None: not measured
+    adapted_work: Work | None = None  # what the version's masks leave to do
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
-    """What a version changes on some corrected images.
+    """What a version changes on some corrected images."""
 
-    Attributes:
-        pictures: the images.
-        colours: name of each label that they show -> its colour, as in CSS.
-    """
-
-    pictures: tuple[ComparedPicture, ...] = ()
-    colours: dict[str, str] = {}
+    pictures: tuple[ComparedPicture, ...] = ()  # the images
+    colours: dict[str, str] = {}  # name of each label that they show -> its colour, as in CSS
 
 
 class _Image(NamedTuple):

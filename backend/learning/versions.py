@@ -77,38 +77,27 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several;
     labels are left out of which little was drawn.
-
-    Attributes:
-        annotations: how many annotations it has learned from.
-        digest: of its adaptation; "" without one.
-        better: whether it passed the gate. If not, it has no adaptation and is never live.
-        shown: name of the label -> on how many corrected images somebody drew it.
-        refused: name of the label -> why what corrections say of it was not taken over.
-        found: name of the label -> share of what was drawn of it that the words find, in [0, 1].
-        unlabelled: how many different pictures that nobody has corrected it has learned from, in
-            the place of annotations; 0 where it has learned from annotations.
-        areas: of such a version, name of the label -> share of all pixels before and after.
-        unlabelled_gain: by how much the version from unlabelled pictures that was in use then is
-            better than the words on these corrections; None where none was.
-        created: in seconds since the epoch.
-        number: counts up from 1 in each project, never the same twice; 0 before it is kept.
     """
 
-    annotations: int
-    digest: str
-    better: bool
+    annotations: int  # how many annotations it has learned from
+    digest: str  # of its adaptation; "" without one
+    better: bool  # whether it passed the gate. If not, it has no adaptation and is never live
     text_iou: float = 0.0
     adapted_iou: float = 0.0
     text_ious: dict[str, float] = {}
     adapted_ious: dict[str, float] = {}
-    shown: dict[str, int] = {}
-    refused: dict[str, str] = {}
-    found: dict[str, float] = {}
+    shown: dict[str, int] = {}  # name of the label -> on how many corrected images somebody drew it
+    refused: dict[str, str] = {}  # label -> why corrections of it were not taken over
+    found: dict[str, float] = {}  # label -> share of what was drawn that the words find, in [0, 1]
+    #: How many different pictures that nobody has corrected it has learned from, in the place of
+    #: annotations; 0 where it has learned from annotations.
     unlabelled: int = 0
-    areas: dict[str, tuple[float, float]] = {}
+    areas: dict[str, tuple[float, float]] = {}  # label -> share of all pixels before and after
+    #: By how much the version from unlabelled pictures that was in use then is better than the
+    #: words on these corrections; None where none was.
     unlabelled_gain: float | None = None
-    created: float = 0.0
-    number: int = 0
+    created: float = 0.0  # in seconds since the epoch
+    number: int = 0  # counts up from 1 in each project, never the same twice; 0 before it is kept
 
     @property
     def gain(self) -> float | None:
@@ -120,31 +109,20 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LearningState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a project stands.
-
-    Attributes:
-        live: number of the version that predictions use; None: the words alone.
-        pinned: whether the live version stays live.
-        waits: number of the version that has passed the gate, and waits for somebody to decide: the
-            newest version, or where somebody decides on each the newest that has passed; else None.
-        adapt: who decides, as the last step found it; None before the first.
-        as_words: names of the labels that keep the scores of their words.
-        changed: annotations that were added, changed or deleted since the last step.
-        asked: whether somebody has asked for a step.
-        annotations: how many annotations it has training examples of.
-        trouble: why the last step has failed; empty where it has not.
-    """
+    """Where a project stands."""
 
     project: int
-    live: int | None = None
-    pinned: bool = False
+    live: int | None = None  # number of the version that predictions use; None: the words alone
+    pinned: bool = False  # whether the live version stays live
+    #: Number of the version that has passed the gate, and waits for somebody to decide: the newest
+    #: version, or where somebody decides on each the newest that has passed; else None.
     waits: int | None = None
-    adapt: Adapt | None = None
-    as_words: tuple[str, ...] = ()
-    changed: int = 0
-    asked: bool = False
-    annotations: int = 0
-    trouble: str = ""
+    adapt: Adapt | None = None  # who decides, as the last step found it; None before the first
+    as_words: tuple[str, ...] = ()  # names of the labels that keep the scores of their words
+    changed: int = 0  # annotations that were added, changed or deleted since the last step
+    asked: bool = False  # whether somebody has asked for a step
+    annotations: int = 0  # how many annotations it has training examples of
+    trouble: str = ""  # why the last step has failed; empty where it has not
 
     def due_after(self, every: int) -> int:
         """Return after how many changes a step is due; see `VersionStore.lease_step`."""
@@ -153,17 +131,13 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class StepLease:
-    """A leased step of a project, with the columns of its row as they were then.
-
-    Attributes:
-        unlabelled: whether somebody has asked to learn from pictures that nobody has corrected.
-    """
+    """A leased step of a project, with the columns of its row as they were then."""
 
     project: int
     changed: int
     live: int | None = None
     as_words: tuple[str, ...] = ()
-    unlabelled: bool = False
+    unlabelled: bool = False  # whether to learn from pictures that nobody has corrected
 
 
 @dataclass(frozen=True, eq=False)

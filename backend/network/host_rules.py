@@ -27,15 +27,11 @@ _NAME = re.compile(r"(\*\.)?([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", r
 
 @dataclass(frozen=True)
 class HostRules:
-    """Hosts that the administrator allows, beside Label Studio and public addresses.
+    """Hosts that the administrator allows, beside Label Studio and public addresses."""
 
-    Attributes:
-        names: pairs of a host, or a suffix that begins with a dot, and a port; None for all ports.
-        networks: networks whose addresses any host may have.
-    """
-
+    #: Pairs of a host, or a suffix that begins with a dot, and a port; None for all ports.
     names: tuple[tuple[str, int | None], ...] = ()
-    networks: tuple[Network, ...] = ()
+    networks: tuple[Network, ...] = ()  # networks whose addresses any host may have
 
     @classmethod
     def parse(cls, text: str) -> HostRules:

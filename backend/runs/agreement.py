@@ -55,48 +55,31 @@ _RULE: Final = MapRule(fills_rectangles=True)
 
 
 class AgreementOnLabel(msgspec.Struct, frozen=True):
-    """Agreement on a label: means over the pictures on which somebody has painted it.
-
-    Attributes:
-        iou: intersection over union of two people's masks, mean over the pairs of a picture: 0
-            where one has left the label out; a pair that has left it out both is not counted.
-        disputed: share of the pixels to which some have given it and others not.
-    """
+    """Agreement on a label: means over the pictures on which somebody has painted it."""
 
     label: str
     pictures: int
+    #: Intersection over union of two people's masks, mean over the pairs of a picture: 0 where one
+    #: has left the label out; a pair that has left it out both is not counted.
     iou: float
-    disputed: float
+    disputed: float  # share of the pixels to which some have given it and others not
 
 
 class Confusion(msgspec.Struct, frozen=True):
-    """Two labels that people have given to the same pixels.
-
-    Attributes:
-        other: name of the other one; "" where a person has given none.
-        share: share of the pixels to which one of two people has given the first, and the other the
-            second: mean over the pairs of a picture, and then over all pictures.
-    """
+    """Two labels that people have given to the same pixels."""
 
     label: str
-    other: str
-    share: float
+    other: str  # name of the other one; "" where a person has given none
+    share: float  # mean over the pairs of a picture, and then over all pictures
 
 
 class AnnotatorFigures(msgspec.Struct, frozen=True):
-    """Agreement of one annotator with the others.
+    """Agreement of one annotator with the others."""
 
-    Attributes:
-        annotator: id of the annotator.
-        name: name in Label Studio, else the e-mail address; "" where neither is known.
-        pictures: number of pictures with a label that the annotator or another one has painted.
-        iou: see `AgreementOnLabel`; mean over labels and others of a picture, then over pictures.
-    """
-
-    annotator: int
-    name: str
-    pictures: int
-    iou: float
+    annotator: int  # id of the annotator
+    name: str  # name in Label Studio, else the e-mail address; "" where neither is known
+    pictures: int  # number of pictures with a label that the annotator or another one has painted
+    iou: float  # see `AgreementOnLabel`; mean over a picture's, then over pictures
 
 
 class DisputedLabel(msgspec.Struct, frozen=True):
@@ -108,46 +91,31 @@ class DisputedLabel(msgspec.Struct, frozen=True):
 
 
 class Dispute(msgspec.Struct, frozen=True):
-    """A picture on which people do not agree.
-
-    Attributes:
-        item_index: index in a list of pictures; None where the task shows no list.
-        disputed: share of the pixels to which not all have given the same labels.
-        labels: the labels in dispute, those about most pixels first.
-        picture: the pixels in dispute over the picture, as a data URL; "" where it cannot be read.
-    """
+    """A picture on which people do not agree."""
 
     task: int
-    item_index: int | None
+    item_index: int | None  # index in a list of pictures; None where the task shows no list
     people: int
-    disputed: float
-    labels: tuple[DisputedLabel, ...]
-    picture: str = ""
+    disputed: float  # share of the pixels to which not all have given the same labels
+    labels: tuple[DisputedLabel, ...]  # the labels in dispute, those about most pixels first
+    picture: str = ""  # the pixels in dispute over it, as a data URL; "": it cannot be read
 
 
 class Agreement(msgspec.Struct, frozen=True):
-    """Agreement of the people who have annotated a project.
+    """Agreement of the people who have annotated a project."""
 
-    Attributes:
-        tasks: number of tasks that several people have annotated and that were compared.
-        pictures: number of pictures of these tasks on which somebody has a region.
-        disputed: share of the pixels to which not all have given the same labels, mean over the
-            pictures; None where there is no picture to compare yet.
-        labels: the labels that somebody has painted, in the order of the label config.
-        confusions: those of most pixels first; of many the first only, as of the next two.
-        left_out: task -> why it was not compared.
-    """
-
-    tasks: int
-    pictures: int
+    tasks: int  # number of tasks that several people have annotated and that were compared
+    pictures: int  # number of pictures of these tasks on which somebody has a region
     annotations: int
+    #: Share of the pixels to which not all have given the same labels, mean over the pictures; None
+    #: where there is no picture to compare yet.
     disputed: float | None
-    labels: tuple[AgreementOnLabel, ...] = ()
-    confusions: tuple[Confusion, ...] = ()
+    labels: tuple[AgreementOnLabel, ...] = ()  # that somebody has painted, in the config's order
+    confusions: tuple[Confusion, ...] = ()  # of most pixels first, the first of many alone
     annotators: tuple[AnnotatorFigures, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     dispute_count: int = 0
-    left_out: dict[int, str] = {}
+    left_out: dict[int, str] = {}  # task -> why it was not compared
     left_out_count: int = 0
 
 
@@ -188,11 +156,7 @@ def measure_agreement(
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A picture that several people have annotated, without what is as large as the picture itself.
-
-    Attributes:
-        coverage: the pixels in dispute, at most `SIDE_PX` wide and high.
-    """
+    """A picture that several people have annotated, without arrays of its size."""
 
     image: AnnotatedImage
     size_hw: tuple[int, int]
@@ -200,7 +164,7 @@ class _Picture:
     labels: Mapping[str, LabelAgreement]
     confusions: Mapping[tuple[str, str], float]
     disputed: float
-    coverage: BoolMask
+    coverage: BoolMask  # the pixels in dispute, at most `SIDE_PX` wide and high
 
     def disputed_by(self, label: str) -> float:
         height, width = self.size_hw
@@ -227,28 +191,23 @@ class _Picture:
 
 @dataclass(eq=False)
 class _Sums:
-    """Sums over pictures.
-
-    Attributes:
-        disputed: sum of the shares of the pictures' pixels that are in dispute.
-        disputes: the most disputed pictures, at most `MOST_DISPUTES`, the worst first.
-        labels: name of a label -> IoU and share in dispute on each picture.
-        people: id of an annotator -> IoU with the others on each picture.
-    """
+    """Sums over pictures."""
 
     tasks: int = 0
     pictures: int = 0
     annotations: int = 0
-    disputed: float = 0.0
-    disputes: list[_Picture] = field(default_factory=list)
+    disputed: float = 0.0  # sum of the shares of the pictures' pixels that are in dispute
+    disputes: list[_Picture] = field(default_factory=list)  # the worst first
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
+    #: Name of a label -> IoU and share in dispute on each picture.
     labels: defaultdict[str, list[tuple[float, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     confusions: defaultdict[tuple[str, str], float] = field(
         default_factory=lambda: defaultdict(float)
     )
+    #: Id of an annotator -> IoU with the others on each picture.
     people: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, pictures: Sequence[_Picture]) -> None:

@@ -66,49 +66,31 @@ _CONFIRMED: Final = Table(
 
 
 class Suspicion(msgspec.Struct, frozen=True):
-    """An annotation of one picture that disagrees with what the others teach.
-
-    Attributes:
-        updated: when it was changed last, in seconds since the epoch: its version.
-        kind: in what it disagrees most.
-        label: name of the label that is painted there; "" where none is.
-        other: name of the label that the part looks like, or that the scores see where none is
-            painted; "" for edges.
-        preview: the place in the annotation, as a data URL; "" where the annotation was changed
-            during the run, or it or its picture can be read no more.
-        suggestion: the place by the scores, as a data URL; "" as for `preview`.
-        colours: label -> its colour in both pictures, as "#rrggbb".
-    """
+    """An annotation of one picture that disagrees with what the others teach."""
 
     task: int
     annotation: int
-    updated: float
+    updated: float  # when it was changed last, in seconds since the epoch: its version
     item_index: int | None
-    kind: Kind
-    label: str
-    other: str
+    kind: Kind  # in what it disagrees most
+    label: str  # name of the label that is painted there; "" where none is
+    other: str  # label that the part looks like, or is seen where none is painted; "" for edges
     sentence: str = ""
+    #: The place in the annotation, as a data URL; "" where the annotation was changed during the
+    #: run, or it or its picture can be read no more.
     preview: str = ""
-    suggestion: str = ""
-    colours: dict[str, str] = {}
+    suggestion: str = ""  # the place by the scores, as a data URL; "" as for `preview`
+    colours: dict[str, str] = {}  # label -> its colour in both pictures, as "#rrggbb"
 
 
 class LabelErrors(msgspec.Struct, frozen=True):
-    """What is suspicious in a project.
+    """What is suspicious in a project."""
 
-    Attributes:
-        annotations: number of annotations that were compared.
-        pictures: number of different pictures that these are of, copies counted once.
-        examples: number of training examples that the scores were learned from, in folds.
-        suspicions: the most suspicious first.
-        left_out: task -> why a picture of it was not compared; of the first tasks only.
-    """
-
-    annotations: int
-    pictures: int
-    examples: int
-    suspicions: tuple[Suspicion, ...] = ()
-    left_out: dict[int, str] = {}
+    annotations: int  # number of annotations that were compared
+    pictures: int  # number of different pictures that these are of, copies counted once
+    examples: int  # number of training examples that the scores were learned from, in folds
+    suspicions: tuple[Suspicion, ...] = ()  # the most suspicious first
+    left_out: dict[int, str] = {}  # task -> why a picture of it was not compared; the first tasks
     left_out_count: int = 0
 
     def without(self, confirmed: Mapping[int, float]) -> LabelErrors:

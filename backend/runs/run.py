@@ -33,22 +33,15 @@ Report = TypeVar("Report", bound=msgspec.Struct)
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run. Times are in seconds since the epoch.
+    """A run. Times are in seconds since the epoch."""
 
-    Attributes:
-        id: its number; 0 for a run of a command, until it is kept.
-        asked: what was asked for, as JSON.
-        state: "queued" until a backend works on it, "running", and at the end one of `OVER`.
-        total: steps in all; None where that is not known.
-    """
-
-    id: int
+    id: int  # its number; 0 for a run of a command, until it is kept
     kind: str
     project: int
-    asked: dict[str, Any]
-    state: RunState = "queued"
+    asked: dict[str, Any]  # what was asked for, as JSON
+    state: RunState = "queued"  # "running" once a backend works on it; at the end one of `OVER`
     done: int = 0
-    total: int | None = None
+    total: int | None = None  # steps in all; None where that is not known
     reason: str = ""
     created: float = 0.0
     finished: float | None = None
@@ -85,25 +78,17 @@ class RunParts:
 
 @dataclass(frozen=True, eq=False)
 class RunKind(Generic[Asked, Report]):
-    """A kind of run.
-
-    Attributes:
-        title: what people call it; also the title of its view in Label Studio.
-        use: what Label Studio is needed for, as a sentence without its end.
-        asked: what is asked for; all its fields have defaults.
-        tasks: the tasks that a view in Label Studio lists; None where there is no view.
-        forget: removes what a run that is kept no more has left on this machine.
-    """
+    """A kind of run."""
 
     name: str
-    title: str
-    use: str
-    asked: type[Asked]
+    title: str  # what people call it; also the title of its view in Label Studio
+    use: str  # what Label Studio is needed for, as a sentence without its end
+    asked: type[Asked]  # what is asked for; all its fields have defaults
     report: type[Report]
     make: Callable[[RunParts, Run, Asked, Progress], Report]
-    tasks: Callable[[Report], Collection[int]] | None = None
+    tasks: Callable[[Report], Collection[int]] | None = None  # that a view in Label Studio lists
     needs_model: bool = True
-    forget: Callable[[Settings, Run], None] = lambda _settings, _run: None
+    forget: Callable[[Settings, Run], None] = lambda _settings, _run: None  # removes what it left
 
     def read_asked(self, run: Run) -> Asked:
         """Return what was asked for.

@@ -49,14 +49,11 @@ _READ_PER_CHOSEN: Final = 4
 
 
 class AskedWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to measure on a project.
+    """What to measure on a project."""
 
-    Attributes:
-        label: name of the label; empty to check the words of all labels.
-        wordings: the words to try beside those of the label config, each wording with commas.
-    """
-
+    #: Name of the label; empty to check the words of all labels.
     label: Annotated[str, msgspec.Meta(max_length=MAX_LETTERS)] = ""
+    #: The words to try beside those of the label config, each wording with commas.
     wordings: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_WORDINGS)] = ()
     pictures: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORD_PICTURES)] = 8
 
@@ -94,35 +91,22 @@ def parse_words(text: str) -> tuple[str, ...]:
 
 
 class WordsOnPicture(msgspec.Struct, frozen=True):
-    """A wording on one picture.
-
-    Attributes:
-        iou: of the label; None where nobody has corrected the picture, or nobody sees the label.
-        preview: the picture with the label's mask, as a data URL.
-    """
+    """A wording on one picture."""
 
     task: int
-    iou: float | None
-    preview: str
+    iou: float | None  # of the label; None: not corrected, or nobody sees the label
+    preview: str  # the picture with the label's mask, as a data URL
 
 
 class TriedWords(msgspec.Struct, frozen=True):
-    """A wording on all pictures.
+    """A wording on all pictures."""
 
-    Attributes:
-        row: its number: 0 for what the label config has.
-        line: the ``<Label>`` tag to write into the label config.
-        iou: of the label; None where nobody has corrected the pictures.
-        saved_paint: of all labels; None as `iou`.
-        share: share of the pictures that the label covers, in [0, 1].
-    """
-
-    row: int
+    row: int  # its number: 0 for what the label config has
     words: tuple[str, ...]
-    line: str
-    iou: float | None
-    saved_paint: float | None
-    share: float
+    line: str  # the ``<Label>`` tag to write into the label config
+    iou: float | None  # of the label; None where nobody has corrected the pictures
+    saved_paint: float | None  # of all labels; None as `iou`
+    share: float  # share of the pictures that the label covers, in [0, 1]
     pictures: tuple[WordsOnPicture, ...] = ()
 
 
@@ -135,23 +119,16 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 class WordsReport(msgspec.Struct, frozen=True):
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        label: the label that words were tried for; empty where all words were checked.
-        trials: the wordings, the one that saves most paint first; in their order where nobody has
-            corrected the pictures.
-        shares: name of a label -> share of the pictures that it wins, counted in patches.
-    """
-
-    label: str
+    label: str  # the label that words were tried for; empty where all words were checked
     labels: tuple[str, ...]
     config: str
     is_corrected: bool
     pictures: int
-    trials: tuple[TriedWords, ...] = ()
+    trials: tuple[TriedWords, ...] = ()  # the one that saves most paint first, where that is known
     advice: tuple[Advice, ...] = ()
-    shares: dict[str, float] = {}
+    shares: dict[str, float] = {}  # label -> share of the pictures that it wins, in patches
     left_out: dict[int, str] = {}
     left_out_count: int = 0
 
@@ -221,32 +198,21 @@ def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) 
 
 @dataclass(frozen=True, eq=False)
 class _Picture:
-    """A picture that words are tried on.
-
-    Attributes:
-        rgb: (H, W, 3) uint8.
-        truth: (H, W) label indices of its annotation; None where it has none.
-    """
+    """A picture that words are tried on."""
 
     task: int
-    rgb: RGBArray
-    truth: Truth | None = None
+    rgb: RGBArray  # (H, W, 3) uint8
+    truth: Truth | None = None  # (H, W) label indices of its annotation; None where it has none
 
 
 @dataclass(eq=False)
 class _Trial:
-    """A wording on all pictures so far.
-
-    Attributes:
-        own: overlap of the label with the truth.
-        all: overlap of all labels.
-        share: sum of the shares of the pictures that the label covers.
-    """
+    """A wording on all pictures so far."""
 
     words: tuple[str, ...]
-    own: MaskOverlap = field(default_factory=MaskOverlap)
-    all: MaskOverlap = field(default_factory=MaskOverlap)
-    share: float = 0.0
+    own: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of the label with the truth
+    all: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of all labels
+    share: float = 0.0  # sum of the shares of the pictures that the label covers
     pictures: list[WordsOnPicture] = field(default_factory=list)
 
 

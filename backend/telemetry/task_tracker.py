@@ -34,24 +34,17 @@ class RefusedRequest:
 
 @dataclass(eq=False)
 class TrackedTask:
-    """A task that is worked on, or that was; takes its result.
-
-    Attributes:
-        priority: ``interactive``, ``opened`` or ``batch``.
-        start: when the work began, on the monotonic clock.
-        error: why it has no prediction, or one that is incomplete; None: neither.
-        is_incomplete: whether it has a prediction, but not of all its images.
-    """
+    """A task that is worked on, or that was; takes its result."""
 
     task: TaskId
     project: int | None
-    priority: str
+    priority: str  # ``interactive``, ``opened`` or ``batch``
     stages: Stages
-    start: float = field(default_factory=time.monotonic)
+    start: float = field(default_factory=time.monotonic)  # on the monotonic clock
     pictures: int = 0
     regions: int = 0
-    error: BaseException | None = None
-    is_incomplete: bool = False
+    error: BaseException | None = None  # why its prediction is missing or incomplete
+    is_incomplete: bool = False  # whether it has a prediction, but not of all its images
 
     @property
     def seconds(self) -> float:

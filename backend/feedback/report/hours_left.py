@@ -37,33 +37,22 @@ _APART: Final = 2.5
 
 
 class Hours(msgspec.Struct, frozen=True):
-    """Hours at today's pace, with a prediction interval of the tasks that are left.
+    """Hours at today's pace, with a prediction interval of the tasks that are left."""
 
-    Attributes:
-        hours: tasks left times the mean time of an annotation; of the newer half of the annotations
-            where the pace has changed.
-        low: None where the pace has changed; `high` alike.
-    """
-
+    #: Tasks left times the mean time of an annotation; of the newer half of the annotations where
+    #: the pace has changed.
     hours: float
-    low: float | None = None
+    low: float | None = None  # None where the pace has changed; `high` alike
     high: float | None = None
 
 
 class HoursLeft(msgspec.Struct, frozen=True):
-    """The pace of a project's newest annotations, and the annotation that is left in it.
+    """The pace of a project's newest annotations, and the annotation that is left in it."""
 
-    Attributes:
-        tasks_left: tasks without an annotation; None where Label Studio does not say.
-        annotations: the newest measured annotations that began with a prediction, at most `RECENT`.
-        seconds: their median time; None where there is none.
-        expected: the hours if all tasks that are left have predictions; None: not known.
-    """
-
-    tasks_left: int | None
-    annotations: int
-    seconds: float
-    expected: Hours | None = None
+    tasks_left: int | None  # tasks without an annotation; None where Label Studio does not say
+    annotations: int  # the newest measured ones that began with a prediction, at most `RECENT`
+    seconds: float  # their median time; None where there is none
+    expected: Hours | None = None  # the hours if all tasks left have predictions; None: not known
 
     @property
     def missing(self) -> str:

@@ -63,19 +63,13 @@ ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
 
 @dataclass(frozen=True)
 class PrelabelReport:
-    """The report on the prelabels of a project.
-
-    Attributes:
-        waiting: annotations that are still to be read.
-        hours_left: the hours left in the project; None where nobody has asked, or nothing is known.
-        experiment: the newest one on what a prediction saves; None where there was none.
-    """
+    """The report on the prelabels of a project."""
 
     project: int
     sums: ProjectSums
-    waiting: int = 0
-    hours_left: HoursLeft | None = None
-    experiment: Experiment | None = None
+    waiting: int = 0  # annotations that are still to be read
+    hours_left: HoursLeft | None = None  # None: not asked for, or not known
+    experiment: Experiment | None = None  # the newest one; None where there was none
 
     @property
     def kinds(self) -> dict[AnnotationOrigin, int]:
