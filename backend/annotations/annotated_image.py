@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 from backend.annotations.label_map import DEFAULT_RULE, LabelMap, MapRule, draw_label_map
-from backend.annotations.regions import LabelledRegion, Provenance, read_regions
+from backend.annotations.regions import LabelledRegion, Place, Provenance, read_regions
 from backend.errors import BadRequest, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
@@ -26,17 +26,19 @@ LEAVE_OUT: Final = (TaskError, BadRequest, ValueError)
 
 @dataclass(frozen=True)
 class AnnotationChoice:
-    """Says which annotations count where a task has several; skipped ones never do."""
+    """Says which annotations count where a task has several; skipped ones never do.
 
-    #: "preferred", the newest that is marked as ground truth, else the newest; "newest", the one
-    #: that was changed last; "ground-truth", the newest that is marked as such; "annotator", the
-    #: newest of one annotator; "majority", the newest of each.
+    "preferred" is the newest that is marked as ground truth, else the newest, the one that was
+    changed last; "ground-truth" the newest that is marked as such; "annotator" the newest of one
+    annotator; "majority" the newest of each.
+    """
+
     rule: Rule = "preferred"
     annotator: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> AnnotationChoice:
-        """Read what a person has typed: the name of a rule, or the number of an annotator.
+        """Read the name of a rule, or the number of an annotator, as a person has typed it.
 
         Raises:
             BadRequest: it is neither.
@@ -102,11 +104,7 @@ class AnnotatedImage:
 
     @property
     def source(self) -> str:
-        """The address of the image.
-
-        Raises:
-            TaskError: the task's data has no such image any more.
-        """
+        """The address of the image; a TaskError where the task's data has none any more."""
         return self.tag.source(self.task.data, self.item_index)
 
     @cached_property
@@ -131,11 +129,7 @@ class AnnotatedImage:
         return draw_label_map(self.versions[version], self.size_hw, rule)
 
     def read(self, read_image: ReadImage) -> RGBArray:
-        """Read (H, W, 3) uint8 RGB.
-
-        Raises:
-            TaskError: it cannot be read, is there no more, or has another size than its regions.
-        """
+        """Read (H, W, 3) uint8 RGB, see `read_annotated_image`."""
         return read_annotated_image(read_image, self.source, self.task, self.size_hw)
 
 
@@ -167,21 +161,15 @@ def find_images(
 ) -> list[AnnotatedImage]:
     """Return the images of a task with what annotations say of each, which may be nothing.
 
-    Args:
-        said: of each annotation that counts.
-        names_of: see `read_regions`.
-
-    Raises:
-        BadRequest: a region is broken.
+    `said` is of each annotation that counts. For `names_of` and errors see `read_regions`.
     """
     read = [read_regions(result, config, names_of, whole) for result, whole in said]
+
+    def versions(place: Place) -> tuple[tuple[LabelledRegion, ...], ...]:
+        return tuple(tuple(each.get(place, ())) for each in read)
+
     return [
-        AnnotatedImage(
-            task,
-            tag,
-            index,
-            tuple(tuple(each.get((tag.name, index or 0), ())) for each in read),
-        )
+        AnnotatedImage(task, tag, index, versions((tag.name, index or 0)))
         for tag in config.annotated
         for index in tag.indices(task.data)
     ]

@@ -21,16 +21,18 @@ LATER: Final[Overlap] = get_args(Overlap)[0]
 
 @dataclass(frozen=True)
 class MapRule:
-    """Says which region each pixel belongs to."""
+    """Says which region each pixel belongs to.
 
-    #: "later", the one that was drawn later; "smallest", the one with the fewest pixels; "label-
-    #: order", that of the label that comes first. Regions that a rule does not tell apart follow
-    #: the order of the labels; of one label, the later one wins.
+    Of several regions that is the one that was drawn "later", the "smallest" one, or in
+    "label-order" that of the first label. Regions that a rule does not tell apart follow the order
+    of the labels; of one label, the later one wins.
+    """
+
     overlap: Overlap = LATER
-    #: Whether pixels that only rectangles cover have a label. By default they are not counted: a
-    #: rectangle bounds its thing, and nobody has said which of its pixels are of it.
+    #: By default pixels that only rectangles cover are not counted: a rectangle bounds its thing,
+    #: and nobody has said which of its pixels are of it.
     fills_rectangles: bool = False
-    labels: tuple[str, ...] = ()  # the names of labels, for the rules that need their order
+    labels: tuple[str, ...] = ()  # for the rules that need their order
 
 
 #: The rule of everything that says no other.
@@ -120,10 +122,7 @@ def _ordered(regions: list[_Numbered], rule: MapRule) -> list[_Numbered]:
 def vote(maps: Sequence[LabelMap], labels: Sequence[str]) -> LabelMap:
     """Give each pixel the label that more than half of several annotators have given it.
 
-    Pixels on which there is no such agreement are not counted.
-
-    Args:
-        labels: the names of labels, which number the regions of the result.
+    Pixels without such an agreement are not counted. `labels` number the result's regions.
     """
     index = {name: number for number, name in enumerate(labels, 1)}
     uncounted = len(labels) + 1

@@ -58,8 +58,7 @@ class LabelledRegion:
     """A part of an image that has a label."""
 
     label: str
-    #: Draws or decodes its mask, (H, W) bool in the size of the image. It may raise a
-    #: `BackendError`.
+    #: Draws or decodes its mask, (H, W) bool of the image's size; may raise a `BackendError`.
     read_mask: Callable[[], BoolMask] = field(repr=False, compare=False)
     score: float | None = None  # probability in [0, 1]; None where a person has drawn it
     provenance: Provenance = _DRAWN
@@ -89,16 +88,11 @@ def read_regions(
     names_of: Callable[[Area], Iterable[str]] | None = None,
     whole: Provenance = _DRAWN,
 ) -> dict[Place, list[LabelledRegion]]:
-    """Read the regions of labels in the result of an annotation or a prediction.
+    """Read the regions of labels in the result of an annotation or a prediction, image by image.
 
-    Args:
-        names_of: returns the labels of a region; by default those of `LabelConfig.label_of`, and
-            none where the config does not know it, or a prompt has left it behind.
-        whole: where the result came from.
-
-    Returns:
-        The regions of each image that has one, in their order; a region of several labels is there
-        once for each.
+    A region has the labels that `names_of` returns, and is there once for each; by default those of
+    `LabelConfig.label_of`, and none where a prompt has left it behind. `whole` says where the
+    result came from.
 
     Raises:
         BadRequest: a region is broken.
@@ -107,15 +101,8 @@ def read_regions(
     for area in read_areas(result, config.control_names, config.prompt_tools):
         provenance = whole.of_region(area)
         for name in names_of(area) if names_of else _names(area, config):
-            region = LabelledRegion(
-                name,
-                partial(area_mask, area),
-                area.score,
-                provenance,
-                area.id,
-                area.parent,
-                area,
-            )
+            mask = partial(area_mask, area)
+            region = LabelledRegion(name, mask, area.score, provenance, area.id, area.parent, area)
             found.setdefault((area.image, area.item_index or 0), []).append(region)
     return found
 

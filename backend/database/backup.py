@@ -1,7 +1,7 @@
-"""Backups of an SQLite database, made and restored through SQLite's online backup.
+"""Back up and restore an SQLite database through SQLite's online backup.
 
-The online backup copies pages inside of transactions. So a copy is whole although a backend writes
-meanwhile, and a restored backup replaces the content of the file wholly or not at all.
+It copies pages inside of transactions. So a copy is whole although a backend writes meanwhile, and
+a restored backup replaces the content of the file wholly or not at all.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ _BUSY_TIMEOUT_S: Final = 2.0
 def back_up(database: Database, to: Path) -> None:
     """Copy an SQLite database to a new file, while others may read and write it.
 
-    Args:
-        to: a file that does not exist; it appears when it is complete.
-
     Raises:
         ValueError: there is no database, the file exists, or it cannot be written.
     """
@@ -40,13 +37,9 @@ def back_up(database: Database, to: Path) -> None:
 
 
 def restore(database: Database, backup: Path) -> Path | None:
-    """Replace the content of an SQLite database by a backup of it.
+    """Replace the content of an SQLite database, which no process may use, by a backup of it.
 
-    Args:
-        database: no process may work with it meanwhile.
-
-    Returns:
-        The file beside the database with its earlier content; None if there was no database.
+    Return the file beside it with its earlier content; None if there was no database.
 
     Raises:
         ValueError: the file is no backup, or the database cannot be written.
@@ -60,10 +53,13 @@ def restore(database: Database, backup: Path) -> Path | None:
         existed = target.exists()
         with closing(_connect(target)) as connection:
             _check_unused(connection, target)
-            earlier = _copy_aside(connection, target) if existed else None
+            now = time.strftime("%Y%m%d-%H%M%S")
+            earlier = target.with_name(f"{target.stem}.before-restore-{now}{target.suffix}")
+            if existed:
+                _copy(connection, earlier)
             with closing(_read_only(backup)) as source:
                 source.backup(connection)
-    return earlier
+    return earlier if existed else None
 
 
 def _file_of(database: Database) -> Path:
@@ -88,10 +84,7 @@ def _check_backup(file: Path) -> None:
 
 
 def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
-    """Check that no other connection has a database open.
-
-    SQLite leaves the WAL mode only for the last open connection.
-    """
+    """Check that nobody else has the database open: only the last one may leave the WAL mode."""
     try:
         mode = connection.execute("PRAGMA journal_mode=DELETE").fetchone()[0]
     except sqlite3.OperationalError as error:
@@ -109,15 +102,7 @@ def _check_unused(connection: sqlite3.Connection, file: Path) -> None:
         )
 
 
-def _copy_aside(connection: sqlite3.Connection, file: Path) -> Path:
-    now = time.strftime("%Y%m%d-%H%M%S")
-    aside = file.with_name(f"{file.stem}.before-restore-{now}{file.suffix}")
-    _copy(connection, aside)
-    return aside
-
-
 def _copy(connection: sqlite3.Connection, to: Path) -> None:
-    """Copy a database to a file, which appears under its name when it is complete."""
     if to.exists():
         raise FileExistsError(f"{to} exists already")
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=".backup-") as folder:

@@ -77,19 +77,11 @@ log = logging.getLogger(__name__)
 
 
 class Database:
-    """A database, opened at its first use, and created or upgraded then.
-
-    Args:
-        url: URL of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://...``.
-        clock: returns the time in seconds since the epoch.
-
-    Attributes:
-        url: as text, it hides the password.
-    """
+    """A database, opened at its first use, and created or upgraded then."""
 
     def __init__(self, url: str, clock: Callable[[], float] = time.time) -> None:
-        self.url = make_url(url)
-        self.clock = clock
+        self.url = make_url(url)  # as text, it hides the password
+        self.clock = clock  # seconds since the epoch
         self._lock = threading.Lock()
         self._engines: tuple[Engine, Engine] | None = None
 
@@ -162,8 +154,7 @@ class Database:
     def write_exclusively(self, lock: int) -> Iterator[Connection]:
         """Open a transaction that may write, one at a time among all processes that use the lock.
 
-        Args:
-            lock: number of an advisory lock of PostgreSQL. SQLite has only one writer anyway.
+        It is an advisory lock of PostgreSQL. SQLite has only one writer anyway.
         """
         with self.write() as connection:
             take_lock(connection, lock)
@@ -184,6 +175,11 @@ class Database:
         with self.read() as connection:
             return connection.execute(query).all()
 
+    def scalar(self, query: Executable) -> Any:
+        """Return the first value of the first row of one query; None where there is none."""
+        with self.read() as connection:
+            return connection.scalar(query)
+
     def execute(self, statement: UpdateBase) -> None:
         """Change what one statement says, in a transaction of its own."""
         with self.write() as connection:
@@ -192,8 +188,8 @@ class Database:
     def _open_engines(self) -> tuple[Engine, Engine]:
         """Return the engine of transactions that may write, and that of those that only read.
 
-        Writers that wait for each other hold a connection each. With PostgreSQL readers have a pool
-        of their own; with SQLite both engines are the same, without a limit.
+        Writers that wait for each other hold a connection each, so readers of PostgreSQL have their
+        own pool; with SQLite both engines are the same, without a limit.
         """
         with self._lock:
             if self._engines is None:
@@ -243,9 +239,6 @@ def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
     SQLite keeps no statistics here. Of a list of keys it expects more rows than of a condition on
     the project, which nearly all rows may meet, and takes the index of that. Where one value is
     asked for in place of a list, an index on both columns serves, and this is not needed.
-
-    Args:
-        column: the column of the condition that is not to choose the index.
     """
     return column + 0
 
@@ -295,8 +288,8 @@ def _connect(url: URL, **more: Any) -> Engine:
 def file_lock(url: URL) -> AbstractContextManager[object]:
     """Return a lock under which one process at a time opens an SQLite file; make its folder.
 
-    Without it, SQLite refuses all other processes at once while one creates the file; they would
-    not wait. For a database in memory and for PostgreSQL the lock does nothing.
+    Else SQLite refuses all others at once while one creates the file. For a database in memory and
+    for PostgreSQL the lock does nothing.
     """
     file = _file(url)
     if file is None:
@@ -346,8 +339,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def revisions() -> tuple[str, ...]:
     """Return the numbers of all revisions that this version knows, in ascending order.
 
-    They are read from the names of the files, since importing Alembic takes longer than opening a
-    database that is up to date.
+    Read from the files' names: importing Alembic takes longer than opening a database.
 
     >>> revisions()[0]
     '0200'

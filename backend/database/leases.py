@@ -1,9 +1,8 @@
 """Leases: an owner has a row of a table for a while, and another may take over where it died.
 
-Such a row names its owner and the time at which the lease ends. `Leases` takes the rows of a table
-for an owner; those that it holds are renewed while the owner works. An owner that is done lets them
-go, one that has died renews them no more, and the lease ends. The clocks of all machines that share
-a database must agree to within a fraction of `LEASE_S`.
+Such a row names its owner and the time at which the lease ends. An owner renews its leases while it
+works, and lets them go when it is done. The clocks of all machines that share a database must agree
+to within a fraction of `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -112,10 +111,9 @@ Change = Callable[[Row[Any]], dict[str, Any]]
 
 
 class Leases:
-    """The leases that an owner has of a table's rows. Safe to share between threads.
+    """The leases that an owner has of a table's rows, changed under an advisory lock.
 
-    Args:
-        lock: number of the advisory lock of PostgreSQL under which the rows are changed.
+    Threads may share it.
     """
 
     def __init__(self, database: Database, table: Table, owner: str, lock: int = LOCK) -> None:

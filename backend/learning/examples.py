@@ -4,9 +4,9 @@ Replacing or deleting an annotation replaces or deletes its rows, whichever back
 change is counted in the project's row, so that a step becomes due, see `backend.learning.versions`.
 Where the last example of a project is gone, the words alone decide again.
 
-Examples belong to one model, as features do. Where the model is another one than before, the
-annotations that it has not read are named by `ExampleStore.of_other_models`, are read again, and
-those of the other model go: features of two models are never learned from together.
+Examples belong to one model, as features do: those of two models are never learned from together.
+Where the model changes, the annotations that it has not read are read again, and the other model's
+examples go.
 """
 
 from __future__ import annotations
@@ -103,10 +103,6 @@ class TrainingExample:
 class ExampleStore:
     """The training examples in a database, of the model in use.
 
-    Args:
-        database: where they are kept.
-        model_key: returns the key of the model in use, see `backend.learning.versions.model_key`.
-
     >>> examples = ExampleStore(Database("sqlite://"), lambda: "demo")
     >>> examples.replace(3, 7, [TrainingExample("a", b"...")]), len(examples.examples(7))
     (True, 1)
@@ -116,12 +112,10 @@ class ExampleStore:
 
     def __init__(self, database: Database, model_key: Callable[[], str]) -> None:
         self._database = database
-        self._model_key = model_key
+        self._model_key = model_key  # see `backend.learning.versions.model_key`
 
     def replace(self, annotation: int, project: int, examples: Sequence[TrainingExample]) -> bool:
-        """Replace the examples of an annotation; return whether they differ from those before.
-
-        Those that another model has made of it go.
+        """Replace the examples of an annotation, also another model's; return whether they differ.
 
         Raises:
             ModelUnavailable: the weights are not there.
@@ -163,11 +157,7 @@ class ExampleStore:
         return True
 
     def of_other_models(self) -> dict[int, list[int]]:
-        """Return the annotations of each project that other models have learned from.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
-        """
+        """Return project -> its annotations that other models have learned from."""
         query = select(_EXAMPLE.project, _EXAMPLE.annotation).distinct()
         found: dict[int, list[int]] = {}
         for row in self._database.rows(query.where(_EXAMPLE.model != self._model_key())):
@@ -243,8 +233,7 @@ def read_examples(
 ) -> tuple[list[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary]:
     """Read stored examples for the labels of today; waits for the model.
 
-    Returns:
-        What `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
+    Return what `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
 
     Raises:
         ValueError: damaged bytes, another format, or features of another model.

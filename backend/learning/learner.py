@@ -1,9 +1,9 @@
 """Learn from corrections: keep examples of annotations, and make versions from them.
 
-An annotation gives a training example for each of its images. Before there is one, a step may learn
-from images that nobody has corrected. A step fits a version to all examples
-of a project; one that passes the gate on held-out images goes live, and otherwise the words alone
-decide. Both are for a background thread: they wait for the model.
+An annotation gives a training example for each of its images. A step fits a version to all examples
+of a project; before there is one, it may learn from images that nobody has corrected. A version
+that passes the gate on held-out images goes live, and otherwise the words alone decide. All of this
+waits for the model: it is for a background thread.
 """
 
 from __future__ import annotations
@@ -36,14 +36,7 @@ _RETRY_AFTER_S: Final = 600.0
 
 @dataclass(eq=False)
 class Learner:
-    """Learns for all projects of a backend.
-
-    Args:
-        settings: the method, and what follows corrections where a label config does not say.
-        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
-        fit_examples: fits an adaptation, as `clearclip_core.adapt` does.
-        mark: project and annotations -> has them read again.
-    """
+    """Learns for all projects of a backend."""
 
     settings: Settings
     engine: Engine
@@ -51,6 +44,7 @@ class Learner:
     examples: ExampleStore
     versions: VersionStore
     fit_examples: Callable[..., Fit] = adapt
+    #: Project, annotations -> has them read again.
     mark: Callable[[int, Iterable[int]], None] = lambda _project, _annotations: None
     _has_read_again: bool = field(default=False, init=False)
 
@@ -60,7 +54,7 @@ class Learner:
         return not Method.of(self.settings.method).remove_redundancy
 
     def check(self) -> None:
-        """Check that the method can learn.
+        """Refuse a method that cannot learn.
 
         Raises:
             LearningRefused: it cannot.
@@ -103,13 +97,13 @@ class Learner:
             return
         examples = build_examples(self.engine, self.read_image, diff)
         if self.examples.replace(diff.annotation, diff.project, examples):
-            teaches = (diff.project, diff.annotation, len(examples))
-            log.info("Project %d: annotation %d teaches %d pictures", *teaches)
+            told = diff.project, diff.annotation, len(examples)
+            log.info("Project %d: annotation %d gives %d training examples", *told)
 
     def forget(self, annotation: int) -> None:
         """Delete the training examples of an annotation that is deleted, skipped or emptied."""
         if self.examples.forget(annotation):
-            log.info("Annotation %d teaches nothing any more", annotation)
+            log.info("The training examples of annotation %d are deleted", annotation)
 
     # ---- steps -------------------------------------------------------------------------------
 
@@ -194,11 +188,13 @@ class Learner:
         place = client, lease.project, config
         images = UnlabelledImages(self.engine, self.read_image, *place)
         fit = images.fit()
-        made, areas = fit.adaptation, dict(fit.areas)
-        better = made is not None
-        digest = "" if made is None else made.digest
+        made = fit.adaptation
         version = Version(
-            annotations=0, digest=digest, better=better, unlabelled=fit.images, areas=areas
+            annotations=0,
+            digest="" if made is None else made.digest,
+            better=made is not None,
+            unlabelled=fit.images,
+            areas=dict(fit.areas),
         )
         pictures = BeforeAfter()
         if made is not None:
@@ -218,7 +214,7 @@ class Learner:
 
 
 def version_of(fit: Fit, annotations: int) -> Version:
-    """Describe a fit, and the number of annotations that it was made of."""
+    """Describe a fit and the number of annotations that it was made of."""
     return Version(
         annotations=annotations,
         digest="" if fit.adaptation is None else fit.adaptation.digest,

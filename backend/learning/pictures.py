@@ -1,7 +1,6 @@
 """Pictures of what a version changes: an annotation, the masks of the words, and the version's.
 
-The version's masks are those of the cross-validation: of an adaptation to other pictures than the
-one that is shown.
+The latter are those of the cross-validation: of an adaptation to other pictures than the shown one.
 """
 
 from __future__ import annotations
@@ -85,14 +84,7 @@ class _Image(NamedTuple):
 
 @dataclass(eq=False)
 class PictureComparer:
-    """Draws corrected images of a project, with and without what was learned of the others.
-
-    Args:
-        settings: how masks are made.
-        read_image: address and task -> (H, W, 3) uint8; raises `TaskError`.
-        config: the project's label config.
-        held_out: what was learned, by image.
-    """
+    """Draws corrected images of a project, with and without what was learned of the others."""
 
     settings: Settings
     engine: Engine
@@ -100,15 +92,13 @@ class PictureComparer:
     client: LabelStudioClient
     project: int
     config: LabelConfig
-    held_out: HeldOutAdaptations
+    held_out: HeldOutAdaptations  # what was learned, by image
 
     def compare(self, examples: Iterable[tuple[int, Example]]) -> BeforeAfter:
-        """Draw some of the images that examples were made of; waits for the model.
+        """Draw some of the images that examples, each with the id of its annotation, were made of.
 
-        An image that cannot be had or drawn is left out, and the log says why.
-
-        Args:
-            examples: each with the id of its annotation.
+        It waits for the model. An image that cannot be had or drawn is left out, and the log says
+        why.
         """
         made: list[ComparedPicture] = []
         colours: dict[str, str] = {}
@@ -187,9 +177,8 @@ class PictureComparer:
         drawn = np.where(truth < count, truth.astype(np.int16), np.int16(-1))
         maps = drawn, *(self._predict(image, each) for each in (None, adaptation))
         colours = self.config.colours_of(image.tag)
-        first, second, third = (
-            to_data_url(thumbnail(image.rgb, each, colours, _SIDE_PX)) for each in maps
-        )
+        drawings = (thumbnail(image.rgb, each, colours, _SIDE_PX) for each in maps)
+        first, second, third = map(to_data_url, drawings)
         labels = [index for index in np.unique(maps).tolist() if index >= 0]
         work = (Work.of(each, drawn) for each in maps[1:])
         compared = ComparedPicture(task, first, second, third, *work)
@@ -197,10 +186,8 @@ class PictureComparer:
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
         """Predict an image as predictions do; return its label map."""
-        predictor = MaskPredictor(self.engine, self.settings, self.config, self.project)
-        masks = predictor.predict(
-            image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation
-        )
+        predict = MaskPredictor(self.engine, self.settings, self.config, self.project).predict
+        masks = predict(image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation)
         label_map = np.full(image.truth.shape, -1, np.int16)
         for index, mask in masks.items():
             label_map[mask] = index

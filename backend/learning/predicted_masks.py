@@ -32,23 +32,19 @@ class MaskPredictor:
         tag: str,
         rgb: RGBArray,
         *,
-        prepared: PreparedImage | None = None,
+        prepared: PreparedImage | None = None,  # where it is prepared already
         adaptation: Adaptation | None = None,
-        labels: Sequence[Label] = (),
+        labels: Sequence[Label] = (),  # of the tag with other words; by default with their own
     ) -> dict[int, BoolMask]:
         """Predict an image (H, W, 3) uint8 of a tag; waits for the model.
 
-        Args:
-            prepared: the image, where it is prepared already.
-            labels: those of the tag with other words; by default with their own.
-
-        Returns:
-            Index of a label in `LabelConfig.labels_of` the tag -> (H, W) bool, if it has a pixel.
+        Return index of a label in `LabelConfig.labels_of` the tag -> (H, W) bool, if not empty.
         """
-        segmenter, labels = self.engine.segmenter(), labels or self.config.labels_of(tag)
-        image = prepared or segmenter.prepare(rgb)
-        scores = self.engine.encode(
-            image, tuple(labels), Priority.BATCH, self.project, adaptation
-        ).scores
+        segmenter = self.engine.segmenter()
+        image, labels = (
+            prepared or segmenter.prepare(rgb),
+            tuple(labels or self.config.labels_of(tag)),
+        )
+        encoded = self.engine.encode(image, labels, Priority.BATCH, self.project, adaptation)
         rule = prediction_rule(self.settings, self.thresholds(tag))
-        return draw_masks(segmenter, scores, rgb, rule)
+        return draw_masks(segmenter, encoded.scores, rgb, rule)

@@ -30,10 +30,7 @@ class UnlabelledImages:
     config: LabelConfig
 
     def fit(self) -> UnlabelledFit:
-        """Encode the images, and learn from the masks of the words on them; waits for the model.
-
-        An image that cannot be read is left out, and the log says why.
-        """
+        """Learn from the masks of the words on the images that can be read; waits for the model."""
         segmenter = self.engine.segmenter()
         self.engine.embed(self.config.labels)
         vocabulary = segmenter.vocabulary(self.config.labels, contrast=True)
@@ -43,9 +40,8 @@ class UnlabelledImages:
         """Yield one image of each task that is drawn, in the order in which they are drawn."""
         ids, rng = list(self.client.ids(self.project, TaskFilter())), random.Random(self.project)
         drawn = tuple(rng.sample(ids, min(len(ids), MOST_UNLABELLED)))
-        tasks = {
-            each.id: each for each in self.client.all_tasks(self.project, TaskFilter(ids=drawn))
-        }
+        wanted = TaskFilter(ids=drawn)
+        tasks = {each.id: each for each in self.client.all_tasks(self.project, wanted)}
         for task in (tasks[number] for number in drawn if number in tasks):
             for tag in self.config.annotated[:1]:
                 yield AnnotatedImage(task, tag, (*tag.indices(task.data), None)[0], ())

@@ -1,11 +1,12 @@
 """Keep the numbered versions of what projects have learned, and which of them is live.
 
-At most one version of a project is live: predictions use it. None is live before the first one, and
-as soon as the project has no training example left. While a project is pinned, what is live stays.
+At most one version of a project is live: predictions use it. Before the first one, and as soon as
+the project has no training example left, the words alone decide. While a project is pinned, what is
+live stays.
 
 A step makes a version of all training examples. It is due once enough annotations have changed, or
-once somebody asks for it; one backend at a time leases it, and the lease of a backend that dies
-ends. Versions belong to one model, as features do: those of another model stay beside them.
+somebody asks for it; one backend at a time leases it. Versions belong to one model, as features do:
+those of another model stay beside them.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ _STATE: Final = STATES.c
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
 
-    IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several;
-    labels are left out of which little was drawn.
+    IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several.
+    Labels of which little was drawn have none.
     """
 
     annotations: int  # how many annotations it has learned from
@@ -89,22 +90,17 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     shown: dict[str, int] = {}  # name of the label -> on how many corrected images somebody drew it
     refused: dict[str, str] = {}  # label -> why corrections of it were not taken over
     found: dict[str, float] = {}  # label -> share of what was drawn that the words find, in [0, 1]
-    #: How many different pictures that nobody has corrected it has learned from, in the place of
-    #: annotations; 0 where it has learned from annotations.
-    unlabelled: int = 0
+    unlabelled: int = 0  # different uncorrected pictures that it has learned from, or 0
     areas: dict[str, tuple[float, float]] = {}  # label -> share of all pixels before and after
-    #: By how much the version from unlabelled pictures that was in use then is better than the
-    #: words on these corrections; None where none was.
+    #: By how much the version from unlabelled pictures that was in use, if any, is better than the
+    #: words on these corrections.
     unlabelled_gain: float | None = None
     created: float = 0.0  # in seconds since the epoch
     number: int = 0  # counts up from 1 in each project, never the same twice; 0 before it is kept
 
     @property
     def gain(self) -> float | None:
-        """By how much the IoU of held-out corrections is higher than that of the words.
-
-        None where too little of each label was drawn to tell.
-        """
+        """By how much its IoU is higher than that of the words; None where there is none."""
         return self.adapted_iou - self.text_iou if self.text_ious else None
 
 
@@ -114,8 +110,8 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     project: int
     live: int | None = None  # number of the version that predictions use; None: the words alone
     pinned: bool = False  # whether the live version stays live
-    #: Number of the version that has passed the gate, and waits for somebody to decide: the newest
-    #: version, or where somebody decides on each the newest that has passed; else None.
+    #: Number of the version that has passed the gate and waits for somebody to decide: the newest;
+    #: where somebody decides on each, the newest that has passed.
     waits: int | None = None
     adapt: Adapt | None = None  # who decides, as the last step found it; None before the first
     as_words: tuple[str, ...] = ()  # names of the labels that keep the scores of their words
@@ -152,11 +148,6 @@ class ActiveModel:
 class VersionStore:
     """The versions in a database, of the model in use.
 
-    Args:
-        database: where they are kept.
-        owner: the name of this backend, see `backend.database.leases.new_owner`.
-        model_key: returns the key of the model in use; weights may be downloaded later.
-
     >>> store = VersionStore(Database("sqlite://"), "worker", lambda: "demo")
     >>> store.lease_step(10) is None, store.use(7, 0).pinned
     (True, True)
@@ -166,7 +157,7 @@ class VersionStore:
         self._database = database
         self._owner = owner
         self.leases = Leases(database, STATES, owner)
-        self._model_key = model_key
+        self._model_key = model_key  # asked each time: weights may be downloaded later
 
     # ---- what is live ------------------------------------------------------------------------
 
@@ -177,11 +168,7 @@ class VersionStore:
         return self.state(project)
 
     def use(self, project: int, number: int, pin: bool = True) -> LearningState:
-        """Make a version live.
-
-        Args:
-            number: of the version; 0 for the words alone.
-            pin: let it stay live, whatever is learned.
+        """Make a version live, or with 0 the words alone; a pinned one stays, whatever is learned.
 
         Raises:
             LearningRefused: there is no such version.
@@ -223,9 +210,8 @@ class VersionStore:
     ) -> LearningState:
         """Make the step of a project due, however few annotations have changed.
 
-        Args:
-            may_have_none: whether its training examples may still be to come.
-            unlabelled: learn from pictures that nobody has corrected, until there are corrections.
+        `may_have_none` where its training examples may still be to come; `unlabelled` to learn from
+        pictures that nobody has corrected, until there are corrections.
 
         Raises:
             LearningRefused: the project is pinned, or it has no training examples.
@@ -243,12 +229,10 @@ class VersionStore:
         return self.state(project)
 
     def lease_step(self, every: int, project: int | None = None) -> StepLease | None:
-        """Lease a step that is due; None where none is, or where another backend has it.
+        """Lease a step that is due, of a project or of any; None where all wait or are leased.
 
-        Args:
-            every: annotations that have changed since the last step, at least; a tenth of all if
-                that is more.
-            project: of this project only.
+        At least `every` annotations have changed since the last one; a tenth of all if that is
+        more.
         """
         query = _due_first(every, self._database.clock())
         query = query.where(_STATE.model == self._model_key()).limit(1)
@@ -267,19 +251,15 @@ class VersionStore:
         adapt: Adapt = "auto",
         pictures: BeforeAfter | None = None,
     ) -> Version | None:
-        """End a leased step with its result.
+        """End a leased step with its result: what it adds to scores, or None if it failed the gate.
 
         Return the version as it is kept; None where none is, the lease has gone to another backend,
         or the examples are gone. One that changes predictions as the newest one does is not kept
         again. What somebody has made live meanwhile stays live.
 
-        Args:
-            version: the new version; None where nothing is to be kept.
-            adaptation: what it adds to scores; None where it did not pass the gate.
-            adapt: "auto": it goes live, or the words alone where it has not passed the gate; the
-                first version of a project waits for somebody to decide, who sees its pictures. So
-                does one from unlabelled pictures, and one in use that has lost is taken back.
-            pictures: what it changes.
+        With `adapt` "auto" it goes live, or the words alone where it has not passed the gate. The
+        first version of a project waits for somebody to decide, who sees its pictures. So does one
+        from unlabelled pictures, and one in use that has lost is taken back.
         """
         self.leases.let_go(lease.project, self._model_key())
         with self._locked(lease.project) as locked:
@@ -313,9 +293,9 @@ class VersionStore:
     # ---- what predictions use ------------------------------------------------------------------
 
     def active(self, project: int | None, mode: Adapt) -> ActiveModel | None:
-        """Return what predictions of a project use now; None: the words alone.
+        """Return what predictions of a project use now.
 
-        While the database cannot be reached, these are the words alone.
+        None for the words alone, also while the database cannot be reached.
 
         Raises:
             ModelUnavailable: the weights are not there.
@@ -324,7 +304,7 @@ class VersionStore:
             return None
         live = select(_STATE.live).where(*in_project(STATES, project, self._model_key()))
         try:
-            (number,) = next(iter(self._database.rows(live)), (None,))
+            number = self._database.scalar(live)
             return None if number is None else self._load(project, number)
         except (SQLAlchemyError, LearningRefused, ValueError) as error:  # away, deleted or damaged
             log.warning("What project %d has learned cannot be used: %s", project, error)
@@ -399,12 +379,10 @@ class VersionStore:
         raise LearningRefused(f"Project {project} has no version {number} that can be read.")
 
     def before_after(self, project: int, number: int) -> BeforeAfter:
-        """Return the pictures of what a version changes; none where there are none."""
+        """Return the pictures of what a version changes, if there are any."""
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        (pictures,) = next(
-            iter(self._database.rows(select(_VERSION.pictures).where(*its))), ("{}",)
-        )
-        return read_json(pictures, BeforeAfter) or BeforeAfter()
+        pictures = self._database.scalar(select(_VERSION.pictures).where(*its))
+        return read_json(pictures or "{}", BeforeAfter) or BeforeAfter()
 
     # ---- rows --------------------------------------------------------------------------------
 

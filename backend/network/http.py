@@ -64,10 +64,7 @@ class TimeLimit:
         return time.monotonic() >= self._end
 
     def hold(self, connection: socket.socket) -> None:
-        """Close a connection when the time is over.
-
-        A duplicate of the socket is kept, because TLS takes over the original.
-        """
+        """Close a connection when the time is over; of its socket TLS takes over the original."""
         with self._lock:
             self._connections.append(connection.dup())
         if self.is_over:
@@ -92,10 +89,9 @@ _ONCE_MORE = Retry(total=None, connect=0, read=1, redirect=0, status=0, other=0)
 def open_session(rules: HostRules | None, retries: Retry | int = _ONCE_MORE) -> requests.Session:
     """Open a session, which keeps connections but no cookies; threads may share it.
 
-    Args:
-        rules: the addresses that may be connected to; None where the administrator allows the host.
-            Only then a proxy of the environment (``HTTP_PROXY``, ``NO_PROXY``) is used: the address
-            to which a proxy connects cannot be checked here.
+    `rules` say where it may connect; None where the administrator allows the host. Only then a
+    proxy of the environment (``HTTP_PROXY``, ``NO_PROXY``) is used: the address to which a proxy
+    connects cannot be checked here.
     """
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -105,12 +101,7 @@ def open_session(rules: HostRules | None, retries: Retry | int = _ONCE_MORE) -> 
 
 
 def request(
-    method: str,
-    url: str,
-    *,
-    rules: HostRules | None,
-    limit: TimeLimit,
-    **options: Any,
+    method: str, url: str, *, rules: HostRules | None, limit: TimeLimit, **options: Any
 ) -> requests.Response:
     """Send one HTTP request in a session of its own, see `open_session` and `send`."""
     with open_session(rules, retries=0) as session:
@@ -142,8 +133,6 @@ def read_body(answer: requests.Response, most_bytes: int) -> bytes | None:
 
 
 class _Adapter(HTTPAdapter):
-    """Connects where the rules allow it; without any, also through a proxy."""
-
     def __init__(self, rules: HostRules | None, retries: Retry | int) -> None:
         self._rules = rules
         super().__init__(max_retries=retries)

@@ -1,11 +1,8 @@
 """Logs: one line an event, as text or JSON, without secrets; facts and times of the work in hand.
 
-Messages of this code are written without secrets. The formatters are a second guard, for messages
-of libraries and for texts from outside: they cut out whatever looks like a secret or an image.
-
-`about` adds facts to all log lines of its block; `timed` and `stage` measure. Both are kept in
-context variables: each thread has its own, and ``contextvars.copy_context().run`` carries them
-over to another.
+The formatter cuts out whatever looks like a secret or an image: messages of this code have none,
+those of libraries and texts from outside may. Facts and times are in context variables, which
+``contextvars.copy_context().run`` carries over to another thread.
 """
 
 from __future__ import annotations
@@ -148,9 +145,7 @@ _PLAIN = re.compile(r"[\w.:/+-]+")
 def logging_config(settings: Settings, level: str | None = None) -> dict[str, Any]:
     """Return the argument of `logging.config.dictConfig`; libraries log from WARNING on.
 
-    Args:
-        settings: level, format, and the secrets that are cut out of all lines.
-        level: the level of the backend's loggers, in place of the settings'.
+    `level` is that of the backend's loggers, in place of the settings'.
     """
     ours = {"level": level or settings.log_level}
     server = {"level": "INFO", "handlers": [], "propagate": True}
@@ -161,11 +156,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
         "disable_existing_loggers": False,
         "formatters": {"lines": {**lines, "secrets": tuple(known_secrets(settings))}},
         "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "formatter": "lines",
-                "stream": "ext://sys.stderr",
-            }
+            "stderr": {"class": "logging.StreamHandler", "formatter": "lines"},
         },
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
@@ -220,9 +211,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31mb")
     'a\ufffd[31mb'
     """
-    return "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
-    )
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def facts_of(record: logging.LogRecord) -> Mapping[str, Fact]:
@@ -231,12 +220,9 @@ def facts_of(record: logging.LogRecord) -> Mapping[str, Fact]:
 
 
 class LogFormatter(logging.Formatter):
-    """Formats records, each as one line without secrets.
+    """Formats records, each as one line without secrets: a JSON object, or a text for people.
 
-    Args:
-        secrets: texts that are cut out.
-        as_json: JSON objects of time, level, logger, message, error and all facts; else for people:
-            ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``
+    ``2026-11-25 09:12:03 INFO backend.telemetry.task_tracker: Task 7: 5 regions (ms=84)``
     """
 
     def __init__(self, secrets: Collection[str] = (), as_json: bool = False) -> None:

@@ -66,16 +66,7 @@ class TrackedTask:
 
 
 class TaskTracker:
-    """Keeps running tasks, refused requests and the pace, within bounds.
-
-    Safe to share between threads.
-
-    Args:
-        listener: called with each task that has ended; it must be quick and must not raise.
-        clock: monotonic time in seconds.
-
-    Attributes:
-        done: the number of tasks that got a prediction since the start.
+    """Keeps running tasks, refused requests and the pace, within bounds; threads may share it.
 
     >>> tracker = TaskTracker()
     >>> with tracker.task(7, project=1, priority="batch") as work:
@@ -86,7 +77,7 @@ class TaskTracker:
 
     def __init__(
         self,
-        listener: Callable[[TrackedTask], None] = lambda _: None,
+        listener: Callable[[TrackedTask], None] = lambda _: None,  # of ended tasks; must not raise
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listener = listener
@@ -95,7 +86,7 @@ class TaskTracker:
         self._running: dict[int, TrackedTask] = {}
         self._refusals: deque[RefusedRequest] = deque(maxlen=_MOST_REFUSALS)
         self._ends: deque[tuple[float, int]] = deque()
-        self.done = 0
+        self.done = 0  # tasks that got a prediction since the start
         self._started_at = clock()
 
     @contextmanager
