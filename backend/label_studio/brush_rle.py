@@ -54,15 +54,10 @@ def encode_runs(mask: RunMask) -> list[int]:
 def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.uint8]:
     """Decode any stream of the format, such as the editor's with their soft edges.
 
-    Args:
-        rle: bytes of the stream.
-
-    Returns:
-        (H, W) uint8, the alpha channel: a pixel over 127 counts as painted.
+    Return (H, W) uint8, the alpha channel: a pixel over 127 counts as painted.
 
     Raises:
-        ValueError: values that are no bytes, a stream that is cut off, or another number of
-            pixels.
+        ValueError: values that are no bytes, a stream that is cut off, or another number of pixels.
 
     >>> decode_rle([0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0], 1, 2)
     array([[255,   0]], dtype=uint8)
@@ -92,9 +87,9 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
 class _Tokens(NamedTuple):
     """Successive tokens, each array (N,)."""
 
-    is_run: npt.NDArray[np.bool_]  # bool, whether it is a run
-    counts: npt.NDArray[np.int64]  # int64, its length in values
-    positions: npt.NDArray[np.int64]  # int64, the bit of the stream at which its values begin
+    is_run: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.int64]  # its length in values
+    positions: npt.NDArray[np.int64]  # the bit of the stream at which its values begin
 
 
 def _read_header(data: bytes) -> tuple[int, int, list[int]]:
@@ -107,7 +102,6 @@ def _read_header(data: bytes) -> tuple[int, int, list[int]]:
 def _alphas(
     source: npt.NDArray[np.uint8], tokens: _Tokens, word_bits: int, before: int
 ) -> npt.NDArray[np.uint8]:
-    """Return the alphas of successive tokens."""
     is_run, counts, positions = tokens
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
@@ -121,14 +115,9 @@ def _alphas(
 def _pack(
     n_values: int, tokens: npt.NDArray[np.uint64], used: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.uint8]:
-    """Write the header and tokens behind each other, as bits.
+    """Write the header and tokens (M,), each of `used` bits, at most 32, behind each other.
 
-    Args:
-        tokens: (M,), each at the lower end.
-        used: (M,) bits of each, at most 32.
-
-    Returns:
-        Bytes, the last one padded; a whole byte where nothing is missing, as in the converter.
+    Return bytes, the last one padded; a whole byte where nothing is missing, as in the converter.
     """
     header = n_values << 21 | _SIZES
     ends = np.uint64(_HEADER_BITS) + np.cumsum(used)
@@ -150,8 +139,7 @@ def _run_tokens(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Make one token for each run, several for a run over 2^16 values.
 
-    Returns:
-        (M,) uint64, each token at the lower end, and (M,) uint64 the bits of each.
+    Return (M,) uint64, each token at the lower end, and (M,) uint64 the bits of each.
     """
     # The length size fits the whole run, so that the rest of a long one has 16 bits as well.
     index = np.searchsorted(1 << np.array(_LENGTH_BITS[:3]), lengths)
@@ -204,9 +192,8 @@ def _token_starts(
     Each token tells where the next one begins. The first three bits of a run's token tell its
     length, which is looked up beforehand for every bit at which a token could begin.
 
-    Yields:
-        The first byte of a part of the stream; the 32 bits that begin at each byte of the part; and
-        the bits of the whole stream at which the tokens of the part begin, (N,).
+    Yield the first byte of a part of the stream; the 32 bits that begin at each byte of the part;
+    and the bits of the whole stream at which the tokens of the part begin, (N,).
     """
     steps_by_code = bytes([0] * 4 + [3 + bits + word_bits for bits in length_bits]).ljust(256)
     start = _HEADER_BITS

@@ -75,10 +75,6 @@ class LabelStudioClient:
 
     Any number of threads may share it. All methods raise `StudioRefused` where there is no such
     project for this token, and `StudioUnreachable` where Label Studio does not answer.
-
-    Args:
-        first_pause_s: pause before the second try, in seconds; see `Connection`.
-        settings: give what label configs leave open, see `parse_label_config`.
     """
 
     def __init__(
@@ -88,19 +84,13 @@ class LabelStudioClient:
         *,
         retry_for_s: float = RETRY_FOR_S,
         timeout_s: float = 300.0,
-        first_pause_s: float = 0.5,
-        stopping: threading.Event | None = None,
-        settings: Settings | None = None,
+        settings: Settings | None = None,  # for `parse_label_config`
+        **options: Any,  # of the `Connection`
     ) -> None:
         self.url = url
         self._settings = settings
         self._connection = Connection(
-            url,
-            api_key,
-            retry_for_s=retry_for_s,
-            timeout_s=timeout_s,
-            first_pause_s=first_pause_s,
-            stopping=stopping,
+            url, api_key, retry_for_s=retry_for_s, timeout_s=timeout_s, **options
         )
         self._writing = threading.Lock()  # or two jobs at once both find a task without one
 
@@ -181,10 +171,7 @@ class LabelStudioClient:
         return {each.id: each.name for each in self._connection.get("/api/users/", list[UserRow])}
 
     def backends(self, project: int) -> list[BackendRow]:
-        """List the backends that are connected to a project.
-
-        Label Studio asks each of them for health and setup meanwhile.
-        """
+        """List the backends of a project, each of which Label Studio calls meanwhile."""
         return self._connection.get("/api/ml/", list[BackendRow], project=project)
 
     def save_backend(self, backend: int | None, fields: Mapping[str, Any]) -> None:
@@ -222,13 +209,10 @@ class LabelStudioClient:
                 yield from (Task(row.id, project, row.data) for row in rows)
 
     def possible_doubles(self, project: int) -> Iterator[list[int]]:
-        """Find tasks without a draft that may have several predictions of one version.
+        """Yield pages of tasks without a draft that may have several predictions of one version.
 
         Label Studio lists how many predictions a task has and of which versions, but not how many
         of each. It names the versions where the query does: the empty one is in all.
-
-        Returns:
-            Ids in ascending order, page by page; a page may have none.
         """
         wanted = TaskFilter(with_version="", min_predictions=2, drafted=False)
         for rows in self._pages(project, wanted):
@@ -247,13 +231,10 @@ class LabelStudioClient:
         return sorted(set(found))
 
     def show_tasks(self, project: int, title: str, tasks: Collection[int]) -> int:
-        """Make a view of the data manager that lists some tasks, in place of the one of that title.
+        """List tasks in a view of the data manager, in place of one of that title; return its id.
 
-        Ids that follow each other take one condition together; of more than 500 conditions the
-        first are shown.
-
-        Returns:
-            The id of the view.
+        Ids that follow each other take one condition together; of more than 500 the first are
+        shown.
         """
         filters = {"conjunction": "or", "items": is_any_of(tasks)}
         data = {"title": title, "type": "list", "target": "tasks", "ordering": ["tasks:id"]}
@@ -291,7 +272,7 @@ class LabelStudioClient:
     def annotation_times(self, task: int) -> dict[int, float]:
         """Return the annotations of a task: id -> time of the last change; none of a deleted task.
 
-        They are read from the task itself: the list of its annotations lacks those that skip it.
+        Read from the task itself: the list of its annotations lacks those that skip it.
         """
         found = self.contents(task)
         rows = found.annotations if found is not None else []
@@ -328,9 +309,7 @@ class LabelStudioClient:
         Label Studio sets the time of a task's last change also where an annotation of it is
         submitted, changed, deleted or turned into a draft. It tells nothing of a deleted task.
 
-        Args:
-            since: seconds since the epoch, on Label Studio's clock; None: all tasks, by descending
-                id, so that the newest come first.
+        `since` is in seconds on Label Studio's clock; None for all tasks, the newest first.
         """
         wanted = TaskFilter(changed_after=since, descending=since is None)
         return self._pages(project, wanted)
@@ -349,14 +328,9 @@ class LabelStudioClient:
     ) -> dict[int, str]:
         """Store predictions of many tasks, but not of those that have one of that version.
 
-        A request whose answer was lost may have been stored: before each try, Label Studio is
-        asked for the tasks that lack a prediction.
-
-        Args:
-            entries: id of a task -> its prediction.
-
-        Returns:
-            Id of each task whose prediction Label Studio refuses -> the reason.
+        A request whose answer was lost may have been stored: before each try, Label Studio is asked
+        for the tasks that lack a prediction. Return the tasks of refused predictions, with the
+        reasons.
         """
         wanted = TaskFilter(without_version=version, ids=tuple(entries))
 
@@ -399,10 +373,9 @@ class LabelStudioClient:
         return ""
 
     def write_annotation(self, task: int, version: str, result: Sequence[Any]) -> str:
-        """Store an annotation of a task; one that an import of that version has is no error.
+        """Store an annotation of a task; return why Label Studio refuses it, else nothing.
 
-        Returns:
-            The reason where Label Studio refuses it, else nothing.
+        One that an import of that version has stored already is no error.
         """
         unique = str(uuid.uuid5(_NAMESPACE, f"{task}/{version}"))
         body = {"result": list(result), "unique_id": unique}
@@ -420,10 +393,8 @@ class LabelStudioClient:
     def _find_of_task(self, path: str, kind: type[_T], **more: Any) -> _T | None:
         """Return what Label Studio has of one task; None where it is gone.
 
-        Of the task itself it may be that Label Studio fails, such as by half a letter in a label.
-
         Raises:
-            TaskNotServed: it fails again after Label Studio has said whose the token is.
+            TaskNotServed: it fails again, though others can be read, as by half a letter.
         """
         for _ in range(2):
             try:
@@ -439,7 +410,6 @@ class LabelStudioClient:
         return [Task(row.id, project, row.data) for row in listed.tasks], listed.total
 
     def _pages(self, project: int, wanted: TaskFilter) -> Iterator[list[TaskRow]]:
-        """List the tasks that pass a filter, page by page."""
         while rows := self._list(project, PAGE, query=wanted.query()).tasks:
             yield rows
             if len(rows) < PAGE:
@@ -470,11 +440,7 @@ def token_sentence(use: str) -> str:
 
 
 def required_client(client: LabelStudioClient | None, use: str) -> LabelStudioClient:
-    """Return the client.
-
-    Raises:
-        BadRequest: there is no token.
-    """
+    """Return the client; a `BadRequest` where there is none, for lack of a token."""
     if client is None:
         raise BadRequest(token_sentence(use))
     return client

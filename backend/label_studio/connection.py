@@ -68,16 +68,12 @@ class NoAnswerError(Exception):
 
 
 class RefusalError(Exception):
-    """Label Studio refuses a call.
-
-    Attributes:
-        body: of the answer, where it is a JSON object.
-    """
+    """Label Studio refuses a call."""
 
     def __init__(self, status: int, body: Any = None) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
-        self.body: dict[str, Any] = body if isinstance(body, dict) else {}
+        self.body: dict[str, Any] = body if isinstance(body, dict) else {}  # of the answer
 
 
 @dataclass
@@ -110,11 +106,7 @@ def page_gave_up() -> bool:
 class Connection:
     """Calls the API of one Label Studio; repeats a call while Label Studio is down or busy.
 
-    Any number of threads may share it.
-
-    Args:
-        first_pause_s: pause before the second try, in seconds. Each later pause is about twice as
-            long as the one before, and at most 30 s.
+    Each pause is about twice as long as the one before, up to 30 s. Threads may share it.
     """
 
     def __init__(
@@ -170,12 +162,10 @@ class Connection:
     def repeat(self, attempt: Callable[[], _T], most_tries: int | None = None) -> _T:
         """Repeat an attempt, which may consist of several `send`, until it succeeds.
 
-        Args:
-            most_tries: how often it is tried; None: as long as all calls are.
-
         Raises:
             AnswerTooLarge: an answer is too large to be read.
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
+            StudioUnreachable: it does not answer in time, or not in `most_tries`.
         """
         stop = self._stop
         if most_tries is not None:
@@ -190,20 +180,10 @@ class Connection:
             reason = str(error)
         raise StudioUnreachable(f"Label Studio at {self.url} {reason}.")
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        kind: type[_T],
-        body: Any = None,
-        **query: Any,
-    ) -> _T:
-        """Send one call, and return its answer.
+    def send(self, method: str, path: str, kind: type[_T], body: Any = None, **query: Any) -> _T:
+        """Send one call, and return its answer of that kind, without what the kind does not name.
 
         It follows no redirect, which would take the token along.
-
-        Args:
-            kind: what the answer has to be; fields that it does not name are skipped.
         """
         wait = _page_wait.get()
         seconds = self._timeout_s
@@ -225,10 +205,8 @@ class Connection:
             with limit, closing(self._access.send(ask, limit)) as answer:
                 content = read_body(answer, _MOST_BYTES)
             if content is None:
-                most = f"{_MOST_BYTES >> 20} MB"
-                raise AnswerTooLarge(
-                    f"Label Studio at {self.url} sends more than {most} for {path}."
-                )
+                more = f"sends more than {_MOST_BYTES >> 20} MB for {path}"
+                raise AnswerTooLarge(f"Label Studio at {self.url} {more}.")
             if limit.is_over:
                 raise OSError  # a body without a length seems whole where it was cut
         except TokenRefusedError as error:
@@ -265,10 +243,8 @@ class Connection:
         try:
             return decode_json(content, Decoder(kind, dec_hook=decode_time))
         except msgspec.ValidationError as error:
-            raise NoAnswerError(
-                f"answers HTTP {status} for {path} with JSON that its API does not send: "
-                f"{str(error)[:100]}"
-            ) from None
+            what = f"JSON that its API does not send: {str(error)[:100]}"
+            raise NoAnswerError(f"answers HTTP {status} for {path} with {what}") from None
         except (msgspec.DecodeError, RecursionError):
             raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
 

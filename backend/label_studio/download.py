@@ -53,13 +53,8 @@ class _Setup:
 class LabelStudioFiles:
     """Builds the addresses of files and downloads them, those of Label Studio with its token.
 
-    Any number of threads may share it.
-
-    Args:
-        url: configured address; where it is missing, the one counts that Label Studio announced.
-        api_key: configured token; counts only together with `url`.
-        browser_url: configured address for people, where it is another one.
-        rules: which other hosts may be asked, and which addresses may be connected to.
+    Any number of threads may share it. Without a configured address, the one counts that Label
+    Studio announced.
     """
 
     def __init__(
@@ -67,7 +62,7 @@ class LabelStudioFiles:
         url: str | None = None,
         api_key: str | None = None,
         *,
-        browser_url: str | None = None,
+        browser_url: str | None = None,  # for people, where it is another one
         rules: HostRules | None = None,
         timeout_s: float = 30.0,
         max_file_mb: int = 100,
@@ -98,14 +93,10 @@ class LabelStudioFiles:
     def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
 
-        The token is used only where none is configured, and only for the host that it came with.
-        The address is used where none is configured. One that came with the backend's password
-        also serves to recognize links to Label Studio.
-
-        Args:
-            hostname: address of Label Studio; a user's name and password in it are left out.
-            trusted: whether the request had the backend's password. Without it anybody may have
-                sent the request, so that only a public address is connected to.
+        The token is used only where none is configured, and only for the host that it came with;
+        the address, without a user's name and password, where none is configured. If `trusted`, the
+        request had the backend's password, and the address also serves to recognize links to Label
+        Studio. Else anybody may have sent it, so that only a public address is connected to.
         """
         url = hostname.strip().rstrip("/")
         if origin(url) is None:
@@ -126,10 +117,7 @@ class LabelStudioFiles:
 
     @property
     def browser_url(self) -> str | None:
-        """The address for people: as configured, else announced.
-
-        Without a password anybody can announce one, so that it never replaces a configured one.
-        """
+        """The address for people: as configured, else announced; anybody may announce one."""
         return self._browser_url or self.base_url
 
     def is_configured(self, url: str) -> bool:
@@ -142,10 +130,7 @@ class LabelStudioFiles:
         return base is not None and origin(base) == origin(url)
 
     def is_trusted(self, url: str) -> bool:
-        """Return whether an administrator vouches for the host of a URL.
-
-        An administrator configures hosts, and has the backend's password.
-        """
+        """Return whether an administrator vouches for a URL's host, by settings or a password."""
         setup = self._setup
         is_announced = setup.is_trusted and origin(setup.url) == origin(url)
         return self.is_configured(url) or is_announced or self._rules.is_allowed_host(url)
@@ -153,8 +138,8 @@ class LabelStudioFiles:
     def _file_path(self, path: str) -> str:
         """Return a path in a task without the prefix that Label Studio writes before it.
 
-        Behind a reverse proxy, Label Studio writes the path of its address for people, which the
-        address that is configured may lack. Other paths are returned as they are.
+        Behind a reverse proxy, that is the path of its address for people, which the configured
+        address may lack. Other paths are returned as they are.
         """
         for name in (self.url, self._browser_url, self._setup.url):
             below = path_below(path, name)
@@ -187,8 +172,8 @@ class LabelStudioFiles:
     def configured_address(self, url: str) -> str:
         """Return the configured address of a link to Label Studio by another of its names.
 
-        Inside containers the name for people and the announced one differ from the configured
-        one. Other URLs are returned as they are.
+        Inside containers the name for people and the announced one differ from the configured one.
+        Other URLs are returned as they are.
         """
         setup = self._setup
         announced = setup.url if setup.is_trusted else None
@@ -206,10 +191,8 @@ class LabelStudioFiles:
     def download(self, url: str, called: str = "") -> bytes:
         """Return the content of a file on an http or https host, following redirects.
 
-        Args:
-            url: where the file is. A link to Label Studio by the name that it announced itself
-                with goes to its configured address.
-            called: name of the file in errors; by default its URL without secrets.
+        A link to Label Studio by another name goes to its configured address. `called` is the
+        file's name in errors; by default its URL without secrets.
         """
         called = called[:_LONGEST_NAME] or _without_secrets(url)
         url = self.configured_address(url)
@@ -359,9 +342,7 @@ def _redirect_target(url: str, location: str) -> str:
 
 
 def _without_secrets(url: str) -> str:
-    """Return a URL for a message: without a password, and without what may be a signature.
-
-    The query of Label Studio's local files stays, since it names the file.
+    """Return a URL without a password or signature; the query of a local file names it, and stays.
 
     >>> _without_secrets("https://ann:secret@host/a.png?X-Amz-Signature=secret")
     'https://host/a.png'

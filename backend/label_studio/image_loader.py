@@ -78,16 +78,12 @@ class ImageReader:
         self._hits = self._misses = 0
 
     def read(self, source: str, task: Task) -> RGBArray:
-        """Read one image of a task.
+        """Read one image of a task as (H, W, 3) uint8, upright as its EXIF orientation says.
 
-        Args:
-            source: ``/data/upload/...``, ``/data/local-files/?d=...`` and other paths on Label
-                Studio; ``http://`` and ``https://``; ``s3://``, ``gs://`` and ``azure-blob://``,
-                which Label Studio resolves; ``data:``. Files of this machine are never read.
-            task: task of the image; its id goes along where Label Studio resolves an address.
-
-        Returns:
-            (H, W, 3) uint8, turned upright as its EXIF orientation says.
+        `source` is a path on Label Studio such as ``/data/upload/...``, an ``http://``,
+        ``https://`` or ``data:`` URL, or an address in a storage, which Label Studio resolves by
+        the task's id: ``s3://``, ``gs://``, ``azure-blob://``. Files of this machine are never
+        read.
         """
         return self._decode(self.read_file(source, task))
 
@@ -101,14 +97,11 @@ class ImageReader:
         return read_size(self.read_file(source, task), self._max_megapixels)
 
     def read_cached(self, source: str, task: Task) -> RGBArray:
-        """Read an image that an annotator has open, through the cache, for the next click.
+        """Read an image that an annotator has open, read-only, through a cache, for the next click.
 
-        Batches use `read`: their images would evict those that are needed again. The cache key
-        is the full address. For a storage it includes the task, so that a project does not see
-        an image that only another project may see.
-
-        Returns:
-            (H, W, 3) uint8 as of `read`, read-only.
+        Batches use `read`: their images would evict those that are needed again. The key is the
+        full address. For a storage it includes the task, so that a project does not see an image
+        that only another project may see.
         """
         source = source.strip()
         address = self._address(source, task)
@@ -177,12 +170,9 @@ class _DecodingRoom:
 
 
 def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
-    """Decode the bytes of an image file; the first image, where it has several.
+    """Decode an image file as (H, W, 3) uint8, upright; the first image, where it has several.
 
     Its size is read from the header and checked before anything is decoded.
-
-    Returns:
-        (H, W, 3) uint8, turned upright.
     """
     with _opened(content, max_megapixels) as image:
         return decode_rgb(image)
@@ -288,9 +278,8 @@ class ImageName:
 
 
 def as_uploaded(file: str) -> str:
-    r"""Return a file name as Label Studio stores an uploaded one, without its prefix.
+    r"""Return a file name as Label Studio stores an uploaded one: Django's ``get_valid_filename``.
 
-    It is that of Django's ``get_valid_filename``: spaces become underscores, and what is neither
-    letter, digit, ``-``, ``_`` nor ``.`` is dropped.
+    Spaces become underscores, and what is neither letter, digit, ``-``, ``_`` nor ``.`` goes.
     """
     return re.sub(r"[^-\w.]", "", file.strip().replace(" ", "_"))

@@ -92,9 +92,7 @@ class ControlLabel:
 
     name: str  # the name of its `clearclip_core.Label`
     written: str  # its text in results of this control: its alias where it has one
-    #: Probability in [0, 1] below which pixels and regions are left out; 1 is never reached, also
-    #: where a probability is rounded to 1.
-    threshold: float = 0.0
+    threshold: float = 0.0  # probability in [0, 1] that a region reaches; 1 leaves all out
     colour: str = ""  # as in CSS, in which the editor shows it; empty where the config does not say
 
     @property
@@ -107,19 +105,14 @@ class ControlLabel:
 class Control:
     """A control whose regions cover a part of an image."""
 
-    #: Both the type of its regions and their label key; of a ``<Labels>``, that of the control that
-    #: its tool would be with labels of its own.
+    #: Type of its regions and their label key; of a ``<Labels>`` as if its tool had the labels.
     kind: ControlKind
     name: str
     to_names: tuple[str, ...]
     labels: tuple[ControlLabel, ...]  # in the order of the config
     overlap: bool = True  # whether its regions may cover others that are drawn already
-    #: Whether predictions have regions of it. A control that is not predicted answers prompts for
-    #: the labels that no other one has.
-    is_predicted: bool = True
-    #: Name of the ``<Brush>``, ``<Bitmask>``, ``<Polygon>`` or ``<Rectangle>`` that draws the
-    #: regions of a ``<Labels>``; empty for a control that has labels of its own.
-    tool: str = ""
+    is_predicted: bool = True  # else it answers prompts alone, for labels that no other one has
+    tool: str = ""  # name of the ``<Brush>`` or other tool that draws for a ``<Labels>``
 
     def names(self) -> dict[str, str]:
         """Return alias or value -> name of the label; an alias wins, as the editor writes it."""
@@ -144,11 +137,10 @@ class LabelConfig:
     """The images, controls and labels of a project."""
 
     images: tuple[ImageTag, ...]  # of the controls that are drawn, in the config's order
-    controls: tuple[Control, ...]  # those that are drawn; those of `CONTROL_KINDS`
+    controls: tuple[Control, ...]  # those of `CONTROL_KINDS`
     labels: tuple[Label, ...]  # of these controls, each once; at most one is the background
     tools: tuple[Tool, ...] = ()  # what an annotator makes prompts with; predictions ignore them
-    #: ``<RectangleLabels>`` that are tools beside other controls, which draw only the answers for
-    #: labels that no other control has.
+    #: ``<RectangleLabels>`` that are tools: they draw answers for labels that no other control has.
     boxes: tuple[Control, ...] = ()
     box_labels: tuple[Label, ...] = ()  # labels that only `boxes` have
     undrawn: tuple[Control, ...] = ()  # controls that only people draw with
@@ -197,8 +189,8 @@ class LabelConfig:
     def find_label(self, written: str, image: str, tool_name: str = "") -> Label | None:
         """Find the label on an image that a request names, by alias or, after that, by value.
 
-        A tool's labels need only share one of the two with the label that they ask for; that of
-        the same value comes first.
+        A tool's labels need only share one of the two with the label that they ask for; that of the
+        same value comes first.
         """
         tool = self.tool(tool_name)
         called = sorted(
@@ -233,9 +225,8 @@ class LabelConfig:
         It is the control's label of that alias, which the editor writes; else its label of that
         value; else the label of that value that other controls have, as after a label was moved.
 
-        Returns:
-            Empty where a prompt has left the region behind: its control is one of `boxes`, and
-            another control of the image has the label. None where there is no such label.
+        Empty where a prompt has left the region behind: its control is one of `boxes`, and another
+        control of the image has the label. None where there is no such label.
 
         >>> from backend.label_studio.label_config_parser import parse_label_config
         >>> config = parse_label_config('''<View><Image name="img" value="$image"/>
@@ -278,11 +269,7 @@ class LabelConfig:
         return found
 
     def unknown_labels(self, regions: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-        """Return labels that regions have and the config has not -> number of these regions.
-
-        Args:
-            regions: name of a control -> label -> number of its regions.
-        """
+        """Return labels that only regions have -> their number, of control -> label -> number."""
         found: Counter[str] = Counter()
         for control in self.control_names & regions.keys():
             counts = regions[control].items()
@@ -333,11 +320,7 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
 
 
 def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
-    """Return the rule by which the backend draws masks.
-
-    Args:
-        thresholds: the probability from which on each label is drawn, in [0, 1].
-    """
+    """Return the rule by which the backend draws masks of labels with these thresholds."""
     from clearclip_core.evaluation.comparison import PredictionRule  # OpenCV
 
     return PredictionRule(

@@ -174,11 +174,7 @@ def _asks(element: Element) -> bool:
 
 
 def prelabel_of(control: Element) -> str:
-    """Return when a control is predicted: yes, no or auto.
-
-    Raises:
-        LabelConfigError: the attribute has another word.
-    """
+    """Return when a control is predicted: yes, no or auto."""
     return _word((control,), "prelabel", ("yes", "no", "auto")) or "yes"
 
 
@@ -198,13 +194,9 @@ _DEFAULTS: Final = Settings.model_construct()
 def parse_label_config(
     xml: str, settings: Settings | None, *, must_draw: bool = True
 ) -> LabelConfig:
-    """Parse a project's labeling config.
+    """Parse a project's labeling config; what it does not say is as in the settings.
 
-    Args:
-        settings: give the score and ADAPT where the config does not say; None: their
-            defaults, where nobody asks for them.
-        must_draw: whether a config is refused that has controls only of kinds that people alone
-            draw, such as ellipses.
+    With `must_draw`, one is refused that has only controls that people alone draw, as ellipses.
 
     >>> config = parse_label_config('''<View>
     ...   <Image name="img" value="$image"/>
@@ -386,12 +378,8 @@ def _background(elements: Mapping[str, list[Element]]) -> str | None:
         if any(has_word(element, "background", "true") for element in same):
             return name
     for name, same in elements.items():
-        called = {
-            words_of_name(text)
-            for element in same
-            for text in (name, attribute_of(element, "alias"))
-        }
-        if called & set(BACKGROUND_NAMES):
+        called = (name, *(attribute_of(element, "alias") for element in same))
+        if any(words_of_name(text) in BACKGROUND_NAMES for text in called):
             return name
     return None
 

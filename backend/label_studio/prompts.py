@@ -72,13 +72,10 @@ class Prompt:
 class Context:
     """What an annotator's editor asks."""
 
-    #: Prompts in their order. Empty after Submit in a project with a text area, after the last
-    #: click was undone, and where all regions were made with other tools; only an empty answer then
-    #: leaves the annotation as it is.
+    #: Empty after Submit in a project with a text area, after the last click was undone, and where
+    #: all regions were made with other tools; only an empty answer then keeps the annotation.
     prompts: tuple[Prompt, ...] = ()
-    #: ``predict`` answers the prompts. An editor may send other events, such as ``capabilities``,
-    #: or such as only trackers of videos know.
-    event: str = "predict"
+    event: str = "predict"  # answers the prompts; trackers of videos send others
 
 
 def read_context(raw: Any) -> Context | None:
@@ -245,11 +242,8 @@ def read_words(
 ) -> Phrases:
     """Parse words into phrases and their labels, by the rules above.
 
-    A phrase that names no label is left out.
-
-    Args:
-        labels: the labels of the image, which the words may name.
-        prompt_label: the label of words that name none; may be empty.
+    A phrase that names no label of the image gets that of the text area; without one, it is left
+    out.
     """
     parts = [*filter(None, map(str.strip, text.split(",")))]
     if "all" in map(words_of_name, parts):
@@ -261,8 +255,7 @@ def read_words(
 class _PhraseReader:
     """Finds the labels of phrases on an image.
 
-    The names are made ready once: a text may have hundreds of phrases, a config thousands of words,
-    and other requests wait while one is read.
+    The names are made ready once: a text may have hundreds of phrases, a config thousands of words.
     """
 
     def __init__(self, config: LabelConfig, labels: Sequence[Label], prompt_label: str) -> None:
@@ -338,10 +331,7 @@ def _same_target(prompt: Prompt) -> tuple[object, ...]:
 
 
 def _target(prompt: Prompt, config: LabelConfig) -> tuple[ImageTag | None, Label | None]:
-    """Return the image tag of a prompt and its label there.
-
-    Without a name, it is the first tag that has the label.
-    """
+    """Return the image tag of a prompt, else the first that has its label, and the label there."""
     tags = [tag for tag in config.images if prompt.image in ("", tag.name)]
     found = ((tag, _label(prompt, config, tag.name)) for tag in tags)
     return next((pair for pair in found if pair[1]), (tags[0] if tags else None, None))

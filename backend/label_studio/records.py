@@ -49,9 +49,7 @@ class Annotation(
     prediction: int | None = None  # that it began with; None: none, or none is left
     parent: int | None = None  # the annotation that it is a copy of
     skipped: bool = False
-    #: Working time on it in all; None where not measured, 0 where it is a time that nobody can have
-    #: worked: whoever submits an annotation may claim any.
-    seconds: float | None = None
+    seconds: float | None = None  # of work in all; 0 where nobody can have worked that time
     annotator: int | None = None
     created: Time = Time(0)
     updated: Time = Time(0)

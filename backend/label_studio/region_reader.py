@@ -91,9 +91,7 @@ class Area:
     size_hw: tuple[int, int]
     value: Mapping[str, Any] = field(repr=False)
     id: str = ""
-    #: Where the region came from, as Label Studio has it: "prediction" while it stands as a
-    #: prediction showed it, "prediction-changed", or "manual"; empty where it does not say.
-    origin: str = ""
+    origin: str = ""  # see `backend.annotations.regions.Origin`; empty where it does not say
     score: float | None = None  # of the prediction that it came from; None where it has none
     parent: str = ""  # id of the region that it lies below in the editor's list; empty where none
     labels: tuple[str, ...] = ()  # as the editor writes them, each once: aliases where it has some
@@ -116,10 +114,7 @@ def is_shape(area: Area) -> bool:
 def read_areas(
     regions: Sequence[Any], controls: Container[str], prompt_tools: Container[str] = ()
 ) -> list[Area]:
-    """Read the areas that some controls have drawn, among the regions of a result.
-
-    Args:
-        prompt_tools: names of tools beside ``<Labels>`` whose regions are left out.
+    """Read the areas that some controls have drawn, without those of prompt tools.
 
     Raises:
         BadRequest: one of them is broken, so that the others alone would be incomplete.
@@ -231,10 +226,7 @@ def area_box(area: Area) -> tuple[slice, slice]:
 
 
 def rectangle_corners(rectangle: Rectangle, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return the corners of a rectangle, clockwise from the one that it is rotated about.
-
-    Returns:
-        (4, 2) float64: x and y in px.
+    """Return x and y of its corners, (4, 2) float64, clockwise from the one that it turns about.
 
     >>> rectangle_corners(Rectangle(50, 0, 20, 10, rotation_degrees=90), (100, 200)).round()
     array([[100.,   0.],
@@ -384,14 +376,11 @@ _MAX_CROSSINGS: Final = 5_000_000
 
 
 def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
-    """Add the pixels whose centres lie inside an outline to a mask.
+    """Add the pixels with their centres inside an outline (P, 2), x and y, to a mask (H, W) bool.
 
-    Where the outline crosses itself, the even-odd rule holds. OpenCV would also fill the pixels
-    that the outline touches, which makes each region half a pixel wider on all sides.
-
-    Args:
-        points_px: (P, 2) float64, x and y.
-        mask: (H, W) bool; only pixels in the bounding box of the outline are touched.
+    Only its bounding box is touched. Where the outline crosses itself, the even-odd rule holds.
+    OpenCV would also fill the pixels on the outline, which makes each region half a pixel wider on
+    all sides.
     """
     far = 2 * max(mask.shape)  # products of larger numbers overflow, and no pixels lie beyond
     starts = _check_finite(points_px).clip(-far, far)

@@ -253,12 +253,8 @@ def trace_rings(island: BoolMask) -> tuple[OutlinePoints, list[OutlinePoints]]:
     OpenCV traces the centres of the pixels inside of an edge. Of an island of twice the size, each
     of them is half a pixel or none away from the corner of the pixel grid that it stands for.
 
-    Args:
-        island: (H, W) bool, one 8-connected component.
-
-    Returns:
-        (P, 2) int32 each: x and y of corners of the pixel grid, from 0, 0 to W, H. The outer ring
-        turns one way and those of the holes the other.
+    Each is (P, 2) int32: x and y of corners of the pixel grid, from 0, 0 to W, H. The outer ring
+    turns one way and those of the holes the other.
 
     >>> outer, holes = trace_rings(np.array([[1, 1, 0], [1, 1, 1]], np.bool_))
     >>> outer.tolist(), holes
@@ -281,24 +277,17 @@ def trace_rings(island: BoolMask) -> tuple[OutlinePoints, list[OutlinePoints]]:
 def simplify(ring: OutlinePoints, tolerance_px: float) -> OutlinePoints:
     """Leave points of a ring (P, 2) out that are within a tolerance of the lines between others.
 
-    The algorithm is that of Douglas and Peucker (1973).
-
-    Returns:
-        (Q, 2) int32, of three points or more; the ring itself where fewer would be left.
+    By Douglas and Peucker (1973). Return (Q, 2) int32; the ring itself where fewer than three are
+    left.
     """
     kept: OutlinePoints = cv2.approxPolyDP(ring[:, None], tolerance_px, True)[:, 0].astype(np.int32)
     return kept if len(kept) >= 3 else ring
 
 
 def join_rings(outer: OutlinePoints, holes: Iterable[OutlinePoints]) -> OutlinePoints:
-    """Join an outer ring with those of its holes: there and back along the shortest way to each.
+    """Join an outer ring with those of its holes, which turn the other way, to one closed ring.
 
-    Args:
-        outer: (P, 2).
-        holes: (Q, 2) each, turning the other way.
-
-    Returns:
-        (R, 2) int32, one closed ring.
+    It goes there and back along the shortest way to each; all are (P, 2) int32.
     """
     largest = sorted(holes, key=lambda hole: -cv2.contourArea(hole))[:MAX_HOLES]
     ring = outer
@@ -312,8 +301,7 @@ def join_rings(outer: OutlinePoints, holes: Iterable[OutlinePoints]) -> OutlineP
 def corners_of(ring: npt.NDArray[Any]) -> OutlinePoints:
     """Leave points of a ring (P, 2) out that repeat the one before, or lie between two others.
 
-    Returns:
-        (Q, 2) int32; one point where all are equal.
+    Return (Q, 2) int32; one point where all are equal.
     """
     points = ring[(ring != _turned(ring, 1)).any(axis=1)]
     before, after = points - _turned(points, 1), _turned(points, -1) - points
@@ -329,10 +317,7 @@ def _turned(ring: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
 
 
 def _shortest_cut(ring: OutlinePoints, hole: OutlinePoints) -> tuple[int, int]:
-    """Return indices of a point of each that are near to each other.
-
-    Nearest points are looked for in turn, which needs no table of all distances.
-    """
+    """Return indices of a point of each that are near to each other, without all distances."""
     near, far = 0, 0
     for _ in range(3):
         near = int(np.square(ring.astype(np.int64) - hole[far]).sum(axis=1).argmin())

@@ -173,11 +173,9 @@ class Task:
     id: int | str | None
     project_id: int | None
     data: Mapping[str, Any]  # values of the label config's variables
-    #: Regions of the open draft or annotation, as they came; see `drawn_areas`. Empty unless an
-    #: annotator waits.
+    #: Regions of the open draft or annotation, as they came, if an annotator waits.
     drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
-    #: Whether `drawn` is the draft of that annotator; else it is the task's only annotation, which
-    #: may be another annotator's.
+    #: Whether `drawn` is that annotator's draft; else the task's only annotation, by whomever.
     is_draft: bool = field(default=True, repr=False, compare=False)
     #: Regions with the id of a predicted one that the annotator sees, as they came: of the draft;
     #: where nobody has annotated the task, of its newest prediction.
@@ -191,9 +189,7 @@ class PredictRequest:
     tasks: tuple[Task, ...]  # the tasks that have been read, the first ones of the request
     config: LabelConfig
     project_id: int | None = None
-    #: What an annotator's editor asks for: ``predict``, ``capabilities``, or what only trackers of
-    #: videos know; empty unless an annotator waits.
-    event: str = ""
+    event: str = ""  # see `Context.event`; empty unless an annotator waits
     prompt: PromptRequest | None = None  # None where nothing is asked for that can be answered
     tasks_left_out: int = 0  # number of the tasks that follow, which were only counted
     waited_s: float = 0.0  # how long it has waited in line, in seconds
@@ -210,9 +206,7 @@ class SetupRequest:
 
 
 def parse_webhook(body: bytes) -> tuple[int | None, str]:
-    """Read the project that the body of ``POST /webhook`` is about, and its action.
-
-    They are None and "" where it names no project.
+    """Read the project that the body of ``POST /webhook`` is about, if any, and its action.
 
     >>> parse_webhook(b'{"action": "TASKS_CREATED", "project": {"id": 7}, "tasks": [{"id": 3}]}')
     (7, 'TASKS_CREATED')
@@ -240,12 +234,9 @@ def parse_setup(body: bytes) -> SetupRequest:
 
 
 def parse_predict(body: bytes, settings: Settings, max_tasks: int | None = None) -> PredictRequest:
-    """Read the body of ``POST /predict``.
+    """Read the body of ``POST /predict``; tasks beyond `max_tasks` are only counted.
 
     A task without data is kept: it fails alone, when its image is read.
-
-    Args:
-        max_tasks: the number of tasks that are read, by default all; those that follow are counted.
 
     Raises:
         LabelConfigError: the label config has nothing to draw.

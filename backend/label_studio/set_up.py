@@ -61,15 +61,9 @@ def connect(
 ) -> str:
     """Connect a backend to a project, with interactive preannotations, and show its predictions.
 
-    A connection to the same address, or one that was made here before, is changed.
-
-    Args:
-        url: the address at which Label Studio reaches the backend.
-        uniform: whether the project's tasks are to come at random.
-        more: further fields of the connection, such as `login`.
-
-    Returns:
-        What people should know of it; empty where all is well.
+    A connection to the same address, or one that was made here before, is changed. `uniform` lets
+    tasks come at random; `more` are fields of the connection, such as `login`. Return what people
+    should know of it; empty where all is well.
 
     Raises:
         StudioRefused: Label Studio may not call that address, or the backend does not let it in.
@@ -105,11 +99,9 @@ _TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
 
 
 def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
-    """Return a label config with other words of a label, all else as it was written.
+    """Return a label config with other words of a label, and the changed ``<Label>`` tag.
 
-    Returns:
-        The changed config, and the changed ``<Label>`` tag as it stands there; the first one where
-        several controls have the label.
+    All else stays as it was written. Of several controls with the label, the first one's tag.
 
     Raises:
         LabelConfigError: the config has no such label, or would not read as it should.
@@ -200,11 +192,7 @@ def split_names(labels: str) -> tuple[str, ...]:
 
 
 def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
-    """Give a project whose labeling config is empty one with these labels; others stay.
-
-    Args:
-        labels: names with commas between them; where there are none, nothing changes.
-    """
+    """Give a project whose labeling config is empty one with these labels; others stay."""
     names, before = split_names(labels), client.label_config(project)
     if names and not len(parse_xml(before)):
         client.replace_label_config(project, before, label_config(names))

@@ -44,30 +44,20 @@ class AccessToken(msgspec.Struct):
 class Access:
     """A token and the one server that it is for.
 
-    A legacy token is sent as it is. A personal access token is exchanged for one that lives some
-    minutes, which is renewed before it ends, or where the server refuses it.
-
-    Args:
-        token: a legacy token, or a personal one (a JWT).
-        rules: which addresses may be connected to for it; None where the administrator vouches
-            for the server.
+    A legacy token is sent as it is. A personal access token, a JWT, is exchanged for one that lives
+    some minutes, which is renewed before it ends, or where the server refuses it.
     """
 
     def __init__(self, url: str, token: str, rules: HostRules | None = None) -> None:
         self.url = url
         self._token = token
-        self._rules = rules
+        self._rules = rules  # None where the administrator vouches for the server
         self._lock = threading.Lock()
         self._header = ""
         self._renew_at = 0.0  # on the monotonic clock
 
     def send(self, ask: Callable[..., requests.Response], limit: TimeLimit) -> requests.Response:
-        """Send a request with the token; again with a new one where the server refuses it.
-
-        An exchanged token lives for minutes, and may just have ended.
-
-        Args:
-            ask: sends the request, given ``auth``.
+        """Send a request by `ask`, given ``auth``; with a new token where the server refuses one.
 
         Raises:
             TokenRefusedError: the answer to the exchange is no token.
@@ -85,9 +75,8 @@ class Access:
     def _authorization(self, limit: TimeLimit, refused: str | None = None) -> str:
         """Return the value of ``Authorization``; of threads that ask at once one exchanges a token.
 
-        Args:
-            refused: a value that the server has refused: the token is exchanged again if this
-                value is still the newest.
+        It is exchanged again if `refused`, a value that the server has refused, is still the
+        newest.
         """
         if not is_personal(self._token):
             return f"Token {self._token}"
