@@ -144,9 +144,8 @@ class Services:
     def change_poller(self) -> ChangePoller:
         """The poller of what has changed in connected projects."""
         polls = PollStore(self.database, self.owner)
-        return ChangePoller(
-            self.settings, polls, self.annotations, self.store, self.client, self.stopping.is_set
-        )
+        stores = polls, self.annotations, self.store, self.experiments
+        return ChangePoller(self.settings, *stores, self.client, self.stopping.is_set)
 
     @cached_property
     def runs(self) -> RunStore:

@@ -64,17 +64,11 @@ _OUR_VERSION: Final = re.compile(r"\S.* \S+ [0-9a-f]{8}\b.*", re.DOTALL)
 _LONGEST_VERSION: Final = 500
 
 
-def _never() -> bool:
-    return False
-
-
 class AnnotationReader:
     """Reads annotations that are marked as changed, through Label Studio's API.
 
-    Args:
-        annotations: the annotations to read, and what was read of them.
-        learner: learns from each annotation; without one, each annotation is left to be read once
-            more by a reader that has one.
+    It has the learner learn from each. Without one, each is left to be read once more by a reader
+    that has one.
     """
 
     def __init__(
@@ -103,19 +97,13 @@ class AnnotationReader:
     def read_some(
         self,
         project: int | None = None,
-        pause: Callable[[], bool] = _never,
+        pause: Callable[[], bool] = lambda: False,
         since: float | None = None,
     ) -> int:
-        """Read a batch of the annotations that are due.
+        """Read a batch of the annotations that are due, see `AnnotationStore.lease`.
 
-        Args:
-            project: of this project only.
-            pause: asked before each annotation; where it returns True, the rest is given back.
-            since: only those that were due at that time, in seconds since the epoch; now by
-                default.
-
-        Returns:
-            How many were read; 0 where none is due.
+        Before each, `pause` is asked: where it returns True, the rest is given back. Return how
+        many were read; 0 where none is due.
         """
         if pause():
             return 0
@@ -169,7 +157,7 @@ class AnnotationReader:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
         if self._learner is None:
             return False
-        if diff is None or not any(image.has_regions for image in diff.pictures):
+        if diff is None or not any(image.has_regions for image in diff.images):
             self._learner.forget(annotation)
             return True
         try:
@@ -197,15 +185,8 @@ class AnnotationReader:
         kind, prediction = self._origin(annotation)
         predicted = prediction.regions if prediction else None
         pictures = compare_annotation(predicted, annotation.result, config)
-        diff = AnnotationDiff(
-            annotation.id,
-            annotation.project,
-            task,
-            config,
-            pictures,
-            annotation.updated,
-            _annotator_key(annotation.annotator),
-        )
+        its = annotation.id, annotation.project, task, config, pictures, annotation.updated
+        diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
         if read.kind == "converted":
             return read, None
@@ -215,7 +196,6 @@ class AnnotationReader:
         return read, diff
 
     def _config(self, project: int, configs: dict[int, LabelConfig]) -> LabelConfig:
-        """Return a project's label config, read once a batch."""
         if project not in configs:
             configs[project] = self._client.config(project)
         return configs[project]
@@ -283,7 +263,7 @@ def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:
 
 
 def _reason(annotation: int, error: Exception) -> str:
-    """Say and log why an annotation cannot be read."""
+    """Say and log why an annotation cannot be read; raise an outage again."""
     is_outage = isinstance(error, StudioRefused | StudioUnreachable | SQLAlchemyError)
     if is_outage and not isinstance(error, DataError):
         raise error
@@ -300,10 +280,8 @@ def _keep_origin(read: ReadAnnotation, before: ReadAnnotation | None) -> ReadAnn
         return read
     untouched = before.kind == "converted" and before.updated == read.updated
     if before.kind in PRELABELLED or untouched:
-        origin = {
-            name: getattr(before, name) for name in ("kind", "version", "predicted", "changes")
-        }
-        return replace(read, **origin)
+        names = "kind", "version", "predicted", "changes"
+        return replace(read, **{name: getattr(before, name) for name in names})
     if before.kind in ("converted", "foreign", "lost"):
         kind: AnnotationOrigin = "foreign" if before.kind == "foreign" else "lost"
         return replace(read, kind=kind, changes=())

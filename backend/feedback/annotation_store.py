@@ -2,14 +2,8 @@
 
 A poll marks an annotation as changed and says no more, so that a repeated mark does not matter. A
 reader leases the annotation, asks Label Studio for its present state, and completes it unless it
-was marked again meanwhile::
-
-    mark ──> pending ──> leased ──> read         `complete`, or `discard` where it is gone
-                ^          │
-                └──────────┘                     Label Studio was away; marked again; reader died
-
-Backends that share a database share the rows; the lease of a backend that dies ends. A reader
-without a learner, such as the command line, leaves the row for a reader that has one.
+was marked again meanwhile, or releases it. A reader without a learner, such as the command line,
+leaves the row for one that has one.
 """
 
 from __future__ import annotations
@@ -86,11 +80,6 @@ def _mended(
 class AnnotationStore:
     """The annotations in a database, for one backend; safe to share between threads.
 
-    Args:
-        database: where they are kept.
-        owner: the name of this backend, see `backend.database.leases.new_owner`;
-            empty for one that leases nothing.
-
     >>> annotations = AnnotationStore(Database("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])
     >>> annotations.mark(7, [3])
@@ -98,7 +87,7 @@ class AnnotationStore:
     [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
     """
 
-    def __init__(self, database: Database, owner: str = "") -> None:
+    def __init__(self, database: Database, owner: str = "") -> None:  # "" leases nothing
         self._database = database
         self.leases = Leases(database, ANNOTATIONS, owner, _LOCK)
 
@@ -126,14 +115,8 @@ class AnnotationStore:
     def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
         """Mark annotations that are in another state than the one that was read, or are gone.
 
-        Those that are marked already are left as they are.
-
-        Args:
-            found: id of a task -> id of each annotation that it has -> time of its last change, in
-                seconds since the epoch.
-
-        Returns:
-            The number of annotations that were marked.
+        Those that are marked already stay. `found` is task -> annotation -> time of its last
+        change, in seconds since the epoch. Return how many were marked.
         """
         now = {id_: updated for each in found.values() for id_, updated in each.items()}
         known = self._known(project, found, now)
@@ -203,8 +186,7 @@ class AnnotationStore:
     def project_tasks(self, project: int) -> list[int]:
         """Return the tasks of a project of which anything was read, in ascending order."""
         query = select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
-        with self._database.read() as connection:
-            return sorted(connection.scalars(query.distinct()))
+        return sorted(task for (task,) in self._database.rows(query.distinct()))
 
     def count_tasks(self, project: int, since: float) -> int:
         """Count the tasks of which an annotation was changed since a time on Label Studio's clock.
@@ -216,8 +198,7 @@ class AnnotationStore:
             _ROW.updated > since,
             _ROW.kind.not_in(("", "skipped", "broken")),
         )
-        with self._database.read() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(self._database.scalar(query))
 
     def newest_times(
         self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
@@ -225,16 +206,14 @@ class AnnotationStore:
         """Return how long the newest measured annotations of some kinds took, in seconds."""
         its = (_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
         newest = select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
-        with self._database.read() as connection:
-            return list(connection.scalars(newest))
+        return [seconds for (seconds,) in self._database.rows(newest)]
 
     def count_open(self, project: int | None = None) -> int:
         """Return how many annotations are still to be read."""
         query = select(func.count()).where(_ROW.open == 1)
         if project is not None:
             query = query.where(_ROW.project == project)
-        with self._database.read() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(self._database.scalar(query))
 
     @_mended
     def totals(self) -> dict[int, GroupSums]:
@@ -254,12 +233,8 @@ class AnnotationStore:
     ) -> list[PendingAnnotation]:
         """Lease annotations of one project: the longest due first, then the newest.
 
-        Args:
-            limit: the most that are leased.
-            project: of this project only.
-            unlearned: lease annotations too that were read already but not learned from.
-            since: only those that were due at that time, in seconds since the epoch; now by
-                default.
+        With `unlearned` also those that were read but not learned from; with `since` only those
+        that were due then, in seconds since the epoch.
         """
         due = self._database.clock() if since is None else since
         flags = (_ROW.open, _ROW.untaught) if unlearned else (_ROW.open,)
@@ -297,17 +272,13 @@ class AnnotationStore:
         learned: bool = True,
         retry: bool = False,
     ) -> None:
-        """Keep what was read, if the lease is still held.
+        """Keep what was read, or that the annotation is gone, if the lease is still held.
 
         The annotation is pending no more, unless it was marked again meanwhile. Where another
         backend has the lease, or had it, that may have read an older state: it is marked again.
 
-        Args:
-            pending: from `lease`.
-            read: None where the annotation is gone.
-            learned: whether the learner knows it, or has forgotten what is gone; otherwise the row
-                stays for a reader with a learner.
-            retry: whether the learner could not: then that reader waits, longer each time.
+        What is not `learned`, or forgotten where it is gone, stays for a reader with a learner,
+        which with `retry` waits, longer each time.
         """
         self.leases.let_go(pending.annotation)
         its = _ROW.annotation == pending.annotation

@@ -27,7 +27,7 @@ class ReadAnnotation:
     annotation: int
     project: int
     task: int
-    kind: AnnotationOrigin  # "broken": it cannot be read, see `reason`
+    kind: AnnotationOrigin  # of "broken", see `reason`
     version: str = ""  # the ``model_version`` of the prediction that it was compared with
     annotator: int | None = None
     seconds: float | None = None  # how long it took in all, as Label Studio has measured it

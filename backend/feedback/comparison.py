@@ -90,9 +90,7 @@ class AnnotationDiff:
     project: int
     task: Task
     config: LabelConfig  # the project's label config when the annotation was read
-    #: Images with a region of a label of the config, in the order of the config. Other images of
-    #: the task are left out: without a region, their size is not known.
-    pictures: tuple[ImageDiff, ...]
+    images: tuple[ImageDiff, ...]  # with a region of a label; the size of others is not known
     updated: float  # when the annotation was changed last, in seconds since the epoch
     annotator: str = ""  # opaque key of the annotator; empty where nobody knows
 
@@ -101,8 +99,8 @@ class AnnotationDiff:
         """The changes of all images."""
         return tuple(
             structs.replace(change, image=index)
-            for index, picture in enumerate(self.pictures)
-            for change in picture.changes
+            for index, image in enumerate(self.images)
+            for change in image.changes
         )
 
 
@@ -119,10 +117,7 @@ class CorrectionListener(Protocol):
 def compare_annotation(
     predicted: Regions | None, final: Regions, config: LabelConfig
 ) -> tuple[ImageDiff, ...]:
-    """Compare the prediction of a task with an annotation.
-
-    Returns:
-        The images with a region of a label of the config.
+    """Compare the prediction of a task with an annotation, on images with a region of a label.
 
     Raises:
         BadRequest: a region cannot be read, or the regions of an image disagree on its size.
@@ -152,16 +147,18 @@ def _compare_image(
     was, is_ = by_label(predicted), by_label(final)
     known, left = _labels_by_id(was), _labels_by_id(is_)
     order = [label.name for label in (*config.labels, *config.box_labels)]
-    labels = [
+    drawn = {
         label
-        for label in order
-        if label in was or (label in is_ and _is_predicted(label, config, tag))
-    ]
+        for label in is_
+        if any(c.is_predicted for c, _ in config.controls_for(tag.name, label))
+    }
+    labels = [label for label in order if label in was or label in drawn]
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:
-        its = _compare_areas(label, was.get(label, ()), is_.get(label, ()), known, left)
-        pixels = _count_pixels(*(_mask(side.get(label), size_hw) for side in (was, is_)))
+        sides = was.get(label, ()), is_.get(label, ())
+        its = _compare_areas(label, *sides, known, left)
+        pixels = _count_pixels(*(draw_areas(s, size_hw) if s else None for s in sides))
         if not its.accepted + its.corrected:
             pixels["shared_px"] = 0
         changes.append(structs.replace(its, **pixels))
@@ -171,10 +168,6 @@ def _compare_image(
     evidence = find_evidence(predicted, final, size_hw)
     told = tuple(changes) if has_begun else ()
     return ImageDiff(tag, item_index, size_hw, bool(final), evidence, told)
-
-
-def _mask(areas: Sequence[Area] | None, size_hw: tuple[int, int]) -> BoolMask | None:
-    return draw_areas(areas, size_hw) if areas else None
 
 
 def _choose_regions(
@@ -209,10 +202,6 @@ def _choose_regions(
 def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
     names = {area.control for area in areas}
     return [control for control in controls if control.name in names]
-
-
-def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
-    return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
 
 
 def _compare_areas(

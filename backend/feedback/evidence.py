@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Final
 
 import numpy as np
 
@@ -32,15 +31,9 @@ from backend.annotations.regions import LabelledRegion, by_label, draw_areas
 from backend.label_studio.region_reader import Area, area_box, area_mask
 from clearclip_core import BoolMask
 
-#: What Label Studio writes as a region's `origin` while it stands as the prediction showed it.
-_UNTOUCHED: Final = "prediction"
-
 
 class LazyMasks(Mapping[str, BoolMask]):
-    """Masks of labels that are drawn on each access: large masks take memory.
-
-    Args:
-        draw: name of a label -> a function that draws its mask, (H, W) bool.
+    """Masks of labels, (H, W) bool, that are drawn on each access: large masks take memory.
 
     >>> masks = LazyMasks({"car": lambda: np.ones((1, 2), np.bool_)})
     >>> list(masks), masks["car"]
@@ -80,12 +73,7 @@ class ImageEvidence:
 def find_evidence(
     predicted: Sequence[LabelledRegion], final: Sequence[LabelledRegion], size_hw: tuple[int, int]
 ) -> ImageEvidence:
-    """Find what an annotation says of an image.
-
-    Args:
-        predicted: the regions of the prediction; none where it is not at hand.
-        final: the regions of the annotation.
-    """
+    """Find what an annotation says of an image, by its regions and the prediction's, if at hand."""
     before, after = by_label(predicted), by_label(final)
     known = {label: _by_id(areas) for label, areas in before.items()}
     painted = _Painted([each for each in final if not each.is_rectangle], known, size_hw)
@@ -114,16 +102,12 @@ def has_same_pixels(one: Area, other: Area) -> bool:
 
 
 class _Painted:
-    """The regions of an annotation that are no rectangles, drawn once, when they are asked for.
-
-    Args:
-        known: name of a label -> id -> area that the prediction has shown.
-    """
+    """The regions of an annotation that are no rectangles, drawn once, when they are asked for."""
 
     def __init__(
         self,
         regions: Sequence[LabelledRegion],
-        known: Mapping[str, Mapping[str, Area]],
+        known: Mapping[str, Mapping[str, Area]],  # label -> id -> area of the prediction
         size_hw: tuple[int, int],
     ) -> None:
         self.size_hw = size_hw
@@ -159,7 +143,7 @@ def _is_kept(area: Area, before: Mapping[str, Area]) -> bool:
     """Whether an area stands as a prediction showed it, by the areas of its label `before`."""
     origin = before.get(area.id)
     if origin is None:
-        return area.origin == _UNTOUCHED
+        return area.origin == "prediction"
     return has_same_pixels(origin, area)
 
 

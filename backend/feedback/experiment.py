@@ -20,11 +20,15 @@ from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert,
 from backend.database.database import LOCK, METADATA, Database
 from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
 from backend.feedback.report.hours_left import without_breaks
+from backend.label_studio.task_filter import TaskFilter
 
-#: Of so many tasks one gets no prediction.
+#: One task of this many gets no prediction.
 ONE_IN: Final = 10
 
-#: So many withheld tasks end an experiment, and fewer on either side tell nothing.
+#: The tasks that may be drawn: nobody has seen them, with a prediction or without.
+UNSEEN: Final = TaskFilter(labeled=False, skipped=False, predicted=False)
+
+#: Annotated withheld tasks that end an experiment, and how many each side needs at least.
 ENOUGH: Final = 30
 LEAST: Final = 20
 
@@ -162,9 +166,8 @@ class Experiments:
         return None
 
     def _row(self, project: int) -> Row[Any] | None:
-        with self._database.read() as connection:
-            query = select(_EXPERIMENTS).where(_ROW.project == project)
-            return connection.execute(query).first()
+        query = select(_EXPERIMENTS).where(_ROW.project == project)
+        return next(iter(self._database.rows(query)), None)
 
     def _times(
         self, row: Row[Any], kinds: Sequence[str] = ("scratch", *PRELABELLED)
@@ -180,14 +183,13 @@ class Experiments:
         )
         without: list[Timed] = []
         beside: list[Timed] = []
-        with self._database.read() as connection:
-            for read in connection.execute(query.order_by(_READ.annotation)):
-                timed = Timed(read.seconds, read.task, read.annotator)
-                is_drawn = _is_drawn(row, read.task)
-                if is_drawn and read.kind == "scratch":
-                    without.append(timed)
-                elif not is_drawn and read.kind != "scratch" and read.predicted >= row.began:
-                    beside.append(timed)
+        for read in self._database.rows(query.order_by(_READ.annotation)):
+            timed = Timed(read.seconds, read.task, read.annotator)
+            is_drawn = _is_drawn(row, read.task)
+            if is_drawn and read.kind == "scratch":
+                without.append(timed)
+            elif not is_drawn and read.kind != "scratch" and read.predicted >= row.began:
+                beside.append(timed)
         return without, beside
 
 
@@ -198,12 +200,9 @@ def _is_drawn(row: Row[Any], task: int) -> bool:
 
 
 def saved_seconds(without: Sequence[Timed], beside: Sequence[Timed]) -> Saved:
-    """Return the difference of two mean times, with its interval by bootstrap.
+    """Return the difference of two mean times, one or more each, with its interval by bootstrap.
 
     Draws are of annotators and of pictures, with replacement. Breaks are cut as for `at_pace`.
-
-    Args:
-        without: one or more, such as `beside`.
     """
     sides = [without_breaks([each.seconds for each in side]) for side in (without, beside)]
     both, rng = [*without, *beside], np.random.default_rng(0)

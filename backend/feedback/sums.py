@@ -1,8 +1,7 @@
 """Adds up annotations of a project as they are read: by label, model version and period.
 
-The database has one row for each group. A row changes in the transaction that changes an
-annotation. So a report reads a few rows, however many annotations there are, and always agrees with
-what was read of them.
+The database has a row for each group, which changes in the transaction that changes an annotation.
+So a report reads a few rows, however many annotations there are, and agrees with what was read.
 """
 
 from __future__ import annotations
@@ -35,18 +34,11 @@ from backend.feedback.comparison import LabelDiff
 
 #: The counts of a `LabelDiff` that are added up.
 _COUNTED: Final = (
-    "accepted",
-    "corrected",
-    "deleted",
-    "added",
-    "received",
-    "predicted_px",
-    "true_px",
-    "shared_px",
+    *("accepted", "corrected", "deleted", "added", "received"),
+    *("predicted_px", "true_px", "shared_px"),
 )
 
-#: An IoU is kept as a whole number of these parts. Whole numbers can be taken away again without a
-#: rounding error, in whatever order they were added.
+#: An IoU is kept as a whole number of these parts, which can be taken away without rounding errors.
 _PARTS: Final = 1 << 36
 
 #: Kinds of annotations that are counted alone.
@@ -149,11 +141,8 @@ class LabelSums(Struct, array_like=True):
             *("accepted_share", "mean_iou", "saved_paint", "harms"),
             *("predicted_px", "true_px", "shared_px"),
         )
-        found = {name: getattr(self, name) for name in names}
-        return {
-            name: round(value, 6) if isinstance(value, float) else value
-            for name, value in found.items()
-        }
+        found = ((name, getattr(self, name)) for name in names)
+        return {name: round(x, 6) if isinstance(x, float) else x for name, x in found}
 
 
 def add_count(counts: dict[_Key, int], key: _Key, count: int) -> None:
@@ -227,12 +216,9 @@ class ProjectSums:
 
     all: GroupSums  # over all annotations
     step: Step = "day"
-    #: First day of a period, as in ``2026-11-23`` -> its sums, in ascending order. A week begins on
-    #: Monday, in UTC.
+    #: First day, as in ``2026-11-23`` -> sums, in ascending order; weeks begin on Monday, in UTC.
     periods: Mapping[str, GroupSums] = field(default_factory=dict)
-    #: Model version -> sums over the annotations that began with it; the version that was seen last
-    #: comes last.
-    versions: Mapping[str, GroupSums] = field(default_factory=dict)
+    versions: Mapping[str, GroupSums] = field(default_factory=dict)  # the one seen last comes last
     broken: Mapping[int, str] = field(default_factory=dict)  # annotation -> why it is not read
 
     def renamed(self, names: Mapping[str, str]) -> ProjectSums:
@@ -292,12 +278,9 @@ _RowKey = tuple[int, Grouping, str]
 def change_sums(
     connection: Connection, before: ReadAnnotation | None, now: ReadAnnotation | None
 ) -> None:
-    """Take away what was read of an annotation before, and add what is read of it now.
+    """Take away what was read of an annotation before, if anything, and add what is read now.
 
-    Args:
-        connection: to the database, in the transaction that changes the annotation.
-        before: None where nothing was read.
-        now: None where it is gone.
+    To be called in the transaction that changes the annotation.
 
     Raises:
         msgspec.DecodeError: another version has stored the sums otherwise, see `sum_again`.
@@ -379,10 +362,7 @@ def _choose_step(connection: Connection, project: int) -> Step:
 
 
 def _versions_in_order(connection: Connection, project: int) -> list[str]:
-    """List model versions by the newest annotation that began with each.
-
-    The index finds each of them; without `scalar_subquery` all annotations would be read.
-    """
+    """List model versions by the newest annotation that began with each; an index finds these."""
     newest = select(func.max(_READ.created)).where(
         _READ.project == project, _READ.version == _ROW.name, _READ.kind == "compared"
     )
@@ -392,7 +372,6 @@ def _versions_in_order(connection: Connection, project: int) -> list[str]:
 
 
 def _broken(connection: Connection, project: int) -> dict[int, str]:
-    query = select(_READ.annotation, _READ.reason)
+    query = select(_READ.annotation, _READ.reason).order_by(_READ.created, _READ.annotation)
     broken = query.where(_READ.project == project, _READ.kind == "broken")
-    rows = connection.execute(broken.order_by(_READ.created, _READ.annotation))
-    return {row.annotation: row.reason for row in rows}
+    return {row.annotation: row.reason for row in connection.execute(broken)}

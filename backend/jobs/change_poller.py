@@ -17,8 +17,7 @@ project, and asked for again, less often each time.
 A prediction may be stored twice: two requests overlap, or an import that a killed backend has sent
 is stored late. Where a project's predictions have changed, a poll deletes second ones as well.
 
-The table has a row for each project. Backends that share a database share it: one leases a project
-that is due, and the lease of a backend that dies ends.
+Backends that share a database take turns: one leases a project that is due.
 """
 
 from __future__ import annotations
@@ -81,9 +80,7 @@ _POLLS: Final = Table(
     "polls",
     METADATA,
     Column("project", Integer, primary_key=True, autoincrement=False),
-    # on Label Studio's clock
-    Column("since", Float, nullable=False, default=0.0),
-    # on the database's clock
+    Column("since", Float, nullable=False, default=0.0),  # on Label Studio's clock, not as below
     Column("noted", Float, nullable=False, default=0.0),
     Column("walked", Float, nullable=False, default=0.0),
     Column("polled", Float, nullable=False, default=0.0),
@@ -215,13 +212,14 @@ class ChangePoller:
     polls: PollStore
     annotations: AnnotationStore
     jobs: JobStore
+    experiments: Experiments
     client: LabelStudioClient | None
     is_stopping: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic  # in seconds
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
     _searches: dict[int, _Search] = field(default_factory=dict)
-    #: projects that are being polled, in the order of their turns, and the rest of their pages
+    #: Projects that are being polled, in the order of their turns, and the rest of their pages.
     _walks: deque[tuple[int, Iterator[bool]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
 
@@ -296,10 +294,9 @@ class ChangePoller:
     # ---- one project -------------------------------------------------------------------------
 
     def _walk(self, client: LabelStudioClient, poll: Poll) -> Iterator[bool]:
-        """Walk through what has changed, and move the mark once all of it is kept.
+        """Walk through what has changed, and move the mark once all is kept.
 
-        Yields:
-            True after each page.
+        Yields True after each page.
         """
         project, began = poll.project, self.polls.now
         newest, tasks, predictions = client.newest_change(project)
@@ -385,7 +382,7 @@ class ChangePoller:
         new = {row.id for row in rows if row.created > since and not row.total_predictions}
         if not new or not self._is_prelabeled(client, project):
             return
-        new -= Experiments(self.jobs.database).withhold(project, new)
+        new -= self.experiments.withhold(project, new)
         if new := new - self.jobs.new_task_ids(project):
             self.jobs.start_job(project, kind="new", tasks=new)
 
@@ -401,8 +398,7 @@ class ChangePoller:
     ) -> Iterator[bool]:
         """Delete second predictions of one version, where any may have come since the last search.
 
-        Yields:
-            True after each page of tasks.
+        Yields True after each page of tasks.
         """
         last, began = self._searches.get(project, _Search()), self.clock()
         if began < last.rests_until or (state == last.state and not last.doubles):

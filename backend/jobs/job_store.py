@@ -1,9 +1,8 @@
 """Jobs in the shared database: tasks of projects to predict, or predictions to withdraw.
 
-Any number of threads and processes may use the same database. The owner that has leased a job works
-on it, and renews the lease with each step. When the owner dies, the lease ends, and another owner
-goes on where the job was left. The job knows which tasks its owner was at, and how often one died
-at each: one of them may be what ends the process.
+The owner that has leased a job works on it, and renews the lease with each step; when it dies,
+another goes on where the job was left. The job knows which tasks its owner was at, and how often
+one died at each: one of them may be what ends the process.
 """
 
 from __future__ import annotations
@@ -102,17 +101,15 @@ class Job(msgspec.Struct, frozen=True, rename={"only": "filter"}):
 
     id: int
     project: int
-    #: "project" for a whole project, as somebody asked for; "new" for its new tasks; "late" for
-    #: tasks that a request has left over at its deadline; "withdrawal" for one that deletes the
-    #: predictions of another job.
+    #: For a "project" as somebody asked for; its "new" tasks; those that a request has left over
+    #: "late", at its deadline; or the "withdrawal" of another job's predictions.
     kind: JobKind
     only: Only
     view: int | None  # tasks of this view of the data manager only; None for all
     limit: int | None
     state: JobState  # a queued job waits for a worker, a paused one for somebody who resumes it
     version: str
-    #: The number of its tasks; None before they are counted. Of a withdrawal, tasks whose
-    #: predictions turn out to be of other runs are taken off.
+    #: None before its tasks are counted; a withdrawal takes off those with other runs' predictions.
     total: int | None
     done: int  # tasks that are predicted; of a withdrawal, those whose prediction is deleted
     skipped: int  # tasks that had such a prediction; of a withdrawal, those that keep theirs
@@ -185,7 +182,7 @@ class JobStore:
         limit: int | None = None,
         tasks: Iterable[int] | None = None,
     ) -> Job:
-        """Queue a job, unless there is an equal one that is not over; that is resumed if paused.
+        """Queue a job, unless an equal one is not over; that is resumed if paused.
 
         New tasks of a project join its queued job of kind "new", and late ones that of kind "late":
         `tasks` are theirs.
@@ -246,8 +243,7 @@ class JobStore:
     def deaths(self, job: int) -> dict[int, int]:
         """Return the tasks of a job at which its owner has died, and how often at each."""
         query = select(_JOBS.c.deaths).where(_JOBS.c.id == job)
-        found = [deaths for (deaths,) in self.database.rows(query)]
-        return msgspec.json.decode(found[0] if found else "{}", type=dict[int, int])
+        return msgspec.json.decode(self.database.scalar(query) or "{}", type=dict[int, int])
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
@@ -330,18 +326,12 @@ class JobStore:
         at_work: Sequence[int] | None = None,
         **changes: str | int,
     ) -> Job:
-        """Write a step of a leased job in one transaction, and renew the lease.
+        """Write a step of a leased job in one transaction, and renew the lease if it is not over.
 
-        The lease of a job that is over is not renewed.
-
-        Args:
-            scope: the ids of its tasks from now on, see `task_ids`; None leaves them.
-            done: the number of tasks that were predicted in this step, as of the next two.
-            at_work: ids of the tasks that the owner is at from now on; None leaves them.
-            changes: new values of `Job.version`, `Job.total` or `Job.cursor`.
-
-        Returns:
-            The job as it is now. If it is not running any more, its owner has to release it.
+        It adds what was predicted, skipped and failed in this step. `scope` are its tasks from now
+        on, `at_work` those that the owner is at; None leaves them. `changes` are new values of the
+        version, the total or the cursor. Return the job as it is now: if it is not running any
+        more, its owner has to release it.
         """
         now = self.database.clock()
         with self.database.write_exclusively(LOCK) as connection:

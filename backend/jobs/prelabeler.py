@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BadRequest, StudioRefused
-from backend.feedback.experiment import Experiments
+from backend.feedback.experiment import UNSEEN, Experiments
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
@@ -77,12 +77,9 @@ def predict_and_write(
     predict: Callable[[Sequence[Task]], list[Outcome]],
     halt: threading.Event,
 ) -> ChunkResult:
-    """Predict some tasks and write their predictions, in one request.
+    """Predict one task or more and write their predictions, in one request.
 
-    Args:
-        tasks: one or more. A task is predicted again where the host of its image was away.
-        predict: returns one outcome for each task, in their order.
-        halt: once it is set, tasks without a prediction are left over.
+    Where the host of its image was away, a task is predicted again; once `halt` is set, it is left.
     """
     by_id: dict[int, Outcome] = {}
     again = tasks
@@ -120,10 +117,7 @@ class Prelabeler:
         self._owner = owner
 
     def run(
-        self,
-        job: Job,
-        stopping: threading.Event,
-        watch: Callable[[Job], None] = lambda _: None,
+        self, job: Job, stopping: threading.Event, watch: Callable[[Job], None] = lambda _: None
     ) -> Job:
         """Run a leased job until it is over, paused or stopped; return it.
 
@@ -272,7 +266,6 @@ class Prelabeler:
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
     ) -> ChunkResult:
-
         def work(task: Task, spec: PredictionSpec) -> Outcome:
             return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)
 
@@ -297,7 +290,7 @@ class Prelabeler:
             return ids
         lacking = self._client.ids(job.project, tasks_of(job, ids, version))
         if is_measured:
-            unseen = self._client.ids(job.project, TaskFilter(labeled=False, predicted=False))
+            unseen = self._client.ids(job.project, UNSEEN)
             withheld = self._experiments.withhold(job.project, unseen)
             lacking = (task for task in lacking if task not in withheld)
         return tuple(islice(lacking, job.limit))

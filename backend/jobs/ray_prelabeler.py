@@ -20,10 +20,8 @@ from backend.inference.queue import Priority
 from backend.jobs.job_store import Job
 from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write, tasks_of
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
-from backend.prediction.batches import Outcome
 from backend.prediction.predictor import Predictor
 
 #: How long the address of a cluster may take to connect, in seconds.
@@ -36,11 +34,9 @@ MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]
 class ClusterPrelabeler(Prelabeler):
     """Runs jobs on a Ray cluster; the model need not be loaded here.
 
-    Args:
-        make_parts: travels to the nodes, with the settings and the token in it.
-        address: address of the cluster; empty for one that is made on this machine.
-        actors: how many; None: one for each GPU, and without any one for each node.
-        parts: those of a `Prelabeler`.
+    `make_parts` travels to the nodes, with the settings and the token in it. Without an address,
+    the cluster is made on this machine; by default it has an actor for each GPU, or else for each
+    node.
     """
 
     def __init__(
@@ -85,12 +81,8 @@ class ClusterPrelabeler(Prelabeler):
         import ray
 
         check_address(self._address)
-        ray.init(
-            self._address or None,
-            ignore_reinit_error=True,
-            log_to_driver=False,
-            logging_level="warning",
-        )
+        quiet = {"log_to_driver": False, "logging_level": "warning"}
+        ray.init(self._address or None, ignore_reinit_error=True, **quiet)
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
@@ -123,10 +115,7 @@ def check_address(address: str) -> None:
 class Actor:
     """Holds the model on a node, and predicts and writes the tasks that come in.
 
-    Args:
-        make_parts: makes the client and the predictor, with the settings of the driver.
-        version: the ``model_version`` that is wanted; for any other, nothing is done.
-        learned: what the project has learned, as the driver's database has it.
+    `learned` is as the driver's database has it; for another version than its own nothing is done.
     """
 
     def __init__(
@@ -150,10 +139,7 @@ class Actor:
             self._project,
             self._version,
             tasks,
-            self._predict,
+            lambda some: self._predictor.outcomes(some, self._spec),
             threading.Event(),
         )
         return {"made": [json.dumps(step.made)], "failures": [json.dumps(step.failures)]}
-
-    def _predict(self, tasks: Sequence[Task]) -> list[Outcome]:
-        return self._predictor.outcomes(tasks, self._spec)

@@ -35,16 +35,11 @@ Round = Callable[[], bool | None]
 
 
 class Worker:
-    """Runs rounds of work, each kind in a thread of its own.
-
-    Args:
-        rounds: thread name -> the round that the thread repeats.
-        leases: are renewed in a further thread, so that a long round loses none.
-    """
+    """Runs rounds of work, each kind in a thread of its own; renews leases in a further one."""
 
     def __init__(
         self,
-        rounds: Mapping[str, Round],
+        rounds: Mapping[str, Round],  # by the names of their threads
         leases: Sequence[Leases],
         stopping: threading.Event,
     ) -> None:
@@ -142,9 +137,8 @@ class Withdrawer:
     the report compares the two. Of the other tasks, predictions of the job's ``model_version`` are
     deleted that were stored while the job ran.
 
-    Nothing but that version and that time tells whose a prediction is: Label Studio answers a
-    request to store predictions with their number, without their ids. Those of other runs and of
-    opened tasks that are alike in both are taken for the job's.
+    Label Studio does not tell the ids of predictions that it stores. So those of other runs and of
+    opened tasks that have the same version and time are taken for the job's.
     """
 
     def __init__(self, store: JobStore, client: LabelStudioClient, owner: str) -> None:

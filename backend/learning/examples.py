@@ -193,7 +193,7 @@ def build_examples(
         ModelUnavailable: the model is not there.
     """
     made = []
-    for image in diff.pictures:
+    for image in diff.images:
         if image.evidence.is_empty:
             continue
         engine.segmenter()  # without a model, no image needs to be read

@@ -59,9 +59,7 @@ class AgreementOnLabel(msgspec.Struct, frozen=True):
 
     label: str
     pictures: int
-    #: Intersection over union of two people's masks, mean over the pairs of a picture: 0 where one
-    #: has left the label out; a pair that has left it out both is not counted.
-    iou: float
+    iou: float  # mean over pairs of people of whom one or both have painted it
     disputed: float  # share of the pixels to which some have given it and others not
 
 
@@ -107,9 +105,7 @@ class Agreement(msgspec.Struct, frozen=True):
     tasks: int  # number of tasks that several people have annotated and that were compared
     pictures: int  # number of pictures of these tasks on which somebody has a region
     annotations: int
-    #: Share of the pixels to which not all have given the same labels, mean over the pictures; None
-    #: where there is no picture to compare yet.
-    disputed: float | None
+    disputed: float | None  # as of a `Dispute`, mean over the pictures; None where there is none
     labels: tuple[AgreementOnLabel, ...] = ()  # that somebody has painted, in the config's order
     confusions: tuple[Confusion, ...] = ()  # of most pixels first, the first of many alone
     annotators: tuple[AnnotatorFigures, ...] = ()
@@ -128,10 +124,6 @@ def measure_agreement(
     """Compare the annotations of all tasks that several people have annotated.
 
     Nothing is written to Label Studio.
-
-    Returns:
-        The figures; those of no picture where no task has annotations of several people with a
-        region of a label.
 
     Raises:
         ValueError: there are such tasks, and none of them can be compared.
@@ -200,15 +192,10 @@ class _Sums:
     disputes: list[_Picture] = field(default_factory=list)  # the worst first
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
-    #: Name of a label -> IoU and share in dispute on each picture.
-    labels: defaultdict[str, list[tuple[float, float]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    confusions: defaultdict[tuple[str, str], float] = field(
-        default_factory=lambda: defaultdict(float)
-    )
-    #: Id of an annotator -> IoU with the others on each picture.
-    people: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    #: Label -> IoU and share in dispute on each picture; annotator -> IoU with the others.
+    labels: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    people: dict[int, list[float]] = field(default_factory=dict)
+    confusions: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def add(self, pictures: Sequence[_Picture]) -> None:
         if pictures:
@@ -223,14 +210,15 @@ class _Sums:
         by_person: defaultdict[int, list[PairAgreement]] = defaultdict(list)
         for name, its in picture.labels.items():
             if its.pairs:
-                self.labels[name].append((_mean_iou(its.pairs), picture.disputed_by(name)))
+                figures = _mean_iou(its.pairs), picture.disputed_by(name)
+                self.labels.setdefault(name, []).append(figures)
             for pair in its.pairs:
                 for person in pair.people:
                     by_person[picture.people[person]].append(pair)
         for labels, share in picture.confusions.items():
-            self.confusions[labels] += share
+            self.confusions[labels] = self.confusions.get(labels, 0.0) + share
         for annotator, pairs in by_person.items():
-            self.people[annotator].append(_mean_iou(pairs))
+            self.people.setdefault(annotator, []).append(_mean_iou(pairs))
         if picture.disputed:
             self.dispute_count += 1
             self.disputes.append(picture)
@@ -276,8 +264,7 @@ def _mean_iou(pairs: Sequence[PairAgreement]) -> float:
 def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
     """Return the annotation of each person that counts: the one that was changed last.
 
-    Skipped ones do not count, nor those of which Label Studio does not say whose they are, nor
-    copies of another person's.
+    Skipped ones do not count, those of nobody, nor copies of another person's.
 
     >>> by = lambda person, id, at: Annotation(id, 1, 1, (), annotator=person, updated=at)
     >>> [each.id for each in newest_of_each([by(5, 1, 1.0), by(6, 2, 1.0), by(5, 3, 2.0)])]

@@ -76,10 +76,10 @@ class Suspicion(msgspec.Struct, frozen=True):
     label: str  # name of the label that is painted there; "" where none is
     other: str  # label that the part looks like, or is seen where none is painted; "" for edges
     sentence: str = ""
-    #: The place in the annotation, as a data URL; "" where the annotation was changed during the
-    #: run, or it or its picture can be read no more.
+    #: The place in the annotation and by the scores, as data URLs; "" where the annotation was
+    #: changed during the run, or it or its picture can be read no more.
     preview: str = ""
-    suggestion: str = ""  # the place by the scores, as a data URL; "" as for `preview`
+    suggestion: str = ""
     colours: dict[str, str] = {}  # label -> its colour in both pictures, as "#rrggbb"
 
 
@@ -210,12 +210,10 @@ class _Search:
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:
         """Learn from the training examples, in folds; return how many these are."""
-        parts = self.parts
-        stored = parts.examples.examples(self.project)
+        stored = self.parts.examples.examples(self.project)
         if not stored:
             return HeldOutAdaptations(), 0
-        read = read_examples(stored, parts.engine, self.config)
-        return fit_held_out(*read), len(stored)
+        return fit_held_out(*read_examples(stored, self.parts.engine, self.config)), len(stored)
 
     def _scored_pictures(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""
@@ -255,15 +253,10 @@ class _Search:
         rgb = image.read(self.parts.images.read)
         engine = self.parts.engine
         prepared = engine.segmenter().prepare(rgb)
-        scores = engine.encode(
-            prepared,
-            self.labels,
-            Priority.BATCH,
-            self.project,
-            self.held_out.of(prepared.digest),
-        ).scores
+        learned = self.held_out.of(prepared.digest)
+        encoded = engine.encode(prepared, self.labels, Priority.BATCH, self.project, learned)
         truth = drawn.truth([label.name for label in self.labels])
-        return _Scored(rgb, truth, drawn.regions, scores, prepared.digest)
+        return _Scored(rgb, truth, drawn.regions, encoded.scores, prepared.digest)
 
     def _suspicion(
         self, image: AnnotatedImage, annotation: Annotation, ranked: Ranked
@@ -298,10 +291,8 @@ class _Search:
         shown = self.parts.engine.segmenter().decide(
             scored.scores, image=scored.rgb, refine=settings.refine, propagate=settings.propagate
         )
-        colours = self.config.colours_of(self.tag.name)
-        before, after, seen = place_pictures(
-            scored.rgb, scored.truth, shown.label_map, box, colours
-        )
+        maps, colours = (scored.truth, shown.label_map), self.config.colours_of(self.tag.name)
+        before, after, seen = place_pictures(scored.rgb, *maps, box, colours)
         legend = self.config.legend_of(self.tag.name, seen)
         return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
 
@@ -311,20 +302,14 @@ class _Search:
 
 def place_pictures(
     rgb: RGBArray,
-    truth: Truth,
-    made: npt.NDArray[np.int16],
+    truth: Truth,  # (H, W), see `LabelMap.truth`
+    made: npt.NDArray[np.int16],  # (H, W) label indices by the scores, -1 for none
     box: PixelBox,
     colours: RGBArray,
 ) -> tuple[str, str, list[int]]:
     """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
 
     A white frame marks the place.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        truth: (H, W) label indices of the annotation, see `LabelMap.truth`.
-        made: (H, W) label indices by the scores, -1 for none.
-        colours: (labels, 3) uint8.
     """
     painted = np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
     around = tuple(_around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))

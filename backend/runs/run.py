@@ -99,6 +99,5 @@ class RunKind(Generic[Asked, Report]):
         try:
             return msgspec.convert(run.asked, self.asked)
         except msgspec.ValidationError:
-            raise ValueError(
-                "Another version of the backend was asked for it: ask again."
-            ) from None
+            reason = "Another version of the backend was asked for it: ask again."
+            raise ValueError(reason) from None

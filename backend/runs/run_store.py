@@ -31,10 +31,10 @@ from backend.runs.run import OVER, Report, Run, RunKind
 #: The most runs of a kind that wait or are at work.
 MOST_OPEN: Final = 5
 
-#: So many runs that are done are kept of a kind and project, and as many that are not.
+#: Runs of a kind and project that are kept: done ones, and as many that are not.
 MOST_KEPT: Final = 3
 
-#: A run that has ended with its process so often fails: it may be what ends the process.
+#: Times that a run may end with its process before it fails: it may be what ends the process.
 _MOST_ATTEMPTS: Final = 3
 
 _RUNS: Final = Table(
@@ -62,11 +62,7 @@ _RUN: Final = [_RUNS.c[name] for name in Run.__struct_fields__]
 
 
 class RunStore:
-    """The runs of a database.
-
-    Args:
-        owner: who leases them; empty for who only looks.
-    """
+    """The runs of a database, which an owner leases, or with "" only looks at."""
 
     def __init__(self, database: Database, owner: str = "") -> None:
         self.database = database
@@ -112,9 +108,8 @@ class RunStore:
 
     def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
         """Return the report of a run; None before it is done, or where another version made it."""
-        query = select(_RUNS.c.report).where(_RUNS.c.id == run.id)
-        found = [text for (text,) in self.database.rows(query) if text is not None]
-        return read_json(found[0], kind.report) if found else None
+        found = self.database.scalar(select(_RUNS.c.report).where(_RUNS.c.id == run.id))
+        return None if found is None else read_json(found, kind.report)
 
     def last(self, kind: RunKind[Any, Report], project: int) -> tuple[Run, Report] | None:
         """Return the last run of a project that is done, and its report; None as in `report`."""
@@ -167,10 +162,7 @@ class RunStore:
             self.leases.change(connection, run.id, state="queued", attempts=0, **RELEASED)
 
     def finish(self, run: Run, report: msgspec.Struct | None = None, reason: str = "") -> list[Run]:
-        """Finish a run: done where there is a report, else failed.
-
-        Returns:
-            Older runs of its kind and project that are kept no more.
+        """Finish a run: done where there is a report, else failed; return those to be forgotten.
 
         Raises:
             LeaseLost: it was cancelled or deleted, or another owner has it.

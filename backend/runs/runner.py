@@ -34,11 +34,7 @@ class _BackendStops(Exception):  # noqa: N818 -- what happens
 
 
 class Runner:
-    """Makes the reports of runs, one after the other.
-
-    Args:
-        stopping: once it is set, a run is released for another backend or for later.
-    """
+    """Makes the reports of runs, one after the other, until the backend stops."""
 
     def __init__(
         self,

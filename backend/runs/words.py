@@ -41,7 +41,7 @@ _COLOUR: Final = np.array([[255, 32, 96]], np.uint8)
 #: Tasks that are listed; pictures are chosen among them.
 MOST_TASKS: Final = 1000
 
-#: So many times as many annotations are read as pictures are chosen.
+#: Annotations that are read for each picture that is chosen.
 _READ_PER_CHOSEN: Final = 4
 
 
@@ -133,11 +133,7 @@ class WordsReport(msgspec.Struct, frozen=True):
     left_out_count: int = 0
 
     def row(self, number: int) -> TriedWords:
-        """Return a trial.
-
-        Raises:
-            BadRequest: there is no such trial.
-        """
+        """Return a trial; a `BadRequest` where there is none of that number."""
         found = next((each for each in self.trials if each.row == number), None)
         if found is None:
             raise BadRequest(
@@ -153,7 +149,6 @@ class WordsReport(msgspec.Struct, frozen=True):
 def _advice(
     check: VocabularyCheck, swallowed: Sequence[Swallowed], shares: dict[str, float]
 ) -> Iterator[Advice]:
-    """Yield what is found, the label that it is about, and what to try."""
     for near in check.near:
         first, second = near.labels
         yield Advice(
@@ -189,8 +184,8 @@ def _advice(
 def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) -> WordsReport:
     """Measure wordings of a label, or check all words, on pictures of a project.
 
-    The words alone are compared, without what the project has learned. Nothing is written to
-    Label Studio.
+    The words alone are compared, without what the project has learned. Nothing is written to Label
+    Studio.
     """
     xml = parts.client.label_config(run.project)
     return _Measurement(parts, run.project, asked, xml, progress).report()
@@ -312,8 +307,7 @@ class _Measurement:
             trial.all += sum(overlaps, MaskOverlap())
         trial.share += 0.0 if mask is None else float(mask.mean())
         if len(trial.pictures) < _SHOWN:
-            shown = WordsOnPicture(picture.task, iou, preview(picture.rgb, mask))
-            trial.pictures.append(shown)
+            trial.pictures.append(WordsOnPicture(picture.task, iou, preview(picture.rgb, mask)))
 
     # ---- the pictures ----------------------------------------------------------------------------
 
@@ -333,10 +327,8 @@ class _Measurement:
         return image.label_map().truth([label.name for label in self.labels])
 
     def _uncorrected(self) -> list[AnnotatedImage]:
-        tasks = self._tasks(TaskFilter(), 1)
-        return [
-            AnnotatedImage(each, self.tag, self.tag.indices(each.data)[0], ()) for each in tasks
-        ]
+        tasks, tag = self._tasks(TaskFilter(), 1), self.tag
+        return [AnnotatedImage(each, tag, tag.indices(each.data)[0], ()) for each in tasks]
 
     def _corrected(self) -> list[AnnotatedImage]:
         """Choose pictures with an annotation; a quarter lacks the label, where there are enough.
@@ -369,12 +361,7 @@ class _Measurement:
 
 
 def preview(rgb: RGBArray, mask: BoolMask | None) -> str:
-    """Return a picture of at most 256 px with a mask laid over it, as a data URL of a JPEG.
-
-    Args:
-        rgb: (H, W, 3) uint8.
-        mask: (H, W) bool; None for an empty one.
-    """
+    """Return a picture (H, W, 3) uint8, shrunk, with a mask (H, W) bool over it, as a data URL."""
     shown = np.full(rgb.shape[:2], -1, np.int16) if mask is None else mask.astype(np.int16) - 1
     return to_data_url(thumbnail(rgb, shown, _COLOUR, PREVIEW_PX))
 

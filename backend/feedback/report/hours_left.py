@@ -37,12 +37,14 @@ _APART: Final = 2.5
 
 
 class Hours(msgspec.Struct, frozen=True):
-    """Hours at today's pace, with a prediction interval of the tasks that are left."""
+    """Hours at today's pace, with a prediction interval of the tasks that are left.
 
-    #: Tasks left times the mean time of an annotation; of the newer half of the annotations where
-    #: the pace has changed.
+    They are the tasks times the mean time of an annotation. Where the pace has changed, that is of
+    the newer half of the annotations, and there is no interval.
+    """
+
     hours: float
-    low: float | None = None  # None where the pace has changed; `high` alike
+    low: float | None = None
     high: float | None = None
 
 
@@ -70,14 +72,9 @@ class HoursLeft(msgspec.Struct, frozen=True):
 def estimate(
     annotations: AnnotationStore, client: LabelStudioClient | None, project: int
 ) -> HoursLeft | None:
-    """Estimate the hours left in a project; Label Studio is asked how many tasks are left.
+    """Estimate the hours left in a project; None before an annotation with a prediction is timed.
 
-    Args:
-        annotations: what was read of annotations.
-        client: None where there is no token: then nobody says how many tasks are left.
-
-    Returns:
-        The estimate; None where no annotation with a prediction was measured yet.
+    Label Studio is asked how many tasks are left; without a client, nobody knows.
     """
     times_s = annotations.newest_times(project, PRELABELLED, RECENT)
     if not times_s:
@@ -96,11 +93,9 @@ def _count_left(client: LabelStudioClient, project: int) -> int | None:
 
 
 def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
-    """Return the hours that tasks take at the pace of some annotations.
+    """Return the hours that tasks take at the pace of annotations, the newest first, in seconds.
 
-    Args:
-        times_s: seconds that each of the annotations took, the newest first; None is known of fewer
-            than `LEAST`.
+    None is known of fewer than `LEAST`.
 
     >>> at_pace(60, [60.0] * 10)
     Hours(hours=1.0, low=1.0, high=1.0)

@@ -119,9 +119,6 @@ def recent_labels(versions: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
     """Add up each label under the newest model versions that have `FEW` pictures of it, or all.
 
     Errors of an earlier version may be gone: by corrections it has learned from, or by other words.
-
-    Args:
-        versions: model version -> its sums, the version seen last comes last.
     """
     recent: dict[str, LabelSums] = {}
     for group in [*versions.values()][::-1]:

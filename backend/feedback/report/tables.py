@@ -23,10 +23,7 @@ _COLUMNS: Final = (
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a table for a terminal or a pipe.
-
-    Args:
-        head: the headings, which may have several lines; one that begins with ">" is of numbers.
+    """Format a table for a terminal or a pipe; a heading that begins with ">" is of numbers.
 
     >>> print(text_table(("label", ">IoU"), [("car", "62.5 %"), ("sky", "8.1 %")]))
     label     IoU
@@ -47,8 +44,7 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
     """Return the report on the prelabels of a project for a terminal.
 
-    Args:
-        is_complete: whether Label Studio was asked just now for all annotations of the project.
+    It is complete if Label Studio was asked just now for all annotations of the project.
     """
     sums = report.sums
     lines = [_summary(report, is_complete)]
@@ -76,11 +72,7 @@ def _totals(groups: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
 
 
 def learned_text(learned: Mapping[str, Any]) -> str:
-    """Return what a project has learned for a terminal.
-
-    Args:
-        learned: from `backend.web.pages.learning.describe_learning`.
-    """
+    """Return what a project has learned, as the page describes it, for a terminal."""
     live, pinned = learned["live"], ", chosen by hand" if learned["pinned"] else ""
     now = f"version {live} is in use" if live else "the words alone"
     lines = [
@@ -130,17 +122,16 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
     kinds = [f"{count} {ORIGINS_IN_WORDS[kind]}" for kind, count in report.kinds.items() if count]
     if report.waiting:
         kinds.append(f"{report.waiting} are still to be read")
-    if not kinds and is_complete:
-        return f"Project {report.project}: Label Studio has no annotation of it."
-    if not kinds:
-        return (
-            f"Project {report.project}: the database has no annotation of it. Where "
-            "LABEL_STUDIO_API_KEY is set, those that Label Studio has are read first."
+    if kinds:
+        found = f"{quantity(sum(report.kinds.values()), 'annotation')}; {', '.join(kinds)}."
+    elif is_complete:
+        found = "Label Studio has no annotation of it."
+    else:
+        found = (
+            "the database has no annotation of it. Where LABEL_STUDIO_API_KEY is set, those that "
+            "Label Studio has are read first."
         )
-    return (
-        f"Project {report.project}: {quantity(sum(report.kinds.values()), 'annotation')}; "
-        f"{', '.join(kinds)}."
-    )
+    return f"Project {report.project}: {found}"
 
 
 def _hours_lines(left: HoursLeft) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, url_for
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.feedback.experiment import ENOUGH, ONE_IN
+from backend.feedback.experiment import ENOUGH, ONE_IN, UNSEEN
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import (
     FEW,
@@ -20,7 +20,6 @@ from backend.feedback.report.statistics import (
 from backend.feedback.report.tables import to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
-from backend.label_studio.task_filter import TaskFilter
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
@@ -128,8 +127,7 @@ class ReportRoutes:
         """Count the tasks that an experiment may draw from; None where nobody says."""
         client = self.services.page_client
         with suppress(StudioRefused, StudioUnreachable):
-            unseen = TaskFilter(labeled=False, skipped=False, predicted=False)
-            return None if client is None else client.count(project, unseen)
+            return None if client is None else client.count(project, UNSEEN)
         return None
 
     def _report(self, project: int) -> PrelabelReport:

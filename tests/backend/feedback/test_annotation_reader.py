@@ -136,7 +136,7 @@ def test_an_annotation_is_compared_with_the_prediction_that_it_began_with(desk: 
     red, blue = row.changes
     assert (red.corrected, red.true_px, red.predicted_px, red.shared_px) == (1, 24, 16, 16)
     assert (blue.deleted, blue.predicted_px) == (1, 4)
-    (picture,) = desk.notebook.known[row.annotation].pictures
+    (picture,) = desk.notebook.known[row.annotation].images
     assert desk.notebook.known[row.annotation].task.data == {"image": "1.png"}
     assert picture.evidence.masks["red"].sum() == 24
     removed = {label: mask.sum() for label, mask in picture.evidence.removed.items()}
@@ -225,7 +225,7 @@ def test_what_was_compared_stays_so_when_the_prediction_is_deleted(desk: Desk, o
     made |= {"result": [region("a", "red", 8)], "lead_time": 20.0}
     row = desk.read_one(made)
     assert (row.changes, row.version, row.seconds) == (before.changes, OURS, 20)
-    assert desk.notebook.known[made["id"]].pictures[0].evidence.masks["red"].sum() == 32
+    assert desk.notebook.known[made["id"]].images[0].evidence.masks["red"].sum() == 32
 
 
 def test_what_is_changed_emptied_or_deleted_later(desk: Desk) -> None:
@@ -234,7 +234,7 @@ def test_what_is_changed_emptied_or_deleted_later(desk: Desk) -> None:
     assert desk.read_one(made).changes[0].accepted == 1
     made["result"] = [region("a", "red", 2)]
     assert desk.read_one(made).changes[0].corrected == 1
-    assert desk.notebook.known[made["id"]].pictures[0].evidence.masks["red"].sum() == 8
+    assert desk.notebook.known[made["id"]].images[0].evidence.masks["red"].sum() == 8
     made["result"] = []
     assert desk.read_one(made).changes[0].deleted == 1
     assert desk.notebook.known == {}

@@ -192,7 +192,7 @@ def test_without_a_prediction_there_are_masks_and_nothing_to_compare() -> None:
     assert picture.changes == ()
     assert np.array_equal(picture.evidence.masks["Car"], LEFT)
     made = AnnotationDiff(3, 7, TASK, CONFIG, (picture,), 1.0, "somebody")
-    assert (made.changes, made.pictures[0].size_hw) == ((), (4, 8))
+    assert (made.changes, made.images[0].size_hw) == ((), (4, 8))
     (all_new,) = compare_annotation([], [region("a", "Car", LEFT)], CONFIG)
     assert all_new.changes[0].added == 1
 

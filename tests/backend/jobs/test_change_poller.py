@@ -23,6 +23,7 @@ from backend.errors import StudioUnreachable, TaskNotServed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS
+from backend.feedback.experiment import Experiments
 from backend.jobs.change_poller import ChangePoller, Poll, PollStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
@@ -53,6 +54,7 @@ class Team:
             self.polls,
             self.annotations,
             self.jobs,
+            Experiments(database),
             client,
             clock=clock,
         )
@@ -367,7 +369,8 @@ def test_a_project_that_is_not_connected_or_gone_is_not_polled(
 
 def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> None:
     polls = PollStore(own, "me")
-    poller = ChangePoller(Settings(), polls, AnnotationStore(own, "me"), JobStore(own), None)
+    stores = polls, AnnotationStore(own, "me"), JobStore(own), Experiments(own)
+    poller = ChangePoller(Settings(), *stores, None)
     poller.note_setup(7)
     poller.wake(7)
     assert (poller.poll(), polls.list_polls()) == (False, [])
