@@ -184,8 +184,8 @@ class AnnotationReader:
         config = self._config(annotation.project, configs)
         kind, prediction = self._origin(annotation)
         predicted = prediction.regions if prediction else None
-        pictures = compare_annotation(predicted, annotation.result, config)
-        its = annotation.id, annotation.project, task, config, pictures, annotation.updated
+        images = compare_annotation(predicted, annotation.result, config)
+        its = annotation.id, annotation.project, task, config, images, annotation.updated
         diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
         if read.kind == "converted":

@@ -21,8 +21,8 @@ from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
+from backend.learning.compared_images import BeforeAfter, ImageComparer
 from backend.learning.examples import ExampleStore, build_examples, read_examples
-from backend.learning.pictures import BeforeAfter, PictureComparer
 from backend.learning.unlabelled import UnlabelledImages
 from backend.learning.versions import LearningState, StepLease, Version, VersionStore
 from backend.settings import Adapt, Settings
@@ -199,7 +199,7 @@ class Learner:
         pictures = BeforeAfter()
         if made is not None:
             held_out = HeldOutAdaptations(others=made)
-            pictures = self._comparer(*place, held_out).compare_unlabelled(images.images())
+            pictures = self._comparer(*place, held_out).compare_unlabelled(images.images)
         return self.versions.commit(lease, version, made, mode, pictures)
 
     def _comparer(
@@ -208,9 +208,9 @@ class Learner:
         project: int,
         config: LabelConfig,
         held_out: HeldOutAdaptations,
-    ) -> PictureComparer:
+    ) -> ImageComparer:
         parts = self.settings, self.engine, self.read_image, client
-        return PictureComparer(*parts, project, config, held_out)
+        return ImageComparer(*parts, project, config, held_out)
 
 
 def version_of(fit: Fit, annotations: int) -> Version:

@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage
 from backend.inference.engine import Engine
@@ -36,18 +37,21 @@ class UnlabelledImages:
         vocabulary = segmenter.vocabulary(self.config.labels, contrast=True)
         return adapt_unlabelled(list(self._examples()), segmenter.embed, vocabulary)
 
-    def images(self) -> Iterator[AnnotatedImage]:
-        """Yield one image of each task that is drawn, in the order in which they are drawn."""
+    @cached_property
+    def images(self) -> list[AnnotatedImage]:
+        """One image of each task that is drawn, in the order in which they are drawn."""
         ids, rng = list(self.client.ids(self.project, TaskFilter())), random.Random(self.project)
         drawn = tuple(rng.sample(ids, min(len(ids), MOST_UNLABELLED)))
         wanted = TaskFilter(ids=drawn)
         tasks = {each.id: each for each in self.client.all_tasks(self.project, wanted)}
-        for task in (tasks[number] for number in drawn if number in tasks):
-            for tag in self.config.annotated[:1]:
-                yield AnnotatedImage(task, tag, (*tag.indices(task.data), None)[0], ())
+        return [
+            AnnotatedImage(task, tag, (*tag.indices(task.data), None)[0], ())
+            for task in (tasks[number] for number in drawn if number in tasks)
+            for tag in self.config.annotated[:1]
+        ]
 
     def _examples(self) -> Iterator[Example]:
-        for image in self.images():
+        for image in self.images:
             labels = self.config.labels_of(image.tag.name)
             try:
                 prepared = self.engine.segmenter().prepare(image.read(self.read_image))

@@ -40,8 +40,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import METADATA, Database, read_json
 from backend.database.leases import RELEASED, Leases
 from backend.errors import LearningRefused
+from backend.learning.compared_images import BeforeAfter
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
-from backend.learning.pictures import BeforeAfter
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
 

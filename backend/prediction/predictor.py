@@ -172,7 +172,7 @@ class Predictor:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
         regions = [region for image in images for region in image.regions]
         result = [entry for region in regions for entry in region.entries()]
-        work.regions, work.pictures = len(regions), len(images)
+        work.regions, work.images = len(regions), len(images)
         pixels = sum(image.pixels for image in images)
         total = sum(image.score * image.pixels for image in images)
         score = round(total / pixels, 6) if pixels else 0.0

@@ -147,7 +147,7 @@ def measure_agreement(
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _Compared:
     """A picture that several people have annotated, without arrays of its size."""
 
     image: AnnotatedImage
@@ -189,7 +189,7 @@ class _Sums:
     pictures: int = 0
     annotations: int = 0
     disputed: float = 0.0  # sum of the shares of the pictures' pixels that are in dispute
-    disputes: list[_Picture] = field(default_factory=list)  # the worst first
+    disputes: list[_Compared] = field(default_factory=list)  # the worst first
     dispute_count: int = 0
     left_out: dict[int, str] = field(default_factory=dict)
     #: Label -> IoU and share in dispute on each picture; annotator -> IoU with the others.
@@ -197,31 +197,31 @@ class _Sums:
     people: dict[int, list[float]] = field(default_factory=dict)
     confusions: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def add(self, pictures: Sequence[_Picture]) -> None:
-        if pictures:
+    def add(self, images: Sequence[_Compared]) -> None:
+        if images:
             self.tasks += 1
-            self.annotations += len(pictures[0].people)
-        for picture in pictures:
-            self._add(picture)
+            self.annotations += len(images[0].people)
+        for image in images:
+            self._add(image)
 
-    def _add(self, picture: _Picture) -> None:
+    def _add(self, image: _Compared) -> None:
         self.pictures += 1
-        self.disputed += picture.disputed
+        self.disputed += image.disputed
         by_person: defaultdict[int, list[PairAgreement]] = defaultdict(list)
-        for name, its in picture.labels.items():
+        for name, its in image.labels.items():
             if its.pairs:
-                figures = _mean_iou(its.pairs), picture.disputed_by(name)
+                figures = _mean_iou(its.pairs), image.disputed_by(name)
                 self.labels.setdefault(name, []).append(figures)
             for pair in its.pairs:
                 for person in pair.people:
-                    by_person[picture.people[person]].append(pair)
-        for labels, share in picture.confusions.items():
+                    by_person[image.people[person]].append(pair)
+        for labels, share in image.confusions.items():
             self.confusions[labels] = self.confusions.get(labels, 0.0) + share
         for annotator, pairs in by_person.items():
             self.people.setdefault(annotator, []).append(_mean_iou(pairs))
-        if picture.disputed:
+        if image.disputed:
             self.dispute_count += 1
-            self.disputes.append(picture)
+            self.disputes.append(image)
             self.disputes.sort(key=lambda each: -each.disputed)  # of equal ones the first stay
             del self.disputes[MOST_DISPUTES:]
 
@@ -280,7 +280,7 @@ def newest_of_each(annotations: Iterable[Annotation]) -> list[Annotation]:
     return AnnotationChoice("majority").choose(known)
 
 
-def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> list[_Picture]:
+def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> list[_Compared]:
     """Compare the pictures of a task on which at least one of several people has a region.
 
     A person without a region on such a picture has painted nothing there.
@@ -290,12 +290,12 @@ def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> li
         return []
     people = tuple(int(each.annotator or 0) for each in annotations)
     images = find_images(task, map(said_by, annotations), config)
-    return [_compare_picture(each, people, config) for each in images if any(each.versions)]
+    return [_compare_image(each, people, config) for each in images if any(each.versions)]
 
 
-def _compare_picture(
+def _compare_image(
     image: AnnotatedImage, people: tuple[int, ...], config: LabelConfig
-) -> _Picture:
+) -> _Compared:
     """Compare what people have painted on one picture.
 
     A rectangle is filled, and counts only where a label has nothing else.
@@ -307,7 +307,7 @@ def _compare_picture(
         for version in image.versions
     ]
     made = compare_image(maps, config.names)
-    return _Picture(
+    return _Compared(
         replace(image, versions=()),
         size_hw,
         people,

@@ -179,7 +179,7 @@ class _Search:
         reviewed: list[tuple[AnnotatedImage, Annotation]] = []
         found: list[Sequence[Disagreement]] = []
         digests: list[str] = []
-        for image, annotation, scored in self._scored_pictures():
+        for image, annotation, scored in self._scored_images():
             # Without the regions, which may be large.
             without = msgspec.structs.replace(annotation, result=())
             reviewed.append((replace(image, versions=()), without))
@@ -215,7 +215,7 @@ class _Search:
             return HeldOutAdaptations(), 0
         return fit_held_out(*read_examples(stored, self.parts.engine, self.config)), len(stored)
 
-    def _scored_pictures(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
+    def _scored_images(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""
         client, wanted = self.parts.client, TaskFilter(labeled=True)
         total = client.count(self.project, wanted)
@@ -284,15 +284,15 @@ class _Search:
         except LEAVE_OUT as error:
             log.warning("Annotation %d has no pictures: %s", annotation.id, error)
             return made
-        return self._with_pictures(made, scored, found.box)
+        return self._with_previews(made, scored, found.box)
 
-    def _with_pictures(self, made: Suspicion, scored: _Scored, box: PixelBox) -> Suspicion:
+    def _with_previews(self, made: Suspicion, scored: _Scored, box: PixelBox) -> Suspicion:
         settings = self.parts.settings
         shown = self.parts.engine.segmenter().decide(
             scored.scores, image=scored.rgb, refine=settings.refine, propagate=settings.propagate
         )
         maps, colours = (scored.truth, shown.label_map), self.config.colours_of(self.tag.name)
-        before, after, seen = place_pictures(scored.rgb, *maps, box, colours)
+        before, after, seen = draw_place(scored.rgb, *maps, box, colours)
         legend = self.config.legend_of(self.tag.name, seen)
         return msgspec.structs.replace(made, preview=before, suggestion=after, colours=legend)
 
@@ -300,7 +300,7 @@ class _Search:
 # ---- pictures of it ------------------------------------------------------------------------------
 
 
-def place_pictures(
+def draw_place(
     rgb: RGBArray,
     truth: Truth,  # (H, W), see `LabelMap.truth`
     made: npt.NDArray[np.int16],  # (H, W) label indices by the scores, -1 for none
@@ -314,11 +314,11 @@ def place_pictures(
     painted = np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
     around = tuple(_around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
     labels = np.union1d(painted[around], made[around])
-    before, after = (_picture(rgb, each, box, around, colours) for each in (painted, made))
+    before, after = (_draw_around(rgb, each, box, around, colours) for each in (painted, made))
     return before, after, [int(label) for label in labels if label >= 0]
 
 
-def _picture(
+def _draw_around(
     rgb: RGBArray,
     label_map: npt.NDArray[Any],
     box: PixelBox,

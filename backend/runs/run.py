@@ -23,7 +23,7 @@ RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 OVER: Final = ("done", "failed", "cancelled")
 
 #: The most that is asked for at once; here, where a command's help loads no torch.
-MOST_WORD_PICTURES: Final = 24
+MOST_WORD_IMAGES: Final = 24
 
 #: The most tasks of which a report says why they were left out.
 MOST_LEFT_OUT: Final = 100

@@ -19,7 +19,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.set_up import with_words
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.predicted_masks import MaskPredictor
-from backend.runs.run import MOST_WORD_PICTURES, Progress, Run, RunKind, RunParts
+from backend.runs.run import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
 from clearclip_core import BoolMask, Label, PreparedImage, RGBArray
 from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.evaluation.metrics import MaskOverlap
@@ -55,7 +55,7 @@ class AskedWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: Annotated[str, msgspec.Meta(max_length=MAX_LETTERS)] = ""
     #: The words to try beside those of the label config, each wording with commas.
     wordings: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_WORDINGS)] = ()
-    pictures: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORD_PICTURES)] = 8
+    pictures: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORD_IMAGES)] = 8
 
     def __post_init__(self) -> None:
         if self.words and not self.label.strip():
@@ -90,7 +90,7 @@ def parse_words(text: str) -> tuple[str, ...]:
 # ---- what is found -------------------------------------------------------------------------------
 
 
-class WordsOnPicture(msgspec.Struct, frozen=True):
+class WordsOnImage(msgspec.Struct, frozen=True):
     """A wording on one picture."""
 
     task: int
@@ -107,7 +107,7 @@ class TriedWords(msgspec.Struct, frozen=True):
     iou: float | None  # of the label; None where nobody has corrected the pictures
     saved_paint: float | None  # of all labels; None as `iou`
     share: float  # share of the pictures that the label covers, in [0, 1]
-    pictures: tuple[WordsOnPicture, ...] = ()
+    pictures: tuple[WordsOnImage, ...] = ()
 
 
 class Advice(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) 
 
 
 @dataclass(frozen=True, eq=False)
-class _Picture:
+class _Image:
     """A picture that words are tried on."""
 
     task: int
@@ -208,7 +208,7 @@ class _Trial:
     own: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of the label with the truth
     all: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of all labels
     share: float = 0.0  # sum of the shares of the pictures that the label covers
-    pictures: list[WordsOnPicture] = field(default_factory=list)
+    pictures: list[WordsOnImage] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -250,8 +250,8 @@ class _Measurement:
 
     def _check(self, report: WordsReport) -> WordsReport:
         engine, swallowing, count = self.parts.engine, Swallowing(report.labels), 0
-        for count, picture in enumerate(self._pictures(), 1):
-            prepared = engine.segmenter().prepare(picture.rgb)
+        for count, image in enumerate(self._images(), 1):
+            prepared = engine.segmenter().prepare(image.rgb)
             encoded = engine.encode(prepared, self.labels, Priority.BATCH, self.project)
             swallowing.add(encoded.scores)
             self.progress(count, self.asked.pictures)
@@ -267,10 +267,10 @@ class _Measurement:
     def _try_words(self, report: WordsReport, index: int) -> WordsReport:
         words = dict.fromkeys((self.labels[index].prompts, *self.asked.words))
         trials, count = [_Trial(each) for each in words], 0
-        for count, picture in enumerate(self._pictures(), 1):
-            prepared = self.parts.engine.segmenter().prepare(picture.rgb)
+        for count, image in enumerate(self._images(), 1):
+            prepared = self.parts.engine.segmenter().prepare(image.rgb)
             for trial in trials:
-                self._measure(trial, index, picture, prepared)
+                self._measure(trial, index, image, prepared)
             self.progress(count, self.asked.pictures)
         rows = list(enumerate(trials))
         if self.is_corrected:
@@ -289,29 +289,27 @@ class _Measurement:
         )
         return msgspec.structs.replace(report, trials=told, pictures=count)
 
-    def _measure(
-        self, trial: _Trial, index: int, picture: _Picture, prepared: PreparedImage
-    ) -> None:
+    def _measure(self, trial: _Trial, index: int, image: _Image, prepared: PreparedImage) -> None:
         labels = tuple(
             replace(label, prompts=trial.words) if number == index else label
             for number, label in enumerate(self.labels)
         )
         parts = self.parts
         predictor = MaskPredictor(parts.engine, parts.settings, self.config, self.project)
-        masks = predictor.predict(self.tag.name, picture.rgb, prepared=prepared, labels=labels)
+        masks = predictor.predict(self.tag.name, image.rgb, prepared=prepared, labels=labels)
         mask, iou = masks.get(index), None
-        if picture.truth is not None:
-            overlaps = mask_overlaps(masks, picture.truth, len(labels))
+        if image.truth is not None:
+            overlaps = mask_overlaps(masks, image.truth, len(labels))
             iou = overlaps[index].iou
             trial.own += overlaps[index]
             trial.all += sum(overlaps, MaskOverlap())
         trial.share += 0.0 if mask is None else float(mask.mean())
         if len(trial.pictures) < _SHOWN:
-            trial.pictures.append(WordsOnPicture(picture.task, iou, preview(picture.rgb, mask)))
+            trial.pictures.append(WordsOnImage(image.task, iou, preview(image.rgb, mask)))
 
     # ---- the pictures ----------------------------------------------------------------------------
 
-    def _pictures(self) -> Iterator[_Picture]:
+    def _images(self) -> Iterator[_Image]:
         """Read the pictures, one at a time; note the reason for each that cannot be read."""
         for image in self._corrected() if self.is_corrected else self._uncorrected():
             number = int(image.task.id or 0)
@@ -321,7 +319,7 @@ class _Measurement:
             except LEAVE_OUT as error:
                 self.left_out[number] = str(error)
             else:
-                yield _Picture(number, rgb, truth)
+                yield _Image(number, rgb, truth)
 
     def _truth(self, image: AnnotatedImage) -> Truth:
         return image.label_map().truth([label.name for label in self.labels])

@@ -41,7 +41,7 @@ class TrackedTask:
     priority: str  # ``interactive``, ``opened`` or ``batch``
     stages: Stages
     start: float = field(default_factory=time.monotonic)  # on the monotonic clock
-    pictures: int = 0
+    images: int = 0
     regions: int = 0
     error: BaseException | None = None  # why its prediction is missing or incomplete
     is_incomplete: bool = False  # whether it has a prediction, but not of all its images
@@ -122,11 +122,11 @@ class TaskTracker:
             return list(self._refusals)
 
     @property
-    def pictures_per_second(self) -> float:
+    def images_per_second(self) -> float:
         """The pace in images per second over the last `PACE_S` seconds, or since the start."""
         now = self._clock()
         with self._lock:
-            count = sum(pictures for at, pictures in self._ends if at >= now - PACE_S)
+            count = sum(images for at, images in self._ends if at >= now - PACE_S)
         return count / max(1.0, min(PACE_S, now - self._started_at))
 
     def _end(self, work: TrackedTask) -> None:
@@ -134,7 +134,7 @@ class TaskTracker:
             del self._running[id(work)]
             if work.has_prediction:
                 self.done += 1
-                self._ends.append((self._clock(), work.pictures))
+                self._ends.append((self._clock(), work.images))
             while self._ends and self._ends[0][0] < self._clock() - PACE_S:
                 self._ends.popleft()
         _write(work)

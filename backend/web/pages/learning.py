@@ -11,8 +11,8 @@ from flask import Blueprint, Response, request, url_for
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
 from backend.label_studio.client import required_client
 from backend.label_studio.task_filter import TaskFilter
+from backend.learning.compared_images import BeforeAfter
 from backend.learning.learner import Learner
-from backend.learning.pictures import BeforeAfter
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.services import Services

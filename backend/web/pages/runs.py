@@ -14,7 +14,7 @@ from backend.errors import BackendError, BadRequest, NotFound
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
-from backend.runs.run import MOST_WORD_PICTURES, Run, RunKind
+from backend.runs.run import MOST_WORD_IMAGES, Run, RunKind
 from backend.runs.run_store import RunStore
 from backend.runs.words import MAX_WORDINGS, AskedWords, WordsReport
 from backend.services import Services
@@ -291,7 +291,7 @@ class WordsRoutes(RunRoutes):
         return {
             "label": request.args.get("label", "")[:200],
             "max_wordings": MAX_WORDINGS,
-            "max_pictures": MOST_WORD_PICTURES,
+            "max_pictures": MOST_WORD_IMAGES,
         }
 
     def use(self, project: int, run: int) -> Response:

@@ -152,7 +152,7 @@ class StatusReport:
             "running": [self.serializer.running_task(task) for task in self._tracker.running],
             "done": self._tracker.done,
             "remaining": _remaining(now, tasks, jobs),
-            "pictures_per_second": round(self._tracker.pictures_per_second, 3),
+            "pictures_per_second": round(self._tracker.images_per_second, 3),
             "eta_s": _eta_s(jobs),
             "jobs": jobs,
             "jobs_trouble": stored.trouble,

@@ -27,8 +27,8 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.learning import examples as training_examples
 from backend.learning import learner
 from backend.learning import unlabelled as unlabelled_images
+from backend.learning.compared_images import Work
 from backend.learning.learner import Learner
-from backend.learning.pictures import Work
 from backend.learning.versions import model_key
 from backend.prediction.predictor import Predictor
 from backend.settings import Settings

@@ -23,7 +23,7 @@ from backend.feedback.comparison import compare_annotation
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.task_filter import TaskFilter
-from backend.learning.pictures import PictureComparer
+from backend.learning.compared_images import ImageComparer
 from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
@@ -136,12 +136,12 @@ class Consumers:
         make = partial(Maker(WORDS, self.services, self.client), label="sky", pictures=1)
         return self.named(self.captured("backend.runs.words.mask_overlaps", make)[1])
 
-    def learning_pictures(self) -> Any:
+    def learning_images(self) -> Any:
         parts = self.services.run_parts(self.client)
         (annotation,) = self.client.annotations(1)
         rgb = parts.images.read(self.task.data["image"], self.task)
         digest = parts.engine.segmenter().prepare(rgb).digest
-        comparer = PictureComparer(
+        comparer = ImageComparer(
             parts.settings,
             parts.engine,
             parts.images.read,
@@ -150,7 +150,7 @@ class Consumers:
             self.config,
             SimpleNamespace(by_picture={digest: None}),  # type: ignore[arg-type]
         )
-        self.patch.setattr(PictureComparer, "_compare", lambda _, *given: raiser(*given))
+        self.patch.setattr(ImageComparer, "_compare", lambda _, *given: raiser(*given))
         with pytest.raises(SeenError) as seen:
             comparer._draw(annotation.id, digest)
         return self.named(seen.value.args[0][1].truth)
@@ -190,7 +190,7 @@ class Consumers:
 
 
 CONSUMERS = (
-    *("scores", "label_errors", "words", "learning_pictures", "evidence", "agreement"),
+    *("scores", "label_errors", "words", "learning_images", "evidence", "agreement"),
     *("data_set", "data_set_of_a_majority"),
 )
 

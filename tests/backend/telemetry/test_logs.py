@@ -206,15 +206,15 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     now[0] += 20
     for task in range(40):
         with tracker.task(task, 1, "batch") as work:
-            work.pictures = 1
-    assert tracker.pictures_per_second == pytest.approx(40 / 20)
+            work.images = 1
+    assert tracker.images_per_second == pytest.approx(40 / 20)
     now[0] += 50
-    assert tracker.pictures_per_second == pytest.approx(40 / PACE_S)
+    assert tracker.images_per_second == pytest.approx(40 / PACE_S)
     with tracker.task(1, 1, "batch") as work:
-        work.pictures = 5
-    assert tracker.pictures_per_second == pytest.approx(45 / PACE_S)
+        work.images = 5
+    assert tracker.images_per_second == pytest.approx(45 / PACE_S)
     now[0] += 61
-    assert tracker.pictures_per_second == 0
+    assert tracker.images_per_second == 0
 
 
 def test_a_record_says_who_what_why_and_where_the_time_went(

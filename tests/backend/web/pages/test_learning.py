@@ -13,7 +13,7 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
-from backend.learning.pictures import BeforeAfter, ComparedPicture, Work
+from backend.learning.compared_images import BeforeAfter, ComparedImage, Work
 from backend.learning.versions import model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.runs.run import AskedNothing
@@ -56,7 +56,7 @@ def learn(
 
 URL = "data:image/jpeg;base64,AAAA"
 PICTURES = BeforeAfter(
-    (ComparedPicture(3, URL + "a", URL + "b", URL + "c", Work(0.125, 0.05), Work(0.04, 0.036)),),
+    (ComparedImage(3, URL + "a", URL + "b", URL + "c", Work(0.125, 0.05), Work(0.04, 0.036)),),
     {"wine": "#ff8000"},
 )
 #: Of "wine", which loses, and "<i>rose</i>", whose words find little.
@@ -224,7 +224,7 @@ def test_a_version_of_unlabelled_pictures_shows_areas_and_what_it_really_gained(
     own = msgspec.structs.replace(
         version_with(scores, 0), text_ious={}, shown={}, unlabelled=25, areas=areas
     )
-    blank = ComparedPicture(3, "", URL + "b", URL + "c")
+    blank = ComparedImage(3, "", URL + "b", URL + "c")
     stores.versions.commit(lease, own, scores, "auto", BeforeAfter((blank,)))
     page = dashboard.page(LEARNING)
     for each in ("25 of your pictures, nobody has corrected one", "30.0 %", "9.0 %"):

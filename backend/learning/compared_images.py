@@ -31,7 +31,7 @@ from clearclip_core.images.opening import to_data_url
 log = logging.getLogger(__name__)
 
 #: Pictures of a version, and how many more are tried where some cannot be had.
-MOST_PICTURES: Final = 6
+MOST_IMAGES: Final = 6
 _SPARE: Final = 6
 
 #: Long side of a picture in px.
@@ -57,7 +57,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
         return cls(float((wrong & (drawn >= 0)).mean()), float((wrong & (predicted >= 0)).mean()))
 
 
-class ComparedPicture(msgspec.Struct, frozen=True):
+class ComparedImage(msgspec.Struct, frozen=True):
     """An image, drawn several times, as data URLs of JPEGs."""
 
     task: int  # id of its task
@@ -71,7 +71,7 @@ class ComparedPicture(msgspec.Struct, frozen=True):
 class BeforeAfter(msgspec.Struct, frozen=True):
     """What a version changes on some corrected images."""
 
-    pictures: tuple[ComparedPicture, ...] = ()  # the images
+    pictures: tuple[ComparedImage, ...] = ()  # the images
     colours: dict[str, str] = {}  # name of each label that they show -> its colour, as in CSS
 
 
@@ -83,7 +83,7 @@ class _Image(NamedTuple):
 
 
 @dataclass(eq=False)
-class PictureComparer:
+class ImageComparer:
     """Draws corrected images of a project, with and without what was learned of the others."""
 
     settings: Settings
@@ -100,11 +100,11 @@ class PictureComparer:
         It waits for the model. An image that cannot be had or drawn is left out, and the log says
         why.
         """
-        made: list[ComparedPicture] = []
+        made: list[ComparedImage] = []
         colours: dict[str, str] = {}
-        for annotation, picture in self._choose(examples):
+        for annotation, digest in self._choose(examples):
             try:
-                if (drawn := self._draw(annotation, picture)) is not None:
+                if (drawn := self._draw(annotation, digest)) is not None:
                     made.append(drawn[0])
                     colours |= drawn[1]
             except LEAVE_OUT as error:
@@ -114,15 +114,15 @@ class PictureComparer:
                 break
             except Exception:  # a broken picture must not stop what is learned
                 log.exception("Annotation %d is not shown", annotation)
-            if len(made) == MOST_PICTURES:
+            if len(made) == MOST_IMAGES:
                 break
         return BeforeAfter(tuple(made), colours)
 
     def compare_unlabelled(self, images: Iterable[AnnotatedImage]) -> BeforeAfter:
         """Draw some images that nobody has corrected; one that cannot be had is left out."""
-        made: list[ComparedPicture] = []
+        made: list[ComparedImage] = []
         colours: dict[str, str] = {}
-        for each in islice(images, MOST_PICTURES + _SPARE):
+        for each in islice(images, MOST_IMAGES + _SPARE):
             try:
                 rgb = each.read(self.read_image)
             except LEAVE_OUT as error:
@@ -135,7 +135,7 @@ class PictureComparer:
             blank = {"annotated": "", "text_work": None, "adapted_work": None}
             made.append(msgspec.structs.replace(drawn, **blank))
             colours |= legend
-            if len(made) == MOST_PICTURES:
+            if len(made) == MOST_IMAGES:
                 break
         return BeforeAfter(tuple(made), colours)
 
@@ -147,13 +147,13 @@ class PictureComparer:
             if example.names and example.picture_key in self.held_out.by_picture
         }
         times: Counter[str] = Counter()
-        for _ in range(min(len(left), MOST_PICTURES + _SPARE)):
-            picture = min(left, key=lambda key: min(times[name] for name in left[key][1].names))
-            annotation, example = left.pop(picture)
+        for _ in range(min(len(left), MOST_IMAGES + _SPARE)):
+            digest = min(left, key=lambda key: min(times[name] for name in left[key][1].names))
+            annotation, example = left.pop(digest)
             times.update(example.names)
-            yield annotation, picture
+            yield annotation, digest
 
-    def _draw(self, annotation: int, picture: str) -> tuple[ComparedPicture, dict[str, str]] | None:
+    def _draw(self, annotation: int, digest: str) -> tuple[ComparedImage, dict[str, str]] | None:
         """Draw an image three times, with the colours of its labels; None where it is gone."""
         there = self.client.annotation(annotation)
         task = None if there is None else self.client.task(self.project, there.task)
@@ -164,15 +164,15 @@ class PictureComparer:
                 continue
             rgb = self.read_image(found.source, task)
             prepared = self.engine.segmenter().prepare(rgb)
-            if prepared.digest == picture and rgb.shape[:2] == found.size_hw:
+            if prepared.digest == digest and rgb.shape[:2] == found.size_hw:
                 names = [label.name for label in self.config.labels_of(found.tag.name)]
                 image = _Image(found.tag.name, rgb, prepared, found.label_map().truth(names))
-                return self._compare(there.task, image, self.held_out.by_picture[picture])
+                return self._compare(there.task, image, self.held_out.by_picture[digest])
         return None
 
     def _compare(
         self, task: int, image: _Image, adaptation: Adaptation | None
-    ) -> tuple[ComparedPicture, dict[str, str]]:
+    ) -> tuple[ComparedImage, dict[str, str]]:
         count, truth = len(self.config.labels_of(image.tag)), image.truth
         drawn = np.where(truth < count, truth.astype(np.int16), np.int16(-1))
         maps = drawn, *(self._predict(image, each) for each in (None, adaptation))
@@ -181,7 +181,7 @@ class PictureComparer:
         first, second, third = map(to_data_url, drawings)
         labels = [index for index in np.unique(maps).tolist() if index >= 0]
         work = (Work.of(each, drawn) for each in maps[1:])
-        compared = ComparedPicture(task, first, second, third, *work)
+        compared = ComparedImage(task, first, second, third, *work)
         return compared, self.config.legend_of(image.tag, labels)
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
