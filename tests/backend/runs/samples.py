@@ -17,7 +17,7 @@ from backend.runs.agreement import (
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
 from backend.runs.run import AskedNothing
-from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnPicture, WordsReport
+from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnImage, WordsReport
 from tests.backend.runs.scene_project import CONFIG
 
 EVIL: Final = "<script>alert(1)</script>"
@@ -55,7 +55,7 @@ LINE: Final = '<Label value="tree" predicted_values="fir"/>'
 
 def tried(row: int, words: str, line: str = LINE) -> TriedWords:
     """A wording that was tried."""
-    return TriedWords(row, (words,), line, 0.8, 0.8, 0.25, (WordsOnPicture(3, 0.75, PICTURE),))
+    return TriedWords(row, (words,), line, 0.8, 0.8, 0.25, (WordsOnImage(3, 0.75, PICTURE),))
 
 
 WORDS: Final = WordsReport(

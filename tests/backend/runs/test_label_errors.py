@@ -11,7 +11,7 @@ import pytest
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.examples import TrainingExample
-from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, place_pictures
+from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, draw_place
 from backend.services import Services
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
 from clearclip_core.adaptation.fitting import fit_held_out
@@ -166,7 +166,7 @@ def test_the_place_and_what_is_around_it_is_shown_at_most_320_px_wide() -> None:
     made[200:400, 300:450] = 1
     made[200:400, 450:600] = 0
     box = slice(200, 400), slice(300, 600)
-    *pictures, labels = place_pictures(rgb, truth, made, box, palette(4))
+    *pictures, labels = draw_place(rgb, truth, made, box, palette(4))
     before, after = map(pixels_of, pictures)
     assert labels == [0, 1]
     assert before.shape == after.shape
