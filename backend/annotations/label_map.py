@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -58,7 +59,10 @@ class LabelMap:
     ) -> npt.NDArray[Any]:
         """Return (H, W) a value for each pixel: that of its label, else that of nothing."""
         table = [nothing, *(values.get(label, nothing) for label in self.labels), uncounted]
-        return np.array(table, dtype).take(self.regions)
+        value_of = np.array(table, dtype)
+        if self.regions.dtype == value_of.dtype == np.uint8:  # five times as fast
+            return np.asarray(cv2.LUT(self.regions, np.resize(value_of, 1 << 8)))
+        return value_of.take(self.regions)
 
     def truth(self, labels: Sequence[str]) -> Truth:
         """Return (H, W) uint8 label indices, 254 for none of these labels, 255 for not counted.
@@ -97,12 +101,15 @@ def draw_label_map(
     covered = 0
     ordered = _ordered(list(enumerate(regions, 1)), rule)  # the one that wins is drawn last
     for number, region in sorted(ordered, key=lambda each: not each[1].is_rectangle):
-        box = region.box
-        mask = region.read_mask()[box]
+        mask = region.read_mask()
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        mask = mask[top : top + height, left : left + width]
+        part = numbers[top : top + height, left : left + width]
         is_counted = rule.fills_rectangles or not region.is_rectangle
-        below = label_of[numbers[box][mask]]
-        covered += int(np.count_nonzero((below >= 0) & (below != label_of[number])))
-        numbers[box][mask] = number if is_counted else count + 1
+        if (below := part[mask]).any():
+            is_other = (label_of >= 0) & (label_of != label_of[number])
+            covered += int(np.bincount(below, minlength=count + 2)[is_other].sum())
+        part[mask] = number if is_counted else count + 1
     return LabelMap(numbers, labels, covered)
 
 

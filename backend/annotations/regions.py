@@ -15,7 +15,6 @@ from backend.label_studio.region_reader import (
     NO_AREA,
     RECTANGLE,
     Area,
-    area_box,
     area_mask,
     draw_area,
     read_areas,
@@ -75,11 +74,6 @@ class LabelledRegion:
     def is_rectangle(self) -> bool:
         """Whether it bounds its thing and does not say which pixels are of it."""
         return self.area.kind == RECTANGLE
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """The rows and columns of the image outside of which it has no pixel."""
-        return np.s_[:, :] if self.area is NO_AREA else area_box(self.area)
 
 
 def read_regions(

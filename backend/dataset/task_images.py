@@ -27,7 +27,7 @@ from backend.label_studio.requests import Task
 from clearclip_core.thread_pools import read_ahead
 
 #: Pixels of all masks of a picture that are kept while it is written.
-_KEPT_PIXELS: Final = 32 << 20
+_KEPT_PIXELS: Final = 64 << 20
 
 
 @dataclass(frozen=True)

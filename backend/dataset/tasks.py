@@ -50,7 +50,7 @@ class TaskReference:
 READERS: Final = 4
 READ_AHEAD: Final = 8
 #: Tasks of one request, whose masks are in memory at once.
-_TOGETHER: Final = 16
+_TOGETHER: Final = 32
 
 
 @dataclass(frozen=True, eq=False)

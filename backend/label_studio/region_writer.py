@@ -303,12 +303,13 @@ def corners_of(ring: npt.NDArray[Any]) -> OutlinePoints:
 
     Return (Q, 2) int32; one point where all are equal.
     """
-    points = ring[(ring != _turned(ring, 1)).any(axis=1)]
-    before, after = points - _turned(points, 1), _turned(points, -1) - points
-    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
-    turns_back = (before * after).sum(axis=1) < 0
-    corners: OutlinePoints = points[turns | turns_back].astype(np.int32)
-    return corners if len(corners) else ring[:1].astype(np.int32)
+    points = ring.astype(np.float64).view(np.complex128)[:, 0]
+    steps = points - _turned(points, 1)
+    moved = np.flatnonzero(steps)
+    steps = steps[moved]
+    turns = _turned(steps, -1) * steps.conj()  # imaginary: to the side; real: on, or back
+    corners = moved[(turns.imag != 0) | (turns.real < 0)]
+    return ring[corners if len(corners) else slice(1)].astype(np.int32)
 
 
 def _turned(ring: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
@@ -316,10 +317,16 @@ def _turned(ring: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
     return np.concatenate([ring[-by:], ring[:-by]])
 
 
-def _shortest_cut(ring: OutlinePoints, hole: OutlinePoints) -> tuple[int, int]:
+def _shortest_cut(ring: npt.NDArray[Any], hole: npt.NDArray[Any]) -> tuple[int, int]:
     """Return indices of a point of each that are near to each other, without all distances."""
+    ring, hole = ring.astype(np.float64), hole.astype(np.float64)
     near, far = 0, 0
     for _ in range(3):
-        near = int(np.square(ring.astype(np.int64) - hole[far]).sum(axis=1).argmin())
-        far = int(np.square(hole.astype(np.int64) - ring[near]).sum(axis=1).argmin())
+        near = _nearest(ring, hole[far])
+        far = _nearest(hole, ring[near])
     return near, far
+
+
+def _nearest(points: npt.NDArray[np.float64], place: npt.NDArray[np.float64]) -> int:
+    apart = points - place
+    return int(np.einsum("ij,ij->i", apart, apart).argmin())

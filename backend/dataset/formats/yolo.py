@@ -13,9 +13,10 @@ the converter of Ultralytics. No box is read.
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -255,32 +256,33 @@ def _cut_out(outer: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixel
     """
     if not holes:
         return outer
-    rings = [outer, *holes]
-    lefts = [-1, *(int(hole[:, 0].min()) for hole in holes)]
-    owners = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
-    keys = np.concatenate([ring[:, 1] * pixels.shape[1] + ring[:, 0] for ring in rings])
-    starts = np.cumsum([0, *(len(ring) for ring in rings)])
-    order = np.argsort(keys, kind="stable")
+    rings, width, line = [outer, *holes], pixels.shape[1], pixels.tobytes()
+    ends = [*accumulate(map(len, rings))]
+    points = np.concatenate(rings)
+    keys = points[:, 1] * width + points[:, 0]
+    order = keys.argsort(kind="stable")
     ordered = keys[order]
+    firsts = [int(ring[:, 0].argmin()) for ring in rings]
+    lefts = [-1, *(int(hole[first, 0]) for hole, first in zip(holes, firsts[1:], strict=True))]
     joined: dict[int, list[tuple[int, OutlinePoints]]] = {}
     for number in sorted(range(1, len(rings)), key=lambda each: -lefts[each]):
-        ring = rings[number]
-        first = int(ring[:, 0].argmin())
+        ring, first, own = rings[number], firsts[number], joined.get(number, ())
         x, y = ring[first].tolist()
-        gaps = np.flatnonzero(pixels[y, :x] == 0)
-        key = y * pixels.shape[1] + (int(gaps[-1]) + 1 if gaps.size else 0)
-        places = order[np.searchsorted(ordered, key) : np.searchsorted(ordered, key, "right")]
-        place = next(each for each in places.tolist() if lefts[owners[each]] < lefts[number])
-        around = _splice(ring, joined.get(number, []))
-        begin = int(np.flatnonzero((around == ring[first]).all(axis=1))[0])
+        key = max(line.rfind(0, y * width, y * width + x) + 1, y * width)
+        same = order[ordered.searchsorted(key) :]
+        place = next(int(at) for at in same if lefts[bisect_right(ends, at)] < x)
+        owner = bisect_right(ends, place)
+        around = _splice(ring, own)
+        begin = first + sum(len(other) + 1 for at, other in own if at < first)
         turned = np.concatenate([around[begin:], around[: begin + 1]])
-        owner = int(owners[place])
-        joined.setdefault(owner, []).append((place - int(starts[owner]), turned))
-    return _splice(outer, joined.get(0, []))
+        joined.setdefault(owner, []).append((place - ends[owner] + len(rings[owner]), turned))
+    return _splice(outer, joined.get(0, ()))
 
 
 def _splice(ring: OutlinePoints, others: Sequence[tuple[int, OutlinePoints]]) -> OutlinePoints:
     """Insert closed rings behind points of a ring, to which it returns after each."""
+    if not others:
+        return ring
     pieces, before = [], 0
     for place, other in sorted(others, key=lambda each: each[0]):
         pieces += [ring[before : place + 1], other]
