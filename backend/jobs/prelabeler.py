@@ -34,8 +34,11 @@ from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
-#: The number of tasks that are predicted and written together.
+#: The number of tasks that are predicted and written together: one of this many parts of a job, in
+#: these bounds. With each request to write, Label Studio may look at all tasks of the project.
+_PARTS: Final = 250
 CHUNK: Final = 25
+_LARGEST_CHUNK: Final = 200
 #: The first chunks are small: so people soon see that a job moves.
 _FIRST_CHUNKS: Final = (1, 4)
 
@@ -203,7 +206,8 @@ class Prelabeler:
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Predict and write all tasks that lack a prediction, a few chunks at the same time.
 
-        Those at which the process has died come last and alone: one of them may end it again.
+        Those at which the process has died come last, and from the second time on alone: one of
+        them may end it again.
         """
         job = self._walk_through(job, self._chunks(job), _CHUNKS_AHEAD, halt, watch)
         return self._walk_through(job, self._suspects(job), 1, halt, watch)
@@ -244,22 +248,25 @@ class Prelabeler:
         left_out = self._failures.task_ids(job.id) | self._store.deaths(job.id).keys()
         lacking = tasks_of(job, self._store.task_ids(job.id), job.version)
         tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in left_out)
-        for size in chain(_FIRST_CHUNKS, repeat(CHUNK)):
+        for size in chain(_FIRST_CHUNKS, repeat(chunk_size(job.total or 0))):
             chunk = list(islice(tasks, size)) if self._spec(job).version == job.version else []
             if not chunk:
                 return
             yield chunk
 
     def _suspects(self, job: Job) -> Iterator[list[Task]]:
-        """Yield each task at which the process has died, but fail those at which it did often."""
+        """Yield the tasks at which the process has died, but fail those at which it did often."""
         deaths, failed = self._store.deaths(job.id), self._failures.task_ids(job.id)
         often = [task for task, n in deaths.items() if n >= _MOST_DEATHS and task not in failed]
         if often:
             failures = [(task, _DEADLY) for task in often]
             self._store.advance(job.id, self._owner, failures=failures)
         left = sorted(deaths.keys() - failed - set(often), key=lambda task: (deaths[task], task))
-        for task in left:
-            found = self._client.tasks(job.project, tasks_of(job, (task,), job.version))
+        once = [task for task in left if deaths[task] == 1]
+        groups = [once[start : start + CHUNK] for start in range(0, len(once), CHUNK)]
+        for group in groups + [[task] for task in left[len(once) :]]:
+            wanted = tasks_of(job, tuple(group), job.version)
+            found = self._client.tasks(job.project, wanted, len(group))
             if found and self._spec(job).version == job.version:
                 yield found
 
@@ -294,6 +301,15 @@ class Prelabeler:
             withheld = self._experiments.withhold(job.project, unseen)
             lacking = (task for task in lacking if task not in withheld)
         return tuple(islice(lacking, job.limit))
+
+
+def chunk_size(total: int) -> int:
+    """Return how many tasks of a job with this many are predicted and written together.
+
+    >>> chunk_size(100), chunk_size(10_000), chunk_size(1_000_000)
+    (25, 40, 200)
+    """
+    return min(max(CHUNK, total // _PARTS), _LARGEST_CHUNK)
 
 
 def tasks_of(job: Job, ids: tuple[int, ...] | None, lacking: str | None = None) -> TaskFilter:

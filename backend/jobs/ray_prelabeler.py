@@ -18,7 +18,7 @@ import numpy as np
 from backend.errors import ModelUnavailable
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job
-from backend.jobs.prelabeler import CHUNK, Prelabeler, predict_and_write, tasks_of
+from backend.jobs.prelabeler import Prelabeler, chunk_size, predict_and_write, tasks_of
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
@@ -86,7 +86,8 @@ class ClusterPrelabeler(Prelabeler):
         ray.data.DataContext.get_current().enable_progress_bars = False
         gpus = int(ray.cluster_resources().get("GPU", 0))
         actors = self._actors or gpus or sum(node["Alive"] for node in ray.nodes())
-        blocks = -(-len(ids) // CHUNK)
+        size = chunk_size(len(ids))
+        blocks = -(-len(ids) // size)
         config = self._client.config(job.project)
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return ray.data.from_numpy_refs(
@@ -94,7 +95,7 @@ class ClusterPrelabeler(Prelabeler):
         ).map_batches(
             Actor,
             fn_constructor_args=(self._make_parts, job.project, job.version, learned),
-            batch_size=CHUNK,
+            batch_size=size,
             compute=ray.data.ActorPoolStrategy(size=min(actors, blocks)),
             num_gpus=min(1.0, gpus / actors) if gpus else None,
             num_cpus=None if gpus else 1,
