@@ -138,12 +138,14 @@ class Learner:
         return self._make_step(lease, client)
 
     def _read_again(self) -> bool:
-        """Have read again, once a start, what another model or method has learned from."""
-        found = self.examples.of_other_models()
+        """Have learned from again, once a start, what another model or method has learned from."""
+        found, seen = self.examples.of_other_models(), self.versions.only_other_models_have_seen()
         for project, ids in found.items():
             log.info("Project %d: %d annotations are read for this model", project, len(ids))
             self.mark(project, ids)
-            self.versions.request_step(project, may_have_none=True)
+        for project in {*found, *seen}:
+            unlabelled = project not in found
+            self.versions.request_step(project, may_have_none=True, unlabelled=unlabelled)
         self._has_read_again = True
         return bool(found)
 

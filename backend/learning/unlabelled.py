@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core import MOST_UNLABELLED, Example, UnlabelledFit, adapt_unlabelled
+from clearclip_core import MOST_UNLABELLED, Example, Label, UnlabelledFit, adapt_unlabelled
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,7 @@ class UnlabelledImages:
 
     def fit(self) -> UnlabelledFit:
         """Learn from the masks of the words on the images that can be read; waits for the model."""
-        segmenter = self.engine.segmenter()
-        self.engine.embed(self.config.labels)
-        vocabulary = segmenter.vocabulary(self.config.labels, contrast=True)
-        return adapt_unlabelled(list(self._examples()), segmenter.embed, vocabulary)
+        return fit_words(self.engine, list(self.examples()), self.config.labels)
 
     @cached_property
     def images(self) -> list[AnnotatedImage]:
@@ -50,7 +47,8 @@ class UnlabelledImages:
             for tag in self.config.annotated[:1]
         ]
 
-    def _examples(self) -> Iterator[Example]:
+    def examples(self) -> Iterator[Example]:
+        """Encode the images that can be read."""
         for image in self.images:
             labels = self.config.labels_of(image.tag.name)
             try:
@@ -61,3 +59,12 @@ class UnlabelledImages:
                 continue
             known = [label.name for label in labels]
             yield Example.of(encoded.features, {}, known, prepared.digest)
+
+
+def fit_words(
+    engine: Engine, examples: Sequence[Example], labels: tuple[Label, ...]
+) -> UnlabelledFit:
+    """Learn from the masks of the words of these labels on examples without masks."""
+    segmenter = engine.segmenter()
+    engine.embed(labels)
+    return adapt_unlabelled(examples, segmenter.embed, segmenter.vocabulary(labels, contrast=True))

@@ -290,6 +290,15 @@ class VersionStore:
             if locked.row.owner == self._owner:
                 locked.change(trouble=trouble, due=due, **RELEASED)
 
+    def only_other_models_have_seen(self) -> list[int]:
+        """Return the projects that use a version from uncorrected pictures, of another model."""
+        joined = and_(_VERSION.project == _STATE.project, _VERSION.model == _STATE.model)
+        used = select(_STATE.project, _VERSION.version).join(VERSIONS, joined)
+        own = select(_STATE.project).where(_STATE.model == self._model_key())
+        used = used.where(_VERSION.number == _STATE.live, _STATE.project.not_in(own)).distinct()
+        read = ((project, read_json(text, Version)) for project, text in self._database.rows(used))
+        return sorted({project for project, version in read if version and version.unlabelled})
+
     # ---- what predictions use ------------------------------------------------------------------
 
     def active(self, project: int | None, mode: Adapt) -> ActiveModel | None:

@@ -19,8 +19,9 @@ from backend.label_studio.requests import Task
 from backend.label_studio.set_up import with_words
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.predicted_masks import MaskPredictor
+from backend.learning.unlabelled import UnlabelledImages, fit_words
 from backend.runs.run import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
-from clearclip_core import BoolMask, Label, PreparedImage, RGBArray
+from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
 from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.evaluation.metrics import MaskOverlap
 from clearclip_core.images.label_maps import Truth, thumbnail
@@ -131,6 +132,7 @@ class WordsReport(msgspec.Struct, frozen=True):
     shares: dict[str, float] = {}  # label -> share of the pictures that it wins, in patches
     left_out: dict[int, str] = {}
     left_out_count: int = 0
+    unlabelled: int = 0  # uncorrected pictures that each trial has learned from first, or 0
 
     def row(self, number: int) -> TriedWords:
         """Return a trial; a `BadRequest` where there is none of that number."""
@@ -184,8 +186,9 @@ def _advice(
 def try_words(parts: RunParts, run: Run, asked: AskedWords, progress: Progress) -> WordsReport:
     """Measure wordings of a label, or check all words, on pictures of a project.
 
-    The words alone are compared, without what the project has learned. Nothing is written to Label
-    Studio.
+    The words alone are compared, without what corrections have taught. Where predictions use a
+    version from uncorrected pictures, each trial learns from these first, since its words decide
+    what they teach. Nothing is written to Label Studio.
     """
     xml = parts.client.label_config(run.project)
     return _Measurement(parts, run.project, asked, xml, progress).report()
@@ -205,6 +208,8 @@ class _Trial:
     """A wording on all pictures so far."""
 
     words: tuple[str, ...]
+    labels: tuple[Label, ...]  # of the tag, with these words
+    adaptation: Adaptation | None = None
     own: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of the label with the truth
     all: MaskOverlap = field(default_factory=MaskOverlap)  # overlap of all labels
     share: float = 0.0  # sum of the shares of the pictures that the label covers
@@ -266,7 +271,8 @@ class _Measurement:
 
     def _try_words(self, report: WordsReport, index: int) -> WordsReport:
         words = dict.fromkeys((self.labels[index].prompts, *self.asked.words))
-        trials, count = [_Trial(each) for each in words], 0
+        trials, count = [_Trial(each, self._labels_with(each)) for each in words], 0
+        unlabelled = self._learn_unlabelled(trials)
         for count, image in enumerate(self._images(), 1):
             prepared = self.parts.engine.segmenter().prepare(image.rgb)
             for trial in trials:
@@ -287,19 +293,40 @@ class _Measurement:
             )
             for row, trial in rows
         )
-        return msgspec.structs.replace(report, trials=told, pictures=count)
+        return msgspec.structs.replace(report, trials=told, pictures=count, unlabelled=unlabelled)
+
+    def _labels_with(self, words: tuple[str, ...]) -> tuple[Label, ...]:
+        return tuple(
+            replace(label, prompts=words) if label.name == self.label else label
+            for label in self.labels
+        )
+
+    def _learn_unlabelled(self, trials: Sequence[_Trial]) -> int:
+        """Let trials learn from uncorrected images, where predictions do; return how many."""
+        parts, images = self.parts, 0
+        active = parts.versions.active(self.project, self.config.adapt)
+        if active is None or active.annotations:
+            return 0
+        place = parts.client, self.project, self.config
+        examples = list(UnlabelledImages(parts.engine, parts.images.read, *place).examples())
+        for trial in trials:
+            fit = fit_words(parts.engine, examples, trial.labels)
+            trial.adaptation, images = fit.adaptation, fit.images
+        return images
 
     def _measure(self, trial: _Trial, index: int, image: _Image, prepared: PreparedImage) -> None:
-        labels = tuple(
-            replace(label, prompts=trial.words) if number == index else label
-            for number, label in enumerate(self.labels)
-        )
         parts = self.parts
         predictor = MaskPredictor(parts.engine, parts.settings, self.config, self.project)
-        masks = predictor.predict(self.tag.name, image.rgb, prepared=prepared, labels=labels)
+        masks = predictor.predict(
+            self.tag.name,
+            image.rgb,
+            prepared=prepared,
+            adaptation=trial.adaptation,
+            labels=trial.labels,
+        )
         mask, iou = masks.get(index), None
         if image.truth is not None:
-            overlaps = mask_overlaps(masks, image.truth, len(labels))
+            overlaps = mask_overlaps(masks, image.truth, len(self.labels))
             iou = overlaps[index].iou
             trial.own += overlaps[index]
             trial.all += sum(overlaps, MaskOverlap())

@@ -571,6 +571,23 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     assert versions.versions(7)[0].unlabelled_gain is None
 
 
+def test_another_model_learns_from_unlabelled_pictures_again_by_itself(
+    database: Database, unlabelled: list[Example]
+) -> None:
+    school = School(database)
+    school.stores.versions.request_step(7, unlabelled=True)
+    assert school.learner.take_due_step(studio())
+    unused = School(database, method="sclip")
+    assert not unused.learner.take_due_step(studio()), "nobody uses it yet"
+    school.learner.use(7, 1)
+    other = School(database, method="naclip")
+    assert other.learner.take_due_step(studio())
+    assert other.stores.versions.versions(7)[0].unlabelled == 30
+    assert other.stores.versions.state(7).waits == 1, "somebody has to look first"
+    again = make_learner(other.settings, colour_engine(), read_image, other.stores)
+    assert not again.take_due_step(studio()), "once"
+
+
 def test_where_there_are_corrections_they_teach(
     database: Database, unlabelled: list[Example]
 ) -> None:

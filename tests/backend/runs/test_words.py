@@ -13,7 +13,7 @@ from backend.errors import BadRequest, LabelConfigError
 from backend.label_studio.client import LabelStudioClient
 from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
-from clearclip_core import SCENE_LABELS, Label, Segmenter
+from clearclip_core import SCENE_LABELS, Example, Label, Segmenter, adapt_unlabelled
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.conftest import Maker
 from tests.backend.runs.scene_project import LABELS, SIZE_HW, painted, scene_studio, scenes
@@ -32,16 +32,23 @@ def measure(services: Services, studio: FakeStudio) -> Iterator[Maker]:
         yield Maker(WORDS, services, LabelStudioClient(server.url, TOKEN, retry_for_s=1))
 
 
-def by_hand(words: tuple[str, ...]) -> tuple[float, float, float]:
+def by_hand(words: tuple[str, ...], learns: bool = False) -> tuple[float, float, float]:
     """IoU of grass, saved paint of all labels, and share of grass on the annotated scenes."""
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=224)
     labels = [Label(name, words if name == "grass" else ()) for name in LABELS]
+    adaptation = None
+    if learns:
+        seen = [segmenter.encode(scene.image) for scene in scenes()]
+        examples = [Example.of(each, {}, LABELS, str(number)) for number, each in enumerate(seen)]
+        vocabulary = segmenter.vocabulary(labels, contrast=True)
+        adaptation = adapt_unlabelled(examples, segmenter.embed, vocabulary).adaptation
+        assert adaptation is not None
     both, union, wrong, true = (np.zeros(len(LABELS)) for _ in range(4))
     shares = []
     for scene in scenes()[:3]:
-        made = segmenter.segment(scene.image, labels, contrast=True, refine=True).masks(
-            MIN_PX, MIN_PX
-        )
+        made = segmenter.segment(
+            scene.image, labels, contrast=True, refine=True, adaptation=adaptation
+        ).masks(MIN_PX, MIN_PX)
         for index, name in enumerate(LABELS):
             ours = made.get(name, np.zeros(SIZE_HW, bool))
             theirs = scene.label_map == SCENE_LABELS.index(name)
@@ -86,6 +93,26 @@ def test_wordings_are_measured_on_corrected_pictures_and_the_best_comes_first(
     with pytest.raises(BadRequest, match='"row" to be a number from 0 to 2'):
         report.config_with(3)
     assert studio.label_config == before, "nothing is written"
+
+
+def test_where_predictions_have_seen_unlabelled_pictures_each_wording_has(
+    measure: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clearclip_core.adaptation.unlabelled.FEWEST_UNLABELLED", 4)
+    asked = {"label": "grass", "wordings": ["xylophone"], "pictures": 3}
+    plain = {each.row: each.iou for each in measure(**asked).trials}
+    versions = measure.services.learner.versions
+    versions.request_step(7, unlabelled=True)
+    assert measure.services.learner.take_due_step(measure.client)
+    assert measure(**asked).unlabelled == 0, "it waits for somebody"
+    measure.services.learner.use(7, 1)
+    report = measure(**asked)
+    versions.reset(7)
+    assert report.unlabelled == 4
+    for trial in report.trials:
+        figures = (trial.iou, trial.saved_paint, trial.share)
+        assert figures == pytest.approx(by_hand(trial.words, learns=True), abs=0.004)
+    assert {each.row: each.iou for each in report.trials} != plain
 
 
 def test_without_corrections_nothing_is_ranked(
