@@ -17,22 +17,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
+import sqlalchemy as sa
 from filelock import FileLock
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Executable,
-    MetaData,
-    Table,
-    UpdateBase,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-    text,
-)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -63,7 +49,7 @@ _ADVICE: Final = (
 )
 
 #: All tables; each module that owns some registers them here.
-METADATA: Final = MetaData()
+METADATA: Final = sa.MetaData()
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -83,7 +69,7 @@ class Database:
         self.url = make_url(url)  # as text, it hides the password
         self.clock = clock  # seconds since the epoch
         self._lock = threading.Lock()
-        self._engines: tuple[Engine, Engine] | None = None
+        self._engines: tuple[sa.Engine, sa.Engine] | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Database:
@@ -145,13 +131,13 @@ class Database:
             self._engines = None
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[sa.Connection]:
         """Open a transaction that may write; it is committed at the end of the block."""
         with self._open_engines()[0].begin() as connection:
             yield connection
 
     @contextmanager
-    def write_exclusively(self, lock: int) -> Iterator[Connection]:
+    def write_exclusively(self, lock: int) -> Iterator[sa.Connection]:
         """Open a transaction that may write, one at a time among all processes that use the lock.
 
         It is an advisory lock of PostgreSQL. SQLite has only one writer anyway.
@@ -161,7 +147,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[sa.Connection]:
         """Open a connection that only reads; no transaction waits for it.
 
         On SQLite all its statements see the same; on PostgreSQL each sees what was committed before
@@ -170,22 +156,22 @@ class Database:
         with self._open_engines()[1].connect() as connection:
             yield connection.execution_options(reads_only=True)
 
-    def rows(self, query: Executable) -> Sequence[Any]:
+    def rows(self, query: sa.Executable) -> Sequence[Any]:
         """Return the rows of one query."""
         with self.read() as connection:
             return connection.execute(query).all()
 
-    def scalar(self, query: Executable) -> Any:
+    def scalar(self, query: sa.Executable) -> Any:
         """Return the first value of the first row of one query; None where there is none."""
         with self.read() as connection:
             return connection.scalar(query)
 
-    def execute(self, statement: UpdateBase) -> None:
+    def execute(self, statement: sa.UpdateBase) -> None:
         """Change what one statement says, in a transaction of its own."""
         with self.write() as connection:
             connection.execute(statement)
 
-    def _open_engines(self) -> tuple[Engine, Engine]:
+    def _open_engines(self) -> tuple[sa.Engine, sa.Engine]:
         """Return the engine of transactions that may write, and that of those that only read.
 
         Writers that wait for each other hold a connection each, so readers of PostgreSQL have their
@@ -210,13 +196,15 @@ def read_json(text: str, kind: type[Value]) -> Value | None:
         return None
 
 
-def take_lock(connection: Connection, lock: int) -> None:
+def take_lock(connection: sa.Connection, lock: int) -> None:
     """Hold an advisory lock of PostgreSQL until the transaction ends; in SQLite, do nothing."""
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(lock)))
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
 
 
-def insert_on_conflict(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_on_conflict(
+    connection: sa.Connection, table: sa.Table
+) -> postgresql.Insert | sqlite.Insert:
     """Make an INSERT that may say what to do where its key is there already."""
     is_postgresql = connection.dialect.name == "postgresql"
     return postgresql.insert(table) if is_postgresql else sqlite.insert(table)
@@ -233,7 +221,7 @@ def key_batches(keys: Iterable[Key]) -> Iterator[list[Key]]:
         yield all_keys[start : start + MAX_KEYS]
 
 
-def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+def unindexed(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """Return a column of whole numbers as an expression that no index serves.
 
     SQLite keeps no statistics here. Of a list of keys it expects more rows than of a condition on
@@ -257,7 +245,7 @@ def error_message(error: BaseException) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _open(url: URL) -> tuple[Engine, Engine]:
+def _open(url: URL) -> tuple[sa.Engine, sa.Engine]:
     engine = _connect(url)
     try:
         with file_lock(url):
@@ -270,18 +258,18 @@ def _open(url: URL) -> tuple[Engine, Engine]:
     return engine, _connect(url, isolation_level="AUTOCOMMIT")  # connects at first use
 
 
-def _connect(url: URL, **more: Any) -> Engine:
+def _connect(url: URL, **more: Any) -> sa.Engine:
     if url.get_backend_name() == "postgresql":
         # A database in SQL_ASCII says no encoding, and psycopg would return its texts as bytes.
         options = {"connect_timeout": str(_CONNECT_TIMEOUT_S), "client_encoding": "utf8"}
         url = url.update_query_dict({**options, **url.query})  # the settings' own win
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS, **more)
+        return sa.create_engine(url, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS, **more)
     # Writers that wait for each other hold a connection each: none may be missing for a reader.
     pool: dict[str, Any] = {} if _file(url) is None else {"max_overflow": -1}
-    engine = create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S}, **pool)
-    event.listen(engine, "connect", _set_up_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_TIMEOUT_S}, **pool)
+    sa.event.listen(engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -305,7 +293,7 @@ def _file(url: URL) -> Path | None:
     return Path(str(url.database))
 
 
-def _upgrade(engine: Engine) -> None:
+def _upgrade(engine: sa.Engine) -> None:
     """Upgrade a database that is not up to date; others may write while this is checked."""
     with engine.connect() as connection:
         connection.execution_options(reads_only=True)
@@ -323,7 +311,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _begin_sqlite(connection: Connection) -> None:
+def _begin_sqlite(connection: sa.Connection) -> None:
     """Begin a transaction; one that may write takes the write lock at its beginning.
 
     There, SQLite lets it wait for other writers. After a first read, SQLite might refuse it.
@@ -369,21 +357,21 @@ def check_known(revision: str | None) -> None:
     )
 
 
-def current_revision(connection: Connection) -> str | None:
+def current_revision(connection: sa.Connection) -> str | None:
     """Return the revision of a database; None: it is empty."""
-    inspector = inspect(connection)
+    inspector = sa.inspect(connection)
     if not inspector.has_table("alembic_version"):
         if inspector.has_table("jobs"):
             check_known(None)
         return None
-    found = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar()
+    found = connection.execute(sa.text("SELECT max(version_num) FROM alembic_version")).scalar()
     if found is None:
         return None
     check_known(str(found))
     return str(found)
 
 
-def _run_revisions(connection: Connection) -> None:
+def _run_revisions(connection: sa.Connection) -> None:
     """Run the revisions that a database lacks, in the transaction that the connection is in."""
     before = current_revision(connection)
     if before == revisions()[-1]:

@@ -15,19 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Float,
-    FromClause,
-    Row,
-    Select,
-    String,
-    Table,
-    not_,
-    update,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import LOCK, Database
@@ -80,15 +68,15 @@ def has_died(owner: str) -> bool:
 # ---- columns, conditions and values -------------------------------------------------------------
 
 
-def lease_columns() -> tuple[Column[Any], Column[Any]]:
+def lease_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
     """Make the two columns of a table whose rows are leased."""
     return (
-        Column("owner", String(128), nullable=False, default=""),
-        Column("leased_until", Float, nullable=False, default=0.0),
+        sa.Column("owner", sa.String(128), nullable=False, default=""),
+        sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
     )
 
 
-def is_leased(table: FromClause, now: float) -> ColumnElement[bool]:
+def is_leased(table: sa.FromClause, now: float) -> sa.ColumnElement[bool]:
     """Match rows whose lease has not ended.
 
     One that lasts longer than any does was made before the clock was set back.
@@ -104,10 +92,10 @@ def renewed(now: float) -> dict[str, float]:
 # ---- the leases of an owner ------------------------------------------------------------------
 
 #: Finds rows to lease, with their primary key, of those that a condition leaves free.
-Find = Callable[[Connection, ColumnElement[bool]], Sequence[Row[Any]]]
+Find = Callable[[sa.Connection, sa.ColumnElement[bool]], Sequence[sa.Row[Any]]]
 
 #: Row -> values that it gets as it is leased.
-Change = Callable[[Row[Any]], dict[str, Any]]
+Change = Callable[[sa.Row[Any]], dict[str, Any]]
 
 
 class Leases:
@@ -116,17 +104,19 @@ class Leases:
     Threads may share it.
     """
 
-    def __init__(self, database: Database, table: Table, owner: str, lock: int = LOCK) -> None:
+    def __init__(self, database: Database, table: sa.Table, owner: str, lock: int = LOCK) -> None:
         self._database = database
         self._table = table
         self._owner = owner
         self._lock = lock
         self._held: set[tuple[Any, ...]] = set()  # primary keys
 
-    def take(self, wanted: Select[Any] | Find, change: Change = lambda _: {}) -> Sequence[Row[Any]]:
+    def take(
+        self, wanted: sa.Select[Any] | Find, change: Change = lambda _: {}
+    ) -> Sequence[sa.Row[Any]]:
         """Lease all wanted rows that are free; most often there is none, and nobody waits."""
         now = self._database.clock()
-        free = not_(is_leased(self._table, now))
+        free = sa.not_(is_leased(self._table, now))
         with self._database.read() as connection:
             if not _find(connection, wanted, free):
                 return ()
@@ -138,7 +128,7 @@ class Leases:
         self._held.update(map(self._key, rows))
         return rows
 
-    def change(self, connection: Connection, *key: Any, **values: Any) -> bool:
+    def change(self, connection: sa.Connection, *key: Any, **values: Any) -> bool:
         """Change a row that the owner has leased; return whether it has, even if that has ended."""
         ours = self._update(*key).where(self._table.c.owner == self._owner)
         return bool(connection.execute(ours.values(values)).rowcount)
@@ -171,17 +161,17 @@ class Leases:
             over.set()
             keeper.join()
 
-    def _key(self, row: Row[Any]) -> tuple[Any, ...]:
+    def _key(self, row: sa.Row[Any]) -> tuple[Any, ...]:
         return tuple(row._mapping[column.name] for column in self._table.primary_key)
 
     def _update(self, *key: Any) -> Any:
         its = (column == value for column, value in zip(self._table.primary_key, key, strict=True))
-        return update(self._table).where(*its)
+        return sa.update(self._table).where(*its)
 
 
 def _find(
-    connection: Connection, wanted: Select[Any] | Find, free: ColumnElement[bool]
-) -> Sequence[Row[Any]]:
-    if isinstance(wanted, Select):
+    connection: sa.Connection, wanted: sa.Select[Any] | Find, free: sa.ColumnElement[bool]
+) -> Sequence[sa.Row[Any]]:
+    if isinstance(wanted, sa.Select):
         return connection.execute(wanted.where(free)).all()
     return wanted(connection, free)

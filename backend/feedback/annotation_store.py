@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+import sqlalchemy as sa
 from msgspec import DecodeError
 from msgspec.json import Decoder, encode
-from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, select, update
 
 from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
 from backend.database.leases import RELEASED, Leases
@@ -128,15 +128,15 @@ class AnnotationStore:
             self.mark(project, different)
         return len(different)
 
-    def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[Row[Any]]:
+    def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[sa.Row[Any]]:
         """Read the rows of annotations that are of some tasks, or have some ids."""
         columns = (_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
         conditions = [_ROW.task.in_(batch) for batch in key_batches(sorted(tasks))]
         conditions += [_ROW.annotation.in_(batch) for batch in key_batches(sorted(ids))]
-        rows: list[Row[Any]] = []
+        rows: list[sa.Row[Any]] = []
         with self._database.read() as connection:
             for condition in conditions:
-                query = select(*columns).where(unindexed(_ROW.project) == project, condition)
+                query = sa.select(*columns).where(unindexed(_ROW.project) == project, condition)
                 rows += connection.execute(query)
         return rows
 
@@ -144,7 +144,7 @@ class AnnotationStore:
         """Mark all known annotations of a project."""
         self._mark_again((_ROW.project == project,))
 
-    def _mark(self, connection: Connection, project: int, ids: Sequence[int]) -> None:
+    def _mark(self, connection: sa.Connection, project: int, ids: Sequence[int]) -> None:
         statement = insert_on_conflict(connection, ANNOTATIONS).on_conflict_do_update(
             index_elements=[_ROW.annotation],
             set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
@@ -152,7 +152,7 @@ class AnnotationStore:
         rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
         connection.execute(statement, rows)
 
-    def _mark_again(self, *which: tuple[ColumnElement[bool], ...]) -> None:
+    def _mark_again(self, *which: tuple[sa.ColumnElement[bool], ...]) -> None:
         """Mark the rows of each of some conditions, no two of which match the same row.
 
         Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
@@ -160,7 +160,7 @@ class AnnotationStore:
         with self._database.write_exclusively(_LOCK) as connection:
             for conditions in which:
                 connection.execute(
-                    update(ANNOTATIONS)
+                    sa.update(ANNOTATIONS)
                     .where(*conditions)
                     .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
                 )
@@ -178,14 +178,14 @@ class AnnotationStore:
         found: dict[int, int] = {}
         with self._database.read() as connection:
             for batch in key_batches(sorted(set(annotations))):
-                columns = select(_ROW.annotation, _ROW.task)
+                columns = sa.select(_ROW.annotation, _ROW.task)
                 query = columns.where(_ROW.annotation.in_(batch), _ROW.task > 0)
                 found.update((row.annotation, row.task) for row in connection.execute(query))
         return found
 
     def project_tasks(self, project: int) -> list[int]:
         """Return the tasks of a project of which anything was read, in ascending order."""
-        query = select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
+        query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
         return sorted(task for (task,) in self._database.rows(query.distinct()))
 
     def count_tasks(self, project: int, since: float) -> int:
@@ -193,7 +193,7 @@ class AnnotationStore:
 
         Skipped and broken annotations do not count.
         """
-        query = select(func.count(_ROW.task.distinct())).where(
+        query = sa.select(sa.func.count(_ROW.task.distinct())).where(
             _ROW.project == project,
             _ROW.updated > since,
             _ROW.kind.not_in(("", "skipped", "broken")),
@@ -205,12 +205,12 @@ class AnnotationStore:
     ) -> list[float]:
         """Return how long the newest measured annotations of some kinds took, in seconds."""
         its = (_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
-        newest = select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
+        newest = sa.select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
         return [seconds for (seconds,) in self._database.rows(newest)]
 
     def count_open(self, project: int | None = None) -> int:
         """Return how many annotations are still to be read."""
-        query = select(func.count()).where(_ROW.open == 1)
+        query = sa.select(sa.func.count()).where(_ROW.open == 1)
         if project is not None:
             query = query.where(_ROW.project == project)
         return int(self._database.scalar(query))
@@ -240,15 +240,15 @@ class AnnotationStore:
         flags = (_ROW.open, _ROW.untaught) if unlearned else (_ROW.open,)
         leased: list[PendingAnnotation] = []
 
-        def find(connection: Connection, free: ColumnElement[bool]) -> Sequence[Row[Any]]:
-            query = select(ANNOTATIONS).where(_ROW.due <= due, free)
+        def find(connection: sa.Connection, free: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
+            query = sa.select(ANNOTATIONS).where(_ROW.due <= due, free)
             queries = [query.where(flag == 1) for flag in flags]
             of = () if project is None else (_ROW.project == project,)
             first = _first_due(connection, [each.where(*of) for each in queries], 1)
             same = [each.where(_ROW.project == row.project) for row in first for each in queries]
             return _first_due(connection, same, limit)
 
-        def keep(row: Row[Any]) -> dict[str, Any]:
+        def keep(row: sa.Row[Any]) -> dict[str, Any]:
             before = read_in(row) if row.kind else None
             its = row.annotation, row.project, row.marked, row.tries, before
             leased.append(PendingAnnotation(*its))
@@ -259,7 +259,7 @@ class AnnotationStore:
 
     def has_due(self) -> bool:
         """Whether an annotation is due or leased, to be read or to be learned from."""
-        query = select(ANNOTATIONS).where(_ROW.due <= self._database.clock())
+        query = sa.select(ANNOTATIONS).where(_ROW.due <= self._database.clock())
         queries = [query.where(flag == 1) for flag in (_ROW.open, _ROW.untaught)]
         with self._database.read() as connection:
             return bool(_first_due(connection, queries, 1))
@@ -285,7 +285,7 @@ class AnnotationStore:
         kept = {"kind": "", "changes": "[]"} if read is None else _values(read)
         with self._database.write_exclusively(_LOCK) as connection:
             # Since the lease, another may have read it.
-            query = select(ANNOTATIONS).where(its, _ROW.kind != "")
+            query = sa.select(ANNOTATIONS).where(its, _ROW.kind != "")
             row = connection.execute(query).first()
             done = {"seen": pending.count, "tries": 0, **RELEASED}
             if not self.leases.change(connection, pending.annotation, **kept, **done):
@@ -297,7 +297,7 @@ class AnnotationStore:
                 due = self._database.clock() + retry_delay_s(pending.tries)
                 closed |= {"due": due, "tries": pending.tries + 1}
             is_gone = read is None and learned
-            end = delete(ANNOTATIONS) if is_gone else update(ANNOTATIONS).values(closed)
+            end = sa.delete(ANNOTATIONS) if is_gone else sa.update(ANNOTATIONS).values(closed)
             connection.execute(end.where(its, _ROW.seen == _ROW.marked))
 
     def release(
@@ -316,27 +316,29 @@ class AnnotationStore:
     def sum_again(self) -> None:
         """Sum up all that was read; annotations whose differences cannot be read are read again."""
         with self._database.write_exclusively(_LOCK) as connection:
-            rows = connection.execute(select(ANNOTATIONS).where(_ROW.kind != "")).all()
+            rows = connection.execute(sa.select(ANNOTATIONS).where(_ROW.kind != "")).all()
             again = [row.annotation for row in rows if _is_unreadable(row)]
             self._update(connection, again, changes="[]", marked=_ROW.marked + 1, open=1, due=0.0)
-            known = connection.execute(select(ANNOTATIONS).where(_ROW.kind != ""))
+            known = connection.execute(sa.select(ANNOTATIONS).where(_ROW.kind != ""))
             sum_again(connection, map(read_in, known))
 
     # ---- inside ------------------------------------------------------------------------------
 
-    def _update(self, connection: Connection, ids: Sequence[int], **values: Any) -> None:
+    def _update(self, connection: sa.Connection, ids: Sequence[int], **values: Any) -> None:
         for batch in key_batches(ids):
-            connection.execute(update(ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values))
+            connection.execute(
+                sa.update(ANNOTATIONS).where(_ROW.annotation.in_(batch)).values(values)
+            )
 
 
 def _first_due(
-    connection: Connection, queries: Sequence[Select[Any]], limit: int
-) -> list[Row[Any]]:
+    connection: sa.Connection, queries: Sequence[sa.Select[Any]], limit: int
+) -> list[sa.Row[Any]]:
     """Read the first rows that queries for annotations find: the longest due, then the newest.
 
     An index serves each; as one query, joined by OR, SQLite would read all rows of a project.
     """
-    found: dict[int, Row[Any]] = {}
+    found: dict[int, sa.Row[Any]] = {}
     for query in queries:
         ordered = query.order_by(_ROW.due, _ROW.annotation.desc()).limit(limit)
         found.update((row.annotation, row) for row in connection.execute(ordered))
@@ -348,13 +350,13 @@ def retry_delay_s(tries: int) -> float:
     return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
 
 
-def read_in(row: Row[Any]) -> ReadAnnotation:
+def read_in(row: sa.Row[Any]) -> ReadAnnotation:
     """Return what was read, from a row with all columns."""
     values = {name: row._mapping[name] for name in _READ}
     return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
 
 
-def _is_unreadable(row: Row[Any]) -> bool:
+def _is_unreadable(row: sa.Row[Any]) -> bool:
     try:
         _CHANGES.decode(row.changes)
     except DecodeError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, String, Table, Text
+import sqlalchemy as sa
 
 from backend.database.database import METADATA
 from backend.database.leases import lease_columns
@@ -38,38 +38,38 @@ class ReadAnnotation:
     predicted: float = 0.0  # when that prediction was stored; 0 where there is none
 
 
-ANNOTATIONS: Final = Table(
+ANNOTATIONS: Final = sa.Table(
     "annotations",
     METADATA,
-    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
-    Column("project", Integer, nullable=False),
+    sa.Column("annotation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("project", sa.Integer, nullable=False),
     # how often it was marked, and how often it had been when it was read
-    Column("marked", Integer, nullable=False, default=0),
-    Column("seen", Integer, nullable=False, default=0),
-    Column("open", Integer, nullable=False, default=1),
-    Column("untaught", Integer, nullable=False, default=1),
-    Column("due", Float, nullable=False, default=0.0),
-    Column("tries", Integer, nullable=False, default=0),
+    sa.Column("marked", sa.Integer, nullable=False, default=0),
+    sa.Column("seen", sa.Integer, nullable=False, default=0),
+    sa.Column("open", sa.Integer, nullable=False, default=1),
+    sa.Column("untaught", sa.Integer, nullable=False, default=1),
+    sa.Column("due", sa.Float, nullable=False, default=0.0),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
     *lease_columns(),
     # what was read
-    Column("kind", String(16), nullable=False, default=""),
-    Column("task", BigInteger, nullable=False, default=0),
-    Column("version", Text, nullable=False, default=""),
-    Column("annotator", Integer),
-    Column("seconds", Float),
-    Column("created", Float, nullable=False, default=0.0),
-    Column("updated", Float, nullable=False, default=0.0),
-    Column("changes", Text, nullable=False, default="[]"),
-    Column("reason", Text, nullable=False, default=""),
-    Column("predicted", Float, nullable=False, default=0.0),
-    Index("ix_annotations_task_project", "task", "project", "leased_until"),
+    sa.Column("kind", sa.String(16), nullable=False, default=""),
+    sa.Column("task", sa.BigInteger, nullable=False, default=0),
+    sa.Column("version", sa.Text, nullable=False, default=""),
+    sa.Column("annotator", sa.Integer),
+    sa.Column("seconds", sa.Float),
+    sa.Column("created", sa.Float, nullable=False, default=0.0),
+    sa.Column("updated", sa.Float, nullable=False, default=0.0),
+    sa.Column("changes", sa.Text, nullable=False, default="[]"),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("predicted", sa.Float, nullable=False, default=0.0),
+    sa.Index("ix_annotations_task_project", "task", "project", "leased_until"),
     # one for all that asks for a kind: of two, a planner without statistics may take the wrong one
-    Index("ix_annotations_kind_version", "project", "kind", "version", "created"),
-    Index("ix_annotations_updated", "project", "updated", "kind", "task"),
+    sa.Index("ix_annotations_kind_version", "project", "kind", "version", "created"),
+    sa.Index("ix_annotations_updated", "project", "updated", "kind", "task"),
 )
 
 # These indexes hold the rows of all projects, and of one, in the order in which they are leased.
 for _flag in (ANNOTATIONS.c.open, ANNOTATIONS.c.untaught):
     _order = (ANNOTATIONS.c.due, ANNOTATIONS.c.annotation.desc())
-    Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)
-    Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)
+    sa.Index(f"ix_annotations_{_flag.name}_due", _flag, *_order)
+    sa.Index(f"ix_annotations_{_flag.name}_project", _flag, ANNOTATIONS.c.project, *_order)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
+import sqlalchemy as sa
 
 from backend.database.database import LOCK, METADATA, Database
 from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
@@ -35,13 +35,13 @@ LEAST: Final = 20
 _CONFIDENCE: Final = 0.9
 _DRAWS: Final = 2000
 
-_EXPERIMENTS: Final = Table(
+_EXPERIMENTS: Final = sa.Table(
     "experiments",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("began", Float, nullable=False),
-    Column("ended", Float),
-    Column("withheld", Text, nullable=False, default="[]"),  # a JSON list of ids
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("began", sa.Float, nullable=False),
+    sa.Column("ended", sa.Float),
+    sa.Column("withheld", sa.Text, nullable=False, default="[]"),  # a JSON list of ids
 )
 _ROW: Final = _EXPERIMENTS.c
 _READ: Final = ANNOTATIONS.c
@@ -109,16 +109,16 @@ class Experiments:
         """Begin an experiment, in place of one that has ended; one that runs goes on."""
         with self._database.write_exclusively(LOCK) as connection:
             its = _ROW.project == project
-            connection.execute(delete(_EXPERIMENTS).where(its, _ROW.ended.is_not(None)))
-            if connection.execute(select(_ROW.project).where(its)).first() is None:
+            connection.execute(sa.delete(_EXPERIMENTS).where(its, _ROW.ended.is_not(None)))
+            if connection.execute(sa.select(_ROW.project).where(its)).first() is None:
                 began = {"project": project, "began": self._database.clock()}
-                connection.execute(insert(_EXPERIMENTS).values(began))
+                connection.execute(sa.insert(_EXPERIMENTS).values(began))
 
     def stop(self, project: int) -> None:
         """End the experiment of a project: from now on all tasks get predictions."""
         its = _ROW.project == project, _ROW.ended.is_(None)
         with self._database.write() as connection:
-            end = update(_EXPERIMENTS).where(*its).values(ended=self._database.clock())
+            end = sa.update(_EXPERIMENTS).where(*its).values(ended=self._database.clock())
             connection.execute(end)
 
     def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
@@ -129,9 +129,9 @@ class Experiments:
         drawn = {task for task in tasks if _is_drawn(row, task)}
         if not drawn <= set(json.loads(row.withheld)):
             with self._database.write_exclusively(LOCK) as connection:
-                before = connection.scalar(select(_ROW.withheld).where(_ROW.project == project))
+                before = connection.scalar(sa.select(_ROW.withheld).where(_ROW.project == project))
                 kept = json.dumps(sorted(drawn.union(json.loads(before or "[]"))))
-                its = update(_EXPERIMENTS).where(_ROW.project == project)
+                its = sa.update(_EXPERIMENTS).where(_ROW.project == project)
                 connection.execute(its.values(withheld=kept))
         return drawn
 
@@ -155,7 +155,7 @@ class Experiments:
         """Whether tasks of a project get no prediction for now."""
         return self._running(project) is not None
 
-    def _running(self, project: int | None) -> Row[Any] | None:
+    def _running(self, project: int | None) -> sa.Row[Any] | None:
         """Return the row of an experiment that runs; one with enough annotations ends here."""
         row = None if project is None else self._row(project)
         if row is None or row.ended is not None:
@@ -165,15 +165,15 @@ class Experiments:
         self.stop(row.project)
         return None
 
-    def _row(self, project: int) -> Row[Any] | None:
-        query = select(_EXPERIMENTS).where(_ROW.project == project)
+    def _row(self, project: int) -> sa.Row[Any] | None:
+        query = sa.select(_EXPERIMENTS).where(_ROW.project == project)
         return next(iter(self._database.rows(query)), None)
 
     def _times(
-        self, row: Row[Any], kinds: Sequence[str] = ("scratch", *PRELABELLED)
+        self, row: sa.Row[Any], kinds: Sequence[str] = ("scratch", *PRELABELLED)
     ) -> tuple[list[Timed], list[Timed]]:
         """Return the measured annotations without and with a prediction, while it ran."""
-        query = select(_READ.kind, _READ.seconds, _READ.task, _READ.annotator, _READ.predicted)
+        query = sa.select(_READ.kind, _READ.seconds, _READ.task, _READ.annotator, _READ.predicted)
         query = query.where(
             _READ.project == row.project,
             _READ.updated >= row.began,  # an index has it
@@ -193,7 +193,7 @@ class Experiments:
         return without, beside
 
 
-def _is_drawn(row: Row[Any], task: int) -> bool:
+def _is_drawn(row: sa.Row[Any], task: int) -> bool:
     """Whether an experiment wants a task without a prediction: by its id, so nobody chooses."""
     digest = hashlib.sha256(f"{row.project} {row.began} {task}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % ONE_IN == 0

@@ -13,20 +13,8 @@ from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+import sqlalchemy as sa
 from msgspec import Struct
-from sqlalchemy import (
-    Column,
-    ColumnElement,
-    Connection,
-    Integer,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    select,
-)
 
 from backend.database.database import METADATA
 from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
@@ -257,13 +245,13 @@ def choose_step(first: str, last: str) -> Step:
     return "week" if span > timedelta(_DAYS_SHOWN) else "day"
 
 
-_SUMS: Final = Table(
+_SUMS: Final = sa.Table(
     "annotation_sums",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("grouping", String(8), primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("sums", Text, nullable=False),  # JSON
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("grouping", sa.String(8), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sums", sa.Text, nullable=False),  # JSON
 )
 
 _ROW: Final = _SUMS.c
@@ -276,7 +264,7 @@ _RowKey = tuple[int, Grouping, str]
 
 
 def change_sums(
-    connection: Connection, before: ReadAnnotation | None, now: ReadAnnotation | None
+    connection: sa.Connection, before: ReadAnnotation | None, now: ReadAnnotation | None
 ) -> None:
     """Take away what was read of an annotation before, if anything, and add what is read now.
 
@@ -290,33 +278,33 @@ def change_sums(
         _add(connection, signed)
 
 
-def sum_again(connection: Connection, reads: Iterable[ReadAnnotation]) -> None:
+def sum_again(connection: sa.Connection, reads: Iterable[ReadAnnotation]) -> None:
     """Forget the sums of all projects, and sum up all that was read anew."""
-    connection.execute(delete(_SUMS))
+    connection.execute(sa.delete(_SUMS))
     _add(connection, ((read, 1) for read in reads))
 
 
-def _add(connection: Connection, signed: Iterable[tuple[ReadAnnotation, int]]) -> None:
+def _add(connection: sa.Connection, signed: Iterable[tuple[ReadAnnotation, int]]) -> None:
     groups: dict[_RowKey, GroupSums] = {}
     for read, sign in signed:
         for group in groups_of(read):
             key = read.project, *group
             if key not in groups:
-                stored = connection.scalar(select(_ROW.sums).where(*_is(key)))
+                stored = connection.scalar(sa.select(_ROW.sums).where(*_is(key)))
                 groups[key] = msgspec.json.decode(stored or "{}", type=GroupSums)
             groups[key].add(read, sign)
     for key, sums in groups.items():
-        connection.execute(delete(_SUMS).where(*_is(key)))
+        connection.execute(sa.delete(_SUMS).where(*_is(key)))
         if sums.kinds:
-            connection.execute(insert(_SUMS).values(sums_row(key, sums)))
+            connection.execute(sa.insert(_SUMS).values(sums_row(key, sums)))
 
 
-def read_sums(connection: Connection, project: int) -> ProjectSums:
+def read_sums(connection: sa.Connection, project: int) -> ProjectSums:
     """Return the sums of a project, by day, or by week where annotations span over three weeks."""
     step = _choose_step(connection, project)
     wanted = _ROW.grouping.in_(("all", step, "version"))
     found: dict[str, dict[str, GroupSums]] = {"all": {}, step: {}, "version": {}}
-    for row in connection.execute(select(_SUMS).where(_ROW.project == project, wanted)):
+    for row in connection.execute(sa.select(_SUMS).where(_ROW.project == project, wanted)):
         found[row.grouping][row.name] = _parsed(row.sums)
     whole, versions = found["all"].get("", GroupSums()), found["version"]
     in_order = _versions_in_order(connection, project)
@@ -330,9 +318,9 @@ def read_sums(connection: Connection, project: int) -> ProjectSums:
     )
 
 
-def read_totals(connection: Connection) -> dict[int, GroupSums]:
+def read_totals(connection: sa.Connection) -> dict[int, GroupSums]:
     """Return project -> the sums over all that was read of it, by ascending project."""
-    query = select(_ROW.project, _ROW.sums).where(_ROW.grouping == "all").order_by(_ROW.project)
+    query = sa.select(_ROW.project, _ROW.sums).where(_ROW.grouping == "all").order_by(_ROW.project)
     return {row.project: _parsed(row.sums) for row in connection.execute(query)}
 
 
@@ -342,7 +330,7 @@ def _parsed(sums: str) -> GroupSums:
     return msgspec.json.decode(sums, type=GroupSums)
 
 
-def _is(key: _RowKey) -> tuple[ColumnElement[bool], ...]:
+def _is(key: _RowKey) -> tuple[sa.ColumnElement[bool], ...]:
     project, grouping, name = key
     return _ROW.project == project, _ROW.grouping == grouping, _ROW.name == name
 
@@ -354,24 +342,24 @@ def sums_row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
     return {"project": project, "grouping": grouping, "name": name, "sums": text}
 
 
-def _choose_step(connection: Connection, project: int) -> Step:
-    query = select(func.min(_ROW.name), func.max(_ROW.name))
+def _choose_step(connection: sa.Connection, project: int) -> Step:
+    query = sa.select(sa.func.min(_ROW.name), sa.func.max(_ROW.name))
     days = query.where(_ROW.project == project, _ROW.grouping == "day")
     first, last = connection.execute(days).one()
     return "day" if first is None else choose_step(first, last)
 
 
-def _versions_in_order(connection: Connection, project: int) -> list[str]:
+def _versions_in_order(connection: sa.Connection, project: int) -> list[str]:
     """List model versions by the newest annotation that began with each; an index finds these."""
-    newest = select(func.max(_READ.created)).where(
+    newest = sa.select(sa.func.max(_READ.created)).where(
         _READ.project == project, _READ.version == _ROW.name, _READ.kind == "compared"
     )
     its = _ROW.project == project, _ROW.grouping == "version"
-    query = select(_ROW.name).where(*its).order_by(newest.scalar_subquery(), _ROW.name)
+    query = sa.select(_ROW.name).where(*its).order_by(newest.scalar_subquery(), _ROW.name)
     return list(connection.scalars(query))
 
 
-def _broken(connection: Connection, project: int) -> dict[int, str]:
-    query = select(_READ.annotation, _READ.reason).order_by(_READ.created, _READ.annotation)
+def _broken(connection: sa.Connection, project: int) -> dict[int, str]:
+    query = sa.select(_READ.annotation, _READ.reason).order_by(_READ.created, _READ.annotation)
     broken = query.where(_READ.project == project, _READ.kind == "broken")
     return {row.annotation: row.reason for row in connection.execute(broken)}

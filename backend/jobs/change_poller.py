@@ -33,7 +33,7 @@ from math import inf
 from typing import Any, Final, TypeGuard
 
 import msgspec
-from sqlalchemy import Column, Float, Integer, Row, Table, Text, delete, insert, select, update
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.database.database import METADATA, Database
@@ -76,18 +76,18 @@ _WAKE_AFTER_S: Final = 1.0
 _MOST_PROJECTS: Final = 1000
 _LARGEST_PROJECT: Final = (1 << 31) - 1
 
-_POLLS: Final = Table(
+_POLLS: Final = sa.Table(
     "polls",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("since", Float, nullable=False, default=0.0),  # on Label Studio's clock, not as below
-    Column("noted", Float, nullable=False, default=0.0),
-    Column("walked", Float, nullable=False, default=0.0),
-    Column("polled", Float, nullable=False, default=0.0),
-    Column("due", Float, nullable=False, default=0.0, index=True),
-    Column("tasks", Integer, nullable=False, default=0),
-    Column("trouble", Text, nullable=False, default=""),
-    Column("unserved", Text, nullable=False, default="{}"),  # JSON: task -> `UnservedTask`
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("since", sa.Float, nullable=False, default=0.0),  # on Label Studio's clock
+    sa.Column("noted", sa.Float, nullable=False, default=0.0),
+    sa.Column("walked", sa.Float, nullable=False, default=0.0),
+    sa.Column("polled", sa.Float, nullable=False, default=0.0),
+    sa.Column("due", sa.Float, nullable=False, default=0.0, index=True),
+    sa.Column("tasks", sa.Integer, nullable=False, default=0),
+    sa.Column("trouble", sa.Text, nullable=False, default=""),
+    sa.Column("unserved", sa.Text, nullable=False, default="{}"),  # JSON: task -> `UnservedTask`
     *lease_columns(),
 )
 _ROW: Final = _POLLS.c
@@ -152,31 +152,31 @@ class PollStore:
     def add(self, project: int, in_s: float) -> None:
         """Add a project, first polled in `in_s` seconds; one that is there stays as it is."""
         with suppress(IntegrityError):
-            self._database.execute(insert(_POLLS).values(project=project, due=self.now + in_s))
+            self._database.execute(sa.insert(_POLLS).values(project=project, due=self.now + in_s))
 
     def remove(self, project: int) -> None:
         """Forget a project that is gone or no longer connected."""
         self.leases.let_go(project)
-        self._database.execute(delete(_POLLS).where(_ROW.project == project))
+        self._database.execute(sa.delete(_POLLS).where(_ROW.project == project))
 
     def begin_again(self, project: int) -> None:
         """Forget up to when the changes of a project are kept, and let it be due."""
-        again = update(_POLLS).where(_ROW.project == project).values(since=0.0, due=self.now)
+        again = sa.update(_POLLS).where(_ROW.project == project).values(since=0.0, due=self.now)
         self._database.execute(again)
 
     def wake(self, projects: Collection[int], in_s: float) -> None:
         """Let those of some projects that are here be due in `in_s` seconds at the latest."""
         due = self.now + in_s
         which = (_ROW.project.in_(projects), _ROW.due > due)
-        self._database.execute(update(_POLLS).where(*which).values(due=due))
+        self._database.execute(sa.update(_POLLS).where(*which).values(due=due))
 
     def list_polls(self) -> list[Poll]:
         """Return all polls, by ascending project."""
-        return [*map(_poll, self._database.rows(select(*_OF_POLL).order_by(_ROW.project)))]
+        return [*map(_poll, self._database.rows(sa.select(*_OF_POLL).order_by(_ROW.project)))]
 
     def lease(self) -> Poll | None:
         """Lease the project that is due the longest; None where none is due."""
-        due = select(*_OF_POLL).where(_ROW.due <= self.now).order_by(_ROW.due).limit(1)
+        due = sa.select(*_OF_POLL).where(_ROW.due <= self.now).order_by(_ROW.due).limit(1)
         rows = self.leases.take(due)
         return _poll(rows[0]) if rows else None
 
@@ -425,7 +425,7 @@ class ChangePoller:
         self.annotations.mark_tasks(project, set(tasks) - there)
 
 
-def _poll(row: Row[Any]) -> Poll:
+def _poll(row: sa.Row[Any]) -> Poll:
     unserved = msgspec.json.decode(row.unserved, type=dict[int, UnservedTask])
     return Poll(**row._asdict() | {"unserved": unserved})
 

@@ -13,23 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    Row,
-    Select,
-    String,
-    Table,
-    Text,
-    exists,
-    func,
-    insert,
-    select,
-    update,
-)
+import sqlalchemy as sa
 
 from backend.database.database import LOCK, METADATA, Database
 from backend.database.leases import (
@@ -54,42 +38,42 @@ _OVER: Final = ("cancelled", "done", "failed")
 #: Kinds of jobs that take further tasks until they start.
 _MERGED: Final = ("new", "late")
 
-_JOBS: Final = Table(
+_JOBS: Final = sa.Table(
     "jobs",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("project", Integer, nullable=False, index=True),
-    Column("kind", String(16), nullable=False),
-    Column("only", String(16), nullable=False),
-    Column("view", Integer),
-    Column("limit", Integer),
-    Column("state", String(16), nullable=False, index=True),
-    Column("version", Text, nullable=False, default=""),
-    Column("total", Integer),
-    Column("done", Integer, nullable=False, default=0),
-    Column("skipped", Integer, nullable=False, default=0),
-    Column("failed", Integer, nullable=False, default=0),
-    Column("cursor", BigInteger, nullable=False, default=0),
-    Column("worked_s", Float, nullable=False, default=0.0),
-    Column("reason", Text, nullable=False, default=""),
-    Column("created", Float, nullable=False),
-    Column("updated", Float, nullable=False),
-    Column("started", Float),
-    Column("finished", Float),
-    Column("withdraws", Integer, index=True),
-    Column("at_work", Text, nullable=False, default="[]"),  # a JSON list of ids
-    Column("deaths", Text, nullable=False, default="{}"),  # JSON: id -> number
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("project", sa.Integer, nullable=False, index=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("only", sa.String(16), nullable=False),
+    sa.Column("view", sa.Integer),
+    sa.Column("limit", sa.Integer),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("version", sa.Text, nullable=False, default=""),
+    sa.Column("total", sa.Integer),
+    sa.Column("done", sa.Integer, nullable=False, default=0),
+    sa.Column("skipped", sa.Integer, nullable=False, default=0),
+    sa.Column("failed", sa.Integer, nullable=False, default=0),
+    sa.Column("cursor", sa.BigInteger, nullable=False, default=0),
+    sa.Column("worked_s", sa.Float, nullable=False, default=0.0),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("started", sa.Float),
+    sa.Column("finished", sa.Float),
+    sa.Column("withdraws", sa.Integer, index=True),
+    sa.Column("at_work", sa.Text, nullable=False, default="[]"),  # a JSON list of ids
+    sa.Column("deaths", sa.Text, nullable=False, default="{}"),  # JSON: id -> number
     *lease_columns(),
     sqlite_autoincrement=True,
 )
 
 #: The tasks of jobs that are not about all of their project. A list may be many megabytes: in the
 #: row of its job, SQLite would write it again with each step.
-_LISTS: Final = Table(
+_LISTS: Final = sa.Table(
     "job_tasks",
     METADATA,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("tasks", Text, nullable=False),  # a JSON list of ids
+    sa.Column("job", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tasks", sa.Text, nullable=False),  # a JSON list of ids
 )
 
 
@@ -208,7 +192,7 @@ class JobStore:
             if not of.over:
                 raise WithdrawalRefused(f"Job {of.id} is {of.state}: cancel it first.")
             same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(_OVER))
-            row = connection.execute(select(_JOBS).where(*same).limit(1)).first()
+            row = connection.execute(sa.select(_JOBS).where(*same).limit(1)).first()
             if row is not None:
                 return _job(row)
             asked = {"project": of.project, "kind": "withdrawal", "only": "all", "withdraws": job}
@@ -216,14 +200,14 @@ class JobStore:
 
     def list_jobs(self, project: int | None = None, limit: int = 100) -> list[Job]:
         """Return the newest jobs, of one project or of all, newest first."""
-        query = select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
+        query = sa.select(_JOBS).order_by(_JOBS.c.id.desc()).limit(limit)
         if project is not None:
             query = query.where(_JOBS.c.project == project)
         return [_job(row) for row in self.database.rows(query)]
 
     def count_states(self) -> dict[str, int]:
         """Return how many jobs are in each state, of those in which any is."""
-        query = select(_JOBS.c.state, func.count()).group_by(_JOBS.c.state)
+        query = sa.select(_JOBS.c.state, sa.func.count()).group_by(_JOBS.c.state)
         return dict(self.database.rows(query))
 
     def get_job(self, job: int) -> Job:
@@ -242,12 +226,12 @@ class JobStore:
 
     def deaths(self, job: int) -> dict[int, int]:
         """Return the tasks of a job at which its owner has died, and how often at each."""
-        query = select(_JOBS.c.deaths).where(_JOBS.c.id == job)
+        query = sa.select(_JOBS.c.deaths).where(_JOBS.c.id == job)
         return msgspec.json.decode(self.database.scalar(query) or "{}", type=dict[int, int])
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
-        query = select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
+        query = sa.select(_JOBS.c.id).where(_JOBS.c.project == project, _JOBS.c.kind == "new")
         return self._tasks_in(query.order_by(_JOBS.c.id.desc()).limit(limit))
 
     def add_late_tasks(self, project: int, tasks: Collection[int]) -> None:
@@ -257,7 +241,7 @@ class JobStore:
     def late_task_ids(self, project: int, ended_within_s: float) -> set[int]:
         """Return the tasks of late jobs that are to run, run, or have ended in the last seconds."""
         since = self.database.clock() - ended_within_s
-        query = select(_JOBS.c.id).where(
+        query = sa.select(_JOBS.c.id).where(
             _JOBS.c.project == project,
             _JOBS.c.kind == "late",
             _JOBS.c.state.in_(("queued", "running")) | (_JOBS.c.finished > since),
@@ -279,7 +263,7 @@ class JobStore:
     def leased_job(self, project: int) -> Job | None:
         """Return the job of a project that keeps others waiting; None where there is none."""
         leased = _JOBS.c.kind != "late", is_leased(_JOBS, self.database.clock())
-        query = select(_JOBS).where(_JOBS.c.project == project, *leased)
+        query = sa.select(_JOBS).where(_JOBS.c.project == project, *leased)
         return next(map(_job, self.database.rows(query.limit(1))), None)
 
     # ---- work under a lease ----------------------------------------------------------------------
@@ -291,18 +275,18 @@ class JobStore:
         """
         now = self.database.clock()
         other = _JOBS.alias()
-        taken = exists().where(
+        taken = sa.exists().where(
             other.c.project == _JOBS.c.project,
             other.c.id != _JOBS.c.id,
             (other.c.kind == "late") == late,
             is_leased(other, now),
         )
-        query = select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
+        query = sa.select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
         query = query.where((_JOBS.c.kind == "late") == late).order_by(_JOBS.c.id).limit(1)
         if job is not None:
             query = query.where(_JOBS.c.id == job)
 
-        def begin(row: Row[Any]) -> dict[str, Any]:
+        def begin(row: sa.Row[Any]) -> dict[str, Any]:
             deaths = Counter(msgspec.json.decode(row.deaths, type=dict[int, int]))
             if row.owner != owner:  # else the database was away
                 deaths.update(json.loads(row.at_work))
@@ -371,17 +355,17 @@ class JobStore:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _tasks_in(self, jobs: Select[tuple[int]]) -> set[int]:
+    def _tasks_in(self, jobs: sa.Select[tuple[int]]) -> set[int]:
         """Return the tasks in the lists of any of some jobs."""
-        lists = self.database.rows(select(_LISTS.c.tasks).where(_LISTS.c.job.in_(jobs)))
+        lists = self.database.rows(sa.select(_LISTS.c.tasks).where(_LISTS.c.job.in_(jobs)))
         return {id_ for (ids,) in lists for id_ in json.loads(ids)}
 
     def _insert(
-        self, connection: Connection, asked: dict[str, Any], tasks: Iterable[int] | None
+        self, connection: sa.Connection, asked: dict[str, Any], tasks: Iterable[int] | None
     ) -> Job:
         now = self.database.clock()
         values = asked | {"created": now, "updated": now, "state": "queued"}
-        key = connection.execute(insert(_JOBS).values(values)).inserted_primary_key
+        key = connection.execute(sa.insert(_JOBS).values(values)).inserted_primary_key
         assert key is not None
         if tasks is not None:
             _write_list(connection, key[0], tasks)
@@ -397,31 +381,31 @@ class JobStore:
             finished = self.database.clock() if to in _OVER else None
             return self._change(connection, job, state=to, finished=finished)
 
-    def _get(self, connection: Connection, job: int) -> Job:
-        row = connection.execute(select(_JOBS).where(_JOBS.c.id == job)).first()
+    def _get(self, connection: sa.Connection, job: int) -> Job:
+        row = connection.execute(sa.select(_JOBS).where(_JOBS.c.id == job)).first()
         if row is None:
             raise NotFound(f"There is no job {job}.")
         return _job(row)
 
-    def _owned(self, connection: Connection, job: int, owner: str) -> Job:
+    def _owned(self, connection: sa.Connection, job: int, owner: str) -> Job:
         found = self._get(connection, job)
         if found.owner != owner:
             raise LeaseLost(f"Job {job} is worked on by {found.owner}.")
         return found
 
-    def _change(self, connection: Connection, job: int, **changes: Any) -> Job:
+    def _change(self, connection: sa.Connection, job: int, **changes: Any) -> Job:
         changes["updated"] = self.database.clock()
-        connection.execute(update(_JOBS).where(_JOBS.c.id == job).values(changes))
+        connection.execute(sa.update(_JOBS).where(_JOBS.c.id == job).values(changes))
         return self._get(connection, job)
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: sa.Row[Any]) -> Job:
     return Job(**{name: row._mapping[name] for name in Job.__struct_fields__})
 
 
-def _equal_job(asked: dict[str, Any]) -> Select[Any]:
+def _equal_job(asked: dict[str, Any]) -> sa.Select[Any]:
     """Select an equal job that is not over; of a merged kind, any that has not started."""
-    query = select(_JOBS).order_by(_JOBS.c.id).limit(1)
+    query = sa.select(_JOBS).order_by(_JOBS.c.id).limit(1)
     if asked["kind"] in _MERGED:
         query = query.where(_JOBS.c.state == "queued", _JOBS.c.started.is_(None))
     else:
@@ -429,13 +413,13 @@ def _equal_job(asked: dict[str, Any]) -> Select[Any]:
     return query.where(*(_JOBS.c[name].is_not_distinct_from(asked[name]) for name in asked))
 
 
-def _read_list(connection: Connection, job: int) -> tuple[int, ...] | None:
+def _read_list(connection: sa.Connection, job: int) -> tuple[int, ...] | None:
     """Return the ids of a job's tasks in ascending order; None where it has no list."""
-    ids = connection.scalar(select(_LISTS.c.tasks).where(_LISTS.c.job == job))
+    ids = connection.scalar(sa.select(_LISTS.c.tasks).where(_LISTS.c.job == job))
     return None if ids is None else tuple(json.loads(ids))
 
 
-def _write_list(connection: Connection, job: int, tasks: Iterable[int]) -> None:
+def _write_list(connection: sa.Connection, job: int, tasks: Iterable[int]) -> None:
     values = {"tasks": json.dumps(sorted(set(tasks)))}
-    if not connection.execute(update(_LISTS).where(_LISTS.c.job == job).values(values)).rowcount:
-        connection.execute(insert(_LISTS).values(job=job, **values))
+    if not connection.execute(sa.update(_LISTS).where(_LISTS.c.job == job).values(values)).rowcount:
+        connection.execute(sa.insert(_LISTS).values(job=job, **values))

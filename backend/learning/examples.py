@@ -16,25 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import sqlalchemy as sa
 import torch
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    LargeBinary,
-    Row,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
 
 from backend.annotations.annotated_image import read_annotated_image
 from backend.database.database import METADATA, Database, insert_on_conflict
@@ -49,34 +32,34 @@ from clearclip_core import Example, RGBArray, Vocabulary
 
 log = logging.getLogger(__name__)
 
-EXAMPLES: Final = Table(
+EXAMPLES: Final = sa.Table(
     "training_examples",
     METADATA,
-    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
-    Column("model", String(64), primary_key=True),
-    Column("picture", Integer, primary_key=True, autoincrement=False),
-    Column("project", Integer, nullable=False),
-    Column("digest", String(64), nullable=False),
-    Column("example", LargeBinary, nullable=False),  # last: SQLite reads all that comes before
+    sa.Column("annotation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("picture", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("project", sa.Integer, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("example", sa.LargeBinary, nullable=False),  # last: SQLite reads all before it
     # examples are counted without their rows, which are large
-    Index("ix_training_examples_annotation", "project", "model", "annotation"),
+    sa.Index("ix_training_examples_annotation", "project", "model", "annotation"),
 )
 
-STATES: Final = Table(
+STATES: Final = sa.Table(
     "learning_states",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("model", String(64), primary_key=True),
-    Column("live", Integer),
-    Column("newest", Integer, nullable=False, default=0),  # number of the newest version ever
-    Column("decided", Integer, nullable=False, default=0),  # up to this one somebody has decided
-    Column("pinned", Integer, nullable=False, default=0),
-    Column("adapt", String(8)),  # who decides, as the last step found it
-    Column("as_words", Text, nullable=False, default="[]"),  # names of labels, as JSON
-    Column("changed", Integer, nullable=False, default=0),
-    Column("asked", Integer, nullable=False, default=0),
-    Column("trouble", Text, nullable=False, default=""),
-    Column("due", Float, nullable=False, default=0.0),
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("live", sa.Integer),
+    sa.Column("newest", sa.Integer, nullable=False, default=0),  # the newest version ever
+    sa.Column("decided", sa.Integer, nullable=False, default=0),  # somebody has, up to this one
+    sa.Column("pinned", sa.Integer, nullable=False, default=0),
+    sa.Column("adapt", sa.String(8)),  # who decides, as the last step found it
+    sa.Column("as_words", sa.Text, nullable=False, default="[]"),  # names of labels, as JSON
+    sa.Column("changed", sa.Integer, nullable=False, default=0),
+    sa.Column("asked", sa.Integer, nullable=False, default=0),
+    sa.Column("trouble", sa.Text, nullable=False, default=""),
+    sa.Column("due", sa.Float, nullable=False, default=0.0),
     *lease_columns(),
 )
 
@@ -122,43 +105,43 @@ class ExampleStore:
         """
         model = self._model_key()
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
-        query = select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
+        query = sa.select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
         with self._database.write() as connection:
             locked = StateRow.lock(connection, project, model)
             others = _EXAMPLE.annotation == annotation, _EXAMPLE.model != model
-            connection.execute(delete(EXAMPLES).where(*others))
+            connection.execute(sa.delete(EXAMPLES).where(*others))
             if [*connection.scalars(query)] == [example.digest for example in examples]:
                 return False
-            connection.execute(delete(EXAMPLES).where(*its))
+            connection.execute(sa.delete(EXAMPLES).where(*its))
             own = {"annotation": annotation, "model": model, "project": project}
             if rows := [
                 own | {"picture": index, "digest": each.digest, "example": each.example}
                 for index, each in enumerate(examples)
             ]:
-                connection.execute(insert(EXAMPLES), rows)
+                connection.execute(sa.insert(EXAMPLES), rows)
             old = _EXAMPLE.annotation < _oldest(connection, project, model)
-            connection.execute(delete(EXAMPLES).where(*locked.own(EXAMPLES), old))
+            connection.execute(sa.delete(EXAMPLES).where(*locked.own(EXAMPLES), old))
             locked.count_change()
         return True
 
     def forget(self, annotation: int) -> bool:
         """Delete the examples of an annotation, of all models; return whether there was one."""
         its = _EXAMPLE.annotation == annotation
-        places = select(_EXAMPLE.project, _EXAMPLE.model).where(its).distinct()
+        places = sa.select(_EXAMPLE.project, _EXAMPLE.model).where(its).distinct()
         found = sorted((row.project, row.model) for row in self._database.rows(places))
         if not found:  # most often, and then no lock is waited for
             return False
         with self._database.write() as connection:
             for project, model in found:
                 locked = StateRow.lock(connection, project, model)
-                own = delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
+                own = sa.delete(EXAMPLES).where(its, *locked.own(EXAMPLES))
                 if connection.execute(own).rowcount:
                     locked.count_change()
         return True
 
     def of_other_models(self) -> dict[int, list[int]]:
         """Return project -> its annotations that other models have learned from."""
-        query = select(_EXAMPLE.project, _EXAMPLE.annotation).distinct()
+        query = sa.select(_EXAMPLE.project, _EXAMPLE.annotation).distinct()
         found: dict[int, list[int]] = {}
         for row in self._database.rows(query.where(_EXAMPLE.model != self._model_key())):
             found.setdefault(row.project, []).append(row.annotation)
@@ -172,7 +155,7 @@ class ExampleStore:
     def examples(self, project: int) -> list[TrainingExample]:
         """Return all examples of a project, ordered by their digests."""
         own = in_project(EXAMPLES, project, self._model_key())
-        query = select(EXAMPLES).where(*own).order_by(_EXAMPLE.digest, _EXAMPLE.annotation)
+        query = sa.select(EXAMPLES).where(*own).order_by(_EXAMPLE.digest, _EXAMPLE.annotation)
         rows = self._database.rows(query)
         return [TrainingExample(row.digest, row.example, row.annotation) for row in rows]
 
@@ -249,7 +232,7 @@ def read_examples(
 # ---- rows ------------------------------------------------------------------------------------
 
 
-def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
+def in_project(table: sa.Table, project: int, model: str) -> tuple[Any, ...]:
     """Return the conditions on the rows of one project and one model in a table."""
     return table.c.project == project, table.c.model == model
 
@@ -258,28 +241,28 @@ def in_project(table: Table, project: int, model: str) -> tuple[Any, ...]:
 class StateRow:
     """The row of a project and a model in `STATES`, in a transaction."""
 
-    connection: Connection
-    row: Row[Any]
+    connection: sa.Connection
+    row: sa.Row[Any]
 
     @classmethod
-    def lock(cls, connection: Connection, project: int, model: str) -> StateRow:
+    def lock(cls, connection: sa.Connection, project: int, model: str) -> StateRow:
         """Lock the row of a project until the transaction ends; insert it where it is missing."""
         row = insert_on_conflict(connection, STATES).values(project=project, model=model)
         connection.execute(row.on_conflict_do_nothing())
-        query = select(STATES).where(*in_project(STATES, project, model)).with_for_update()
+        query = sa.select(STATES).where(*in_project(STATES, project, model)).with_for_update()
         return cls(connection, connection.execute(query).one())
 
-    def own(self, table: Table) -> tuple[Any, ...]:
+    def own(self, table: sa.Table) -> tuple[Any, ...]:
         """Return the conditions on the project's rows in a table."""
         return in_project(table, self.row.project, self.row.model)
 
     def change(self, **changes: Any) -> None:
         """Change columns of the row."""
-        self.connection.execute(update(STATES).where(*self.own(STATES)).values(changes))
+        self.connection.execute(sa.update(STATES).where(*self.own(STATES)).values(changes))
 
     def count_annotations(self) -> int:
         """Count the annotations that the project has training examples of."""
-        count = select(func.count(_EXAMPLE.annotation.distinct()))
+        count = sa.select(sa.func.count(_EXAMPLE.annotation.distinct()))
         return int(self.connection.execute(count.where(*self.own(EXAMPLES))).scalar_one())
 
     def count_change(self) -> None:
@@ -291,8 +274,8 @@ class StateRow:
             self.change(live=live, changed=0, asked=0, **RELEASED)
 
 
-def _oldest(connection: Connection, project: int, model: str) -> int:
+def _oldest(connection: sa.Connection, project: int, model: str) -> int:
     """Return the id of the oldest annotation that counts in a project; 0 where all do."""
-    ids = select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
+    ids = sa.select(_EXAMPLE.annotation).where(*in_project(EXAMPLES, project, model)).distinct()
     last = ids.order_by(_EXAMPLE.annotation.desc()).offset(MOST_ANNOTATIONS - 1).limit(1)
     return connection.scalar(last) or 0

@@ -20,21 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    Integer,
-    LargeBinary,
-    Select,
-    String,
-    Table,
-    Text,
-    and_,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-)
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import METADATA, Database, read_json
@@ -47,15 +33,15 @@ from clearclip_core import Adaptation
 
 log = logging.getLogger(__name__)
 
-VERSIONS: Final = Table(
+VERSIONS: Final = sa.Table(
     "learned_versions",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("model", String(64), primary_key=True),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("version", Text, nullable=False),  # a `Version`, as JSON
-    Column("adaptation", LargeBinary),
-    Column("pictures", Text, nullable=False),  # a `BeforeAfter`, as JSON; last, as it is large
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.Text, nullable=False),  # a `Version`, as JSON
+    sa.Column("adaptation", sa.LargeBinary),
+    sa.Column("pictures", sa.Text, nullable=False),  # a `BeforeAfter`, as JSON: large, so last
 )
 
 #: Before a step is due, one of this many annotations has changed at least.
@@ -175,7 +161,7 @@ class VersionStore:
         """
         with self._locked(project) as locked:
             its = _VERSION.number == number, _VERSION.adaptation.is_not(None)
-            usable = select(_VERSION.number).where(*locked.own(VERSIONS), *its)
+            usable = sa.select(_VERSION.number).where(*locked.own(VERSIONS), *its)
             if number and locked.connection.scalar(usable) is None:
                 raise LearningRefused(
                     f"Project {project} has no version {number} that was better than the words."
@@ -197,8 +183,8 @@ class VersionStore:
         Examples of other models go too: else they would be learned from again.
         """
         with self._locked(project) as locked:
-            locked.connection.execute(delete(VERSIONS).where(*locked.own(VERSIONS)))
-            locked.connection.execute(delete(EXAMPLES).where(EXAMPLES.c.project == project))
+            locked.connection.execute(sa.delete(VERSIONS).where(*locked.own(VERSIONS)))
+            locked.connection.execute(sa.delete(EXAMPLES).where(EXAMPLES.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
             locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **RELEASED)
         return self.state(project)
@@ -292,9 +278,9 @@ class VersionStore:
 
     def only_other_models_have_seen(self) -> list[int]:
         """Return the projects that use a version from uncorrected pictures, of another model."""
-        joined = and_(_VERSION.project == _STATE.project, _VERSION.model == _STATE.model)
-        used = select(_STATE.project, _VERSION.version).join(VERSIONS, joined)
-        own = select(_STATE.project).where(_STATE.model == self._model_key())
+        joined = sa.and_(_VERSION.project == _STATE.project, _VERSION.model == _STATE.model)
+        used = sa.select(_STATE.project, _VERSION.version).join(VERSIONS, joined)
+        own = sa.select(_STATE.project).where(_STATE.model == self._model_key())
         used = used.where(_VERSION.number == _STATE.live, _STATE.project.not_in(own)).distinct()
         read = ((project, read_json(text, Version)) for project, text in self._database.rows(used))
         return sorted({project for project, version in read if version and version.unlabelled})
@@ -311,7 +297,7 @@ class VersionStore:
         """
         if project is None or mode == "off":
             return None
-        live = select(_STATE.live).where(*in_project(STATES, project, self._model_key()))
+        live = sa.select(_STATE.live).where(*in_project(STATES, project, self._model_key()))
         try:
             number = self._database.scalar(live)
             return None if number is None else self._load(project, number)
@@ -339,7 +325,7 @@ class VersionStore:
     def state(self, project: int) -> LearningState:
         """Return where a project stands; one without a row has learned nothing."""
         model = self._model_key()
-        query = select(STATES).where(*in_project(STATES, project, model))
+        query = sa.select(STATES).where(*in_project(STATES, project, model))
         with self._database.read() as connection:
             row = connection.execute(query).first()
             if row is None:
@@ -349,10 +335,10 @@ class VersionStore:
             undecided = max(row.decided, row.live or 0) + 1
             first = undecided if row.adapt == "ask" else max(undecided, row.newest)
             passed = _VERSION.number >= first, _VERSION.adaptation.is_not(None)
-            query = select(func.max(_VERSION.number)).where(*found.own(VERSIONS), *passed)
+            query = sa.select(sa.func.max(_VERSION.number)).where(*found.own(VERSIONS), *passed)
             waits = connection.scalar(query)
             its = *found.own(VERSIONS), _VERSION.number == row.live
-            live = connection.scalar(select(_VERSION.version).where(*its))
+            live = connection.scalar(sa.select(_VERSION.version).where(*its))
         is_lost = live is not None and read_json(live, Version) is None
         return LearningState(
             project=project,
@@ -369,7 +355,7 @@ class VersionStore:
 
     def versions(self, project: int) -> list[Version]:
         """Return the versions of a project, the newest first, but those it cannot read."""
-        query = select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
+        query = sa.select(_VERSION.version).where(*in_project(VERSIONS, project, self._model_key()))
         rows = self._database.rows(query.order_by(_VERSION.number.desc()))
         return [each for (text,) in rows if (each := read_json(text, Version)) is not None]
 
@@ -381,7 +367,7 @@ class VersionStore:
             ValueError: the adaptation is damaged.
         """
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        query = select(_VERSION.version, _VERSION.adaptation).where(*its)
+        query = sa.select(_VERSION.version, _VERSION.adaptation).where(*its)
         for text, adaptation in self._database.rows(query):
             if (version := read_json(text, Version)) is not None:
                 return version, None if adaptation is None else Adaptation.from_bytes(adaptation)
@@ -390,7 +376,7 @@ class VersionStore:
     def before_after(self, project: int, number: int) -> BeforeAfter:
         """Return the pictures of what a version changes, if there are any."""
         its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        pictures = self._database.scalar(select(_VERSION.pictures).where(*its))
+        pictures = self._database.scalar(sa.select(_VERSION.pictures).where(*its))
         return read_json(pictures or "{}", BeforeAfter) or BeforeAfter()
 
     # ---- rows --------------------------------------------------------------------------------
@@ -404,7 +390,7 @@ class VersionStore:
     def _is_decided(self, locked: StateRow) -> bool:
         """Whether somebody has decided on a version that was made of corrections."""
         last = max(locked.row.decided, locked.row.live or 0)
-        its = select(_VERSION.version).where(*locked.own(VERSIONS), _VERSION.number <= last)
+        its = sa.select(_VERSION.version).where(*locked.own(VERSIONS), _VERSION.number <= last)
         read = [read_json(row, Version) for row in locked.connection.scalars(its)]
         return last > 0 and not (read and all(each and each.unlabelled for each in read))
 
@@ -417,7 +403,7 @@ class VersionStore:
     ) -> Version:
         """Insert a version under the next number, unless it does as the newest one."""
         its = *locked.own(VERSIONS), _VERSION.number == locked.row.newest
-        newest = locked.connection.scalar(select(_VERSION.version).where(*its))
+        newest = locked.connection.scalar(sa.select(_VERSION.version).where(*its))
         if newest is not None and version.better:
             same = read_json(newest, Version)
             if same is not None and same.digest == version.digest:
@@ -432,7 +418,7 @@ class VersionStore:
             "adaptation": None if adaptation is None else adaptation.to_bytes(),
             "pictures": msgspec.json.encode(pictures).decode(),
         }
-        locked.connection.execute(insert(VERSIONS).values(row))
+        locked.connection.execute(sa.insert(VERSIONS).values(row))
         locked.change(newest=number)
         return kept
 
@@ -451,20 +437,22 @@ def model_key(settings: Settings, model_id: str) -> str:
 def _delete_old_versions(locked: StateRow, live: int | None) -> None:
     """Delete the oldest versions of a project beyond `MOST_VERSIONS`, but not the live one."""
     own = locked.own(VERSIONS)
-    newest = select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
+    newest = sa.select(_VERSION.number).where(*own).order_by(_VERSION.number.desc())
     last = locked.connection.execute(newest.offset(MOST_VERSIONS).limit(1)).scalar()
     if last is not None:
-        old = delete(VERSIONS).where(*own, _VERSION.number <= last, _VERSION.number != (live or 0))
+        old = sa.delete(VERSIONS).where(
+            *own, _VERSION.number <= last, _VERSION.number != (live or 0)
+        )
         locked.connection.execute(old)
 
 
-def _due_first(every: int, now: float) -> Select[Any]:
+def _due_first(every: int, now: float) -> sa.Select[Any]:
     """Select the steps that are due and free, the longest due first."""
     annotations = (
-        select(func.count(EXAMPLES.c.annotation.distinct()))
+        sa.select(sa.func.count(EXAMPLES.c.annotation.distinct()))
         .where(EXAMPLES.c.project == _STATE.project, EXAMPLES.c.model == _STATE.model)
         .scalar_subquery()
     )
-    enough = and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
-    due = or_(enough, _STATE.asked > 0), _STATE.due <= now, _STATE.pinned == 0
-    return select(STATES).where(*due).order_by(_STATE.due, _STATE.project)
+    enough = sa.and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
+    due = sa.or_(enough, _STATE.asked > 0), _STATE.due <= now, _STATE.pinned == 0
+    return sa.select(STATES).where(*due).order_by(_STATE.due, _STATE.project)

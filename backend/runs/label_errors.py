@@ -12,7 +12,7 @@ import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import BigInteger, Column, Delete, Float, Integer, Table, delete, insert, select
+import sqlalchemy as sa
 
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
 from backend.database.database import LOCK, METADATA, Database
@@ -53,12 +53,12 @@ _SENTENCES: Final[Mapping[Kind, str]] = {
     "edges": "The edges of “{label}” lie where the picture has fewer edges than usual.",
 }
 
-_CONFIRMED: Final = Table(
+_CONFIRMED: Final = sa.Table(
     "confirmed_annotations",
     METADATA,
-    Column("project", Integer, primary_key=True, autoincrement=False),
-    Column("annotation", BigInteger, primary_key=True, autoincrement=False),
-    Column("updated", Float, nullable=False),
+    sa.Column("project", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("annotation", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("updated", sa.Float, nullable=False),
 )
 
 
@@ -116,7 +116,7 @@ class ConfirmedAnnotations:
         row = {"project": project, "annotation": annotation, "updated": updated}
         with self._database.write_exclusively(LOCK) as connection:
             connection.execute(_deletion(project, annotation))
-            connection.execute(insert(_CONFIRMED).values(row))
+            connection.execute(sa.insert(_CONFIRMED).values(row))
 
     def take_back(self, project: int, annotation: int) -> None:
         """Forget that an annotation was confirmed."""
@@ -125,13 +125,13 @@ class ConfirmedAnnotations:
 
     def of(self, project: int) -> dict[int, float]:
         """Return the annotations that are confirmed: id -> when that version was made."""
-        query = select(_CONFIRMED).where(_CONFIRMED.c.project == project)
+        query = sa.select(_CONFIRMED).where(_CONFIRMED.c.project == project)
         with self._database.read() as connection:
             return {row.annotation: row.updated for row in connection.execute(query)}
 
 
-def _deletion(project: int, annotation: int) -> Delete:
-    return delete(_CONFIRMED).where(
+def _deletion(project: int, annotation: int) -> sa.Delete:
+    return sa.delete(_CONFIRMED).where(
         _CONFIRMED.c.project == project, _CONFIRMED.c.annotation == annotation
     )
 

@@ -7,21 +7,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    Index,
-    Integer,
-    Row,
-    String,
-    Table,
-    Text,
-    delete,
-    insert,
-    select,
-    update,
-)
+import sqlalchemy as sa
 
 from backend.database.database import LOCK, METADATA, Database, read_json
 from backend.database.leases import RELEASED, LeaseLost, Leases, lease_columns
@@ -37,23 +23,23 @@ MOST_KEPT: Final = 3
 #: Times that a run may end with its process before it fails: it may be what ends the process.
 _MOST_ATTEMPTS: Final = 3
 
-_RUNS: Final = Table(
+_RUNS: Final = sa.Table(
     "runs",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("kind", String(32), nullable=False),
-    Column("project", Integer, nullable=False),
-    Column("asked", Text, nullable=False),  # JSON
-    Column("state", String(16), nullable=False, index=True),
-    Column("done", Integer, nullable=False, default=0),
-    Column("total", Integer),
-    Column("reason", Text, nullable=False, default=""),
-    Column("report", Text),  # JSON
-    Column("created", Float, nullable=False),
-    Column("finished", Float),
-    Column("attempts", Integer, nullable=False, default=0),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("project", sa.Integer, nullable=False),
+    sa.Column("asked", sa.Text, nullable=False),  # JSON
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("done", sa.Integer, nullable=False, default=0),
+    sa.Column("total", sa.Integer),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("report", sa.Text),  # JSON
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("finished", sa.Float),
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
     *lease_columns(),
-    Index("ix_runs_project_kind", "project", "kind"),
+    sa.Index("ix_runs_project_kind", "project", "kind"),
     sqlite_autoincrement=True,
 )
 
@@ -77,7 +63,7 @@ class RunStore:
             Busy: too many of the kind wait.
         """
         text = msgspec.json.encode(asked).decode()
-        query = select(*_RUN).where(_is_open(), _RUNS.c.kind == kind.name)
+        query = sa.select(*_RUN).where(_is_open(), _RUNS.c.kind == kind.name)
         with self.database.write_exclusively(LOCK) as connection:
             rows = connection.execute(query).all()
             for row in rows:
@@ -89,7 +75,7 @@ class RunStore:
 
     def runs(self, kind: RunKind[Any, Any], project: int) -> list[Run]:
         """Return the runs of a project, the newest first."""
-        query = select(*_RUN).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
+        query = sa.select(*_RUN).where(*_of(kind, project)).order_by(_RUNS.c.id.desc())
         return [_run(row) for row in self.database.rows(query)]
 
     def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
@@ -108,12 +94,12 @@ class RunStore:
 
     def report(self, kind: RunKind[Any, Report], run: Run) -> Report | None:
         """Return the report of a run; None before it is done, or where another version made it."""
-        found = self.database.scalar(select(_RUNS.c.report).where(_RUNS.c.id == run.id))
+        found = self.database.scalar(sa.select(_RUNS.c.report).where(_RUNS.c.id == run.id))
         return None if found is None else read_json(found, kind.report)
 
     def last(self, kind: RunKind[Any, Report], project: int) -> tuple[Run, Report] | None:
         """Return the last run of a project that is done, and its report; None as in `report`."""
-        query = select(_RUNS).where(*_of(kind, project), _RUNS.c.state == "done")
+        query = sa.select(_RUNS).where(*_of(kind, project), _RUNS.c.state == "done")
         for row in self.database.rows(query.order_by(_RUNS.c.id.desc()).limit(1)):
             if (report := read_json(row.report, kind.report)) is not None:
                 return _run(row), report
@@ -121,18 +107,18 @@ class RunStore:
 
     def cancel(self, run: Run) -> None:
         """End a run that waits or is at work: its backend notices. One that is over stays."""
-        statement = update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
+        statement = sa.update(_RUNS).where(_RUNS.c.id == run.id, _is_open())
         self.database.execute(statement.values(state="cancelled", **self._over()))
 
     def delete(self, run: Run) -> None:
         """Delete a run."""
-        self.database.execute(delete(_RUNS).where(_RUNS.c.id == run.id))
+        self.database.execute(sa.delete(_RUNS).where(_RUNS.c.id == run.id))
 
     # ---- work under a lease ----------------------------------------------------------------------
 
     def lease(self, kinds: Collection[str]) -> Run | None:
         """Lease the oldest run that waits, or whose owner has died; None where there is none."""
-        waiting = select(*_RUN, _RUNS.c.attempts).where(_RUNS.c.kind.in_(kinds), _is_open())
+        waiting = sa.select(*_RUN, _RUNS.c.attempts).where(_RUNS.c.kind.in_(kinds), _is_open())
         oldest = waiting.order_by(_RUNS.c.id).limit(1)
         for row in self.leases.take(oldest, self._begin):
             if row.attempts < _MOST_ATTEMPTS:
@@ -140,7 +126,7 @@ class RunStore:
             self.leases.let_go(row.id)
         return None
 
-    def _begin(self, row: Row[Any]) -> dict[str, Any]:
+    def _begin(self, row: sa.Row[Any]) -> dict[str, Any]:
         if row.attempts < _MOST_ATTEMPTS:
             return {"state": "running", "attempts": row.attempts + 1}
         reason = "The backend has ended each time while it worked on it: see its log."
@@ -174,7 +160,7 @@ class RunStore:
             self._change(connection, run, **values, **self._over())
             return _forget(connection, run.kind, run.project)
 
-    def _change(self, connection: Connection, run: Run, **values: Any) -> None:
+    def _change(self, connection: sa.Connection, run: Run, **values: Any) -> None:
         if not self.leases.change(connection, run.id, **values):
             raise LeaseLost(f"Run {run.id} was cancelled, or another backend has it.")
 
@@ -207,24 +193,24 @@ def _of(kind: RunKind[Any, Any], project: int) -> tuple[Any, Any]:
 
 
 def _add(
-    connection: Connection, kind: RunKind[Any, Any], project: int, asked: str, **values: Any
+    connection: sa.Connection, kind: RunKind[Any, Any], project: int, asked: str, **values: Any
 ) -> Run:
     row = {"kind": kind.name, "project": project, "asked": asked, "state": "queued", **values}
-    key = connection.execute(insert(_RUNS).values(row)).inserted_primary_key
+    key = connection.execute(sa.insert(_RUNS).values(row)).inserted_primary_key
     assert key is not None
-    return _run(connection.execute(select(*_RUN).where(_RUNS.c.id == key[0])).one())
+    return _run(connection.execute(sa.select(*_RUN).where(_RUNS.c.id == key[0])).one())
 
 
-def _forget(connection: Connection, kind: str, project: int) -> list[Run]:
+def _forget(connection: sa.Connection, kind: str, project: int) -> list[Run]:
     """Delete the runs of a kind and project that are over and too old; return them."""
-    query = select(*_RUN).where(
+    query = sa.select(*_RUN).where(
         _RUNS.c.project == project, _RUNS.c.kind == kind, _RUNS.c.state.in_(OVER)
     )
     runs = [_run(row) for row in connection.execute(query.order_by(_RUNS.c.id.desc()))]
     done = [run for run in runs if run.state == "done"]
     others = [run for run in runs if run.state != "done"]
     gone = [*done[MOST_KEPT:], *others[MOST_KEPT:]]
-    connection.execute(delete(_RUNS).where(_RUNS.c.id.in_([run.id for run in gone])))
+    connection.execute(sa.delete(_RUNS).where(_RUNS.c.id.in_([run.id for run in gone])))
     return gone
 
 
