@@ -58,17 +58,12 @@ def _named(variable: str) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Annotators, the pictures that they leave, and the least acceptable gains.
-
-    Attributes:
-        goal: of the mean.
-        worst: least of the worst label's gain, mean of the draws.
-    """
+    """Annotators, the pictures that they leave, and the least acceptable gains."""
 
     annotators: Behaviour
-    goal: float
+    goal: float  # of the mean
     least: float
-    worst: float = -3
+    worst: float = -3  # least of the worst label's gain, mean of the draws
     count: int = COUNT
 
 

@@ -56,15 +56,10 @@ def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
 
 
 class FlakyDatabase(Database):
-    """Is away for so many writes, as while PostgreSQL restarts or a disk is full.
+    """Is away for so many writes, as while PostgreSQL restarts or a disk is full."""
 
-    Attributes:
-        away: so many of the next writes fail.
-        good: so many of the next writes do not; all that follow fail.
-    """
-
-    away: float = 0
-    good: float = inf
+    away: float = 0  # so many of the next writes fail
+    good: float = inf  # so many of the next writes do not; all that follow fail
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

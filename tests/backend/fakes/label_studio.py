@@ -20,48 +20,40 @@ TOKEN = "ab" * 20
 
 @dataclass
 class FakeStudio:
-    """One project, its tasks (id -> data), their predictions and annotations (id -> annotation).
-
-    Attributes:
-        annotated: ids of tasks with an annotation; those of `annotations` have one too.
-        refused: ids of tasks whose predictions are not taken.
-        tabs: id -> what a view of the data manager was made of.
-        fault: called with each request; what it returns is the answer.
-        titles: project -> its title, for lists of projects; its own is listed without one as well.
-        late: predictions are stored, and then the answer is an error, so many times.
-        now: its clock: the time of the last change, in seconds since the epoch.
-        files: path -> content of the files that it hands out.
-        users: what it tells of its users; None refuses to.
-        made: task -> when it was created; 0 where it is not here.
-        shows: whose predictions the project shows; empty until somebody chooses.
-        sampling: the order of its tasks.
-        changed: task -> when it, or an annotation of it, was changed last; else when it was made.
-    """
+    """One project, its tasks (id -> data), their predictions and annotations (id -> annotation)."""
 
     label_config: str
     tasks: dict[int, dict[str, Any]]
     project: int = 7
+    #: ids of tasks with an annotation; those of `annotations` have one too.
     annotated: set[int] = field(default_factory=set)
-    refused: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)  # ids of tasks whose predictions are not taken
     views: dict[int, list[int]] = field(default_factory=dict)
+    #: id -> what a view of the data manager was made of.
     tabs: dict[int, dict[str, Any]] = field(default_factory=dict)
     token: str = TOKEN
+    #: called with each request; what it returns is the answer.
     fault: Callable[[Asked], Answer | None] = lambda _: None
-    late: int = 0
+    late: int = 0  # predictions are stored, and then the answer is an error, so many times
     predictions: list[dict[str, Any]] = field(default_factory=list)
     imports: list[int] = field(default_factory=list)
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     backends: list[dict[str, Any]] = field(default_factory=list)
     drafted: set[int] = field(default_factory=set)
+    #: project -> its title, for lists of projects; its own is listed without one as well.
     titles: dict[int, str] = field(default_factory=dict)
+    #: path -> content of the files that it hands out.
     files: dict[str, bytes] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
-    now: float = 1e9
+    now: float = 1e9  # its clock: the time of the last change, in seconds since the epoch
+    #: what it tells of its users; None refuses to.
     users: list[dict[str, Any]] | None = field(default_factory=list)
+    #: task -> when it was created; 0 where it is not here.
     made: dict[int, float] = field(default_factory=dict)
+    #: task -> when it, or an annotation of it, was changed last; else when it was made.
     changed: dict[int, float] = field(default_factory=dict)
-    shows: str = ""
-    sampling: str = "Sequential sampling"
+    shows: str = ""  # whose predictions the project shows; empty until somebody chooses
+    sampling: str = "Sequential sampling"  # the order of its tasks
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:

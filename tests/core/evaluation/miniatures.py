@@ -16,22 +16,16 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Miniature:
-    """Files of a benchmark; ``{}`` stands for a picture's name.
+    """Files of a benchmark; ``{}`` stands for a picture's name."""
 
-    Attributes:
-        values: what a label map may hold, beside 255.
-        zero_is_left_out: whether value 0 is no class.
-        other: a picture of another part of the data set.
-        published: the label map from which the benchmark's own is made, and its values.
-    """
-
-    values: range
-    zero_is_left_out: bool
+    values: range  # what a label map may hold, beside 255
+    zero_is_left_out: bool  # whether value 0 is no class
     picture: str
     label_map: str
     names: tuple[str, ...]
     listing: str | None = None
-    other: str | None = None
+    other: str | None = None  # a picture of another part of the data set
+    #: the label map from which the benchmark's own is made, and its values.
     published: tuple[str, tuple[int, ...]] | None = None
 
     @property
