@@ -14,167 +14,116 @@ from typing import ClassVar
 class BackendError(Exception):
     """Root of all errors that the backend raises on purpose.
 
-    Attributes:
-        http_status: HTTP status of the answer.
-
     >>> ImageTooLarge("The image has 400 megapixels, more than the limit of 150.").http_status
     413
     """
 
-    http_status: ClassVar[int] = 500
+    http_status: ClassVar[int] = 500  # of the answer
+
+    def __init_subclass__(cls, http_status: int | None = None) -> None:
+        """Give a kind of error its own status; without one, it has that of its base."""
+        super().__init_subclass__()
+        cls.http_status = http_status or cls.http_status
 
 
-class BadRequest(BackendError):
+class BadRequest(BackendError, http_status=400):
     """The request itself is wrong, and fails again when it is repeated."""
-
-    http_status = 400
 
 
 class LabelConfigError(BadRequest):
     """The label config does not parse, or has no control on an image that we draw."""
 
 
-class Unauthorized(BackendError):
+class Unauthorized(BackendError, http_status=401):
     """Basic auth is on, and the request has none or a wrong one."""
 
-    http_status = 401
 
-
-class TooManyGuesses(BackendError):
-    """Too many wrong passwords came from the address of the client.
-
-    Args:
-        retry_after_s: time after which the next password is checked, in seconds.
-    """
-
-    http_status = 429
+class TooManyGuesses(BackendError, http_status=429):
+    """Too many wrong passwords came from the address of the client."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__(f"Too many wrong passwords: try again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
 
 
-class CrossSite(BackendError):
+class CrossSite(BackendError, http_status=403):
     """A browser has sent the request for a page of another site, maybe unknown to its user."""
 
-    http_status = 403
 
-
-class UnknownName(BackendError):
+class UnknownName(BackendError, http_status=403):
     """The backend was opened under a name that it does not know; another site may own the name."""
 
-    http_status = 403
 
-
-class PayloadTooLarge(BackendError):
+class PayloadTooLarge(BackendError, http_status=413):
     """The request is larger than the limit, or holds more values than its size allows."""
 
-    http_status = 413
 
-
-class ModelUnavailable(BackendError):
+class ModelUnavailable(BackendError, http_status=503):
     """The model has failed to load, or the backend shuts down; the message says which."""
 
-    http_status = 503
 
-
-class Busy(BackendError):
+class Busy(BackendError, http_status=429):
     """Too much waits already: repeat the request later."""
 
-    http_status = 429
 
-
-class NotFound(BackendError):
+class NotFound(BackendError, http_status=404):
     """There is no project, job, run or file of that number, or not for this token."""
 
-    http_status = 404
 
-
-class JobOver(BackendError):
+class JobOver(BackendError, http_status=409):
     """A job that is over cannot be paused, resumed or cancelled."""
 
-    http_status = 409
 
-
-class WithdrawalRefused(BackendError):
+class WithdrawalRefused(BackendError, http_status=409):
     """The predictions of a job cannot be withdrawn: it has written none, or is not over."""
 
-    http_status = 409
 
-
-class LabelConfigChanged(BackendError):
+class LabelConfigChanged(BackendError, http_status=409):
     """The label config of a project is another than the one that words were measured with."""
 
-    http_status = 409
 
-
-class LearningRefused(BackendError):
+class LearningRefused(BackendError, http_status=409):
     """A project's version cannot be changed: chosen by hand, or none is there to change to."""
 
-    http_status = 409
 
-
-class DatabaseInUse(BackendError):
+class DatabaseInUse(BackendError, http_status=409):
     """A database that a backend works with cannot be restored."""
 
-    http_status = 409
 
-
-class DatabaseAway(BackendError):
+class DatabaseAway(BackendError, http_status=503):
     """The database cannot be used now: the message says why, as far as that is known."""
 
-    http_status = 503
 
-
-class DatabaseRefused(BackendError):
+class DatabaseRefused(BackendError, http_status=424):
     """A version before 0.2 or a newer one has made the database: this one must not write to it."""
 
-    http_status = 424
 
-
-class DatasetError(BackendError):
+class DatasetError(BackendError, http_status=422):
     """A data set, or a part of one, cannot be read or written; the message says which and why."""
 
-    http_status = 422
 
-
-class StudioUnreachable(BackendError):
+class StudioUnreachable(BackendError, http_status=424):
     """Label Studio's API does not answer within the time for retries."""
 
-    http_status = 424
 
-
-class StudioRefused(BackendError):
-    """Label Studio's API refuses a request.
-
-    Args:
-        message: one sentence for people.
-        status: HTTP status of Label Studio's answer.
-    """
-
-    http_status = 424
+class StudioRefused(BackendError, http_status=424):
+    """Label Studio's API refuses a request, with an HTTP status of its own."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
 
 
-class AnswerTooLarge(BadRequest):
+class AnswerTooLarge(BadRequest, http_status=424):
     """An answer of Label Studio's API is larger than is read, and will be when it is repeated."""
 
-    http_status = 424
 
-
-class TaskNotServed(BadRequest):
+class TaskNotServed(BadRequest, http_status=424):
     """Label Studio fails to hand out one task, or an annotation of it, and hands out others."""
 
-    http_status = 424
 
-
-class TaskError(BackendError):
+class TaskError(BackendError, http_status=422):
     """One task cannot be predicted; the other tasks of its request are."""
-
-    http_status = 422
 
 
 class DataKeyError(TaskError):
@@ -185,23 +134,17 @@ class ImageNotFound(TaskError):
     """There is no image at the address, or the address is of a kind that is never followed."""
 
 
-class ImageRefused(TaskError):
+class ImageRefused(TaskError, http_status=424):
     """The server of the image cannot be reached, or refuses it."""
 
-    http_status = 424
 
-
-class HostRefused(TaskError):
+class HostRefused(TaskError, http_status=403):
     """The image is on a host without a public address, and no administrator vouches for it."""
-
-    http_status = 403
 
 
 class ImageInvalid(TaskError):
     """The file is no image, or is truncated."""
 
 
-class ImageTooLarge(TaskError):
+class ImageTooLarge(TaskError, http_status=413):
     """The image is over the limit of bytes or of pixels."""
-
-    http_status = 413

@@ -57,9 +57,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
     ) -> list[Entry]:
         """Return one entry for each task, see `Predictor.predict`; it waits for the model.
 
-        Args:
-            context: the prompt of an annotator: regions drawn or words typed in the editor.
-            kwargs: further arguments of label-studio-ml, which are not used.
+        `context` is the prompt of an annotator: regions drawn or words typed in the editor.
         """
         message = {"tasks": tasks, "label_config": self._config, "params": {"context": context}}
         predictor = self._predictor()

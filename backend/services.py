@@ -44,20 +44,15 @@ class Services:
 
     To make a part loads no model, opens no database and starts no thread. Ask from one thread.
 
-    Args:
-        given_engine: the inference engine to use in place of one made from the settings.
-        stopping: once it is set, no call of Label Studio's API is tried again.
-        owner: the name under which this process holds leases.
-
     >>> services = Services(Settings(model="demo"))
     >>> services.store is services.store
     True
     """
 
     settings: Settings
-    given_engine: Engine | None = None
+    given_engine: Engine | None = None  # in place of one made from the settings
     stopping: threading.Event = field(default_factory=threading.Event, kw_only=True)
-    owner: str = field(default_factory=new_owner, kw_only=True)
+    owner: str = field(default_factory=new_owner, kw_only=True)  # of this process's leases
 
     # ---- Label Studio ----------------------------------------------------------------------------
 
@@ -159,11 +154,9 @@ class Services:
     ) -> Predictor:
         """Make a predictor, which keeps the deadline and follows what projects have learned.
 
-        Args:
-            tracker: records each task for the pages of the server; a command has none.
-            uses_database: False for a process without a database, such as label-studio-ml's: it
-                answers when all tasks are done, as nothing there would write a late prediction,
-                and no project has learned anything unless the caller of `Predictor.spec` says so.
+        On the server a tracker records each task. Without a database, as in label-studio-ml's
+        process, it answers when all tasks are done, since nothing would write a late prediction,
+        and knows only what the caller of `Predictor.spec` says that a project has learned.
         """
         from backend.prediction.predictor import Predictor
 
@@ -187,11 +180,9 @@ class Services:
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
-        """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not be started.
+        """Make the prelabeler that runs jobs on a Ray cluster, see `ClusterPrelabeler`.
 
-        Args:
-            address: address of the cluster; empty for one that is made on this machine.
-            actors: how many; None: one for each GPU, or one for each node where none has a GPU.
+        The engine here need not be started.
         """
         from backend.jobs.ray_prelabeler import ClusterPrelabeler
 
@@ -200,12 +191,9 @@ class Services:
         return ClusterPrelabeler(make_parts, address, actors, *parts)
 
     def worker(self, predictor: Predictor) -> Worker:
-        """Make the background threads of a server, which are not started.
+        """Make the background threads of a server, which are not started; none without a token.
 
-        Without a token for Label Studio, there are none.
-
-        Args:
-            predictor: the one that answers requests, so that both tell the same tracker.
+        It takes the predictor that answers requests, so that both tell the same tracker.
         """
         from backend.runs.runner import KINDS, Runner
 

@@ -102,10 +102,7 @@ _Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def _api_key(key: SecretStr) -> SecretStr:
-    """Return a token without space around it; refuse characters that no token has.
-
-    With such a character no request can be sent, and any host would seem to be out of reach.
-    """
+    """Return a token without space around it; refuse what no request can send."""
     text = key.get_secret_value().strip()
     if re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text) is None:
         raise ValueError(
@@ -372,10 +369,7 @@ def prelabels(settings: Settings, project: int) -> bool:
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings from the environment and from arguments.
-
-    Args:
-        given: values by field name, which win over the environment; None: not given.
+    """Read the settings from the environment, and from arguments that are not None, which win.
 
     Raises:
         ValueError: a value is wrong; the message has a sentence for each, and never a secret.
@@ -406,11 +400,7 @@ def foreign_settings() -> list[str]:
 
 
 def share_model_dir() -> None:
-    """Set MODEL_DIR in the environment to its full path, for packages that read it.
-
-    Raises:
-        ValueError: a setting is wrong, see `load_settings`.
-    """
+    """Set MODEL_DIR in the environment to its full path, for packages that read it."""
     os.environ["MODEL_DIR"] = str(load_settings().model_dir)
 
 
