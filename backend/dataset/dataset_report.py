@@ -44,7 +44,7 @@ class ClassCount(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """Pictures that are new, gone, or whose file or regions are others than before."""
+    """Pictures that are new, gone, or have another file or other regions than before."""
 
     new: int = 0
     corrected: int = 0
@@ -55,11 +55,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What has changed since the data set before, which was made at a time in seconds.
-
-    Attributes:
-        classes: name of a class -> pictures that have it now or had it.
-    """
+    """What has changed since the set made at a time in seconds; by class that is or was there."""
 
     since: float
     pictures: Change
@@ -75,7 +71,7 @@ class SetScore(msgspec.Struct, frozen=True):
 
     Attributes:
         mean_iou: mean over the classes that it predicts or that are there; None without one.
-        ious: name of such a class -> intersection over union, of all pictures together.
+        ious: class -> intersection over union, of all pictures together.
         version: its number; None: the words alone.
         annotations: number of those that it has learned from.
     """
@@ -107,12 +103,7 @@ class SetScorer:
         self._sums: dict[str, MaskOverlap] = {}
 
     def add(self, rgb: RGBArray, tag: str, label_map: Truth, names: Sequence[str]) -> None:
-        """Predict an image (H, W, 3) uint8 of a tag; waits for the model.
-
-        Args:
-            label_map: (H, W) uint8, as it is written: 255 for pixels that do not count.
-            names: of its values.
-        """
+        """Predict an image (H, W, 3) uint8 of a tag, whose label map (H, W) has values of names."""
         from clearclip_core.evaluation.comparison import mask_overlaps  # torch
 
         labels, thresholds = self._predictor.config.labels_of(tag), self._predictor.thresholds(tag)
@@ -132,7 +123,6 @@ class SetScorer:
             self._sums[name] = overlaps[at] if before is None else before + overlaps[at]
 
     def score(self) -> SetScore:
-        """Return the score on all images so far."""
         ious = {name: each.iou for name, each in self._sums.items()}
         known = {name: round(iou, 4) for name, iou in ious.items() if iou is not None}
         mean, live = round(fmean(known.values()), 4) if known else None, self._active
@@ -143,9 +133,9 @@ class DatasetReport(msgspec.Struct):
     """The result of a run.
 
     Attributes:
-        parts: name of a part -> number of its pictures; `asked` has the percentages asked for.
+        parts: part -> number of its pictures; `asked` has the percentages asked for.
         splitting: text of all that decides the parts, but the pictures.
-        classes: name of a class -> part -> counts.
+        classes: class -> part -> counts.
         tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
         made: when, in seconds since the epoch.
         notes: sentences about what is otherwise than one might think.
@@ -205,7 +195,6 @@ class SetCounts:
     lost: Counter[str] = field(default_factory=Counter)  # regions of controls
 
     def notes(self, pictures: int, *, has_background: bool) -> Iterator[str]:
-        """Iterate over the notes of a set of that many pictures."""
         if self.covered:
             yield (
                 f"In {quantity(self.covered, 'label map')} regions cover others: "
@@ -270,11 +259,9 @@ class EarlierSet:
 
     @classmethod
     def read(cls, places: Iterable[Path | zipfile.Path], splitting: str) -> EarlierSet:
-        """Read data sets, the newest first, as far as one says what is asked.
+        """Read data sets, folders or ZIP files, the newest first; others are passed over.
 
-        Args:
-            places: folders or ZIP files; what is no data set is passed over.
-            splitting: see `DatasetOptions.splitting`.
+        Parts are those of the newest that was divided by the same text, `DatasetOptions.splitting`.
         """
         last = cls()
         for place in places:
@@ -292,7 +279,7 @@ class EarlierSet:
         return last
 
     def changes(self, rows: Iterable[ImageRow]) -> Changes | None:
-        """Compare with the pictures of a new data set; None where no earlier one is known."""
+        """Compare with the pictures of a new data set; None without an earlier one."""
         if not self.made:
             return None
         gone = dict(self._images)
@@ -305,9 +292,8 @@ class EarlierSet:
                 classes = dict.fromkeys((*row.objects, *before.objects), 1)
                 kinds["corrected"].update({"": 1, **classes})
         kinds["gone"] = Counter(name for row in gone.values() for name in ("", *row.objects))
-        names = sorted(frozenset[str]().union(*kinds.values()) - {""})
         counts = {
             name: Change(**{kind: count[name] for kind, count in kinds.items()})
-            for name in ("", *names)
+            for name in sorted(frozenset(("",)).union(*kinds.values()))
         }
         return Changes(self.made, counts.pop(""), counts)

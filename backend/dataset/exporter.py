@@ -53,8 +53,14 @@ from backend.dataset.image_file import (
 )
 from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
 from backend.dataset.splits import Features, Split, SplitKey, assign
-from backend.dataset.task_images import ClassNames, LoadedImage, LoadedTask, TaskLoader, plain_text
-from backend.dataset.tasks import TaskReference
+from backend.dataset.tasks import (
+    ClassNames,
+    LoadedImage,
+    LoadedTask,
+    TaskLoader,
+    TaskReference,
+    plain_text,
+)
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.requests import Task
@@ -73,6 +79,7 @@ Pictures = Literal["copy", "link", "none"]
 #: What is known of each picture, a line a picture, and features.
 _ROWS: Final = f"{PARTS}/rows"
 _FEATURES: Final = f"{PARTS}/features"
+_DECODER: Final = msgspec.json.Decoder(ImageRow)
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,8 @@ class DatasetOptions:
         background: class of unpainted pixels in label maps; empty: they have none.
         by_label: whether all regions of a label in a picture are one object.
         min_area_px: islands of fewer pixels are left out of YOLO's files.
-        split_by: field of the tasks' data whose values are kept in one part; empty: none.
-        least_cosine: of the features of near-duplicates, which are kept in one part; None: only
-            equal files are.
+        split_by: field of the tasks' data whose values are kept in one part.
+        least_cosine: of the features of near-duplicates, which are kept in one part.
     """
 
     formats: tuple[str, ...] = ("index-png",)
@@ -117,7 +123,6 @@ class DatasetOptions:
 
     @property
     def writers(self) -> list[type[FormatWriter]]:
-        """The writers of the formats."""
         return [FORMATS[name] for name in self.formats]
 
     @property
@@ -127,7 +132,6 @@ class DatasetOptions:
 
     @property
     def needs_images(self) -> bool:
-        """Whether the files of all pictures are read."""
         return (
             self.pictures != "none"
             or any(each.has_images for each in self.writers)
@@ -138,9 +142,7 @@ class DatasetOptions:
 
 @dataclass(eq=False)
 class DatasetExporter:
-    """Writes a data set into a folder, once.
-
-    What is known of a picture waits on the disk, so that the memory stays flat.
+    """Writes a data set into a folder, once; what is known of its pictures waits on the disk.
 
     Attributes:
         folder: a new or empty one, or one of the same project, which is replaced.
@@ -191,11 +193,8 @@ class DatasetExporter:
     ) -> DatasetReport | None:
         """Write the data set; until all of it is there, the folder stays as it is.
 
-        Args:
-            source: name of what the tasks are of, such as the address of a project.
-
-        Returns:
-            The report; None where `stopping` was set.
+        `source` is the name of what the tasks are of, such as the address of a project. There is no
+        report where `stopping` was set.
         """
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
@@ -228,7 +227,6 @@ class DatasetExporter:
             raise DatasetError(f"{self.folder} cannot be written: {error}.") from None
 
     def _add(self, loaded: LoadedTask) -> None:
-        """Write the own files of a task's pictures; skip those that cannot be, with the reason."""
         problems = [loaded.problem] if loaded.problem else []
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
@@ -237,17 +235,14 @@ class DatasetExporter:
             except (BadRequest, DatasetError, TaskError) as error:
                 image = each.image
                 self._counts.unknown.update(filter(None, self._names.unknown_labels(image)))
-                place = (
-                    f"{image.tag.name} {image.item_index or 0}: " if len(loaded.images) > 1 else ""
-                )
-                problems.append(f"{place}{error}")
+                place = f"{image.tag.name} {image.item_index or 0}: "
+                problems.append(f"{place if len(loaded.images) > 1 else ''}{error}")
         self._report.tasks += 1
         self._report.unlabelled += not (problems or loaded.images)
         if problems:
             self._report.skipped.append(Skipped(loaded.id, " ".join(problems)))
 
     def _finish(self) -> DatasetReport:
-        """Write the files that are of all pictures, and the report."""
         options, report = self.options, self._report
         cosine = options.least_cosine or 1.0
         parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
@@ -329,7 +324,6 @@ class DatasetExporter:
         self._report.regions += len(row.regions)
 
     def _value_of(self, task: Task) -> str:
-        """Return the value of the field that divides pictures into parts; empty without one."""
         name = self.options.split_by
         value = task.data.get(name) if name else ""
         if name and (not isinstance(value, str | int | float) or not str(value).strip()):
@@ -366,19 +360,20 @@ class DatasetExporter:
 
     def _count_classes(self, parts: Sequence[str]) -> dict[str, dict[str, ClassCount]]:
         images, objects = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        for row, part in zip(self._images(parts), parts, strict=True):
-            for label, some in row.objects.items():
-                images[label, part] += 1
-                objects[label, part] += some
-        found: dict[str, dict[str, ClassCount]] = {}
-        for label in self._classes.names:
-            counts = {part: images[label, part] for part in self.options.split.names}
-            all_ = max(1, sum(counts.values()))
-            found[label] = {
-                part: ClassCount(number, objects[label, part], round(100 * number / all_))
-                for part, number in counts.items()
+        for row in self._images(parts):
+            images.update((name, where) for name in row.objects for where in (row.part, ""))
+            objects.update({(name, row.part): count for name, count in row.objects.items()})
+        return {
+            name: {
+                part: ClassCount(
+                    images[name, part],
+                    objects[name, part],
+                    round(100 * images[name, part] / max(1, images[name, ""])),
+                )
+                for part in self.options.split.names
             }
-        return found
+            for name in self._classes.names
+        }
 
     def _copy_image(self, source: str, file: ImageFile, name: str) -> None:
         if self.options.pictures == "none" and not any(w.has_images for w in self._writers):
@@ -406,16 +401,15 @@ class DatasetExporter:
         with self._output.place(_ROWS).open("rb") as rows:
             for line, part in zip(rows, parts, strict=True):
                 if wanted in ("", part):
-                    yield msgspec.json.decode(line, type=ImageRow)
+                    yield msgspec.structs.replace(_DECODER.decode(line), part=part)
 
     def _write_shared_files(self, parts: Sequence[str]) -> None:
         options, output = self.options, self._output
         with output.place(IMAGES_FILE).open("wb") as stream:
-            for row, part in zip(self._images(parts), parts, strict=True):
-                told = msgspec.structs.replace(row, part=part, entries={})
+            for row in self._images(parts):
+                told = msgspec.structs.replace(row, entries={})
                 stream.write(msgspec.json.encode(told) + b"\n")
-        told_classes = self._classes.to_json(options.overlap)
-        text = json.dumps(told_classes, ensure_ascii=False, indent=2)
+        text = json.dumps(self._classes.to_json(options.overlap), ensure_ascii=False, indent=2)
         output.write("classes.json", f"{text}\n".encode())
         for writer in self._writers:
             for part in options.split.names:
@@ -424,7 +418,6 @@ class DatasetExporter:
 
 
 def _digest_of_regions(image: AnnotatedImage) -> str:
-    """Return what tells regions as they were drawn from others."""
     areas = (region.area for region in chain.from_iterable(image.versions))
     drawn = [(area.kind, area.labels, area.parent, area.value) for area in areas]
     return digest_of(msgspec.json.encode(drawn))

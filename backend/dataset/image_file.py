@@ -43,11 +43,10 @@ class ImageFile:
     """A picture that was read as a whole.
 
     Attributes:
-        content: bytes for the data set: those of its file, or a PNG of the picture as the model
-            sees it where trainers see it otherwise or not at all: where EXIF turns it, with 16
-            bits or floating-point numbers, and in formats that they skip, such as GIF.
-        digest: see `digest_of`; of the bytes of its file.
-        is_original: whether `content` is its file.
+        content: its file, if `is_original`, or a PNG of the picture as the model sees it where
+            trainers see it otherwise or not at all: where EXIF turns it, with 16 bits or
+            floating-point numbers, and in formats that they skip, such as GIF.
+        digest: of the bytes of its file.
         rgb: (H, W, 3) uint8, upright.
     """
 
@@ -60,12 +59,7 @@ class ImageFile:
 
 
 def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> ImageFile:
-    """Decode a picture as a whole, so that a truncated one is found.
-
-    Raises:
-        ImageInvalid: it is no picture, or truncated.
-        ImageTooLarge: it has more millions of pixels than the limit.
-    """
+    """Decode a picture as a whole; see `decode_image` for the errors."""
     rgb = decode_image(content, max_megapixels)
     with open_image(io.BytesIO(content)) as image:
         known = _SUFFIXES.get(image.format or "", ())
@@ -89,8 +83,7 @@ def digest_of(content: bytes) -> str:
 def names_of(source: str, otherwise: str) -> tuple[tuple[str, ...], str]:
     """Return names for a picture that every file system takes, and the suffix of its file.
 
-    The first is that of the file before Label Studio has stored it, the second that in its address;
-    where it has none, the name is another one.
+    They are that of the file before Label Studio has stored it, and that in its address.
     """
     named = ImageName.of(source[:4096])
     if named is None:
@@ -108,7 +101,6 @@ def folded(name: str) -> str:
 
 
 def _clean(stem: str) -> str:
-    """Return a name without what some file system does not take."""
     name = _NEVER_IN_NAMES.sub("_", unicodedata.normalize("NFC", stem)).strip().strip(".")
     while len(name.encode()) > _LONGEST_NAME_BYTES:
         name = name[:-1]
@@ -139,11 +131,7 @@ class LocalImages:
                 self._originals.get(as_uploaded(path.name), []).append(path)
 
     def read(self, source: str, task: Task) -> bytes:
-        """Return the bytes of a picture's file.
-
-        Raises:
-            TaskError: there is none, or it is over the limit.
-        """
+        """Return the bytes of a picture's file, or raise a `TaskError`."""
         file = self.find(source)
         if file is None:
             return self._download(source, task)
@@ -155,10 +143,7 @@ class LocalImages:
             raise ImageNotFound(f"{file.name} cannot be read: {error.strerror}.") from None
 
     def find(self, source: str) -> Path | None:
-        """Return the file of a picture, never one outside of the folder; None for none.
-
-        Its letters may be composed, or decomposed as macOS has them.
-        """
+        """Return the file of a picture, never one outside of the folder; None for none."""
         named = ImageName.of(source[:4096])
         if self._folder is None or named is None:
             return None
@@ -167,7 +152,8 @@ class LocalImages:
         same = self._originals.get(named.uploaded_file or "", ())
         if len(same) == 1:
             paths.append(same[0].relative_to(self._folder).as_posix())
-        for path in chain.from_iterable((p, unicodedata.normalize("NFD", p)) for p in paths):
+        spelled = ((p, unicodedata.normalize("NFD", p)) for p in paths)  # as macOS has letters
+        for path in chain.from_iterable(spelled):
             file = self._folder / path
             try:
                 if file.is_file() and file.resolve().is_relative_to(self._folder):

@@ -49,10 +49,8 @@ class ImportOptions:
 
     Attributes:
         version: name of the import, the ``model_version`` of its predictions.
-        kind: whether the masks are predictions, to be corrected, or annotations.
         replace: whether predictions that an earlier import of that version has stored are removed.
-        instances: draw each object as a brush or bitmask region of its own; by default all of a
-            label are one.
+        instances: draw each object as a brush or bitmask region of its own, not one for a label.
     """
 
     version: str
@@ -104,7 +102,6 @@ class ImportReport(msgspec.Struct):
         present: tasks that have this version, or any annotation, already; they stay as they are.
         objects: in formats that tell them apart; `regions` are made of them.
         written: tasks that were written; None before. It was stopped before `left` others.
-        refused: id of a task that Label Studio refuses -> why.
     """
 
     project: int
@@ -126,7 +123,6 @@ class ImportReport(msgspec.Struct):
     regions: int = 0
 
     def plan(self) -> str:
-        """Return what would be written, a line each."""
         has = "annotations" if self.kind == "annotations" else "this version"
         lines = [
             f'Project {self.project}, {self.kind} of the version "{self.version}":',
@@ -151,7 +147,6 @@ class ImportReport(msgspec.Struct):
         return "\n".join(lines)
 
     def outcome(self) -> str:
-        """Return what was written, a line each."""
         written = quantity(self.written or 0, "task")
         lines = [f"{written} written, {len(self.refused)} refused, {self.left} left."]
         lines += _listed("Refused:", [f"task {t}: {why}" for t, why in self.refused.items()])
@@ -165,7 +160,7 @@ def _listed(title: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _as_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a region as an annotator leaves one: without a score, which only models give."""
+    """Return a region as an annotator leaves one: without a score."""
     return {key: value for key, value in entry.items() if key != "score"} | {"origin": "manual"}
 
 
@@ -184,7 +179,6 @@ class RegionDrawer:
     instances: bool = False
 
     def check(self, matched: Matched, size_hw: tuple[int, int]) -> tuple[Counter[str], list[str]]:
-        """Count the masks of each class of an image; return why single regions have none, too."""
         names, empty = Counter[str](), []
         for region, mask in self._regions(matched, size_hw):
             if mask.any():
@@ -194,11 +188,9 @@ class RegionDrawer:
         return names, empty
 
     def unites(self, target: Target) -> bool:
-        """Return whether all masks of a label are one region."""
         return not self.instances and target.control.kind in _MASKS
 
     def draw(self, matched: Matched, size_hw: tuple[int, int]) -> Iterator[dict[str, Any]]:
-        """Iterate over the entries of a prediction's result for one image."""
         place = matched.place
         owner = f"{place.task.id}/{matched.source.name}"
         for number, (target, mask, score) in enumerate(self._parts(matched, size_hw)):
@@ -221,7 +213,6 @@ class RegionDrawer:
     def _parts(
         self, matched: Matched, size_hw: tuple[int, int]
     ) -> Iterator[tuple[Target, BoolMask, float]]:
-        """Iterate over the masks to draw; those of one label are united where one region is."""
         united: dict[Target, tuple[BoolMask, list[float]]] = {}
         for region, mask in self._regions(matched, size_hw):
             if not mask.any():
@@ -239,7 +230,6 @@ class RegionDrawer:
     def _regions(
         self, matched: Matched, size_hw: tuple[int, int]
     ) -> Iterator[tuple[LabelledRegion, BoolMask]]:
-        """Iterate over the regions that are not left out, and their masks as people see them."""
         source = matched.source
         check_mask_size(source.where, source.size_hw or size_hw, size_hw)
         for region in source.read_regions(size_hw):
@@ -308,10 +298,7 @@ class MaskImporter:
         return self._report
 
     def write(self, progress: WatchImport = lambda *_: None) -> ImportReport:
-        """Store what `plan` has found, without the tasks that have problems.
-
-        It ends early once `stopping` is set; the same import goes on from there.
-        """
+        """Store what `plan` has found; stopped early, the same import goes on from there."""
         report = self._report
         done, tasks = 0, list(self._ready)
         while done < len(tasks) and not self._stopping.is_set():
@@ -329,7 +316,6 @@ class MaskImporter:
         return set(self._client.ids(self._project, wanted))
 
     def _store(self, results: Mapping[int, _Result]) -> dict[int, str]:
-        """Store the regions of tasks; return why Label Studio refuses those of some."""
         client, version = self._client, self._options.version
         if self._options.kind == "annotations":
             reasons = {
@@ -355,7 +341,7 @@ class MaskImporter:
     def _check(
         self, matched: Sequence[Matched], progress: WatchImport
     ) -> dict[int, list[_Checked]]:
-        """Read all masks; return task -> its images without a problem, and plan the others."""
+        """Read all masks; return task -> its images without a problem, and tell of the others."""
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
@@ -380,7 +366,7 @@ class MaskImporter:
         return good
 
     def _find_labels(self, each: Matched, size_hw: tuple[int, int]) -> list[str]:
-        """Find the labels of an image's classes; return what is wrong with those without one."""
+        """Count an image's classes; return what is wrong with those without a label."""
         names, empty = self._drawer.check(each, size_hw)
         self._report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
         problems = []

@@ -12,7 +12,7 @@ from backend.annotations.regions import LabelledRegion
 from backend.errors import DatasetError
 from clearclip_core.images.label_maps import is_hidden
 
-#: Bytes of a file, its name for errors, and the size (H, W) of its picture -> the regions.
+#: Bytes of a file, its name for errors, the size (H, W) of its picture -> the regions.
 ReadFile = Callable[[bytes, str, tuple[int, int]], Iterable[LabelledRegion]]
 
 
@@ -29,11 +29,9 @@ class MaskSource:
     """The masks of one picture, which are not read yet.
 
     Attributes:
-        name: path of the picture in the data set, with slashes; with its suffix where the format
-            says it.
-        where: the file, and the place in it, for errors.
-        read_regions: reads the regions of a picture of a height and width in px. One without an
-            area is left out and listed under its id.
+        name: path of the picture in the data set; with its suffix where the format says it.
+        where: the file, for errors.
+        read_regions: reads the regions of a picture of a height and width in px.
         other_name: another name of the picture, which counts where no picture has the first one.
         has_objects: whether each region is a thing of its own, whose parts belong together.
         size_hw: the size of the picture, where the file says it.
@@ -63,23 +61,24 @@ class MaskSource:
 
 
 def find_below(
-    folder: Path, below: Sequence[str], is_wanted: Callable[[Path], bool]
+    folder: Path,
+    below: Sequence[str],
+    suffix: str,
+    is_wanted: Callable[[Path], bool] = lambda _: True,
 ) -> tuple[Path, list[Path]]:
     """Find the files of a data set, without hidden ones and links that lead out of the folder.
 
-    Args:
-        below: names of folders in it, of which the first that is there counts in its place.
-
-    Returns:
-        The folder that names start from, and the files by name.
+    The first folder of the names `below` that is there counts in its place. Return that from which
+    names start, and the files by name.
     """
     root = next((folder / name for name in below if (folder / name).is_dir()), folder)
     home = folder.resolve()
     files = sorted(
         path
         for path in root.rglob("*")
-        if is_wanted(path)
+        if path.suffix.lower() == suffix
         and path.is_file()
+        and is_wanted(path)
         and not is_hidden(path, root)
         and path.resolve().is_relative_to(home)
     )
@@ -87,10 +86,7 @@ def find_below(
 
 
 def relative_name(path: Path, folder: Path) -> str:
-    """Return the path of a file below a folder, with slashes and composed letters (Unicode NFC).
-
-    macOS hands out file names in decomposed letters.
-    """
+    """Return the path of a file below a folder in composed letters, which macOS decomposes."""
     return unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
 
 
@@ -114,11 +110,7 @@ def check_mask_size(where: str, found_hw: Sequence[int], image_hw: tuple[int, in
 
 
 def read_score(given: Any) -> float | None:
-    """Return the probability that a file gives for a mask; None where it is none in [0, 1].
-
-    >>> read_score(0.25), read_score(7), read_score("high")
-    (0.25, None, None)
-    """
+    """Return the probability that a file gives for a mask; None where it is none in [0, 1]."""
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given <= 1:
         return float(given)
     return None

@@ -39,8 +39,8 @@ class ClassMapping:
 
     Attributes:
         renamed: class -> label, as the caller wants it; an empty label leaves the class out.
-        controls: names of the controls to draw with, the first of them that has the label; empty:
-            any, masks before outlines before boxes.
+        controls: names of those to draw with, the first that has the label; empty: any, masks
+            before outlines before boxes.
     """
 
     config: LabelConfig
@@ -120,7 +120,6 @@ class ImagePlace:
 
     @property
     def key(self) -> tuple[int, str, int]:
-        """What tells it from the other images of a project."""
         return int(self.task.id or 0), self.tag, self.item_index or 0
 
 
@@ -150,8 +149,7 @@ class Unmatched(msgspec.Struct, frozen=True):
 class NameMatcher:
     """Finds the one image whose file has a name, with or without suffix.
 
-    Of several, those in the folders of the same names are meant; where several remain, none is
-    taken.
+    Of several, the one in the folders of the same names is meant, else none.
 
     Args:
         places: all images of the project.
@@ -176,10 +174,7 @@ class NameMatcher:
                     self._named[file].append((name, place))
 
     def find(self, name: str, other_name: str = "") -> ImagePlace:
-        """Find the image of a name, a path with slashes; else of another one.
-
-        Where no image has either, it is the one whose name Roboflow has made the name of.
-        """
+        """Find the image of a name, else of another, else that which Roboflow has made it of."""
         path = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/")))
         keys = (key for each in (str(path), path.name) for key in (each, _stem(each)))
         address = next(filter(None, map(self._addresses.get, keys)), "")
@@ -207,7 +202,6 @@ class NameMatcher:
         return found[0][1]
 
     def _candidates(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:
-        """Return the images of a name, with or without suffix, or of what an upload makes of it."""
         if found := self._named.get(file) or self._named.get(_stem(file)):
             return found
         uploaded = as_uploaded(file)
@@ -241,22 +235,17 @@ def match_by_name(
 def _same_folders(
     found: Sequence[tuple[ImageName, ImagePlace]], folders: Sequence[str]
 ) -> list[tuple[ImageName, ImagePlace]]:
-    """Return those that share the most of their innermost folders with a path."""
     inwards = [zip(reversed(name.folders), reversed(folders), strict=False) for name, _ in found]
     shared = [sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], each)) for each in inwards]
     return [each for each, count in zip(found, shared, strict=True) if count == max(shared)]
 
 
 def _hyphenated(file: str) -> str:
-    """Return what Roboflow and uploads leave of a name without its suffix, under a mark of its own.
-
-    One writes hyphens for spaces and brackets, the others underscores or nothing.
-    """
+    """Return what Roboflow (with hyphens) and uploads (with underscores) leave of a name."""
     return "/" + re.sub(r"[\W_]+", "-", _stem(file)).strip("-")
 
 
 def _stem(file: str) -> str:
-    """Return the name of a picture's file without its suffix; another name as it is."""
     suffix = PurePosixPath(file).suffix
     return file[: -len(suffix)] if suffix.lower() in _PICTURES else file
 
@@ -267,10 +256,7 @@ class _Exported(msgspec.Struct):
 
 
 def read_image_addresses(path: Path) -> Mapping[str, str]:
-    """Read where the pictures of a data set came from: path without suffix -> address.
-
-    Empty where the folder, or that of a file in it, has no `IMAGES_FILE`.
-    """
+    """Read where pictures of a data set came from, if it says so: path, no suffix -> address."""
     files = (folder / IMAGES_FILE for folder in (path, path.parent, path.parent.parent))
     file = next((each for each in files if each.is_file()), None)
     if file is None:

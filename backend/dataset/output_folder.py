@@ -36,10 +36,8 @@ class OutputFolder:
 
     Use it as a context manager: without `finish` it leaves what was there before. A killed run
     leaves ``NAME.partial``, which the next one removes that writes beside it. One run works on a
-    folder at a time.
-
-    The folder is a new or empty one, or a data set of the same source; its size in MiB is limited.
-    `ours` are names of what formats write into it: nothing else is ever removed.
+    folder at a time: a new or empty one, or a data set of the same source. `ours` are names of what
+    formats write into it: nothing else is ever removed.
     """
 
     def __init__(
@@ -92,12 +90,11 @@ class OutputFolder:
             self._discard()
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, given its path below the folder; see `take`."""
         self.take(len(content))
         self.place(name).write_bytes(content)
 
     def place(self, name: str) -> Path:
-        """Return the path of a file in a folder that is there; see `take`."""
+        """Return the path of a file in a folder that is there; its bytes are for `take`."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -129,7 +126,6 @@ class OutputFolder:
         shutil.rmtree(self._replaced, ignore_errors=True)
 
     def _put_back(self) -> None:
-        """Undo what a run has left that was killed while it put its folder in place."""
         if self._replaced.exists():
             if self.target.exists():
                 shutil.rmtree(self._replaced)

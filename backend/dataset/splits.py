@@ -63,7 +63,7 @@ class SplitKey:
 
     Attributes:
         value: of the field that divides; empty: none does.
-        first: when it was annotated first, in seconds since the epoch, and the id of its task.
+        first: when it was annotated first, and the id of its task.
         part: where an earlier run has put it; empty: it is new.
     """
 
@@ -77,10 +77,10 @@ class SplitKey:
 def group(
     keys: Sequence[SplitKey], features: Features | None, least_cosine: float
 ) -> npt.NDArray[np.intp]:
-    """Number groups of pictures that belong into one part.
+    """Number groups of pictures that belong into one part, also through a chain of others.
 
-    These are equal files, pictures of one value, and near-duplicates, also through a chain of them:
-    those with `least_cosine` of their features (n, D) of unit length.
+    These are equal files, pictures of one value, and near-duplicates: those with `least_cosine` of
+    their features (n, D) of unit length.
     """
     files: dict[str, int] = {}
     values: dict[str, int] = {}
@@ -109,7 +109,7 @@ def _near_pairs(features: Features, least_cosine: float) -> Iterator[npt.NDArray
 
 
 def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
-    """Number the groups of n things that pairs (2, P) join, from 0: (n,) ints."""
+    """Number the groups of n things that pairs (2, P) join: (n,) ints from 0."""
     if not n:
         return np.zeros(0, np.intp)
     from scipy.sparse import coo_array  # 20 MB, for near-duplicates alone
@@ -173,10 +173,7 @@ def _divide(
     within `_ALIKE` pictures, the one that has the smallest share of what it should have in all
     takes it. No part stays empty where there are as many new groups.
 
-    Args:
-        counts: pictures of each group, see `_count_classes`.
-        fixed: group -> its part, of groups that stay where they are.
-        new: the other groups, in the order in which they are divided.
+    `fixed` groups stay in their part; the `new` ones are divided in their order.
     """
     lack = np.outer(shares / 100, counts.sum(axis=0))  # (parts, 2 + C) pictures
     wanted = lack[:, 0].copy()
@@ -206,9 +203,6 @@ def describe_image(engine: Engine, rgb: RGBArray) -> bytes:
     """Return features (4 D,) float16 of unit length of a picture (H, W, 3) uint8, as bytes.
 
     The cosine of two is the mean of that of their quarters.
-
-    Raises:
-        ModelUnavailable: loading has failed, or the engine has stopped.
     """
     import torch  # heavy, for near-duplicates alone
 

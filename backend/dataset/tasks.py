@@ -1,33 +1,46 @@
-"""The tasks of a project with their annotations: of Label Studio, or of a file that it exported."""
+"""The tasks of a project, or of a file that Label Studio exported, and their pictures."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import quoteattr
 
 import msgspec
 
+from backend.annotations.annotated_image import (
+    AnnotatedImage,
+    AnnotationChoice,
+    Said,
+    find_images,
+    said_by,
+)
+from backend.annotations.label_map import MapRule, draw_label_map, vote
+from backend.annotations.regions import LabelledRegion, Provenance
+from backend.dataset.formats.format_writer import ClassTable, LabelledImage
 from backend.dataset.mask_source import Limits, read_bytes
-from backend.errors import BackendError, DatasetError
+from backend.errors import BackendError, BadRequest, DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ImageName
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation, TaskRow, WholeTask, decode_time
+from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
+from clearclip_core.thread_pools import read_ahead
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task with what people and models have said about it.
+    """A task with all of its annotations, and what models have said about it.
 
     Attributes:
-        annotations: all of them, skipped ones included.
         versions: id of each prediction -> its ``model_version``.
         prediction: version and regions of the newest prediction, where it counts.
     """
@@ -55,10 +68,7 @@ _TOGETHER: Final = 32
 
 @dataclass(frozen=True, eq=False)
 class ProjectTasks:
-    """The tasks of a project, or those of a view of the data manager.
-
-    With `with_predictions`, the newest prediction of tasks without an annotation counts.
-    """
+    """The tasks of a project or a view; the newest predictions may count without annotations."""
 
     _client: LabelStudioClient
     _project: int
@@ -75,7 +85,6 @@ class ProjectTasks:
         return None if self._view is not None else self._client.newest_change(self._project)[1]
 
     def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks, page by page."""
         among: set[int] | None = None
         if self._view is not None:
             among = set(self._client.view_ids(self._project, self._view))
@@ -106,7 +115,7 @@ class ProjectTasks:
 
 
 class _WholeTasks:
-    """Tasks that the first thread asks for together that takes one of them."""
+    """Tasks that are asked for together, by the thread that takes one of them first."""
 
     def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
         self._ask = partial(client.whole_tasks, project)
@@ -115,7 +124,6 @@ class _WholeTasks:
         self._lock = threading.Lock()
 
     def take(self, task: int) -> WholeTask | None:
-        """Return one task, once; None where it is gone."""
         with self._lock:
             ids, self._ids = self._ids, ()
             if ids:
@@ -159,12 +167,7 @@ class _Task(msgspec.Struct):
 
 
 class ExportedTasks:
-    """The tasks of a file, and what it says of their project.
-
-    Args:
-        path: of a file that *Export*, *JSON* has written.
-        with_predictions: whether the last prediction of tasks without an annotation counts.
-    """
+    """The tasks of a file that *Export*, *JSON* has written, and what it says of their project."""
 
     def __init__(self, path: Path, with_predictions: bool = False) -> None:
         self._with_predictions = with_predictions
@@ -180,11 +183,9 @@ class ExportedTasks:
         self.name = f"project {number}" if number else str(path.resolve().parent)
 
     def count(self) -> int:
-        """Return the number of tasks."""
         return len(self._rows)
 
     def references(self) -> Iterator[TaskReference]:
-        """Iterate over the tasks in the order of the file."""
         for number, row in enumerate(self._rows, 1):
             try:
                 id_ = msgspec.json.decode(row, type=_Task).id or number
@@ -239,7 +240,7 @@ class ExportedTasks:
         return f"<View>{''.join(lines)}</View>"
 
     def _image(self, name: str, *, alone: bool) -> str:
-        """Return the tag of an image, whose data have its name, or alone have an address."""
+        """Return the tag of an image: its data have its name, or alone have an address."""
         data = self._first.data
         keys = [key for key, value in data.items() if _is_address(value)]
         if name in keys or not (alone and len(keys) == 1):
@@ -270,3 +271,163 @@ def _annotation(raw: dict[str, Any], task: int) -> Annotation:
     more = {"completed_by": whose.get("id") if isinstance(whose, dict) else whose}
     ids = {"task": task, "project": raw.get("project") or 0}
     return msgspec.convert(raw | more | ids, Annotation, dec_hook=decode_time)
+
+
+# ---- their pictures ------------------------------------------------------------------------------
+
+#: Pixels of all masks of a picture that are kept while it is written.
+_KEPT_PIXELS: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """The classes of regions: their labels, or those `renamed`; empty leaves its regions out."""
+
+    config: LabelConfig
+    classes: ClassTable
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, name in self.renamed.items():
+            if name and name not in self.classes.all_names:
+                raise DatasetError(
+                    f'"{label}={name}" names no label of the labeling config, which has '
+                    f"{', '.join(self.classes.names[:20])}."
+                )
+
+    def names_of(self, area: Area) -> Iterator[str]:
+        """Yield the names of the classes that a region has; none where it is left out.
+
+        A label that the labeling config does not have is the name itself, empty without a label.
+        """
+        if not area.labels:
+            yield ""
+        for text in dict.fromkeys(area.labels):
+            name = self.config.label_of(area.control, text)
+            label = text if name is None else name
+            if label and (wanted := self.renamed.get(text, self.renamed.get(label, label))):
+                yield wanted
+
+    def unknown_labels(self, image: AnnotatedImage) -> list[str]:
+        """Return the labels of regions that are no class, once for each region."""
+        regions = (region for version in image.versions for region in version)
+        return [each.label for each in regions if each.label not in self.classes.all_names]
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image of a task that was annotated first at a time, with its file's bytes if needed."""
+
+    image: AnnotatedImage
+    created: float
+    content: bytes | None = field(default=None, repr=False)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task with the pictures that count, or why it was not read; and what it has lost."""
+
+    id: int
+    images: tuple[LoadedImage, ...] = ()
+    problem: str = ""
+    lost_controls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskLoader:
+    """Reads tasks ahead, and makes labelled pictures of them.
+
+    Attributes:
+        rule: draws the label map of each annotation, before annotators vote.
+        needs_images: without, only pictures are read that have no region, and so no size.
+    """
+
+    names: ClassNames
+    choice: AnnotationChoice
+    rule: MapRule
+    read_file: Callable[[str, Task], bytes]
+    needs_images: bool
+
+    def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
+        return read_ahead(self._load, references, READERS, READ_AHEAD)
+
+    def _load(self, reference: TaskReference) -> LoadedTask:
+        try:
+            record = reference.read()
+            images = tuple(map(self._load_image, self._images(record)))
+            return LoadedTask(reference.id, images, "", self._lost_controls(record))
+        except (BadRequest, DatasetError, TaskError) as error:
+            return LoadedTask(reference.id, problem=str(error))
+
+    def _load_image(self, loaded: LoadedImage) -> LoadedImage:
+        image = loaded.image
+        try:
+            if not self.needs_images and image.size_hw is not None:
+                return loaded
+            return replace(loaded, content=self.read_file(image.source, image.task))
+        except (BadRequest, TaskError) as error:
+            return replace(loaded, problem=str(error))
+
+    def _images(self, record: TaskRecord) -> list[LoadedImage]:
+        said = self._said(record)
+        created = min((each.created for each in record.annotations), default=math.inf)
+        found = find_images(record.task, said, self.names.config, self.names.names_of)
+        return [LoadedImage(each, created) for each in (found if said else ())]
+
+    def _lost_controls(self, record: TaskRecord) -> Counter[str]:
+        """Count the regions that cover pixels of each control that the labeling config lacks."""
+        areas = (area for result, _ in self._said(record) for area in drawn_areas(result))
+        known = self.names.config.control_names
+        return Counter(a.control for a in areas if is_shape(a) and a.control not in known)
+
+    def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
+        """Return a picture, of a height and width in px, with its regions.
+
+        Raises:
+            BadRequest: see `AnnotatedImage.size_hw`.
+            DatasetError: its regions were drawn on another size, or have an unknown label.
+        """
+        for text in self.names.unknown_labels(image):
+            told = f'the label "{text[:100]}", which the labeling config does not have there'
+            raise DatasetError(f"A region has {told if text else 'no label'}.")
+        drawn, classes = image.size_hw, self.names.classes
+        if drawn is not None and drawn != size_hw:
+            raise DatasetError(
+                f"Its regions were drawn on {drawn[1]}×{drawn[0]} px, but the picture has "
+                f"{size_hw[1]}×{size_hw[0]} px."
+            )
+        versions = [_with_masks_kept(each) for each in image.versions]
+        if len(versions) == 1:
+            own = tuple(each for each in versions[0] if each.label != classes.background)
+            return LabelledImage(
+                size_hw, own, partial(draw_label_map, versions[0], size_hw, self.rule)
+            )
+        voted = vote([draw_label_map(each, size_hw, self.rule) for each in versions], classes.names)
+        made = (
+            LabelledRegion(name, mask, None, Provenance("majority"), "majority")
+            for name in classes.names
+            if (mask := cache(partial(voted.mask_of, name)))().any()
+        )
+        return LabelledImage(size_hw, tuple(made), lambda: voted)
+
+    def _said(self, record: TaskRecord) -> list[Said]:
+        if record.prediction is not None:
+            version, regions = record.prediction
+            return [(regions, Provenance("prediction", plain_text(version)))]
+        return [
+            said_by(each, plain_text(record.versions.get(each.prediction or 0, "")))
+            for each in self.choice.choose(record.annotations)
+        ]
+
+
+def plain_text(text: str) -> str:
+    """Replace lone surrogates, which no file of UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _with_masks_kept(regions: Sequence[LabelledRegion]) -> Sequence[LabelledRegion]:
+    """Keep the masks of a picture, which several formats read, where they are small enough."""
+    if sum(math.prod(each.area.size_hw) for each in regions) > _KEPT_PIXELS:
+        return regions
+    return [replace(each, read_mask=cache(each.read_mask)) for each in regions]

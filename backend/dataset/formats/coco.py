@@ -1,11 +1,10 @@
 """Read and write COCO's format: one JSON file, with masks as polygons or run lengths.
 
-Lists of results in COCO's format and the masks of Segment Anything are read, too. Each part of a
-data set is written as a file of its own, with compressed run lengths. An annotation is an object as
-it was drawn: objects may overlap. Ids of objects and pictures are made of what Label Studio calls
-them, so that they stay the same between exports. What COCO has no place for, such as the origin of
-an object, stands under keys of its own, which its readers pass over
-(https://cocodataset.org/#format-data).
+Lists of results and the masks of Segment Anything are read, too. Each part of a data set is a file
+of its own, with compressed run lengths. Objects may overlap, as they were drawn. Ids are made of
+what Label Studio calls objects and pictures, so that they stay between exports. What COCO has no
+place for, such as the origin of an object, stands under keys of its own, which its readers pass
+over (https://cocodataset.org/#format-data).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.format_writer import FormatWriter, ImageRow, LabelledObject, ReadRows
 from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_score
 from backend.errors import DatasetError
-from backend.label_studio.region_reader import fill_outline
+from backend.label_studio.region_reader import fill_outline, read_text
 from clearclip_core import BoolMask
 from clearclip_core.quantities import quantity
 
@@ -88,7 +87,7 @@ class _Annotation(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    """A COCO file; that of Segment Anything has one `image`, whose id is empty here."""
+    """A COCO file; that of Segment Anything has one `image`."""
 
     images: list[_Image] = []
     categories: list[_Category] = []
@@ -108,11 +107,7 @@ _SHAPES: Final = msgspec.json.Decoder(_Packed | list[list[float]] | None)
 
 
 def read_runs(text: str) -> Runs:
-    """Read the compressed runs of a mask as (N,) int64.
-
-    Raises:
-        ValueError: they are no runs.
-    """
+    """Read the compressed runs of a mask as (N,) int64; a `ValueError` says why they are none."""
     groups = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - ord("0")
     if ((groups < 0) | (groups > 63)).any() or (groups.size and groups[-1] & 0x20):
         raise ValueError("its compressed runs are damaged or cut off")
@@ -144,10 +139,7 @@ def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> BoolMask:
 
 
 def find_coco_files(path: Path) -> list[Path]:
-    """Return a COCO file; of a folder, the files in ``annotations``, else those in itself.
-
-    Without any, those of its folders are meant that Roboflow has written.
-    """
+    """Return a COCO file; of a folder those in ``annotations``, in itself, or by Roboflow below."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     here = (each for each in path.glob("*.json") if each.name not in _OTHERS)
@@ -158,9 +150,8 @@ def find_coco_files(path: Path) -> list[Path]:
 def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
     """Iterate over the images of COCO files, those without an annotation included.
 
-    A file may list no image, as that of an empty part of a split does. Of a list of results, the
-    images that have some are read; `names` is the COCO file that lists them. Masks of Segment
-    Anything, which have no class, are of the class "object".
+    Of a list of results, the images that have some are read; `names` is the COCO file that lists
+    them. Masks of Segment Anything, which have no class, are of the class "object".
     """
     files = [each for each in find_coco_files(path) if names is None or not names.samefile(each)]
     if not files:
@@ -194,14 +185,12 @@ def _source(
                 id=f"the annotation {each.id}",
             )
 
-    roboflow = image.extra.get("name") if isinstance(image.extra, dict) else None
-    other_name = roboflow if isinstance(roboflow, str) else ""
+    other_name = read_text(image.extra, "name") if isinstance(image.extra, dict) else ""
     size_hw = (image.height, image.width) if image.height and image.width else None
     return MaskSource(name, name, read_regions, other_name, has_objects=True, size_hw=size_hw)
 
 
 def _read(path: Path, listed: _File) -> _File:
-    """Read a file; that of results says nothing of images and categories but their ids."""
     content = _decode(path)
     if isinstance(content, _File):
         if content.image is not None:
@@ -253,14 +242,10 @@ def _check(path: Path, content: _File) -> None:
     if len(images) < len(content.images):
         raise DatasetError(f"{path} has two images of one id.")
     for each in content.annotations:
-        if (each.category_id or 0) not in categories:
+        if (each.category_id or 0) not in categories or each.image_id not in images:
             raise DatasetError(
-                f"{path} has no category {each.category_id}, which the annotation {each.id} is of."
-            )
-        if each.image_id not in images:
-            raise DatasetError(
-                f"{path} does not list the image {str(each.image_id)[:50]} of the annotation "
-                f"{each.id}."
+                f"{path} lacks the image {str(each.image_id)[:50]} or the category "
+                f"{each.category_id} of the annotation {each.id}."
             )
 
 
@@ -308,7 +293,6 @@ class CocoWriter(FormatWriter):
     keeps_entries = True
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> dict[str, Any]:
-        """Return the annotation of an object, with its key for an id."""
         from pycocotools import mask as coco_mask
 
         by_column = cv2.transpose(mask.view(np.uint8)).T  # three times as fast as NumPy

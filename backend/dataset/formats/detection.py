@@ -26,7 +26,6 @@ from clearclip_core.images.opening import open_image
 
 MaskFormat = Literal["index-png", "binary-masks", "coco", "labelme", "yolo"]
 
-
 #: Files beside label maps that say their classes.
 _NAMES: Final = ("classes.json", "names.txt", "label_colors.txt")
 
@@ -40,8 +39,8 @@ _SUFFIXES: Final = (
 def detect_format(path: Path) -> MaskFormat:
     """Return the format of the masks in a folder or a file.
 
-    Folders that only one format has count first, such as ``masks``. Without one, what lies in the
-    folder itself counts; PNGs last, which may be the pictures.
+    Folders that only one format has count first, such as ``masks``, then what lies in the folder
+    itself; PNGs last, which may be the pictures.
     """
     if path.is_file() and path.suffix.lower() != ".json":
         raise DatasetError(
@@ -76,13 +75,13 @@ def detect_format(path: Path) -> MaskFormat:
 
 
 def _look_alike(path: Path, maps: Sequence[Path]) -> str:
-    """Return what a folder seems to be that needs more said, and what; empty for nothing."""
+    """Return what a folder seems to be that needs more said, and what."""
     for suffix, name, asked in _SUFFIXES:
         if maps and any(each.stem.endswith(suffix) for each in maps):
             return f"{name}: give --suffix {asked}, and name the file of its classes by --names."
     if any((place / name).is_file() for place in (path, path.parent) for name in FILES):
         return ""
-    xml = find_below(path, (), lambda each: each.suffix.lower() == ".xml")[1]
+    xml = find_below(path, (), ".xml")[1]
     head = read_bytes(xml[0], Limits())[: 1 << 16] if xml else b""
     if b"<annotations" in head:
         return "CVAT's XML: export it from there as COCO, or convert it with datumaro."
@@ -124,8 +123,7 @@ _Shape = tuple[int, Mapping[str, Any]]  # and its number in the file
 
 
 def find_labelme_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that names start from, and the files in it and below it by name."""
-    return find_below(folder, (), lambda path: path.suffix.lower() == ".json" and _has_shapes(path))
+    return find_below(folder, (), ".json", _has_shapes)
 
 
 def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
@@ -167,9 +165,8 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Boo
         try:
             _add(shape, mask)
         except _BROKEN as error:
-            raise DatasetError(
-                f"{where}: the shape {number} is broken, {str(error)[:100]}."
-            ) from None
+            told = f"{where}: the shape {number} is broken, {str(error)[:100]}."
+            raise DatasetError(told) from None
     return mask
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -36,14 +36,10 @@ OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of a data set.
+    """The classes of a data set: 1 to 255 different names, else a `DatasetError` is raised.
 
-    The value of a class in label maps is its index in `names`, or one more where there is a
-    background, which has the value 0. `NO_CLASS` is the value of pixels without a class.
-
-    Attributes:
-        names: different names, 1 to 255 with the background, else a `DatasetError` is raised.
-        background: name of the class of pixels that nobody has painted; empty: they have none.
+    The value of a class in label maps is its index in `all_names`, `NO_CLASS` that of no class.
+    `background` is the class of pixels that nobody has painted, the value 0; empty: they have none.
     """
 
     names: tuple[str, ...]
@@ -98,7 +94,7 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """A thing in a picture: one region or several parts; its `key` stays between exports."""
+    """A thing in a picture: its parts, and a key that stays between exports."""
 
     label: str
     key: str
@@ -112,11 +108,7 @@ class LabelledObject:
 
     def mask(self) -> BoolMask:
         """Return its mask (H, W) bool, which may be shared with its region."""
-        first, *others = self.regions
-        mask = first.read_mask()
-        for region in others:
-            mask = mask | region.read_mask()
-        return mask
+        return reduce(np.bitwise_or, (region.read_mask() for region in self.regions))
 
 
 @dataclass(frozen=True)
@@ -150,8 +142,7 @@ class ImageRow(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         image: name of its file.
         source: its address in Label Studio; "data:" where the address is the picture itself.
-        key: text that tells it from all other pictures of the project.
-        digest: see `digest_of`; of its file, or of its address where the file is not read.
+        digest: of its file, or of its address where the file is not read.
         annotated: digest of its regions as they were drawn.
         objects: label -> number of its objects.
         entries: format -> what it says of each object, until the part is written.
@@ -176,18 +167,13 @@ class ImageRow(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.image.rpartition(".")[0]
 
 
-#: Iterates over the pictures of a part, each time that it is called.
+#: Iterates over the pictures of a part.
 ReadRows = Callable[[], Iterator[ImageRow]]
 
 
 @dataclass(frozen=True)
 class SetFrame:
-    """What is the same for all pictures of a data set.
-
-    Attributes:
-        source: name of what it is made of, such as the address of a project.
-        image_folder: folder of the pictures' files, hidden where only tables are made of them.
-    """
+    """What is the same for all pictures of a data set; `source` names what it is made of."""
 
     output: OutputFolder
     classes: ClassTable
@@ -201,13 +187,8 @@ class SetFrame:
 
 @dataclass(frozen=True)
 class WrittenImage:
-    """A picture whose own files are written.
-
-    Attributes:
-        name: of its files, without a suffix.
-        label_map: (H, W) uint8, where the writer has label maps.
-        rgb: (H, W, 3) uint8, where it has pictures.
-    """
+    """A picture whose own files, of a name, are written: as far as a writer has that, its label map
+    (H, W) uint8 and its pixels (H, W, 3) uint8."""
 
     name: str
     label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
@@ -230,10 +211,9 @@ class FormatWriter:
     guide what it is for. The command and the page take the rest from here.
 
     Attributes:
-        name: as the command has it.
-        title: as the page has it.
+        name: as the command has it; `title` is as the page has it.
         files: names of the files and folders that it writes into the data set's folder.
-        library: what must be installed for it; empty: nothing.
+        library: what must be installed for it.
         has_objects: whether `entry` is asked of each object.
         keeps_entries: whether entries wait in the rows until a part is written.
         has_label_maps: whether pictures come with their label maps.

@@ -104,10 +104,7 @@ class LabelValues:
 
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, *, in_yaml: bool = False) -> LabelValues:
-        """Read the file that is given, else that of `FILES` in the folder or above it.
-
-        With `in_yaml`, a YAML file with "names" comes first.
-        """
+        """Read the file given, else one with "names" `in_yaml`, or of `FILES`, here or above."""
         found = given or (in_yaml and _yaml_file(folder)) or _names_file(folder)
         if not found:
             expected = f'data.yaml with "names", {FILES[0]}' if in_yaml else FILES[0]
@@ -123,8 +120,7 @@ class LabelValues:
 
         A ``*.json`` is what `ClassTable.to_json` writes, a list of names, or an object of value ->
         name; a ``*.yaml`` has one of these two as "names". Another file has one name a line, as
-        `MapNames` reads it, or a name and its colour, ``road:128,64,128``, as CVAT's
-        ``labelmap.txt``.
+        `MapNames` reads it, or a name and its colour.
         """
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
@@ -158,7 +154,6 @@ def _yaml_file(folder: Path) -> Path | None:
 
 
 def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
-    """Number the classes of a file of colours; background and void are nothing."""
     names: dict[int, str | None] = {NO_CLASS: None}
     colours: dict[int, ClassColour] = {}
     for value, match in enumerate(matches):
@@ -220,19 +215,13 @@ _BIT_DEPTH_AT: Final = 24
 
 @dataclass(frozen=True)
 class ClassMap:
-    """A label map.
-
-    Attributes:
-        values: (H, W) uint8 or uint16; (H, W, 3) uint8 of a picture in colour.
-        palette: (N, 3) uint8, the colours of a palette picture; None for a grey one.
-    """
+    """A label map: (H, W) uint8 or uint16, or colours (H, W, 3) uint8; with a palette (N, 3)."""
 
     values: npt.NDArray[Any]
     palette: npt.NDArray[np.uint8] | None
     where: str
 
     def regions(self, values: LabelValues, image_hw: tuple[int, int]) -> list[LabelledRegion]:
-        """Return a region of each class that the map has, in the order of the values."""
         check_mask_size(self.where, self.values.shape[:2], image_hw)
         if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
             return self._by_colour(values).regions(replace(values, is_by_colour=False), image_hw)
@@ -247,7 +236,6 @@ class ClassMap:
         return [LabelledRegion(name, partial(np.equal, self.values, at)) for at, name in named]
 
     def _by_colour(self, values: LabelValues) -> ClassMap:
-        """Return the map of the values whose colours its pixels have."""
         if not values.colours:
             raise DatasetError(
                 f"{self.where} is a picture in colour, but expected a grey or palette picture "
@@ -305,9 +293,7 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
     """Return the folder that names start from, and the PNGs in it by name."""
-    return find_below(
-        folder, (_MASKS_FOLDER, _VOC_FOLDER), lambda path: path.suffix.lower() == ".png"
-    )
+    return find_below(folder, (_MASKS_FOLDER, _VOC_FOLDER), ".png")
 
 
 def read_index_png(
@@ -320,11 +306,8 @@ def read_index_png(
 ) -> Iterator[MaskSource]:
     """Iterate over the label maps of a folder, its ``masks`` or ``SegmentationClass``.
 
-    Args:
-        names: the file that says what their values stand for; None: see `LabelValues.find`, or
-            VOC's names in a ``SegmentationClass``.
-        colours: the file that says what their colours stand for; None: values count.
-        suffix: end of the names of masks, and after ``=`` that of pictures in its place.
+    Files may say what values (`names`) or colours stand for; `suffix` is the end of the names of
+    masks, and after ``=`` that of pictures in its place.
     """
     root, files = find_maps(folder)
     of_mask, _, of_image = suffix.partition("=")
@@ -397,9 +380,8 @@ class IndexPngWriter(FormatWriter):
         return {f"{_MASKS_FOLDER}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        self.frame.output.write(
-            f"splits/{part}.txt", "".join(f"{r.name}\n" for r in rows()).encode()
-        )
+        names = "".join(f"{row.name}\n" for row in rows())
+        self.frame.output.write(f"splits/{part}.txt", names.encode())
 
 
 class OverlayWriter(FormatWriter):

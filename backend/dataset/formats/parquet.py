@@ -62,7 +62,6 @@ class ParquetWriter(FormatWriter):
     has_images = True
 
     def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        """Return the label map of a picture, which waits until its part is known."""
         return {f"{_MASKS}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
@@ -104,7 +103,6 @@ class ParquetWriter(FormatWriter):
 def _groups(
     rows: Iterable[ImageRow], folders: tuple[Path, Path], classes: ClassTable
 ) -> Iterator[list[dict[str, Any]]]:
-    """Iterate over the values of rows, as many at once as fit into memory."""
     group: list[dict[str, Any]] = []
     filled = 0
     for row in rows:
@@ -136,7 +134,6 @@ def _values(row: ImageRow, folders: tuple[Path, Path], classes: ClassTable) -> d
 
 
 def _schema(classes: ClassTable) -> Any:
-    """Return the columns, and in the metadata the features as datasets writes them."""
     import pyarrow
 
     types = {"float64": pyarrow.float64(), "string": pyarrow.string(), "int64": pyarrow.int64()}

@@ -60,22 +60,14 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def find_label_files(folder: Path) -> tuple[Path, list[Path]]:
-    """Return the folder that names start from, and the text files in it by name.
-
-    Where some lie in folders ``labels`` below it, as Roboflow has them, these alone are meant.
-    """
-    root, files = find_below(
-        folder, (LABELS_FOLDER,), lambda path: path.suffix == ".txt" and path.name not in FILES
-    )
+    """Return the folder that names start from, and its text files: those in ``labels``, if any."""
+    root, files = find_below(folder, (LABELS_FOLDER,), ".txt", lambda path: path.name not in FILES)
     in_folders = [each for each in files if LABELS_FOLDER in each.relative_to(root).parts]
     return root, in_folders or [each for each in files if not each.name.startswith("README")]
 
 
 def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[MaskSource]:
-    """Iterate over the files of a folder, or of its folder ``labels``, and of those in it.
-
-    For `names` see `LabelValues.find`; a `DatasetError` is raised where there is no file.
-    """
+    """Iterate over the files of a folder; for `names` see `LabelValues.find`."""
     root, files = find_label_files(folder)
     if not files:
         raise DatasetError(f"Expected YOLO's files at {root}/**/*.txt, but there are none.")
@@ -97,7 +89,6 @@ def read_yolo(folder: Path, names: Path | None, limits: Limits) -> Iterator[Mask
 def _regions(
     line: str, where: str, values: LabelValues, size_hw: tuple[int, int]
 ) -> Iterator[LabelledRegion]:
-    """Read a line; no region where its class stands for nothing, one without a pixel of a box."""
     first, *rest = line.split()
     try:
         value = int(first)
@@ -151,7 +142,6 @@ class YoloWriter(FormatWriter):
         self._left_out = 0
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> str | None:
-        """Return the line of an object; None where all of its islands are small."""
         islands, left_out = find_islands(mask, self.frame.min_area_px)
         self._left_out += left_out
         if not islands:
@@ -160,7 +150,6 @@ class YoloWriter(FormatWriter):
         return f"{self.frame.classes.names.index(thing.label)} {' '.join(numbers)}\n"
 
     def numbers(self, islands: Sequence[OutlinePoints], size_hw: Sequence[int]) -> Iterable[str]:
-        """Return the numbers of a line, given the rings of an object's islands."""
         columns, rows = _shares(size_hw[1]), _shares(size_hw[0])
         return chain.from_iterable((columns[x], rows[y]) for x, y in outline(islands).tolist())
 
@@ -172,10 +161,7 @@ class YoloWriter(FormatWriter):
         self.frame.output.write(f"{part}.txt", files.encode())
 
     def finish(self) -> None:
-        """Write ``data.yaml``; a trainer needs a part for validation: without one it is ``train``.
-
-        JSON's texts are YAML's as well.
-        """
+        """Write ``data.yaml``; trainers need a part for validation: without one it is ``train``."""
         parts, names = self.frame.parts, self.frame.classes.names
         lines = []
         if "val" not in parts:
@@ -184,6 +170,7 @@ class YoloWriter(FormatWriter):
             if part in parts or part == "val":
                 lines.append(f"{part}: {part if part in parts else 'train'}.txt")
         lines.append("names:")
+        # JSON's texts are YAML's as well.
         lines += [f"  {n}: {json.dumps(each, ensure_ascii=False)}" for n, each in enumerate(names)]
         self.frame.output.write("data.yaml", ("\n".join(lines) + "\n").encode())
 
@@ -202,7 +189,6 @@ class YoloBoxWriter(YoloWriter):
     title = "YOLO, boxes (Ultralytics)"
 
     def numbers(self, islands: Sequence[OutlinePoints], size_hw: Sequence[int]) -> Iterable[str]:
-        """Return the middle and the size of the box around the islands."""
         points = np.concatenate(islands)
         first, end, size = points.min(axis=0), points.max(axis=0) + 1, np.array(size_hw[::-1])
         shares = np.concatenate([(first + end) / 2 / size, (end - first) / size])
@@ -210,10 +196,9 @@ class YoloBoxWriter(YoloWriter):
 
 
 def find_islands(mask: BoolMask, min_area_px: int = 1) -> tuple[list[OutlinePoints], int]:
-    """Find the islands (8-connected) of a mask with a pixel or more; count those that are smaller.
+    """Find the islands (8-connected) of a mask that has a pixel, and count those that are smaller.
 
-    Returns:
-        The ring of each other one, its holes cut out: (P, 2) int32, x and y in px.
+    An island is a ring (P, 2) int32, x and y in px, its holes cut out.
     """
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     pixels = np.ascontiguousarray(mask[top : top + height, left : left + width]).view(np.uint8)
