@@ -310,7 +310,7 @@ class DatasetExporter:
             for writer, some in entries:
                 for path, content in writer.image_files(written, some).items():
                     self._output.write(path, content)
-        if self.scorer is not None and written.rgb is not None and written.label_map is not None:
+        if self.scorer and written.rgb is not None and written.label_map is not None:
             names = self._classes.all_names
             self.scorer.add(written.rgb, image.tag.name, written.label_map, names)
         if self.describe is not None and file is not None:

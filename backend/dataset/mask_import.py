@@ -133,10 +133,9 @@ class ImportReport(msgspec.Struct):
         ]
         if self.classes:
             lines.append("Classes:")
-            lines += [
-                f"  {name} -> {each.label or 'no label'}, in {quantity(each.pictures, 'picture')}"
-                for name, each in self.classes.items()
-            ]
+            for name, each in self.classes.items():
+                where = quantity(each.pictures, "picture")
+                lines.append(f"  {name} -> {each.label or 'no label'}, in {where}")
         if self.regions < self.objects:
             lines.append(
                 f"{quantity(self.objects, 'object')} become {quantity(self.regions, 'region')}, "
@@ -187,12 +186,23 @@ class RegionDrawer:
                 empty.append(f"{region.id} is left out: it has no mask, or one without an area")
         return names, empty
 
+    def _regions(
+        self, matched: Matched, size_hw: tuple[int, int]
+    ) -> Iterator[tuple[LabelledRegion, BoolMask]]:
+        """Iterate over the regions that are not left out, and their masks, which may be empty."""
+        source = matched.source
+        check_mask_size(source.where, source.size_hw or size_hw, size_hw)
+        for region in source.read_regions(size_hw):
+            if self.mapping.renamed.get(region.label) != "":
+                mask = region.read_mask()
+                check_mask_size(source.where, mask.shape, size_hw)
+                yield region, mask
+
     def unites(self, target: Target) -> bool:
         return not self.instances and target.control.kind in _MASKS
 
     def draw(self, matched: Matched, size_hw: tuple[int, int]) -> Iterator[dict[str, Any]]:
         place = matched.place
-        owner = f"{place.task.id}/{matched.source.name}"
         for number, (target, mask, score) in enumerate(self._parts(matched, size_hw)):
             whole = ""
             for region in draw_regions(
@@ -204,7 +214,7 @@ class RegionDrawer:
                 item_index=place.item_index,
                 tolerance_px=_TOLERANCE_PX,
                 with_holes=True,
-                owner=f"{owner}/{number}",
+                owner=f"{place.task.id}/{matched.source.name}/{number}",
             ):
                 part_of = {"parentID": whole} if whole and matched.source.has_objects else {}
                 whole = whole or region.id
@@ -226,18 +236,6 @@ class RegionDrawer:
             united[target] = (mask if before is None else before | mask, [*scores, score])
         for target, (mask, scores) in united.items():
             yield target, mask, sum(scores) / len(scores)
-
-    def _regions(
-        self, matched: Matched, size_hw: tuple[int, int]
-    ) -> Iterator[tuple[LabelledRegion, BoolMask]]:
-        source = matched.source
-        check_mask_size(source.where, source.size_hw or size_hw, size_hw)
-        for region in source.read_regions(size_hw):
-            if self.mapping.renamed.get(region.label) == "":
-                continue
-            mask = region.read_mask()
-            check_mask_size(source.where, mask.shape, size_hw)
-            yield region, mask
 
 
 #: Tasks of one request to write.
@@ -324,19 +322,15 @@ class MaskImporter:
             }
             return {task: reason for task, reason in reasons.items() if reason}
         for task in self._replaced.intersection(results):
-            self._remove_predictions(task)
-        entries = {task: self._prediction(result) for task, result in results.items()}
+            for stored in client.stored(task):
+                if stored.version == version:
+                    client.delete(stored.id)
+        entries = {}
+        for task, result in results.items():
+            scores = [float(entry["score"]) for entry in result]
+            score = round(sum(scores) / len(scores), 6) if scores else 0.0
+            entries[task] = {"model_version": version, "score": score, "result": [*result]}
         return client.write_predictions(self._project, version, entries)
-
-    def _prediction(self, result: _Result) -> dict[str, Any]:
-        scores = [float(entry["score"]) for entry in result]
-        score = round(sum(scores) / len(scores), 6) if scores else 0.0
-        return {"model_version": self._options.version, "score": score, "result": list(result)}
-
-    def _remove_predictions(self, task: int) -> None:
-        for stored in self._client.stored(task):
-            if stored.version == self._options.version:
-                self._client.delete(stored.id)
 
     def _check(
         self, matched: Sequence[Matched], progress: WatchImport
@@ -345,8 +339,8 @@ class MaskImporter:
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
-        sizes = read_ahead(self._with_size, wanted, READERS, READ_AHEAD)
-        for number, (each, size_hw) in enumerate(sizes, 1):
+        sizes = read_ahead(self._read_size, wanted, READERS, READ_AHEAD)
+        for number, (each, size_hw) in enumerate(zip(matched, sizes, strict=False), 1):
             try:
                 if isinstance(size_hw, TaskError):
                     raise DatasetError(f"{each.source.where}: {size_hw}")
@@ -367,12 +361,12 @@ class MaskImporter:
 
     def _find_labels(self, each: Matched, size_hw: tuple[int, int]) -> list[str]:
         """Count an image's classes; return what is wrong with those without a label."""
+        report, problems = self._report, []
         names, empty = self._drawer.check(each, size_hw)
-        self._report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
-        problems = []
-        targets: Counter[Target] = Counter()
+        report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
+        targets = Counter[Target]()
         for name, count in names.items():
-            told = self._report.classes.setdefault(name, MappedClass())
+            told = report.classes.setdefault(name, MappedClass())
             told.pictures += 1
             try:
                 target = self._mapping.target(name, each.place.tag)
@@ -382,16 +376,15 @@ class MaskImporter:
                 told.label = f"{target.label.name} ({target.control.name})"
                 targets[target] += count
         if each.source.has_objects:
-            self._report.objects += targets.total()
-            drawn = (1 if self._drawer.unites(t) else n for t, n in targets.items())
-            self._report.regions += sum(drawn)
+            report.objects += targets.total()
+            report.regions += sum(1 if self._drawer.unites(t) else n for t, n in targets.items())
         return problems
 
-    def _with_size(self, each: Matched) -> tuple[Matched, tuple[int, int] | TaskError]:
+    def _read_size(self, each: Matched) -> tuple[int, int] | TaskError:
         try:
-            return each, self._images.read_size(each.place.source, each.place.task)
+            return self._images.read_size(each.place.source, each.place.task)
         except TaskError as error:
-            return each, error
+            return error
 
     def _result(self, task: int) -> list[dict[str, Any]]:
         return [entry for found in self._ready[task] for entry in self._drawer.draw(*found)]

@@ -242,11 +242,11 @@ def _check(path: Path, content: _File) -> None:
     if len(images) < len(content.images):
         raise DatasetError(f"{path} has two images of one id.")
     for each in content.annotations:
-        if (each.category_id or 0) not in categories or each.image_id not in images:
-            raise DatasetError(
-                f"{path} lacks the image {str(each.image_id)[:50]} or the category "
-                f"{each.category_id} of the annotation {each.id}."
-            )
+        of = f"the annotation {each.id}"
+        if (each.category_id or 0) not in categories:
+            raise DatasetError(f"{path} has no category {each.category_id}, which {of} is of.")
+        if each.image_id not in images:
+            raise DatasetError(f"{path} does not list the image {str(each.image_id)[:50]} of {of}.")
 
 
 def _draw(found: _Annotation, name: str, size_hw: tuple[int, int]) -> BoolMask:
