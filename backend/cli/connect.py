@@ -1,19 +1,18 @@
-"""``clearclip-backend connect``: set projects up in one press, and say how they stand."""
+"""``clearclip-backend connect`` and ``doctor``: set projects up, and say how they stand."""
 
 from __future__ import annotations
 
-import difflib
 import time
 from functools import partial
 from typing import Any, Final
 
 import click
 
-from backend.cli.doctor import CheckFailed, Setup, check_setup
-from backend.cli.options import NUMBER, with_settings
+from backend.cli.options import NUMBER, configure, settings_options, with_settings
 from backend.errors import BackendError, LabelConfigError
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.set_up import in_one_row, name_labels, own_address
+from backend.label_studio.set_up import name_labels, offered_config, own_address
+from backend.runs.checks import CheckFailed, Setup, check_setup
 from backend.services import Services
 from backend.settings import Settings
 from backend.web.server import STARTING
@@ -96,12 +95,38 @@ def _connect(backend: Setup, asked: dict[str, Any]) -> None:
 
 def _offer_config(client: LabelStudioClient, project: int, yes: bool) -> None:
     """Offer tools that ask for masks, where nothing is annotated that a new config would orphan."""
-    before = client.label_config(project)
-    after = in_one_row(before)
-    if after == before or client.region_counts(project):
+    offer = offered_config(client, project)
+    if offer is None:
         return
     click.echo("No tool of the labeling config asks for masks. This one does:")
-    lines = before.splitlines(), after.splitlines()
-    click.echo("\n".join(difflib.unified_diff(*lines, "now", "then", lineterm="")))
+    click.echo("\n".join(offer.diff))
     if yes or click.confirm("Change it?"):
-        client.replace_label_config(project, before, after)
+        client.replace_label_config(project, offer.now, offer.then)
+
+
+@click.command()
+@click.option(
+    "--project",
+    type=NUMBER,
+    help="Number of the project; by default only both servers are checked.",
+)
+@click.option(
+    "--backend-url",
+    help="Address of the backend from here, if it is not the one that Label Studio has.",
+)
+@settings_options(
+    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
+    *("basic_auth_user", "basic_auth_pass", "port"),
+)
+def doctor(project: int | None, backend_url: str | None, **given: str | None) -> None:
+    """Check Label Studio, a project and the running backend, in both directions.
+
+    Give it the settings of the backend. The exit status is 0 if all is well, else 1.
+    """
+    settings = configure(given, "ERROR")
+    marks = []
+    for finding in check_setup(settings, project, backend_url=backend_url):
+        click.echo(finding)
+        marks.append(finding.mark)
+    if "FAIL" in marks:
+        raise SystemExit(1)

@@ -40,7 +40,7 @@ BACKEND_COMMANDS: Final = {
         "Connect the running backend to projects, and prelabel them.",
     ),
     "doctor": (
-        "backend.cli.doctor:doctor",
+        "backend.cli.connect:doctor",
         "Check Label Studio, a project and the running backend, and say what to do.",
     ),
     "make-tasks": (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 from xml.parsers import expat
@@ -166,6 +167,30 @@ def in_one_row(xml: str) -> str:
         parent.insert([*parent].index(brush) + 1 + place, tool)
     text = tostring(root, encoding="unicode")
     return text if " />" in xml else text.replace(" />", "/>")
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A label config, and the one that is offered in its place."""
+
+    now: str
+    then: str
+
+    @property
+    def diff(self) -> list[str]:
+        """The lines of both, those that differ with a + or a - before them."""
+        lines = self.now.splitlines(), self.then.splitlines()
+        return [*difflib.unified_diff(*lines, "now", "then", lineterm="")]
+
+
+def offered_config(client: LabelStudioClient, project: int) -> Offer | None:
+    """Return a label config with tools that ask, see `in_one_row`; None where there is no need.
+
+    Nothing may be annotated, as a new config would orphan it.
+    """
+    before = client.label_config(project)
+    after = in_one_row(before)
+    return None if after == before or client.region_counts(project) else Offer(before, after)
 
 
 def label_config(labels: Sequence[str]) -> str:

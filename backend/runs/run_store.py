@@ -105,6 +105,11 @@ class RunStore:
                 return _run(row), report
         return None
 
+    def at_work(self) -> Run | None:
+        """Return the run, of any project, that a backend works on; runs that wait come after it."""
+        query = sa.select(*_RUN).where(_RUNS.c.state == "running").order_by(_RUNS.c.id).limit(1)
+        return next(map(_run, self.database.rows(query)), None)
+
     def cancel(self, run: Run) -> None:
         """End a run that waits or is at work: its backend notices. One that is over stays."""
         statement = sa.update(_RUNS).where(_RUNS.c.id == run.id, _is_open())

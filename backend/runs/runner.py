@@ -14,6 +14,7 @@ from backend.database.database import advise, error_message
 from backend.database.leases import LeaseLost
 from backend.errors import BackendError
 from backend.runs.agreement import AGREEMENT
+from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.run import Progress, Run, RunKind, RunParts
@@ -23,7 +24,7 @@ from backend.runs.words import WORDS
 log = logging.getLogger(__name__)
 
 #: All kinds of runs.
-KINDS: Final[tuple[RunKind[Any, Any], ...]] = (LABEL_ERRORS, AGREEMENT, WORDS, DATASETS)
+KINDS: Final[tuple[RunKind[Any, Any], ...]] = (LABEL_ERRORS, AGREEMENT, WORDS, DATASETS, CHECKS)
 
 #: Time between two notes of the progress, in seconds.
 _NOTE_EVERY_S: Final = 1.0

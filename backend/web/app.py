@@ -16,6 +16,7 @@ from backend.inference.engine import Engine
 from backend.label_studio.connection import begin_page, end_page, page_gave_up
 from backend.prediction.predictor import Predictor
 from backend.runs.agreement import AGREEMENT
+from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
 from backend.runs.words import WORDS
@@ -165,6 +166,7 @@ def _blueprints(
     for routes, kind in (
         (LabelErrorRoutes, LABEL_ERRORS),
         (RunRoutes, AGREEMENT),
+        (RunRoutes, CHECKS),
         (DatasetRoutes, DATASETS),
         (WordsRoutes, WORDS),
     ):

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from backend.cli import connect as commands
 from backend.cli import demo, demo_servers
-from backend.cli import doctor as doctor_command
 from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.servers import run_command, wait_for
@@ -45,7 +45,7 @@ def doctor(studio: LabelStudioProcess, project: int, *flags: str, **variables: s
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     settings = {**reach, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", **variables}
     arguments = ["--project", str(project), *flags]
-    finished = CliRunner().invoke(doctor_command.doctor, arguments, env=settings)
+    finished = CliRunner().invoke(commands.doctor, arguments, env=settings)
     assert finished.exception is None or isinstance(finished.exception, SystemExit)
     assert studio.token not in finished.output
     lines = re.findall(LINE, finished.output, re.MULTILINE)

@@ -12,8 +12,16 @@ from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
-from backend.label_studio.set_up import connect, login, name_labels, own_address
+from backend.label_studio.set_up import (
+    Offer,
+    connect,
+    login,
+    name_labels,
+    offered_config,
+    own_address,
+)
 from backend.prediction.failures import FailureStore
+from backend.runs.checks import CHECKS, AskedChecks
 from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
@@ -41,6 +49,22 @@ def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dic
     if job.kind == "withdrawal":
         shown["kept"] = [*(store.task_ids(job.id) or ())]
     return shown
+
+
+@dataclass(frozen=True)
+class _SetUp:
+    """What became of a set-up: the job and what people should know, or a config to choose."""
+
+    asked: SetUpRequest
+    given_job: Job | None = None
+    said: str = ""
+    offer: Offer | None = None
+
+    @property
+    def job(self) -> Job:
+        """The job that predicts the tasks."""
+        assert self.given_job is not None
+        return self.given_job
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +111,8 @@ class JobRoutes:
         return answer_form(
             self.body,
             self._set_up,
-            lambda made: see_other(
-                url_for("project.page", project=made[0].project, job=made[0].id)
-            ),
-            lambda made: json_response({**self.serializer.job(made[0]), "said": made[1]}, 201),
+            self._show_set_up,
+            lambda made: json_response({**self.serializer.job(made.job), "said": made.said}, 201),
             lambda error, _: self.dashboard(error),
         )
 
@@ -124,16 +146,29 @@ class JobRoutes:
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
-    def _set_up(self, body: bytes, is_form: bool) -> tuple[Job, str]:
+    def _set_up(self, body: bytes, is_form: bool) -> _SetUp:
         asked = parse_fields(body, is_form, SetUpRequest)
         client = required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
         name_labels(client, asked.project, asked.labels)
+        offer = offered_config(client, asked.project)
+        if is_form and offer and not asked.tools:
+            return _SetUp(asked, offer=offer)
+        if offer and asked.tools == "change":
+            client.replace_label_config(asked.project, offer.now, offer.then)
         client.config(asked.project)  # raises where there is nothing to draw
         url, own = asked.url.rstrip("/"), login(self.services.settings)
         said = connect(client, asked.project, url, uniform=asked.uniform, **own)
+        if is_form:  # a program makes them itself, from where it is
+            self.services.runs.request(CHECKS, asked.project, AskedChecks(said))
         self.services.runs.request(WORDS, asked.project, AskedWords())
-        return self.services.store.start_job(asked.project), said
+        return _SetUp(asked, self.services.store.start_job(asked.project), said)
+
+    def _show_set_up(self, made: _SetUp) -> Response:
+        """Answer a form: offer a labeling config, or go to the project."""
+        if made.offer is not None:
+            return html_page("set_up.html", asked=made.asked, offer=made.offer)
+        return see_other(url_for("project.page", project=made.job.project, job=made.job.id))
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)

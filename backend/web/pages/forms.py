@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -87,12 +87,18 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for a project to be set up; for the fields see `connect` and `name_labels`."""
+    """Ask for a project to be set up; for the fields see `connect` and `name_labels`.
+
+    Attributes:
+        tools: what becomes of a labeling config in which no tool asks for masks; "" for a form
+            that is to offer another one first.
+    """
 
     project: _Number
     url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
     uniform: bool = False
     labels: str = ""
+    tools: Literal["", "keep", "change"] = ""
 
 
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

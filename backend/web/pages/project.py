@@ -27,6 +27,7 @@ from backend.label_studio.set_up import own_address
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
+from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
@@ -137,6 +138,7 @@ class ProjectRoutes:
             "learned": learned,
             "data_set": data_set,
             "read": describe_reading(self.services, project, counts),
+            "checks": self._checks(project),
             "findings": list(self._findings(project, counts)),
         }
 
@@ -178,6 +180,16 @@ class ProjectRoutes:
                 is_old = counted is not None and self._has_other_words(counted, report)
                 counts = {"labels": len(report.labels), "weak": len(weak), "is_old": is_old}
                 return {"run": run.id, "at": run.finished, **counts}
+        return None
+
+    def _checks(self, project: int) -> _Json | None:
+        """Return the results of the newest checks, none while they are made; None before them."""
+        store = self.services.runs
+        for run in store.runs(CHECKS, project):
+            report = store.report(CHECKS, run)
+            if report is not None or not run.is_over:
+                results = report.results if report else []
+                return {"run": run.id, "at": run.finished, "results": results}
         return None
 
     def _has_other_words(self, counted: Counted, report: WordsReport) -> bool:
@@ -258,6 +270,12 @@ class ProjectRoutes:
             what = f"{inflected(count, 'picture')} on which annotators disagree"
             yield Finding(count, what, page, compared[0].finished)
         yield from self._label_findings(project, counts)
+        checked = services.runs.last(CHECKS, project)
+        if checked is not None:
+            run, checks = checked
+            what = f"failed {inflected(checks.n_failed, 'check')} of the set-up"
+            page = url_for("checks.page", project=project)
+            yield Finding(checks.n_failed, what, page, run.finished)
 
     def _unserved_findings(self, project: int) -> Iterator[Finding]:
         """Yield the first tasks that Label Studio cannot serve, and how many more there are."""

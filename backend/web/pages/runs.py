@@ -214,6 +214,7 @@ class RunRoutes:
             lists=typed or {},
             kind=self.kind,
             is_open=run is not None and not run.is_over,
+            at_work=self.store.at_work() if run is not None and run.state == "queued" else None,
             is_one=of is not None,
             view=request.args.get("view", type=int),
             no_key=no_key(self.services.page_client, self.kind.use),

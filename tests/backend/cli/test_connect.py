@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from click.testing import CliRunner, Result
 from werkzeug.serving import make_server
 
 from backend import create_app
 from backend.cli.connect import connect
-from backend.cli.doctor import Setup
 from backend.label_studio.label_config_parser import parse_label_config
+from backend.runs.checks import CHECKS, Setup
+from backend.runs.runner import Runner
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import load_settings
@@ -94,6 +97,33 @@ def test_a_config_is_changed_only_after_a_yes_and_never_under_annotations(
     studio.annotate(11, [region])
     run("--project", "7", "--yes")
     assert studio.label_config == before
+
+
+def test_a_page_offers_the_config_and_ends_with_the_checks(
+    studio: FakeStudio, services: Services
+) -> None:
+    here = f"http://127.0.0.1:{services.settings.port}"
+    form, before = {"project": 7, "url": "http://backend:9090"}, studio.label_config
+
+    def press(**more: str) -> requests.Response:
+        return requests.post(f"{here}/set-up", form | more, headers={"Accept": "text/html"})
+
+    offered = press()
+    assert '+  <Rectangle name="box"' in unescape(offered.text)
+    assert (studio.backends, studio.label_config) == ([], before), "nothing before an answer"
+    kept = press(tools="keep")
+    assert (kept.url, studio.label_config) == (f"{here}/projects/7?job=1", before)
+    assert "being made" in kept.text
+    client = services.client
+    assert client is not None
+    runner = Runner([CHECKS], services.runs, services.run_parts(client), threading.Event())
+    assert runner.run_next()
+    shown = requests.get(f"{here}/projects/7?job=1", headers={"Accept": "text/html"}).text
+    assert "has a prediction of 1 region" in shown
+    assert "address is reserved" in shown, "what connect says"
+    assert "being made" not in shown
+    press(tools="change")
+    assert parse_label_config(studio.label_config, None).asks
 
 
 def test_what_cannot_be_set_up_is_said(studio: FakeStudio, run: Run) -> None:

@@ -14,6 +14,7 @@ from backend.runs.agreement import (
     Dispute,
     DisputedLabel,
 )
+from backend.runs.checks import AskedChecks, CheckResult, Checks
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
 from backend.runs.run import AskedNothing
@@ -76,10 +77,13 @@ CHECKED_WORDS: Final = WordsReport(
 
 DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7, 3 << 20)
 
+CHECKS: Final = Checks([CheckResult("project", "ok", EVIL), CheckResult("backend", "FAIL", EVIL)])
+
 #: Name of a kind -> what is asked for, and a report.
 SAMPLES: Final[dict[str, tuple[Any, Any]]] = {
     "label-errors": (AskedNothing(), LABEL_ERRORS),
     "agreement": (AskedNothing(), AGREEMENT),
     "words": (AskedWords("tree", ("fir", "oak, pine")), WORDS),
+    "checks": (AskedChecks(EVIL), CHECKS),
     "datasets": (AskedDataset(formats=("coco",), split="80/20"), DATASET),
 }

@@ -10,6 +10,7 @@ import pytest
 
 from backend.database.database import Database
 from backend.runs.agreement import AGREEMENT
+from backend.runs.checks import CHECKS
 from backend.runs.label_errors import LABEL_ERRORS, LabelErrors
 from backend.runs.run import AskedNothing, RunKind
 from backend.runs.run_store import RunStore
@@ -71,12 +72,22 @@ def test_people_ask_watch_cancel_and_read(lead: Dashboard, store: RunStore, kind
     assert EVIL in page.text, "and no script"
     assert not [each for each in page.all("script") if "nonce" not in each]
     links = [each["href"] or "" for each in page.all("a")]
-    assert any("/projects/7/data?task=" in link for link in links)
+    assert any("/projects/7/data?task=" in link for link in links) == (kind is not CHECKS)
     made = store.last(kind, 7)
     assert made is not None
     assert EVIL in lead.page(f"{path}/{made[0].id}").text
     assert lead.client.get(f"{path}/99", headers=PEOPLE).status_code == 404
     assert lead.client.get(f"/projects/8/{kind.name}/{run.id}").status_code == 404
+
+
+def test_a_run_that_waits_says_for_which(lead: Dashboard, store: RunStore) -> None:
+    store.request(WORDS, 8, AskedWords())
+    store.request(AGREEMENT, 7, AskedNothing())
+    assert "comes first" not in lead.page("/projects/7/agreement").text
+    assert RunStore(store.database, "another").lease([WORDS.name]) is not None
+    page = lead.page("/projects/7/agreement")
+    assert "Words of Project 8 comes first" in " ".join(page.text.split())
+    assert "/projects/8/words" in page.links
 
 
 @each_kind

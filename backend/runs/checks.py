@@ -1,4 +1,4 @@
-"""``clearclip-backend doctor``: check Label Studio and the backend in both directions."""
+"""Checks of a set-up: Label Studio and the backend in both directions, for a page or ``doctor``."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
 
-import click
+import msgspec
 import requests
 
-from backend.cli.options import NUMBER, configure, settings_options
+from backend.database.database import Database
 from backend.errors import BackendError, BadRequest, StudioRefused
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.connection import PAGE_WAIT_S
+from backend.label_studio.download import LabelStudioFiles
+from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import BackendRow
 from backend.label_studio.requests import Task
+from backend.label_studio.set_up import login, own_address
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import is_personal
-from backend.services import Services
+from backend.runs.run import Progress, Run, RunKind, RunParts
 from backend.settings import Settings
-from backend.web.middleware.auth import BasicAuth
 from clearclip_core.quantities import quantity
 
 #: Longest wait for an answer of the backend, and for a prediction, in seconds.
@@ -45,8 +48,7 @@ _LARGE_MEGAPIXELS: Final = 40
 _MOST_KINDS: Final = 12
 
 
-@dataclass(frozen=True)
-class CheckResult:
+class CheckResult(msgspec.Struct, frozen=True):
     """The result of a check: well, well with something to mind, wrong, or not checked.
 
     >>> print(CheckResult("backend", "FAIL", "It is away. Start it."))
@@ -91,15 +93,18 @@ class Setup:
     task: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
-    def services(self) -> Services:
-        """The parts that reach Label Studio as the backend does."""
-        return Services(self.settings)
-
-    @property
     def client(self) -> LabelStudioClient:
         """A client of Label Studio that asks once."""
-        assert self.services.page_client is not None
-        return self.services.page_client
+        client = LabelStudioClient.from_settings(
+            self.settings, retry_for_s=0.0, timeout_s=PAGE_WAIT_S
+        )
+        assert client is not None
+        return client
+
+    @cached_property
+    def images(self) -> ImageReader:
+        """What reads pictures as the backend does."""
+        return ImageReader(LabelStudioFiles.from_settings(self.settings), self.settings)
 
     def ask_backend(self, path: str, timeout_s: float = _TIMEOUT_S, **body: Any) -> tuple[int, Any]:
         """Ask the backend, and return the status and the JSON object of its answer.
@@ -111,12 +116,13 @@ class Setup:
             CheckFailed: the backend cannot be reached.
         """
         url = str(self.backend_url).rstrip("/") + path
-        auth = BasicAuth.from_settings(self.settings) if path != "/health" else None
-        headers = {"Authorization": auth.header} if auth else {}
+        own = login(self.settings) if path != "/health" else {}
+        pair = [own[name].encode() for name in ("basic_auth_user", "basic_auth_pass") if own]
         more: dict[str, Any] = {"allow_redirects": False, "timeout": timeout_s}
+        more["auth"] = tuple(pair) or None
         try:
             method = "POST" if body else "GET"
-            response = requests.request(method, url, headers=headers, json=body or None, **more)
+            response = requests.request(method, url, json=body or None, **more)
         except (requests.RequestException, ValueError) as error:
             raise CheckFailed(
                 f"{url} cannot be reached from here ({type(error).__name__}). Start the backend "
@@ -182,7 +188,7 @@ def check_settings(setup: Setup) -> str:
     settings = setup.settings
     if settings.database_url is not None:
         try:
-            setup.services.database.revision()
+            Database.from_settings(settings).revision()
         except ValueError as error:
             raise CheckFailed(str(error)) from None
     wanted = [*map(int, re.findall(r"\d+", settings.auto_prelabel))]
@@ -319,7 +325,7 @@ def check_pictures(setup: Setup) -> str:
     read, largest = [], 0.0
     for kind, (source, task) in [*found.items()][:_MOST_KINDS]:
         try:
-            rgb = setup.services.images.read(source, task)
+            rgb = setup.images.read(source, task)
         except BackendError as error:
             failures[kind] = f"Task {task.id}: {error}"
             continue
@@ -440,7 +446,7 @@ def check_prediction(setup: Setup) -> str:
     return f"Task {setup.task['id']} has a prediction of {regions} by {entry['model_version']!r}."
 
 
-# ---- the command ---------------------------------------------------------------------------------
+# ---- all of them ---------------------------------------------------------------------------------
 
 #: Name of a check, checks that it needs, function.
 _Check = tuple[str, tuple[str, ...], Callable[[Setup], str]]
@@ -461,34 +467,6 @@ _CHECKS: Final[tuple[_Check, ...]] = (
 
 #: The checks where no project is given.
 _CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (*_CHECKS[:2], ("backend", (), check_backend))
-
-
-@click.command()
-@click.option(
-    "--project",
-    type=NUMBER,
-    help="Number of the project; by default only both servers are checked.",
-)
-@click.option(
-    "--backend-url",
-    help="Address of the backend from here, if it is not the one that Label Studio has.",
-)
-@settings_options(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
-    *("basic_auth_user", "basic_auth_pass", "port"),
-)
-def doctor(project: int | None, backend_url: str | None, **given: str | None) -> None:
-    """Check Label Studio, a project and the running backend, in both directions.
-
-    Give it the settings of the backend. The exit status is 0 if all is well, else 1.
-    """
-    settings = configure(given, "ERROR")
-    marks = []
-    for finding in check_setup(settings, project, backend_url=backend_url):
-        click.echo(finding)
-        marks.append(finding.mark)
-    if "FAIL" in marks:
-        raise SystemExit(1)
 
 
 def check_setup(
@@ -523,3 +501,44 @@ def check_setup(
         yield finding
         if finding.mark != "FAIL":
             passed.add(name)
+
+
+# ---- as a run ------------------------------------------------------------------------------------
+
+
+class AskedChecks(msgspec.Struct, frozen=True):
+    """What came before the checks, in sentences for people; empty where nothing did."""
+
+    said: str = ""
+
+
+class Checks(msgspec.Struct, frozen=True):
+    """The results of all checks of a project."""
+
+    results: list[CheckResult]
+
+    @property
+    def n_failed(self) -> int:
+        """The number of checks that have failed."""
+        return sum(each.mark == "FAIL" for each in self.results)
+
+
+def _make(parts: RunParts, run: Run, asked: AskedChecks, progress: Progress) -> Checks:
+    """Make the checks from the backend itself."""
+    here = own_address(parts.settings, is_here=True)
+    results = [CheckResult("set up", "warn", asked.said)] if asked.said else []
+    for done, found in enumerate(check_setup(parts.settings, run.project, backend_url=here), 1):
+        results.append(found)
+        progress(done, len(_CHECKS))
+    return Checks(results)
+
+
+CHECKS: Final = RunKind(
+    "checks",
+    "Checks of the set-up",
+    "The set-up is checked in Label Studio",
+    AskedChecks,
+    Checks,
+    _make,
+    needs_model=False,
+)

@@ -15,8 +15,8 @@ import pytest
 from werkzeug.serving import make_server
 
 from backend import create_app
-from backend.cli import doctor
-from backend.cli.doctor import CheckResult, check_setup
+from backend.runs import checks
+from backend.runs.checks import CheckResult, check_setup
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -252,7 +252,7 @@ def test_settings_that_are_wrong_without_a_word(
 def test_a_picture_that_the_editor_hardly_shows(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "_LARGE_MEGAPIXELS", 0.001)
+    monkeypatch.setattr(checks, "_LARGE_MEGAPIXELS", 0.001)
     assert found(server)["pictures"].mark == "warn"
 
 
