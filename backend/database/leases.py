@@ -23,8 +23,7 @@ from backend.database.database import LOCK, Database
 #: How long a lease lasts that is not renewed, in seconds.
 LEASE_S: Final = 30.0
 
-#: Values of a row whose lease ends now, and which still names its last owner; and of one that
-#: nobody has leased.
+#: Values of a row that is leased no longer: with its last owner's name, and without one.
 ENDED: Final = {"leased_until": 0.0}
 RELEASED: Final = {"owner": "", **ENDED}
 

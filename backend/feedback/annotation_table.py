@@ -35,7 +35,7 @@ class ReadAnnotation:
     updated: float = 0.0  # when it was changed last
     changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
-    predicted: float = 0.0  # when that prediction was stored; 0 where there is none
+    predicted: float = 0.0  # when that prediction was stored
 
 
 ANNOTATIONS: Final = sa.Table(

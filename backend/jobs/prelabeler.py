@@ -42,7 +42,7 @@ _LARGEST_CHUNK: Final = 200
 #: The first chunks are small: so people soon see that a job moves.
 _FIRST_CHUNKS: Final = (1, 4)
 
-#: How often an image is requested whose host is away.
+#: Requests for an image while its host is away.
 _TRIES: Final = 3
 
 #: Chunks at the same time: while one is written, the model has the next.
@@ -54,7 +54,7 @@ _CLOSING_ROUNDS: Final = 3
 #: The pause before another walk, in which others may finish writing, in seconds.
 _CLOSING_PAUSE_S: Final = 2.0
 
-#: A task at which the process has died so often fails: it may be what ends the process.
+#: Deaths of the process at a task, after which the task fails: it may be what ends the process.
 _MOST_DEATHS: Final = 3
 _DEADLY: Final = (
     f"The backend has ended {_MOST_DEATHS} times while it worked on this task: its picture may "

@@ -173,7 +173,7 @@ class LabelConfig:
         names = [label.name for label in self.labels_of(image)]
         colours = palette(len(names))
         for label in (each for control in self.controls_of(image) for each in control.labels):
-            with suppress(ValueError):  # no colour, or a word that is none
+            with suppress(ValueError):  # no colour, or an unknown word
                 colours[names.index(label.name)] = ImageColor.getrgb(label.colour)[:3]
         return colours
 

@@ -41,7 +41,7 @@ _NOT_KEPT: Final = "Label Studio has not kept its kind, its shape or the size of
 #: Letters of a region's labels that an error repeats.
 _TOLD_LETTERS: Final = 50
 
-#: What is raised for numbers that are none, and by decoders for broken content.
+#: What is raised for values that are no numbers, and by decoders for broken content.
 _BROKEN = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, SyntaxError, TypeError),
     *(ValueError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -302,7 +302,7 @@ def _outline_points(area: Area) -> npt.NDArray[np.float64]:
     if area.kind != "polygonlabels":
         raise ValueError("It is of a kind that has no area.")
     xs, ys = np.array(area.value["points"], dtype=np.float64).T
-    with np.errstate(over="ignore"):  # who fills the outline refuses infinity
+    with np.errstate(over="ignore"):  # `fill_outline` refuses infinity
         return np.stack([xs * width, ys * height], axis=1) / 100
 
 

@@ -239,7 +239,7 @@ class VersionStore:
     ) -> Version | None:
         """End a leased step with its result: what it adds to scores, or None if it failed the gate.
 
-        Return the version as it is kept; None where none is, the lease has gone to another backend,
+        Return the version as it is kept; None if nothing is, the lease has gone to another backend,
         or the examples are gone. One that changes predictions as the newest one does is not kept
         again. What somebody has made live meanwhile stays live.
 

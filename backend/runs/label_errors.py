@@ -73,7 +73,7 @@ class Suspicion(msgspec.Struct, frozen=True):
     updated: float  # when it was changed last, in seconds since the epoch: its version
     item_index: int | None
     kind: Kind  # in what it disagrees most
-    label: str  # name of the label that is painted there; "" where none is
+    label: str  # that is painted there, if any
     other: str  # label that the part looks like, or is seen where none is painted; "" for edges
     sentence: str = ""
     #: The place in the annotation and by the scores, as data URLs; "" where the annotation was

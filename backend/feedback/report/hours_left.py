@@ -53,7 +53,7 @@ class HoursLeft(msgspec.Struct, frozen=True):
 
     tasks_left: int | None  # tasks without an annotation; None where Label Studio does not say
     annotations: int  # the newest measured ones that began with a prediction, at most `RECENT`
-    seconds: float  # their median time; None where there is none
+    seconds: float  # their median time
     expected: Hours | None = None  # the hours if all tasks left have predictions; None: not known
 
     @property

@@ -42,14 +42,18 @@ class LearningStores:
 
     def make_version(self, number: float | None = 1.0, goes_live: bool = True) -> Version:
         """Make a step of project 7; None: a version that has not passed the gate."""
-        lease = self.lease()
-        scores = None if number is None else adaptation(number)
-        adapt: Adapt = "auto" if goes_live else "ask"
-        kept = self.versions.commit(lease, version_with(scores), scores, adapt)
+        kept = self.commit(self.lease(), number, "auto" if goes_live else "ask")
         assert kept is not None
         if goes_live:
             self.use_first()
         return kept
+
+    def commit(
+        self, lease: StepLease, number: float | None = 1.0, adapt: Adapt = "auto"
+    ) -> Version | None:
+        """End a step; None: with a version that has not passed the gate."""
+        scores = None if number is None else adaptation(number)
+        return self.versions.commit(lease, version_with(scores), scores, adapt)
 
     def use_first(self) -> None:
         """Decide for the first version of project 7 if it waits; later ones go live then."""

@@ -15,7 +15,7 @@ from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
 from backend.learning.versions import StepLease
 from tests.backend.conftest import Clock
-from tests.backend.fakes.learning_stores import LearningStores, adaptation, example, version_with
+from tests.backend.fakes.learning_stores import LearningStores, adaptation, example
 
 
 @pytest.fixture
@@ -73,8 +73,7 @@ def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
     assert lease == StepLease(7, changed=3)
     assert other.versions.lease_step(3) is None
     learning.replace_all(4)  # meanwhile
-    scores = adaptation()
-    assert learning.versions.commit(lease, version_with(scores), scores) is not None
+    assert learning.commit(lease) is not None
     assert learning.versions.state(7).changed == 1
 
 
@@ -99,7 +98,7 @@ def test_a_step_can_be_asked_for(learning: LearningStores, other: LearningStores
     assert learning.versions.request_step(7).asked
     lease = other.versions.lease_step(10)
     assert lease is not None
-    other.versions.commit(lease, version_with(None), None)
+    other.commit(lease, None)
     assert not learning.versions.state(7).asked
     assert other.versions.lease_step(10) is None
 
@@ -117,10 +116,9 @@ def test_a_step_whose_maker_is_killed_is_taken_by_another(
     clock.now += 2
     lease = other.versions.lease_step(2)
     assert lease == lost
-    late, good = adaptation(1), adaptation(2)
-    assert learning.versions.commit(lost, version_with(late), late) is None  # it lives after all
-    assert other.versions.commit(lease, version_with(good), good) is not None
-    assert [each.digest for each in learning.versions.versions(7)] == [good.digest]
+    assert learning.commit(lost, 1) is None  # it lives after all
+    assert other.commit(lease, 2) is not None
+    assert [each.digest for each in learning.versions.versions(7)] == [adaptation(2).digest]
 
 
 def test_several_that_look_at_once_take_one_step(url: str) -> None:
@@ -173,8 +171,7 @@ def test_whatever_comes_in_whatever_order_what_is_there_counts(
             learning.examples.forget(annotation)
         elif (lease := learning.versions.lease_step(2)) is not None:
             assert lease.changed == changed >= 2
-            scores = adaptation(hash(tuple(sorted(known.items()))) % 97)
-            learning.versions.commit(lease, version_with(scores), scores)
+            learning.commit(lease, hash(tuple(sorted(known.items()))) % 97)
             learning.use_first()
             changed, stepped = 0, stepped + 1
         changed = changed + 1 if known != before else changed
@@ -191,7 +188,7 @@ def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: Learning
     lease = learning.versions.lease_step(1)
     assert lease is not None
     learning.examples.forget(1)
-    assert learning.versions.commit(lease, version_with(adaptation()), adaptation()) is None
+    assert learning.commit(lease) is None
     assert learning.versions.active(7, "auto") is None
 
 
@@ -224,17 +221,16 @@ def test_the_first_version_waits_for_somebody_and_those_after_it_go_live(
 ) -> None:
     learning.replace_all(1)
     for number in (1, 2):
-        scores = adaptation(number)
-        learning.versions.commit(learning.lease(), version_with(scores), scores)
+        learning.commit(learning.lease(), number)
         state = learning.versions.state(7)
         assert (state.live, state.waits) == (None, number), "nobody has decided"
     learning.versions.use(7, 2, pin=False)
     assert learning.make_version(None).number == 3
-    learning.versions.commit(learning.lease(), version_with(adaptation(4)), adaptation(4))
+    learning.commit(learning.lease(), 4)
     assert learning.versions.state(7).live == 4
     learning.versions.reset(7)
     learning.replace_all(1)
-    learning.versions.commit(learning.lease(), version_with(adaptation(5)), adaptation(5))
+    learning.commit(learning.lease(), 5)
     assert learning.versions.state(7).live is None, "all was forgotten"
 
 
@@ -249,8 +245,7 @@ def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores
     assert learning.versions.use(7, 0).live is None
     state = learning.versions.use(7, 1)
     assert (state.live, state.pinned) == (1, True)
-    scores = adaptation(2)
-    learning.versions.commit(running, version_with(scores), scores)
+    learning.commit(running, 2)
     assert learning.versions.state(7).live == 1
     assert learning.versions.lease_step(0) is None
     with pytest.raises(LearningRefused, match="chosen by hand"):
@@ -270,7 +265,7 @@ def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores
     assert lease is not None
     assert lease.as_words == ("pole", "sign")
     assert learning.versions.keep_words(7, "sign", kept=False).as_words == ("pole",)
-    learning.versions.commit(lease, version_with(None), None)
+    learning.commit(lease, None)
     assert learning.versions.state(7).asked, "it has changed since the lease"
     learning.make_version()
     assert not learning.versions.state(7).asked
@@ -282,8 +277,7 @@ def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -
         learning.make_version(number)
     running = learning.lease()
     learning.versions.use(7, 1, pin=False)
-    scores = adaptation(3)
-    made = learning.versions.commit(running, version_with(scores), scores)
+    made = learning.commit(running, 3)
     assert made is not None
     assert (made.number, learning.versions.state(7).live) == (3, 1)
 
@@ -299,7 +293,7 @@ def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None
     state = learning.versions.reset(7)
     assert (state.live, state.pinned, state.as_words) == (None, False, ())
     assert (state.changed, state.annotations, learning.versions.versions(7)) == (0, 0, [])
-    assert learning.versions.commit(running, version_with(adaptation()), adaptation()) is None
+    assert learning.commit(running) is None
     learning.replace_all(1)
     assert learning.make_version(3).number == 3
 
