@@ -36,8 +36,7 @@ class MapRule:
     labels: tuple[str, ...] = ()  # for the rules that need their order
 
 
-#: The rule of everything that says no other.
-DEFAULT_RULE: Final = MapRule()
+DEFAULT_RULE: Final = MapRule()  # the rule of everything that says no other
 
 
 @dataclass(frozen=True, eq=False)

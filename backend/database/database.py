@@ -32,15 +32,13 @@ LOCK: Final = 0xC1EAC119
 #: Longest wait for a connection to PostgreSQL, in seconds: a host that is gone says nothing.
 _CONNECT_TIMEOUT_S: Final = 10
 
-#: Time for which SQLite waits for another writer, in seconds.
-_LOCK_TIMEOUT_S: Final = 10
+_LOCK_TIMEOUT_S: Final = 10  # time for which SQLite waits for another writer, in seconds
 
 #: Connections to PostgreSQL beyond those that are kept open, for readers and for writers each.
 #: With SQLAlchemy's five that are kept, a process has 20 at most; a server takes 100 by default.
 _MORE_CONNECTIONS: Final = 5
 
-#: The most keys of one SQL statement.
-MAX_KEYS: Final = 400
+MAX_KEYS: Final = 400  # the most keys of one SQL statement
 
 #: What to do about an SQLite file that cannot be opened; its usual cause is the folder's owner.
 _ADVICE: Final = (
@@ -48,8 +46,7 @@ _ADVICE: Final = (
     "Docker Compose, user 1000 must own the folder that MODELS names: chown -R 1000 FOLDER."
 )
 
-#: All tables; each module that owns some registers them here.
-METADATA: Final = sa.MetaData()
+METADATA: Final = sa.MetaData()  # all tables; each module that owns some registers them here
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 

@@ -20,8 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import LOCK, Database
 
-#: How long a lease lasts that is not renewed, in seconds.
-LEASE_S: Final = 30.0
+LEASE_S: Final = 30.0  # how long a lease lasts that is not renewed, in seconds
 
 #: Values of a row that is leased no longer: with its last owner's name, and without one.
 ENDED: Final = {"leased_until": 0.0}
@@ -93,8 +92,7 @@ def renewed(now: float) -> dict[str, float]:
 #: Finds rows to lease, with their primary key, of those that a condition leaves free.
 Find = Callable[[sa.Connection, sa.ColumnElement[bool]], Sequence[sa.Row[Any]]]
 
-#: Row -> values that it gets as it is leased.
-Change = Callable[[sa.Row[Any]], dict[str, Any]]
+Change = Callable[[sa.Row[Any]], dict[str, Any]]  # row -> values that it gets as it is leased
 
 
 class Leases:

@@ -52,8 +52,7 @@ from backend.label_studio.requests import Task
 
 log = logging.getLogger(__name__)
 
-#: Annotations that are leased at once.
-_BATCH_SIZE: Final = 10
+_BATCH_SIZE: Final = 10  # annotations that are leased at once
 
 #: An annotation that is submitted sooner, in seconds, tells nothing of its masks.
 _LOOKED_S: Final = 5.0

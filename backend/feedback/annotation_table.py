@@ -16,8 +16,7 @@ AnnotationOrigin = Literal[
     "compared", "unchecked", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
 ]
 
-#: Those that began with a prediction of this backend.
-PRELABELLED: Final = ("compared", "unchecked")
+PRELABELLED: Final = ("compared", "unchecked")  # those that began with a prediction of this backend
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
 from backend.feedback.report.hours_left import without_breaks
 from backend.label_studio.task_filter import TaskFilter
 
-#: One task of this many gets no prediction.
-ONE_IN: Final = 10
+ONE_IN: Final = 10  # one task of this many gets no prediction
 
 #: The tasks that may be drawn: nobody has seen them, with a prediction or without.
 UNSEEN: Final = TaskFilter(labeled=False, skipped=False, predicted=False)

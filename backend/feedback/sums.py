@@ -29,8 +29,7 @@ _COUNTED: Final = (
 #: An IoU is kept as a whole number of these parts, which can be taken away without rounding errors.
 _PARTS: Final = 1 << 36
 
-#: Kinds of annotations that are counted alone.
-_BARE: Final = ("skipped", "unchecked")
+_BARE: Final = ("skipped", "unchecked")  # kinds of annotations that are counted alone
 
 _Key = TypeVar("_Key", int, str)
 _T = TypeVar("_T")
@@ -257,8 +256,7 @@ _SUMS: Final = sa.Table(
 _ROW: Final = _SUMS.c
 _READ: Final = ANNOTATIONS.c
 
-#: Rows of which the parsed sums are kept in memory.
-_MAX_PARSED: Final = 256
+_MAX_PARSED: Final = 256  # rows of which the parsed sums are kept in memory
 
 _RowKey = tuple[int, Grouping, str]
 

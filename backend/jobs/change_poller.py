@@ -92,8 +92,7 @@ _POLLS: Final = sa.Table(
 )
 _ROW: Final = _POLLS.c
 
-#: The advisory lock of PostgreSQL under which a poll is leased.
-_LOCK: Final = 0xC1EA5011
+_LOCK: Final = 0xC1EA5011  # the advisory lock of PostgreSQL under which a poll is leased
 
 
 class UnservedTask(msgspec.Struct, frozen=True):

@@ -32,11 +32,8 @@ JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
 JobKind = Literal["project", "new", "late", "withdrawal"]
 Only = Literal["unlabeled", "all"]
 
-#: States in which nothing more happens to a job.
-_OVER: Final = ("cancelled", "done", "failed")
-
-#: Kinds of jobs that take further tasks until they start.
-_MERGED: Final = ("new", "late")
+_OVER: Final = ("cancelled", "done", "failed")  # states in which nothing more happens to a job
+_MERGED: Final = ("new", "late")  # kinds of jobs that take further tasks until they start
 
 _JOBS: Final = sa.Table(
     "jobs",

@@ -39,17 +39,10 @@ log = logging.getLogger(__name__)
 _PARTS: Final = 250
 CHUNK: Final = 25
 _LARGEST_CHUNK: Final = 200
-#: The first chunks are small: so people soon see that a job moves.
-_FIRST_CHUNKS: Final = (1, 4)
-
-#: Requests for an image while its host is away.
-_TRIES: Final = 3
-
-#: Chunks at the same time: while one is written, the model has the next.
-_CHUNKS_AHEAD: Final = 3
-
-#: How many times what is missing at the end is tried again.
-_CLOSING_ROUNDS: Final = 3
+_FIRST_CHUNKS: Final = (1, 4)  # the first chunks are small: so people soon see that a job moves
+_TRIES: Final = 3  # requests for an image while its host is away
+_CHUNKS_AHEAD: Final = 3  # chunks at the same time: while one is written, the model has the next
+_CLOSING_ROUNDS: Final = 3  # how many times what is missing at the end is tried again
 
 #: The pause before another walk, in which others may finish writing, in seconds.
 _CLOSING_PAUSE_S: Final = 2.0
@@ -61,8 +54,7 @@ _DEADLY: Final = (
     "need more memory than there is. See the log, and start a job again to try it once more."
 )
 
-#: How often a running job's lease is renewed and its state is read, in seconds.
-_POLL_S: Final = 1.0
+_POLL_S: Final = 1.0  # how often a running job's lease is renewed and its state is read, in seconds
 
 
 class ChunkResult(NamedTuple):

@@ -24,8 +24,7 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
 from backend.prediction.predictor import Predictor
 
-#: How long the address of a cluster may take to connect, in seconds.
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 10.0  # how long the address of a cluster may take to connect, in seconds
 
 #: Makes the client of Label Studio and the predictor of an actor, on the actor's node.
 MakeParts = Callable[[], tuple[LabelStudioClient, Predictor]]

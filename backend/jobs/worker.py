@@ -27,8 +27,7 @@ _POLL_S: Final = 1.0
 _POLL_SELDOM_S: Final = 5.0
 _SELDOM: Final = {"runs", "steps"}
 
-#: How long a thread waits after an error, in seconds.
-_RETRY_AFTER_S: Final = 15.0
+_RETRY_AFTER_S: Final = 15.0  # how long a thread waits after an error, in seconds
 
 #: Does a piece of work; returns whether there was any, and the next round should come at once.
 Round = Callable[[], bool | None]
@@ -123,11 +122,8 @@ class JobRunner:
         return True
 
 
-#: Tasks between two steps of a job; a lease outlasts them.
-_TASKS_AT_ONCE: Final = 20
-
-#: By how much the clocks of two machines may differ, in seconds.
-_CLOCKS_DIFFER_S: Final = 60.0
+_TASKS_AT_ONCE: Final = 20  # tasks between two steps of a job; a lease outlasts them
+_CLOCKS_DIFFER_S: Final = 60.0  # by how much the clocks of two machines may differ, in seconds
 
 
 class Withdrawer:

@@ -50,15 +50,13 @@ _T = TypeVar("_T")
 #: Names annotations that an import has made: Label Studio refuses to store one of a name twice.
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
 
-#: Tasks of one request for them; each carries its data.
-PAGE: Final = 100
+PAGE: Final = 100  # tasks of one request for them; each carries its data
 
 #: How long a call in the background is tried again, in seconds: it outlasts a restart of Label
 #: Studio. Rounds of work, and commands that are given again, go on from there.
 RETRY_FOR_S: Final = 120.0
 
-#: Projects whose titles are read.
-MOST_TITLES: Final = 1000
+MOST_TITLES: Final = 1000  # projects whose titles are read
 
 #: Projects of one answer: Label Studio gives no more, whatever is asked for.
 _PROJECTS_AT_ONCE: Final = 100
@@ -66,8 +64,7 @@ _PROJECTS_AT_ONCE: Final = 100
 #: How often what belongs to one task is asked for, before and after a call that succeeds.
 _TASK_TRIES: Final = 3
 
-#: Ids of one request, which go into its address.
-_IDS_AT_ONCE: Final = 400
+_IDS_AT_ONCE: Final = 400  # ids of one request, which go into its address
 
 
 class LabelStudioClient:

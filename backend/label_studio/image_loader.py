@@ -32,8 +32,7 @@ from clearclip_core.images.preprocessing import decode_rgb, upright_transpositio
 #: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
 ReadImage = Callable[[str, Task], RGBArray]
 
-#: Age in seconds up to which a cached image stands for the file at its address.
-CACHE_TTL_S = 600.0
+CACHE_TTL_S = 600.0  # age in seconds up to which a cached image stands for the file at its address
 
 #: Pixels of all images that are decoded at once, or it is one. A pixel takes 6 to 24 bytes until it
 #: is RGB, most in a TIFF of floats.

@@ -31,8 +31,7 @@ from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
-#: Letters of a label config; ten thousand labels with their words fit.
-MAX_CONFIG_LENGTH = 2_000_000
+MAX_CONFIG_LENGTH = 2_000_000  # letters of a label config; ten thousand labels with their words fit
 #: Tags within tags. Every control is searched for labels, so that nested ones add up.
 MAX_DEPTH = 100
 

@@ -40,8 +40,7 @@ log = logging.getLogger(__name__)
 
 #: Keys of geometry, one of which the value of every region with a place has.
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
-#: Letters that are read of a text that an annotator types.
-_LONGEST_TEXT = 1000
+_LONGEST_TEXT = 1000  # letters that are read of a text that an annotator types
 
 #: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
 #: count (`backend.prediction.masks`).

@@ -24,8 +24,7 @@ from clearclip_core.images.opening import open_image
 
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
 
-#: The kind of regions that bound what they show.
-RECTANGLE: Final = "rectanglelabels"
+RECTANGLE: Final = "rectanglelabels"  # the kind of regions that bound what they show
 
 #: What tells the geometry of a region from others: key of its value -> kind.
 _KINDS_BY_KEY: Final[Mapping[str, str]] = {
@@ -38,8 +37,7 @@ _KINDS_BY_KEY: Final[Mapping[str, str]] = {
 
 _NOT_KEPT: Final = "Label Studio has not kept its kind, its shape or the size of its picture"
 
-#: Letters of a region's labels that an error repeats.
-_TOLD_LETTERS: Final = 50
+_TOLD_LETTERS: Final = 50  # letters of a region's labels that an error repeats
 
 #: What is raised for values that are no numbers, and by decoders for broken content.
 _BROKEN = (
@@ -48,8 +46,7 @@ _BROKEN = (
 )
 
 
-#: A percentage or an angle.
-Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]
+Number = Annotated[float, Meta(gt=-1e6, lt=1e6)]  # a percentage or an angle
 
 
 class Rectangle(Struct, frozen=True, rename=lambda name: name.rpartition("_")[0]):

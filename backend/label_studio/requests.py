@@ -35,8 +35,7 @@ def read_project_id(raw: Any) -> int | None:
 
 _T = TypeVar("_T")
 
-#: Largest value of an id column of Label Studio's database.
-_LARGEST_ID = (1 << 63) - 1
+_LARGEST_ID = (1 << 63) - 1  # largest value of an id column of Label Studio's database
 
 #: Values in the data of all tasks, in a context, or in what is drawn on an open task, whose brush
 #: strokes are lists of numbers.
@@ -48,8 +47,7 @@ _ESCAPES: Final = re.compile(
     rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-#: Objects in a body, beside one for each 64 bytes of it.
-_MAX_OBJECTS: Final = 1_000_000
+_MAX_OBJECTS: Final = 1_000_000  # objects in a body, beside one for each 64 bytes of it
 
 _NULL: Final = Raw(b"null")
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
 
-#: Times in filters of the data manager, in UTC.
-_TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"  # times in filters of the data manager, in UTC
 
 #: Conditions of a view. Label Studio on SQLite takes no more than 1000 at once, and its page shows
 #: each of them as a filter.

@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 MOST_IMAGES: Final = 6
 _SPARE: Final = 6
 
-#: Long side of a picture in px.
-_SIDE_PX: Final = 320
+_SIDE_PX: Final = 320  # long side of a picture in px
 
 _LabelMap = npt.NDArray[np.int16]
 

@@ -63,8 +63,7 @@ STATES: Final = sa.Table(
     *lease_columns(),
 )
 
-#: Annotations of a project that are learned from, the newest.
-MOST_ANNOTATIONS: Final = 1000
+MOST_ANNOTATIONS: Final = 1000  # annotations of a project that are learned from, the newest
 
 #: Why an example is left out: some activation was too large for the model's precision.
 NOT_FINITE: Final = (

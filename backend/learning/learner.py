@@ -30,8 +30,7 @@ from clearclip_core import Fit, HeldOutAdaptations, Method, adapt, judge_adaptat
 
 log = logging.getLogger(__name__)
 
-#: Before a step that has failed is tried again, in seconds.
-_RETRY_AFTER_S: Final = 600.0
+_RETRY_AFTER_S: Final = 600.0  # before a step that has failed is tried again, in seconds
 
 
 @dataclass(eq=False)

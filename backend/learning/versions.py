@@ -44,11 +44,8 @@ VERSIONS: Final = sa.Table(
     sa.Column("pictures", sa.Text, nullable=False),  # a `BeforeAfter`, as JSON: large, so last
 )
 
-#: Before a step is due, one of this many annotations has changed at least.
-_CHANGED_OF: Final = 10
-
-#: Versions that are kept of a project: the newest, and the live one.
-MOST_VERSIONS: Final = 50
+_CHANGED_OF: Final = 10  # before a step is due, one of this many annotations has changed at least
+MOST_VERSIONS: Final = 50  # versions that are kept of a project: the newest, and the live one
 
 #: `STATES.asked` where somebody wants to learn from pictures that nobody has corrected.
 _UNLABELLED: Final = 2

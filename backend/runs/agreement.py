@@ -37,15 +37,10 @@ from clearclip_core.agreement import LabelAgreement, PairAgreement, compare_imag
 from clearclip_core.images.label_maps import thumbnail
 from clearclip_core.images.opening import to_data_url
 
-#: The pictures on which people do not agree that are listed at most.
-MOST_DISPUTES: Final = 40
-
-#: The confusions that are listed at most.
-MOST_CONFUSIONS: Final = 10
-
-#: Long side of a picture in px, and the colour of its pixels in dispute.
-SIDE_PX: Final = 480
-_COLOUR: Final = np.array([[255, 0, 160]], np.uint8)
+MOST_DISPUTES: Final = 40  # most pictures in dispute that are listed
+MOST_CONFUSIONS: Final = 10  # most confusions that are listed
+SIDE_PX: Final = 480  # long side of a picture in px
+_COLOUR: Final = np.array([[255, 0, 160]], np.uint8)  # of pixels in dispute
 
 #: People who have drawn rectangles are compared by these.
 _RULE: Final = MapRule(fills_rectangles=True)

@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 LEAST_SCORE: Final = 1.0
 MOST_SUSPICIONS: Final = 60
 
-#: Long side of a picture in px.
-_SIDE_PX: Final = 320
+_SIDE_PX: Final = 320  # long side of a picture in px
 
 #: Share of the image's sides that is shown at least, and that is shown around a place.
 _LEAST_SHOWN: Final = 0.4

@@ -19,14 +19,12 @@ if TYPE_CHECKING:
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 
-#: States in which nothing more happens.
-OVER: Final = ("done", "failed", "cancelled")
+OVER: Final = ("done", "failed", "cancelled")  # states in which nothing more happens
 
 #: The most that is asked for at once; here, where a command's help loads no torch.
 MOST_WORD_IMAGES: Final = 24
 
-#: The most tasks of which a report says why they were left out.
-MOST_LEFT_OUT: Final = 100
+MOST_LEFT_OUT: Final = 100  # the most tasks of which a report says why they were left out
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Report = TypeVar("Report", bound=msgspec.Struct)

@@ -14,8 +14,7 @@ from backend.database.leases import RELEASED, LeaseLost, Leases, lease_columns
 from backend.errors import Busy, NotFound
 from backend.runs.run import OVER, Report, Run, RunKind
 
-#: The most runs of a kind that wait or are at work.
-MOST_OPEN: Final = 5
+MOST_OPEN: Final = 5  # the most runs of a kind that wait or are at work
 
 #: Runs of a kind and project that are kept: done ones, and as many that are not.
 MOST_KEPT: Final = 3

@@ -26,8 +26,7 @@ log = logging.getLogger(__name__)
 #: All kinds of runs.
 KINDS: Final[tuple[RunKind[Any, Any], ...]] = (LABEL_ERRORS, AGREEMENT, WORDS, DATASETS, CHECKS)
 
-#: Time between two notes of the progress, in seconds.
-_NOTE_EVERY_S: Final = 1.0
+_NOTE_EVERY_S: Final = 1.0  # time between two notes of the progress, in seconds
 
 
 class _BackendStops(Exception):  # noqa: N818 -- what happens

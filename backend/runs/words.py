@@ -32,18 +32,12 @@ MAX_WORDINGS: Final = 12
 MAX_WORDS: Final = 10
 MAX_LETTERS: Final = 200
 
-#: Pictures whose masks are shown side by side.
-_SHOWN: Final = 6
+_SHOWN: Final = 6  # pictures whose masks are shown side by side
+PREVIEW_PX: Final = 256  # long side of a small picture in px
+_COLOUR: Final = np.array([[255, 32, 96]], np.uint8)  # of the mask on it
 
-#: Long side of a small picture in px, and the colour of the mask on it.
-PREVIEW_PX: Final = 256
-_COLOUR: Final = np.array([[255, 32, 96]], np.uint8)
-
-#: Tasks that are listed; pictures are chosen among them.
-MOST_TASKS: Final = 1000
-
-#: Annotations that are read for each picture that is chosen.
-_READ_PER_CHOSEN: Final = 4
+MOST_TASKS: Final = 1000  # tasks that are listed; pictures are chosen among them
+_READ_PER_CHOSEN: Final = 4  # annotations that are read for each picture that is chosen
 
 
 # ---- what is asked for ---------------------------------------------------------------------------

@@ -104,13 +104,11 @@ def stage(name: str) -> Iterator[None]:
         stages.switch(outer)
 
 
-#: Most letters of a message, and of a fact; longer ones come from outside.
-_MESSAGE_LENGTH = 2000
-_FACT_LENGTH = 100
+_MESSAGE_LENGTH = 2000  # most letters of a message; longer ones come from outside
+_FACT_LENGTH = 100  # and of a fact
 
-#: Most errors in a chain of causes that are logged, and most calls of each.
-_CHAIN = 3
-_CALLS = 12
+_CHAIN = 3  # most errors in a chain of causes that are logged
+_CALLS = 12  # and most calls of each
 
 _CUT = "…"
 

@@ -15,11 +15,8 @@ from backend.telemetry.logs import Stages, about, timed
 
 log = logging.getLogger(__name__)
 
-#: Seconds over which the pace is measured.
-PACE_S = 60.0
-
-#: Most refused requests that are kept: clients can send any number.
-_MOST_REFUSALS = 20
+PACE_S = 60.0  # seconds over which the pace is measured
+_MOST_REFUSALS = 20  # most refused requests that are kept: clients can send any number
 
 TaskId = int | str | None
 

@@ -29,8 +29,7 @@ LEAST: Final = 10
 
 _CONFIDENCE: Final = 0.9
 
-#: Times are cut at this many medians: what is longer was a break.
-_BREAK: Final = 5
+_BREAK: Final = 5  # times are cut at this many medians: what is longer was a break
 
 #: Standard errors between the older and the newer half of the times from which on pace has changed.
 _APART: Final = 2.5

@@ -18,8 +18,7 @@ from backend.feedback.report.hours_left import HoursLeft
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums, by_name
 from clearclip_core.quantities import quantity
 
-#: Images of a label below which its figures say little.
-FEW: Final = 5
+FEW: Final = 5  # images of a label below which its figures say little
 
 #: Model versions that pages and terminals show, the newest; files have all.
 _MOST_SHOWN_VERSIONS: Final = 50
