@@ -144,12 +144,12 @@ class WindowMeans:
     def at_values(self, values: torch.Tensor) -> torch.Tensor:
         """Return (..., h, w) means over the window around each value."""
         rows, columns = self._values
-        return rows @ values @ columns.T
+        return rows @ (values @ columns.T)
 
     def at_corners(self, values: torch.Tensor) -> torch.Tensor:
         """Return (..., h + 1, w + 1) means over the window around each corner."""
         rows, columns = self._corners
-        return rows @ values @ columns.T
+        return rows @ (values @ columns.T)
 
 
 def _band_matrix(
@@ -160,10 +160,6 @@ def _band_matrix(
     inside = (places >= middle - before) & (places < middle + after)
     weights = torch.from_numpy(inside / inside.sum(axis=1, keepdims=True)).to(like.dtype)
     return to_device(weights, like.device)
-
-
-#: Most elements of the functions of the maps that are fitted at a time on a CPU.
-_FIT_ELEMENTS = 1 << 18
 
 
 class ColourFit:
@@ -184,7 +180,8 @@ class ColourFit:
         products = self._means.at_values(colours[:, None] * colours)  # (3, 3, h, w)
         covariance = products - self._mean_colours[:, None] * self._mean_colours
         identity = torch.eye(3, dtype=colours.dtype, device=colours.device)
-        self._inverse = _inverse(covariance + epsilon * identity[..., None, None])
+        inverse = _inverse(covariance + epsilon * identity[..., None, None])
+        self._inverse = inverse.unbind(dim=1)
 
     def fit(self, tiles: torch.Tensor) -> torch.Tensor:
         """Fit maps to the colours in every window, and average the overlapping windows.
@@ -198,7 +195,10 @@ class ColourFit:
         """
         means = self._means.at_values(tiles.double()[:, None] * self._colours)  # (K, 4, h, w)
         covariance = means[:, :3] - self._mean_colours * means[:, 3:]
-        slopes = (self._inverse * covariance[:, None]).sum(dim=2)
+        own, *others = covariance.unsqueeze(2).unbind(dim=1)  # (K, 1, h, w) each
+        slopes = self._inverse[0] * own
+        for inverse, own in zip(self._inverse[1:], others, strict=True):
+            slopes.addcmul_(inverse, own)
         offsets = means[:, 3:] - (slopes * self._mean_colours).sum(dim=1, keepdim=True)
         return self._means.at_corners(torch.cat([slopes / 255, offsets], dim=1)).float()
 
@@ -214,7 +214,7 @@ class ColourFit:
         return (functions[:, :3] * self._corner_colours).sum(dim=1) + functions[:, 3]
 
     def fit_with_detail(
-        self, roots: torch.Tensor, root_knots: torch.Tensor, most_elements: int | None = None
+        self, roots: torch.Tensor, root_knots: torch.Tensor, most_elements: int
     ) -> torch.Tensor:
         """Fit maps to the colours, and add the part of the residual back that is no noise.
 
@@ -224,15 +224,14 @@ class ColourFit:
             roots: (K, rows + 1, columns + 1) square roots of the labels' probabilities at the
                 corners of the tiles, see ``TileGrid.corners_px``.
             root_knots: (K, rows + 1, columns + 1) the same in values from which pixels are
-                interpolated best, see ``Scores.logits_at_knots``.
-            most_elements: most of the functions that are fitted at a time; by default so many that
-                they stay in a CPU's cache.
+                interpolated best, see ``AxisUpsampling.at_knots``.
+            most_elements: most elements of the functions that are fitted at a time.
 
         Returns:
             (K, 4, rows + 1, columns + 1) float32 linear functions, see `fit`.
         """
         functions = roots.new_empty(len(roots), 4, *roots.shape[1:])
-        step = max(1, (most_elements or _FIT_ELEMENTS) // functions[0].numel())
+        step = max(1, most_elements // functions[0].numel())
         parts = (torch.split(each, step) for each in (functions, roots, root_knots))
         batches = list(zip(*parts, strict=True))
         for own, some, _ in batches:

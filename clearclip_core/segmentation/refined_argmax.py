@@ -6,8 +6,7 @@ keeps what it made, see `DeviceSegmentation`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +20,6 @@ from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.guided_filter import (
     REFINEMENT,
     ColourFit,
-    Float32s,
     GuidedFilter,
     Refinement,
     TileGrid,
@@ -29,16 +27,19 @@ from clearclip_core.segmentation.guided_filter import (
 )
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import LabelRuns
-from clearclip_core.segmentation.scores import GPU_BATCH_ELEMENTS, Scores
+from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.tiles import candidate_batches, find_candidates
-from clearclip_core.segmentation.upsampling import AxisUpsampling, Indices, Matrix
-from clearclip_core.thread_pools import one_blas_thread, one_thread
+from clearclip_core.segmentation.upsampling import Indices, Matrix
+from clearclip_core.thread_pools import one_thread
 
 Int16s = npt.NDArray[np.int16]
 
 #: A label competes if its probability somewhere is at least this share of the winner's.
 SHARE = 0.5
+
+#: Values that a CPU computes at once, about: so many that they stay in its cache.
+_CPU_VALUES = 1 << 18
 
 
 @one_thread()
@@ -70,10 +71,10 @@ def decide_refined(
     if patch_px is None:
         patch_px = scores.plan.patch_image_px
     guided_filter = GuidedFilter(image, patch_px, refinement)
-    functions, owners = _fit(scores, guided_filter)
+    functions, owners = _fit(scores, guided_filter.colour_fit, guided_filter.grid, _CPU_VALUES)
     labels = np.empty(scores.plan.image_hw, np.int16)
     confidence = np.empty(scores.plan.image_hw, np.float16)
-    for rows, values in guided_filter.argmax(functions, owners).decide(labels):
+    for rows, values in guided_filter.argmax(functions, owners.numpy()).decide(labels):
         probability = torch.from_numpy(values).clamp_(0, 1).square_()
         torch.from_numpy(confidence[rows]).copy_(probability)
         if thresholds.any():
@@ -94,73 +95,77 @@ def check_image_size(scores: Scores, image: RGBArray) -> None:
         )
 
 
-#: Yields logits at rows and columns of the image, of some queries or all: ``Scores.logits_at``.
-LogitsAt = Callable[
-    [Matrix, Matrix, Indices | None], Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]
-]
-
-
-@one_blas_thread()
-def competing_probabilities(
-    query_labels: Int16s,
-    logits_at: LogitsAt,
-    y_px: Matrix,
-    x_px: Matrix,
-    labels: Int16s | None = None,
-) -> tuple[Float32s, Int16s]:
-    """Compute the probabilities of the labels that compete, at positions of the image.
-
-    Of the other labels no more is kept than a band of rows.
-
-    Args:
-        query_labels: (Q,) the label of each query, -1 for the contrast words.
-        y_px: (m,) rows, pixel 0 has its centre at 0.
-        x_px: (n,) columns.
-        labels: the labels that compete, if they are known.
-
-    Returns:
-        (K, m, n) probabilities, each that of the label's best query; and (K,) the labels.
-    """
-    first = _first_queries(query_labels)
-    competes, logs = np.zeros(len(first), np.bool_), []
-    for _, logits in logits_at(y_px, x_px, None):  # (r, n, Q)
-        most = logits.max(axis=2, keepdims=True)
-        logits -= most
-        best = np.maximum.reduceat(logits, first, axis=2)
-        competes |= (best >= math.log(SHARE)).any(axis=(0, 1))
-        total = np.exp(logits, out=logits).sum(axis=2, dtype=np.float64)  # in any order the same
-        logs.append(most[..., 0] + np.log(total))
-    if labels is None:
-        labels = query_labels[first][competes]
-    queries = np.flatnonzero(np.isin(query_labels, labels))
-    first, made = _first_queries(query_labels[queries]), []
-    every_log = np.concatenate(logs)[..., None]
-    for rows, logits in logits_at(y_px, x_px, queries):
-        best = np.maximum.reduceat(logits, first, axis=2)
-        made.append(np.exp(best - every_log[rows], dtype=np.float32).transpose(2, 0, 1))
-    return np.concatenate(made, axis=1), labels
-
-
-def _first_queries(query_labels: Int16s) -> Indices:
-    """Return the index of each label's first query; a label's queries follow one another."""
-    return np.flatnonzero(np.diff(query_labels, prepend=-2))
-
-
-def _fit(scores: Scores, guided_filter: GuidedFilter) -> tuple[torch.Tensor, Int16s]:
+def _fit(
+    scores: Scores, colour_fit: ColourFit, grid: TileGrid, most_values: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Fit square roots of probabilities to the colours, see ``ColourFit.fit_with_detail``.
 
     They add up to less where labels blend, and a thin object's small probability weighs more.
 
+    Args:
+        most_values: values that are computed at once, about.
+
     Returns:
-        (K, 4, rows + 1, columns + 1) functions; and (K,) the labels that compete, -1 for the
-        contrast words.
+        (K, 4, rows + 1, columns + 1) float32 functions; and (K,) int16 the labels that compete, -1
+        for the contrast words.
     """
-    at = guided_filter.grid.corners_px
-    query_labels = np.asarray(scores.vocabulary.query_labels, np.int16)
-    probabilities, labels = competing_probabilities(query_labels, scores.logits_at, *at)
-    knots, _ = competing_probabilities(query_labels, scores.logits_at_knots, *at, labels)
-    roots, root_knots = (torch.from_numpy(each).sqrt_() for each in (probabilities, knots))
-    return guided_filter.colour_fit.fit_with_detail(roots, root_knots), labels
+    probabilities, owners = competing_probabilities(scores, grid.corners_px, most_values)
+    roots, root_knots = probabilities.sqrt_()
+    return colour_fit.fit_with_detail(roots, root_knots, most_values), owners
+
+
+def competing_probabilities(
+    scores: Scores, places_px: tuple[Matrix, Matrix], most_values: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the probabilities of the labels that compete, on the device of the scores.
+
+    Args:
+        places_px: (m,) rows and (n,) columns, see ``AxisUpsampling.at_knots``.
+        most_values: values that are computed at once, about.
+
+    Returns:
+        (2, K, m, n) float32 probabilities, each that of the label's best query: at those places,
+        and as knots between which they are interpolated; and (K,) int16 the labels.
+    """
+    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
+    pairs = list(zip(axes, places_px, strict=True))
+    places = tuple(axis.at(axis.positions(px)) for axis, px in pairs)
+    knots = tuple(axis.at_knots(px) for axis, px in pairs)
+    made = [_probabilities(scores, weights, most_values) for weights in (places, knots)]
+    # As indices: the host waits once for their number, and not at each use of a mask.
+    competes = (made[0] >= SHARE * made[0].amax(dim=0)).flatten(1).any(dim=1).nonzero().flatten()
+    owners = to_device(torch.from_numpy(_labels(scores)[0]), competes.device)[competes]
+    return torch.stack([each[competes] for each in made]), owners
+
+
+def _labels(scores: Scores) -> tuple[Int16s, Indices]:
+    """Return the labels, -1 for the contrast words; and (Q,) the index of each query's label."""
+    queries = np.asarray(scores.vocabulary.query_labels, np.int16)
+    first = np.flatnonzero(np.diff(queries, prepend=-2))  # a label's queries follow one another
+    return queries[first], np.arange(len(first)).repeat(np.diff(first, append=len(queries)))
+
+
+def _probabilities(scores: Scores, weights: tuple[Matrix, ...], most_values: int) -> torch.Tensor:
+    """Return (L, m, n) float32 probabilities of each label's best query at places of the image.
+
+    Args:
+        weights: (m, patches) of rows and (n, patches) of columns.
+    """
+    device = scores.cosines.device
+    down, along = (to_device(torch.from_numpy(each), device) for each in weights)
+    labels, groups = _labels(scores)
+    cosines = scores.cosines.double()
+    of_query = to_device(torch.from_numpy(groups), cosines.device)[:, None, None]
+    made = []
+    for band in torch.split(down, max(1, most_values // (len(cosines) * len(along)))):
+        logits = (band @ (cosines @ along.T)).to(scores.cosines.dtype) * scores.temperature
+        exponents = (logits - logits.amax(dim=0)).exp_()  # (Q, r, n)
+        total = exponents.sum(dim=0, dtype=torch.float64)
+        if len(labels) < len(exponents):
+            best = exponents.new_zeros(len(labels), *exponents.shape[1:])
+            exponents = best.scatter_reduce_(0, of_query.expand_as(exponents), exponents, "amax")
+        made.append((exponents / total).float())
+    return torch.cat(made, dim=1)
 
 
 # ---- on a CUDA device ----------------------------------------------------------------------------
@@ -220,16 +225,14 @@ class DeviceTiles:
         Args:
             functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
         """
-        corners = functions.permute(2, 1, 0, 3)
-        above, below = corners[:-1], corners[1:]
-        ends = torch.stack(
-            [above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]]
-        )  # (4, rows, 4, K, columns)
+        colours = self.pixels[:, :3].short()
+        colours[:, ::2] -= colours[:, 1:2]
         low, high = (
             extreme.T.reshape(3, *self.grid.tiles_hw)[:, :, None].float()
-            for extreme in torch.aminmax(self.pixels[:, :3], dim=2)
+            for extreme in torch.aminmax(colours, dim=2)
         )
-        large, _, possible = find_candidates(ends, (high + low) / 2, (high - low) / 2)
+        corners = functions.permute(2, 1, 0, 3)
+        large, possible = find_candidates(corners, (high + low) / 2, (high - low) / 2)
         possible.scatter_(1, large[:, None], True)
         return np.asarray(possible.transpose(1, 2).reshape(-1, len(functions)).cpu())
 
@@ -327,9 +330,8 @@ def decide_refined_on_device(
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
     rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
     tiles = DeviceTiles(rgb, grid)
-    functions, owners = _fit_on_device(
-        scores, ColourFit(tiles.mean_colours(), grid, refinement.epsilon), grid
-    )
+    colour_fit = ColourFit(tiles.mean_colours(), grid, refinement.epsilon)
+    functions, owners = _fit(scores, colour_fit, grid, _VALUES)
     possible = tiles.possible(functions)
     functions = functions.flatten(2).transpose(1, 2).contiguous()
     labels = owners.new_empty(len(possible), grid.tile_px**2)
@@ -345,65 +347,6 @@ def decide_refined_on_device(
             winner.masked_fill_(probability < limits[winner.int()], -1)
         labels[own], confidence[own] = winner, probability.half()
     return tiles.image(labels), tiles.image(confidence)
-
-
-def _fit_on_device(
-    scores: Scores, colour_fit: ColourFit, grid: TileGrid
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit square roots of probabilities to the colours, as `_fit` does.
-
-    Returns:
-        (K, 4, rows + 1, columns + 1) float32 functions; and (K,) int16 labels that compete, -1 for
-        the contrast words.
-    """
-    at = grid.corners_px
-    at_corners = _probabilities(scores, lambda axis, px: axis.at(axis.positions(px)), at)
-    at_knots = _probabilities(scores, lambda axis, px: axis.at_knots(px), at)
-    winner = at_corners.amax(dim=0)
-    # As indices: the host waits once for their number, and not at each use of a mask.
-    competing = (at_corners >= SHARE * winner).flatten(1).any(dim=1).nonzero().flatten()
-    owners = to_device(torch.from_numpy(_labels(scores)[0]), competing.device)
-    roots, root_knots = at_corners[competing].sqrt(), at_knots[competing].sqrt()
-    functions = colour_fit.fit_with_detail(roots, root_knots, _VALUES)
-    return functions, owners[competing]
-
-
-def _labels(scores: Scores) -> tuple[Int16s, Indices]:
-    """Return the labels, -1 for the contrast words; and (Q,) the index of each query's label."""
-    queries = np.asarray(scores.vocabulary.query_labels, np.int16)
-    first = _first_queries(queries)
-    return queries[first], np.arange(len(first)).repeat(np.diff(first, append=len(queries)))
-
-
-def _probabilities(
-    scores: Scores,
-    weights: Callable[[AxisUpsampling, Matrix], Matrix],
-    places_px: tuple[Matrix, Matrix],
-) -> torch.Tensor:
-    """Return (L, m, n) float32 probabilities of each label's best query at places of the image.
-
-    Args:
-        weights: makes (places, patches) weights of an axis.
-        places_px: (m,) rows and (n,) columns.
-    """
-    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
-    down, along = (
-        to_device(torch.from_numpy(weights(axis, px)).double(), scores.cosines.device)
-        for axis, px in zip(axes, places_px, strict=True)
-    )
-    labels, groups = _labels(scores)
-    cosines = scores.cosines.double()
-    of_query = to_device(torch.from_numpy(groups), cosines.device)[:, None, None]
-    made = []
-    for band in torch.split(down, max(1, GPU_BATCH_ELEMENTS // (len(cosines) * len(along)))):
-        logits = (band @ cosines @ along.T).to(scores.cosines.dtype) * scores.temperature
-        exponents = (logits - logits.amax(dim=0)).exp_()  # (Q, r, n)
-        total = exponents.sum(dim=0, dtype=torch.float64)
-        if len(labels) < len(exponents):
-            best = exponents.new_zeros(len(labels), *exponents.shape[1:])
-            exponents = best.scatter_reduce_(0, of_query.expand_as(exponents), exponents, "amax")
-        made.append((exponents / total).float())
-    return torch.cat(made, dim=1)
 
 
 class DeviceSegmentation(Segmentation):

@@ -291,30 +291,11 @@ class Scores:
             The slice of `y_px`, and (r, n, Q) logits.
         """
         rows, columns = self._upsamplings
-        down, along = rows.at(rows.positions(y_px)), columns.at(columns.positions(x_px))
-        yield from self._logits(down, along, queries)
-
-    def logits_at_knots(
-        self, y_px: Matrix, x_px: Matrix, queries: Indices | None = None
-    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
-        """Compute logits as `logits_at`, but such that bilinear interpolation comes nearest to all.
-
-        Args:
-            y_px: (m,) rows, see ``AxisUpsampling.at_knots``.
-            x_px: (n,) columns.
-
-        Yields:
-            The slice of `y_px`, and (r, n, Q) logits.
-        """
-        rows, columns = self._upsamplings
-        yield from self._logits(rows.at_knots(y_px), columns.at_knots(x_px), queries)
-
-    def _logits(
-        self, down: Matrix, along: Matrix, queries: Indices | None
-    ) -> Iterator[tuple[slice, npt.NDArray[np.floating[Any]]]]:
-        """Yield logits in bands of rows, of (m, h) and (n, w) weights of the patches."""
         cosines = self._by_row if queries is None else self._by_row[:, queries]
-        down, along = down.astype(cosines.dtype), along.astype(cosines.dtype)
+        down, along = (
+            axis.at(axis.positions(px)).astype(cosines.dtype)
+            for axis, px in ((rows, y_px), (columns, x_px))
+        )
         step = max(1, BATCH_ELEMENTS // (cosines.shape[1] * len(along)))
         for start in range(0, len(down), step):
             some = slice(start, start + step)

@@ -100,14 +100,11 @@ class Segmentation:
         limits = self._limits(thresholds)
         if not limits.any():
             return self
-        label_map = np.empty_like(self.label_map)
+        runs = LabelRuns.of(self.label_map)
         # As integers, floats of 0 and more have their own order, and compare many times as fast.
-        bits = limits.view(np.uint16)
-        for labels, confidence, made in zip(
-            self.label_map, self.confidence, label_map, strict=True
-        ):
-            reached = confidence.view(np.uint16) >= bits[labels]
-            made[:] = np.where(reached, labels, np.int16(-1))
+        least = limits.view(np.uint16)[runs.labels].repeat(runs.lengths).reshape(self.size_hw)
+        reached = self.confidence.view(np.uint16) >= least
+        label_map = np.where(reached, self.label_map, np.int16(-1))
         return replace(self, label_map=label_map)
 
     def _limits(self, thresholds: Mapping[str, float]) -> npt.NDArray[np.float16]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -31,11 +31,15 @@ from clearclip_core.segmentation.upsampling import (
 _MARGIN = 1e-5
 
 #: Pixels of a band.
-_BAND_PX = 1 << 22
+_BAND_PX = 1 << 19
 
 #: Pixels of a batch of cells: so many that calling torch costs little, and so few that the batch
 #: stays in a CPU's cache.
 _BATCH_PX = 128_000
+
+_Array = TypeVar("_Array", Values, torch.Tensor)
+
+_SIDES = slice(None, -1), slice(1, None)
 
 
 class TileArgmax:
@@ -85,74 +89,45 @@ class TileArgmax:
 
     def _decide(self, cells: slice, labels: npt.NDArray[np.int16], with_values: bool) -> Values:
         """Decide the pixels of some rows of cells."""
-        ends = self._ends(cells)
-        large, own, rivals = self._candidates(ends, cells)
+        matrices = self._rows.matrix[cells.start : cells.stop + 1], self._columns.matrix
+        corners = upsample(self._maps, *(each.astype(self._maps.dtype) for each in matrices))
         first_px = self._rows.first_px[cells.start : cells.stop + 1]
+        start, stop = first_px[[0, -1]].tolist()
+        colours = () if self._image is None else cv2.split(self._image[start:stop])
+        ranges = _colour_ranges(colours, first_px - start, self._columns.first_px)
+        found = find_candidates(torch.from_numpy(corners), *ranges)
+        large, rivals = (each.numpy() for each in found)
+        ends = cell_ends(corners)
         owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
-            own_ends = [end[:, :, 0].swapaxes(0, 1) for end in own]  # (C, m, n) each
+            own = large[:, None, None]
+            own_ends = [  # (C, m, n) each
+                np.take_along_axis(end, own, 2)[:, :, 0].swapaxes(0, 1) for end in ends
+            ]
             functions = _interpolate(own_ends, self._columns.sizes_px, self._along)
-        start, step = int(first_px[0]), max(1, _BATCH_PX // len(self._along))
-        for row, (top, bottom) in enumerate(pairwise(first_px.tolist())):
-            labels[top - start : bottom - start] = owners[row]
+        step = max(1, _BATCH_PX // len(self._along))
+        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
+            labels[top:bottom] = owners[row]
             for first in range(top, bottom, step) if with_values else ():
                 part = slice(first, min(first + step, bottom))
-                _evaluate(
-                    functions[:, row],
-                    self._down[part, None],
-                    _planes(self._image[part]) if self._image is not None else (),
-                    values[part.start - start : part.stop - start],
-                )
+                down = self._down[start + part.start : start + part.stop, None]
+                planes = [plane[part] for plane in colours]
+                _evaluate(functions[:, row], down, planes, values[part])
         sizes = self._rows.sizes_px[cells]
         # Rows of pixels of cells; the last is repeated in those that have fewer.
-        lines = first_px[:-1] + np.minimum(np.arange(sizes.max())[:, None], sizes - 1)
+        lines = first_px[:-1] - start + np.minimum(np.arange(sizes.max())[:, None], sizes - 1)
         for y, x, width, maps in self._ambiguous(large, rivals, sizes):
             own_ends = [end[y[:, None], :, maps, x[:, None]].T for end in ends]  # (C, k, N) each
             rows = lines.take(y, axis=1)  # (h, N)
-            best, largest = self._compare(own_ends, maps, rows, x, width)
-            rows -= start
+            down = self._down[rows + start]
+            best, largest = self._compare(own_ends, maps, rows, down, colours, x, width)
             for own_width, some in _groups(self._columns.sizes_px[x]):
                 at = rows[:, some], self._columns.first_px[x[some]]
                 _stretches(labels, own_width)[at] = best[:, some, :own_width]
                 if with_values:
                     _stretches(values, own_width)[at] = largest[:, some, :own_width]
         return values
-
-    def _ends(self, cells: slice) -> tuple[Values, Values, Values, Values]:
-        """Return (m, C, K, n) maps at the upper left, upper right, lower left and lower right."""
-        matrices = self._rows.matrix[cells.start : cells.stop + 1], self._columns.matrix
-        corners = upsample(self._maps, *(each.astype(self._maps.dtype) for each in matrices))
-        above, below = corners[:-1], corners[1:]
-        return above[..., :-1], above[..., 1:], below[..., :-1], below[..., 1:]
-
-    def _candidates(
-        self, ends: Sequence[Values], cells: slice
-    ) -> tuple[Indices, Values, npt.NDArray[np.bool_]]:
-        """Find the maps that can win in cells; see `find_candidates`, whose arrays it returns."""
-        found = find_candidates(torch.from_numpy(np.stack(ends)), *self._colour_range(cells))
-        large, own, rivals = (each.numpy() for each in found)
-        return large, own, rivals
-
-    def _colour_range(self, cells: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (C - 1, m, 1, n) the middle of each colour in cells, and half its range."""
-        if self._image is None:
-            none = torch.empty(0, 1, 1, 1)
-            return none, none
-        ranges = [
-            slice(*each) for each in pairwise(self._rows.first_px[cells.start : cells.stop + 1])
-        ]
-        low, high = (
-            torch.from_numpy(
-                extreme.reduceat(
-                    np.stack([extreme.reduce(self._image[rows]) for rows in ranges]),
-                    self._columns.first_px[:-1],
-                    axis=1,
-                ).transpose(2, 0, 1)[:, :, None]
-            ).to(torch.float32, memory_format=torch.contiguous_format)
-            for extreme in (np.minimum, np.maximum)
-        )
-        return (high + low) / 2, (high - low) / 2
 
     def _ambiguous(
         self, large: Indices, rivals: npt.NDArray[np.bool_], heights: Indices
@@ -174,18 +149,23 @@ class TileArgmax:
                 yield own_y[some], own_x[some], width, maps
 
     def _compare(
-        self, ends: Sequence[Values], maps: Indices, lines: Indices, x: Indices, width: int
+        self,
+        ends: Sequence[Values],
+        maps: Indices,
+        lines: Indices,
+        down: Values,
+        colours: Sequence[npt.NDArray[np.uint8]],
+        x: Indices,
+        width: int,
     ) -> tuple[npt.NDArray[np.int16], Values]:
         """Compute several maps in (h, N) rows of N cells: (h, N, width) labels and values."""
         left = self._columns.first_px[x]
         columns = np.minimum(left[:, None] + np.arange(width), len(self._along) - 1)
-        colours: Sequence[torch.Tensor] = ()
-        if self._image is not None:
-            by_line = self._image.reshape(len(self._image), -1)
-            pixels = _stretches(by_line, 3 * width)[lines, 3 * left]
-            colours = _planes(pixels.reshape(len(lines), -1, 3))
+        pixels = [
+            _stretches(plane, width)[lines, left].reshape(len(lines), -1) for plane in colours
+        ]
         functions = _interpolate(ends, width, self._along[columns].ravel())
-        values = _evaluate(functions, self._down[lines].repeat(width, axis=1), colours)
+        values = _evaluate(functions, down.repeat(width, axis=1), pixels)
         best, largest = first_maximum(values)
         first = np.arange(0, maps.size, maps.shape[1]).repeat(width)  # of each column's maps
         owners = self._owners[maps].ravel().take(best + first)
@@ -193,30 +173,65 @@ class TileArgmax:
         return owners.reshape(shape), largest.reshape(shape)
 
 
-def find_candidates(
-    ends: torch.Tensor, middle: torch.Tensor, half: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Find the maps that can win in cells, on any device.
+def cell_ends(corners: _Array) -> list[_Array]:
+    """Return the upper left, upper right, lower left and lower right of cells, of their corners.
 
     Args:
-        ends: (4, m, C, K, n), the maps at the corners of the cells.
-        middle: (C - 1, m, 1, n) the middle of each colour in the cells.
+        corners: (m + 1, ..., n + 1).
+    """
+    return [rows[..., side] for rows in (corners[:-1], corners[1:]) for side in _SIDES]
+
+
+def _colour_ranges(
+    colours: Sequence[npt.NDArray[np.uint8]], first_row: Indices, first_column: Indices
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ranges of colours in cells, as `find_candidates` takes them; none of none."""
+    if not colours:
+        return torch.empty(0, 1, 1, 1), torch.empty(0, 1, 1, 1)
+    found = np.empty((2, 3, len(first_row) - 1, colours[0].shape[1]), np.int16)
+    for row, (top, bottom) in enumerate(pairwise(first_row.tolist())):
+        red, green, blue = (colour[top:bottom] for colour in colours)
+        reds, blues = (np.subtract(each, green, dtype=np.int16) for each in (red, blue))
+        for number, each in enumerate((reds, green, blues)):
+            np.minimum.reduce(each, out=found[0, number, row])
+            np.maximum.reduce(each, out=found[1, number, row])
+    low, high = (
+        torch.from_numpy(extreme.reduceat(each, first_column[:-1], axis=2)[:, :, None]).float()
+        for extreme, each in zip((np.minimum, np.maximum), found, strict=True)
+    )
+    return (high + low) / 2, (high - low) / 2
+
+
+def find_candidates(
+    corners: torch.Tensor, middle: torch.Tensor, half: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the maps that can win in cells, on any device.
+
+    The bounds are of red less green, green, and blue less green: where a cell is lighter and
+    darker in places, all colours rise and fall together, and the ranges of these stay small.
+
+    Args:
+        corners: (m + 1, C, K, n + 1), the maps at the corners of the cells.
+        middle: (C - 1, m, 1, n), the middle of each of those three in the cells.
         half: the same of half its range.
 
     Returns:
-        (m, n) a map that is large in each cell; it at the four corners, (4, m, C, 1, n); and
-        (m, K, n) which others reach it.
+        (m, n) a map that is large in each cell; and (m, K, n) which others reach it.
     """
+    if len(middle):
+        corners = corners.clone()
+        corners[:, 1] = corners[:, :3].sum(dim=1)
+    ends = torch.stack(cell_ends(corners))  # (4, m, C, K, n)
     most = _values(ends, middle)
     large = most.sum(dim=0).max(dim=1).indices
     own = torch.take_along_dim(ends, large[None, :, None, None], 3)
     least = _values(own, middle) - _MARGIN
-    for colour, of_half in enumerate(half):
-        ahead = (ends[:, :, colour] - own[:, :, colour]).abs_()
-        most = torch.addcmul(most, ahead, of_half)
+    ahead = (ends[:, :, :-1] - own[:, :, :-1]).abs_()
+    for factor, of_half in zip(ahead.unbind(dim=2), half, strict=True):
+        most = torch.addcmul(most, factor, of_half)
     rivals = (most >= least).any(dim=0)
     rivals.scatter_(1, large[:, None], False)
-    return large, own, rivals
+    return large, rivals
 
 
 def _groups(sizes: Indices) -> Iterator[tuple[int, Indices | slice]]:
@@ -230,16 +245,16 @@ def _groups(sizes: Indices) -> Iterator[tuple[int, Indices | slice]]:
 
 def _values(functions: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
     """Evaluate (4, m, C, K, n) functions at (C - 1, m, 1, n) colours: (4, m, K, n)."""
-    values = functions[:, :, -1]
-    for number, colour in enumerate(colours):
-        values = torch.addcmul(values, functions[:, :, number], colour)
+    *factors, values = functions.unbind(dim=2)
+    for factor, colour in zip(factors, colours, strict=True):
+        values = torch.addcmul(values, factor, colour)
     return values
 
 
 def _evaluate(
     functions: Values,
     down: Values,
-    colours: Sequence[torch.Tensor],
+    colours: Sequence[npt.NDArray[np.uint8]],
     out: Values | None = None,
 ) -> Values:
     """Evaluate functions at pixels: (..., h, n).
@@ -256,7 +271,7 @@ def _evaluate(
     values, rises = torch.empty(2, *shape, dtype=value.dtype)
     colour = torch.empty(shape[-2:] if colours else 0, dtype=value.dtype)
     for plane, factor, slope in zip(colours, factors, slopes, strict=True):
-        colour.copy_(plane)
+        colour.copy_(torch.from_numpy(plane))
         value = torch.addcmul(value, colour, factor, out=values)
         rise = torch.addcmul(rise, colour, slope, out=rises)
     made = values if out is None else torch.from_numpy(out)
@@ -280,11 +295,6 @@ def _interpolate(ends: Sequence[Values], sizes_px: int | Indices, along: Values)
     functions *= along
     functions += left.repeat(sizes_px, axis=-1)
     return functions
-
-
-def _planes(pixels: RGBArray) -> list[torch.Tensor]:
-    """Return red, green and blue of (h, n, 3) pixels, (h, n) uint8 each."""
-    return [torch.from_numpy(plane) for plane in cv2.split(pixels)]
 
 
 def _stretches(array: npt.NDArray[Any], length: int) -> npt.NDArray[Any]:

@@ -6,7 +6,7 @@ Detail beside the filter: kept where scores are clear, left out where they are n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -110,9 +110,14 @@ def everywhere() -> np.ndarray:
     scores = scores_of()
     guided_filter = GuidedFilter(picture(), scores.plan.patch_image_px, FINE)
     at = np.arange(33) * 3 - 0.5, np.arange(49) * 3 - 0.5
+    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
+    pairs = list(zip(axes, at, strict=True))
     corners, knots = (
-        roots(scores, scores.logits_at(*at)),
-        roots(scores, scores.logits_at_knots(*at)),
+        softmax_of(scores, *weights) ** 0.5
+        for weights in (
+            [axis.at(axis.positions(px)) for axis, px in pairs],
+            [axis.at_knots(px) for axis, px in pairs],
+        )
     )
     tiles = np.mean([corners[:, y : 32 + y, x : 48 + x] for y in (0, 1) for x in (0, 1)], axis=0)
     smooth = explained(guided_filter, tiles)
@@ -124,14 +129,13 @@ def everywhere() -> np.ndarray:
     return refined.clip(0, 1) ** 2
 
 
-def roots(scores: Scores, bands: Iterator[tuple[slice, np.ndarray]]) -> np.ndarray:
-    """(labels + 1, 33, 49): roots of the probabilities, the contrast words' at the end."""
-    logits = np.concatenate([some for _, some in bands])
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+def softmax_of(scores: Scores, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """(labels + 1, m, n): probabilities of the best query, the contrast words' at the end."""
+    logits = 50 * np.einsum("yi,qij,xj->qyx", rows, scores.cosines.numpy().astype(float), columns)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=0)
     owners = np.array(scores.vocabulary.query_labels)
     labels = [*range(len(scores.vocabulary.labels)), -1]
-    best = [softmax[..., owners == label].max(axis=2) for label in labels]
-    return np.sqrt(np.array(best, np.float64))
+    return np.array([softmax[owners == label].max(axis=0) for label in labels])
 
 
 def explained(guided_filter: GuidedFilter, tiles: np.ndarray) -> np.ndarray:
@@ -170,20 +174,18 @@ def bilinear(values: np.ndarray, at: np.ndarray, pixels: int, axis: int) -> np.n
 
 def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
     scores = scores_of()
-    y, x = np.arange(1, 96, 3), np.arange(1, 144, 3)
-    owners = np.array(scores.vocabulary.query_labels, np.int16)
-    at = y.astype(float), x.astype(float)
-    found, query_labels = competing_probabilities(owners, scores.logits_at, *at)
-    assert query_labels.tolist() == [0, 1, 2, -1]
+    at = np.arange(1.0, 96, 3), np.arange(1.0, 144, 3)
+    (found, knots), competing = competing_probabilities(scores, at, 1 << 12)
+    assert competing.tolist() == [0, 1, 2, -1]
     rows, columns = scores.plan.rows.matrix[1::3], scores.plan.columns.matrix[1::3]
-    exponents = np.exp(50 * np.einsum("yi,qij,xj->qyx", rows, scores.cosines.numpy(), columns))
-    softmax = exponents / exponents.sum(axis=0)
-    best = [softmax[owners == label].max(axis=0) for label in (0, 1, 2, -1)]
-    assert found == pytest.approx(np.array(best), abs=1e-5)
+    best = softmax_of(scores, rows, columns)
+    assert found.numpy() == pytest.approx(best, abs=1e-5)
+    axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
+    between = [axis.at_knots(px) for axis, px in zip(axes, at, strict=True)]
+    assert knots.numpy() == pytest.approx(softmax_of(scores, *between), abs=1e-5)
     hopeless = replace(scores, cosines=scores.cosines.clone())
     hopeless.cosines[2] = -1  # the sky comes near nowhere
-    _, query_labels = competing_probabilities(owners, hopeless.logits_at, *at)
-    assert query_labels.tolist() == [0, 2, -1]
+    assert competing_probabilities(hopeless, at, 1 << 12)[1].tolist() == [0, 2, -1]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
@@ -226,12 +228,8 @@ def test_batches_change_nothing(
     monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
 ) -> None:
     labels, confidence = decide(scores_of(), picture(), 0.4)
-    for module in ("scores", "tiles"):
-        monkeypatch.setattr(f"clearclip_core.segmentation.{module}.BATCH_ELEMENTS", elements)
-    on_device = "clearclip_core.segmentation.refined_argmax"
-    monkeypatch.setattr(f"{on_device}.GPU_BATCH_ELEMENTS", elements)
-    monkeypatch.setattr(f"{on_device}._VALUES", elements)
-    monkeypatch.setattr("clearclip_core.segmentation.guided_filter._FIT_ELEMENTS", elements)
+    for name in ("tiles.BATCH_ELEMENTS", "refined_argmax._VALUES", "refined_argmax._CPU_VALUES"):
+        monkeypatch.setattr(f"clearclip_core.segmentation.{name}", elements)
     again = decide(scores_of(), picture(), 0.4)
     assert (again[0] == labels).mean() > 0.999
     assert again[1] == pytest.approx(confidence, abs=1e-3)
