@@ -18,44 +18,29 @@ _COUNTED_PX: Final = 1 << 20
 
 @dataclass(frozen=True)
 class PairAgreement:
-    """Agreement of two people, at least one of whom has painted the label.
+    """Agreement of two people, at least one of whom has painted the label."""
 
-    Attributes:
-        people: their indices.
-        iou: intersection over union of their masks; 0 where one of them has left the label out.
-    """
-
-    people: tuple[int, int]
-    iou: float
+    people: tuple[int, int]  # their indices
+    iou: float  # intersection over union of their masks; 0 where one of them has left the label out
 
 
 @dataclass(frozen=True)
 class LabelAgreement:
-    """Agreement of several people on a label of an image.
+    """Agreement of several people on a label of an image."""
 
-    Attributes:
-        pairs: of each two people, if at least one of them has painted the label.
-        disputed_px: pixels to which some of them have given the label, not all.
-    """
-
-    pairs: tuple[PairAgreement, ...]
-    disputed_px: int
+    pairs: tuple[PairAgreement, ...]  # of each two people of whom one or both have painted it
+    disputed_px: int  # pixels to which some of them have given the label, not all
 
 
 @dataclass(frozen=True, eq=False)
 class ImageAgreement:
-    """Agreement of several people on an image.
+    """Agreement of several people on an image."""
 
-    Attributes:
-        labels: name of a label -> agreement on it, also of those that nobody has painted.
-        confusions: two labels -> share of the pixels to which one person has given the first and
-            another the second, mean over the pairs of people; the second is "" for no label.
-        disputed: (H, W) bool, the pixels to which not all have given the same labels.
-    """
-
-    labels: Mapping[str, LabelAgreement]
+    labels: Mapping[str, LabelAgreement]  # also of those that nobody has painted
+    #: Two labels -> share of the pixels to which one person has given the first and another the
+    #: second, mean over the pairs of people; the second is "" for no label.
     confusions: Mapping[tuple[str, str], float]
-    disputed: BoolMask = field(repr=False)
+    disputed: BoolMask = field(repr=False)  # (H, W), pixels with different labels
 
     @property
     def disputed_share(self) -> float:

@@ -42,18 +42,14 @@ from clearclip_core.thread_pools import one_blas_thread
 
 Kind = Literal["label", "missing", "edges"]
 
-#: The numbers of a part's description beside the K of the labels.
-BESIDE_LABELS: Final = 10
-
-#: Places along the long side of an image at which probabilities are read.
-_PLACES: Final = 256
+BESIDE_LABELS: Final = 10  # the numbers of a part's description beside the K of the labels
+_PLACES: Final = 256  # places along the long side of an image at which probabilities are read
 
 #: Smaller parts say nothing: share of the image, and of a label's edges the length in pixels.
 _LEAST_SHARE: Final = 0.002
 _LEAST_EDGE_PX: Final = 40
 
-#: Side of the square by which parts without paint are eroded, in places.
-_MARGIN: Final = 5
+_MARGIN: Final = 5  # side of the square by which parts without paint are eroded, in places
 
 #: Long side at which edges are judged, in px: loose edges of a larger image are looser.
 _EDGE_SIDE_PX: Final = 640
@@ -62,8 +58,7 @@ _EDGE_SIDE_PX: Final = 640
 #: clean step, noise of up to 4 levels to and fro.
 _LEAST_CONTRAST: Final = 25.0
 
-#: A pixel and its neighbours.
-_SQUARE: Final = np.ones((3, 3), np.uint8)
+_SQUARE: Final = np.ones((3, 3), np.uint8)  # a pixel and its neighbours
 
 #: Folds of consecutive images: frames of a drive lie in one, but for those at its ends.
 _FOLDS: Final = 8
@@ -74,8 +69,7 @@ LEAST_IMAGES: Final = 5
 #: Of fewer images none is judged: right parts look too much like other labels by chance.
 LEAST_JUDGED: Final = 20
 
-#: The covariance is shrunk by that at least.
-_LEAST_SHRINKAGE: Final = 0.05
+_LEAST_SHRINKAGE: Final = 0.05  # the covariance is shrunk by that at least
 
 #: Of standardised numbers; less is rounding where all parts of a label are equal.
 _LEAST_VARIANCE: Final = 1e-7
@@ -100,36 +94,29 @@ _STEADIER: Final = 3.0
 #: Larger log odds are as good as that: how parts are spread so far from their means is not known.
 _MOST_LOG_ODDS: Final = 50.0
 
-#: (H, W) numbers of regions.
-RegionMap = npt.NDArray[np.integer[Any]]
+RegionMap = npt.NDArray[np.integer[Any]]  # (H, W) numbers of regions
 
 IntArray = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A part of an annotated image where scores see something else.
-
-    Attributes:
-        label: index of the painted label; -1 where nothing is painted.
-        other: index of the label that the scores see; -1 for edges.
-        weight: how much there is of it: the part's share of the image, the length of the edges in
-            px, and 1 for what is missing.
-        box: rows and columns of the part, in px.
-        description: (K + `BESIDE_LABELS`,) float64, what a part of the kind "label" is like: for
-            each of the K labels of the vocabulary, and for the contrast words, temperature times
-            cosine, less the mean of all (0 for contrast words where there are none); its centre's
-            row and column as shares of the image's sides; the natural logarithm of its share of the
-            image; mean and standard deviation of its L, a and b (CIE Lab), as shares of the 255
-            steps that OpenCV has for each. Empty for other kinds.
-    """
+    """A part of an annotated image where scores see something else."""
 
     kind: Kind
-    label: int
-    other: int
+    label: int  # index of the painted label; -1 where nothing is painted
+    other: int  # index of the label that the scores see; -1 for edges
     value: float
+    #: How much there is of it: the part's share of the image, the length of the edges in px, and 1
+    #: for what is missing.
     weight: float
-    box: PixelBox
+    box: PixelBox  # rows and columns of the part, in px
+    #: (K + `BESIDE_LABELS`,) float64, what a part of the kind "label" is like: for each of the K
+    #: labels of the vocabulary, and for the contrast words, temperature times cosine, less the mean
+    #: of all (0 for contrast words where there are none); its centre's row and column as shares of
+    #: the image's sides; the natural logarithm of its share of the image; mean and standard
+    #: deviation of its L, a and b (CIE Lab), as shares of the 255 steps that OpenCV has for each.
+    #: Empty for other kinds.
     description: Matrix = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
     @property
@@ -160,18 +147,13 @@ def find_disagreements(
 
 @dataclass(frozen=True, eq=False)
 class _ProbabilityMaps:
-    """Probabilities and paint at places spread evenly over an image.
+    """Probabilities and paint at places spread evenly over an image."""
 
-    Attributes:
-        probabilities: (G + 1, h, w) float32 of the labels, the last of the contrast words.
-        logits: (G + 1, h, w) float32, temperature times the cosine of the best query of each; the
-            mean of the others where there are no contrast words.
-        truth: (h, w) label indices of the annotation, and `regions` alike.
-    """
-
-    probabilities: Float32s
+    probabilities: Float32s  # (G + 1, h, w) float32 of the labels, the last of the contrast words
+    #: (G + 1, h, w) float32, temperature times the cosine of the best query of each; the mean of
+    #: the others where there are no contrast words.
     logits: Float32s
-    truth: Truth
+    truth: Truth  # (h, w) label indices of the annotation, and `regions` alike
     regions: RegionMap
     image_hw: tuple[int, int]
 
@@ -375,15 +357,11 @@ _Beyond = tuple[int, Disagreement, float]
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image with what is most unusual of it.
-
-    Attributes:
-        score: how far that is beyond what is usual for the label, more than 0, see `_FENCE`.
-    """
+    """An image with what is most unusual of it."""
 
     index: int
     disagreement: Disagreement
-    score: float
+    score: float  # how far that is beyond what is usual for the label, more than 0, see `_FENCE`
 
 
 def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable]) -> list[Ranked]:

@@ -17,8 +17,7 @@ BACKGROUND_NAMES = ("background", "other")
 #: Lines of a file of names that name no label, and what `MapNames.indices` has for them.
 _UNNAMED: dict[str, int | None] = {"-": -1, "?": None}
 
-#: Lines that a file of names has at most.
-_MAX_NAMES = 254
+_MAX_NAMES = 254  # lines that a file of names has at most
 
 
 @dataclass(frozen=True)
@@ -155,14 +154,11 @@ def _label(given: object) -> Label:
 
 @dataclass(frozen=True)
 class MapNames:
-    """What the values of label maps stand for, from a file of names.
-
-    Attributes:
-        indices: for each value from 0 on, the index of its label; -1 where pixels have no label,
-            None where they are not counted.
-    """
+    """What the values of label maps stand for, from a file of names."""
 
     labels: tuple[Label, ...]
+    #: For each value from 0 on, the index of its label; -1 where pixels have no label, None where
+    #: they are not counted.
     indices: tuple[int | None, ...]
 
     @classmethod

@@ -31,52 +31,37 @@ NARROW: Final = 1 / 3
 #: A label is swallowed where another one takes at least this share of its places narrowly.
 SWALLOWED_FROM: Final = 0.5
 
-#: Places are too few to say anything below this share of all.
-FEWEST: Final = 0.002
-
-#: Words -> (Q, D) embeddings of length 1.
-Embed = Callable[[Sequence[str]], torch.Tensor]
+FEWEST: Final = 0.002  # places are too few to say anything below this share of all
+Embed = Callable[[Sequence[str]], torch.Tensor]  # words -> (Q, D) embeddings of length 1
 
 
 @dataclass(frozen=True)
 class NearWords:
-    """A word of one label that lies near a word of another.
+    """A word of one label that lies near a word of another."""
 
-    Attributes:
-        labels: names of the two labels, in the order of the vocabulary.
-        cosine: cosine of their embeddings, in [-1, 1].
-    """
-
-    labels: tuple[str, str]
+    labels: tuple[str, str]  # names of the two labels, in the order of the vocabulary
     words: tuple[str, str]
-    cosine: float
+    cosine: float  # cosine of their embeddings, in [-1, 1]
 
 
 @dataclass(frozen=True)
 class UnknownWord:
-    """A word that the model hardly knows.
-
-    Attributes:
-        cosine: mean cosine with `MADE_UP_WORDS`, in [-1, 1].
-    """
+    """A word that the model hardly knows."""
 
     label: str
     word: str
-    cosine: float
+    cosine: float  # mean cosine with `MADE_UP_WORDS`, in [-1, 1]
 
 
 @dataclass(frozen=True)
 class VocabularyCheck:
-    """The findings on the words of labels.
+    """The findings on the words of labels."""
 
-    Attributes:
-        near: pairs of words of different labels that lie too near each other, the nearest first and
-            `MOST_NEAR` at most.
-        unknown: words that the model hardly knows, those nearest to made-up words first; none where
-            the model embeds made-up words like others, so that it cannot be told.
-    """
-
+    #: Pairs of words of different labels that lie too near each other, the nearest first and
+    #: `MOST_NEAR` at most.
     near: tuple[NearWords, ...]
+    #: Words that the model hardly knows, those nearest to made-up words first; none where the model
+    #: embeds made-up words like others, so that it cannot be told.
     unknown: tuple[UnknownWord, ...]
 
 
@@ -149,15 +134,12 @@ def _between(words: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Swallowed:
-    """A label that loses its places to another one.
-
-    Attributes:
-        share: of the places that the label would have without the other one, the share that it
-            loses to it narrowly, in [0, 1].
-    """
+    """A label that loses its places to another one."""
 
     label: str
     by: str
+    #: Of the places that the label would have without the other one, the share that it loses to it
+    #: narrowly, in [0, 1].
     share: float
 
 

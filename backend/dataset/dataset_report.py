@@ -67,19 +67,12 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class SetScore(msgspec.Struct, frozen=True):
-    """How well a version of the model predicts the label maps of a data set.
+    """How well a version of the model predicts the label maps of a data set."""
 
-    Attributes:
-        mean_iou: mean over the classes that it predicts or that are there; None without one.
-        ious: class -> intersection over union, of all pictures together.
-        version: its number; None: the words alone.
-        annotations: number of those that it has learned from.
-    """
-
-    mean_iou: float | None = None
-    ious: dict[str, float] = {}
-    version: int | None = None
-    annotations: int = 0
+    mean_iou: float | None = None  # mean over the classes that it predicts or that are there
+    ious: dict[str, float] = {}  # class -> intersection over union, of all pictures together
+    version: int | None = None  # its number; None: the words alone
+    annotations: int = 0  # number of those that it has learned from
 
     def __str__(self) -> str:
         learned = f"learned from {quantity(self.annotations, 'annotation')}"
@@ -130,29 +123,20 @@ class SetScorer:
 
 
 class DatasetReport(msgspec.Struct):
-    """The result of a run.
-
-    Attributes:
-        parts: part -> number of its pictures; `asked` has the percentages asked for.
-        splitting: text of all that decides the parts, but the pictures.
-        classes: class -> part -> counts.
-        tasks: number of tasks that were read; of `unlabelled` ones nothing counts.
-        made: when, in seconds since the epoch.
-        notes: sentences about what is otherwise than one might think.
-    """
+    """The result of a run."""
 
     pictures: int = 0
-    parts: dict[str, int] = {}
+    parts: dict[str, int] = {}  # part -> number of its pictures; `asked` has percentages
     asked: dict[str, int] = {}
-    splitting: str = ""
+    splitting: str = ""  # text of all that decides the parts, but the pictures
     regions: int = 0
-    classes: dict[str, dict[str, ClassCount]] = {}
-    tasks: int = 0
+    classes: dict[str, dict[str, ClassCount]] = {}  # class -> part -> counts
+    tasks: int = 0  # number of tasks that were read; of `unlabelled` ones nothing counts
     unlabelled: int = 0
-    made: float = 0.0
+    made: float = 0.0  # when, in seconds since the epoch
     changes: Changes | None = None
     score: SetScore | None = None
-    notes: list[str] = []
+    notes: list[str] = []  # sentences about what is otherwise than one might think
     skipped: list[Skipped] = []
 
     def __str__(self) -> str:
@@ -246,15 +230,11 @@ class _Known(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class EarlierSet:
-    """What is known of earlier data sets of a project.
+    """What is known of earlier data sets of a project."""
 
-    Attributes:
-        parts: digest of a picture's file -> its part, of the last set that was divided alike.
-        made: when the last set was made, in seconds since the epoch; 0 for none.
-    """
-
+    #: Digest of a picture's file -> its part, of the last set that was divided alike.
     parts: Mapping[str, str] = field(default_factory=dict)
-    made: float = 0.0
+    made: float = 0.0  # when the last set was made, in seconds since the epoch; 0 for none
     _images: Mapping[str, _Known] = field(default_factory=dict)
 
     @classmethod

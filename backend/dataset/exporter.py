@@ -76,35 +76,26 @@ FORMATS: Final = {each.name: each for each in _WRITERS}
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
 
-#: What is known of each picture, a line a picture, and features.
-_ROWS: Final = f"{PARTS}/rows"
-_FEATURES: Final = f"{PARTS}/features"
+_ROWS: Final = f"{PARTS}/rows"  # what is known of each picture, a line a picture
+_FEATURES: Final = f"{PARTS}/features"  # of each picture
 _DECODER: Final = msgspec.json.Decoder(ImageRow)
 
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """Choices of a data set.
-
-    Attributes:
-        background: class of unpainted pixels in label maps; empty: they have none.
-        by_label: whether all regions of a label in a picture are one object.
-        min_area_px: islands of fewer pixels are left out of YOLO's files.
-        split_by: field of the tasks' data whose values are kept in one part.
-        least_cosine: of the features of near-duplicates, which are kept in one part.
-    """
+    """Choices of a data set."""
 
     formats: tuple[str, ...] = ("index-png",)
     pictures: Pictures = "copy"
     choice: AnnotationChoice = field(default_factory=AnnotationChoice)
     overlap: Overlap = LATER
     fills_rectangles: bool = False
-    background: str = ""
-    by_label: bool = False
-    min_area_px: int = 20
+    background: str = ""  # class of unpainted pixels in label maps; empty: they have none
+    by_label: bool = False  # whether all regions of a label in a picture are one object
+    min_area_px: int = 20  # islands of fewer pixels are left out of YOLO's files
     split: Split = field(default_factory=Split)
-    split_by: str = ""
-    least_cosine: float | None = None
+    split_by: str = ""  # field of the tasks' data whose values are kept in one part
+    least_cosine: float | None = None  # of features of near-duplicates, which stay in one part
     renamed: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
 
@@ -142,26 +133,20 @@ class DatasetOptions:
 
 @dataclass(eq=False)
 class DatasetExporter:
-    """Writes a data set into a folder, once; what is known of its pictures waits on the disk.
+    """Writes a data set into a folder, once; what is known of its pictures waits on the disk."""
 
-    Attributes:
-        folder: a new or empty one, or one of the same project, which is replaced.
-        max_mb: limit of the data set's size, in MiB; None: as much as the disk holds.
-        describe: returns features (D,) float16 of unit length, as bytes, by which near-duplicates
-            are found; None: only equal files are kept together.
-        earlier: what is known of data sets before; None: what is in the folder.
-    """
-
-    folder: Path
+    folder: Path  # a new or empty one, or one of the same project, which is replaced
     config: LabelConfig
     options: DatasetOptions
     images: LocalImages
     _: KW_ONLY
     max_megapixels: float
-    max_mb: int | None = None
+    max_mb: int | None = None  # limit of the data set's size, in MiB; None: the disk's
+    #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found;
+    #: None: only equal files are kept together.
     describe: Callable[[RGBArray], bytes] | None = None
     scorer: SetScorer | None = None
-    earlier: EarlierSet | None = None
+    earlier: EarlierSet | None = None  # what is known of earlier sets; None: what is in the folder
 
     def __post_init__(self) -> None:
         options = self.options

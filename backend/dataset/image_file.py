@@ -40,22 +40,17 @@ _LONGEST_NAME_BYTES: Final = 180
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture that was read as a whole.
+    """A picture that was read as a whole."""
 
-    Attributes:
-        content: its file, if `is_original`, or a PNG of the picture as the model sees it where
-            trainers see it otherwise or not at all: where EXIF turns it, with 16 bits or
-            floating-point numbers, and in formats that they skip, such as GIF.
-        digest: of the bytes of its file.
-        rgb: (H, W, 3) uint8, upright.
-    """
-
+    #: Its file, if `is_original`, or a PNG of the picture as the model sees it where trainers see
+    #: it otherwise or not at all: where EXIF turns it, with 16 bits or floating-point numbers, and
+    #: in formats that they skip, such as GIF.
     content: bytes = field(repr=False)
     suffix: str
     size_hw: tuple[int, int]
-    digest: str
+    digest: str  # of the bytes of its file
     is_original: bool
-    rgb: RGBArray = field(repr=False, compare=False)
+    rgb: RGBArray = field(repr=False, compare=False)  # (H, W, 3) uint8, upright
 
 
 def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> ImageFile:

@@ -36,27 +36,18 @@ from clearclip_core.thread_pools import read_ahead
 ImportKind = Literal["predictions", "annotations"]
 
 _LONGEST_VERSION: Final = 100
-#: Lines of one kind that are shown; the report file has all of them.
-_SHOWN: Final = 10
-
-#: Regions as entries of a result of Label Studio.
-_Result = Sequence[Mapping[str, Any]]
+_SHOWN: Final = 10  # lines of one kind that are shown; the report file has all of them
+_Result = Sequence[Mapping[str, Any]]  # regions as entries of a result of Label Studio
 
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """What an import is to do; see `ClassMapping` and `NameMatcher` for what is not said here.
+    """What an import is to do; see `ClassMapping` and `NameMatcher` for what is not said here."""
 
-    Attributes:
-        version: name of the import, the ``model_version`` of its predictions.
-        replace: whether predictions that an earlier import of that version has stored are removed.
-        instances: draw each object as a brush or bitmask region of its own, not one for a label.
-    """
-
-    version: str
+    version: str  # name of the import, the ``model_version`` of its predictions
     kind: ImportKind = "predictions"
-    replace: bool = False
-    instances: bool = False
+    replace: bool = False  # whether predictions of an earlier import of that version go
+    instances: bool = False  # draw each object as a region of its own, not one for a label
     renamed: Mapping[str, str] = field(default_factory=dict)
     controls: tuple[str, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -94,32 +85,24 @@ class MappedClass(msgspec.Struct):
 
 
 class ImportReport(msgspec.Struct):
-    """What an import would write, and what it has written.
-
-    Attributes:
-        files: files of masks, or the pictures in one; `matched` of them match an image.
-        ready: tasks whose masks have no problem and are to be written.
-        present: tasks that have this version, or any annotation, already; they stay as they are.
-        objects: in formats that tell them apart; `regions` are made of them.
-        written: tasks that were written; None before. It was stopped before `left` others.
-    """
+    """What an import would write, and what it has written."""
 
     project: int
     version: str
     kind: str
-    files: int
+    files: int  # files of masks, or the pictures in one; `matched` of them match an image
     matched: int
-    ready: int
-    present: int
+    ready: int  # tasks whose masks have no problem and are to be written
+    present: int  # tasks that have this version, or any annotation, already; they stay as they are
     replaced: int
     tasks_without: int
     left_out: list[Unmatched]
     problems: list[str] = []
     classes: dict[str, MappedClass] = {}
-    written: int | None = None
+    written: int | None = None  # tasks that were written; None before
     left: int = 0
     refused: dict[int, str] = {}
-    objects: int = 0
+    objects: int = 0  # in formats that tell them apart; `regions` are made of them
     regions: int = 0
 
     def plan(self) -> str:
@@ -238,14 +221,12 @@ class RegionDrawer:
             yield target, mask, sum(scores) / len(scores)
 
 
-#: Tasks of one request to write.
-_CHUNK: Final = 8
+_CHUNK: Final = 8  # tasks of one request to write
 
 #: Told after each image or task how many of how many are done.
 WatchImport = Callable[[int, int], None]
 
-#: The masks of one image, and its height and width in px.
-_Checked = tuple[Matched, tuple[int, int]]
+_Checked = tuple[Matched, tuple[int, int]]  # the masks of one image, and its height and width in px
 
 
 @dataclass(eq=False)

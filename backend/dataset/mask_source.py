@@ -26,25 +26,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class MaskSource:
-    """The masks of one picture, which are not read yet.
+    """The masks of one picture, which are not read yet."""
 
-    Attributes:
-        name: path of the picture in the data set; with its suffix where the format says it.
-        where: the file, for errors.
-        read_regions: reads the regions of a picture of a height and width in px.
-        other_name: another name of the picture, which counts where no picture has the first one.
-        has_objects: whether each region is a thing of its own, whose parts belong together.
-        size_hw: the size of the picture, where the file says it.
-    """
-
-    name: str
-    where: str
+    name: str  # path of the picture in the data set; with its suffix where the format says it
+    where: str  # the file, for errors
+    #: Reads the regions of a picture of a height and width in px.
     read_regions: Callable[[tuple[int, int]], Iterable[LabelledRegion]] = field(
         repr=False, compare=False
     )
-    other_name: str = ""
-    has_objects: bool = False
-    size_hw: tuple[int, int] | None = None
+    other_name: str = ""  # of the picture, where no picture has the first one
+    has_objects: bool = False  # whether each region is a thing, whose parts belong together
+    size_hw: tuple[int, int] | None = None  # the size of the picture, where the file says it
 
     @classmethod
     def of_file(

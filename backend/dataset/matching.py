@@ -35,16 +35,13 @@ class Target:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """Finds the label of each class: that of its name or alias, else the one of the same words.
-
-    Attributes:
-        renamed: class -> label, as the caller wants it; an empty label leaves the class out.
-        controls: names of those to draw with, the first that has the label; empty: any, masks
-            before outlines before boxes.
-    """
+    """Finds the label of each class: that of its name or alias, else the one of the same words."""
 
     config: LabelConfig
+    #: Class -> label, as the caller wants it; an empty label leaves the class out.
     renamed: Mapping[str, str] = field(default_factory=dict)
+    #: Names of those to draw with, the first that has the label; empty: any, masks before outlines
+    #: before boxes.
     controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -24,11 +24,8 @@ REPORT_FILE: Final = "report.json"
 #: What stands in a data set, whatever its formats.
 _OURS: Final = frozenset((MARKER, IMAGES_FILE, REPORT_FILE, "classes.json", "images"))
 
-#: Folder of what is removed at the end.
-PARTS: Final = ".parts"
-
-#: Bytes that are left free on the disk.
-_LEFT_FREE: Final = 256 << 20
+PARTS: Final = ".parts"  # folder of what is removed at the end
+_LEFT_FREE: Final = 256 << 20  # bytes that are left free on the disk
 
 
 class OutputFolder:

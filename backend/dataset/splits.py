@@ -23,8 +23,7 @@ _NAMES: Final = ("train", "val", "test")
 
 #: Cells of a side of a picture: where in it something is tells much alike ones apart.
 _CELLS: Final = 2
-#: Pictures that are compared with all others at once.
-_BLOCK: Final = 1024
+_BLOCK: Final = 1024  # pictures that are compared with all others at once
 _DRAWN_BYTES: Final = 8
 #: Pictures of a class by which parts may lack it more than others and count as alike.
 _ALIKE: Final = 0.5
@@ -59,18 +58,12 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class SplitKey:
-    """What decides the part of a picture.
-
-    Attributes:
-        value: of the field that divides; empty: none does.
-        first: when it was annotated first, and the id of its task.
-        part: where an earlier run has put it; empty: it is new.
-    """
+    """What decides the part of a picture."""
 
     digest: str
-    value: str = ""
-    first: tuple[float, int] = (0.0, 0)
-    part: str = ""
+    value: str = ""  # of the field that divides; empty: none does
+    first: tuple[float, int] = (0.0, 0)  # when it was annotated first, and the id of its task
+    part: str = ""  # where an earlier run has put it; empty: it is new
     classes: frozenset[str] = frozenset()
 
 

@@ -38,16 +38,12 @@ from clearclip_core.thread_pools import read_ahead
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task with all of its annotations, and what models have said about it.
-
-    Attributes:
-        versions: id of each prediction -> its ``model_version``.
-        prediction: version and regions of the newest prediction, where it counts.
-    """
+    """A task with all of its annotations, and what models have said about it."""
 
     task: Task
     annotations: tuple[Annotation, ...] = ()
-    versions: Mapping[int, str] = field(default_factory=dict)
+    versions: Mapping[int, str] = field(default_factory=dict)  # prediction -> its ``model_version``
+    #: Version and regions of the newest one, if it counts.
     prediction: tuple[str, Sequence[Any]] | None = None
 
 
@@ -62,8 +58,7 @@ class TaskReference:
 #: Threads that wait for Label Studio, and what is read ahead: they bound the memory.
 READERS: Final = 4
 READ_AHEAD: Final = 8
-#: Tasks of one request, whose masks are in memory at once.
-_TOGETHER: Final = 32
+_TOGETHER: Final = 32  # tasks of one request, whose masks are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,8 +270,7 @@ def _annotation(raw: dict[str, Any], task: int) -> Annotation:
 
 # ---- their pictures ------------------------------------------------------------------------------
 
-#: Pixels of all masks of a picture that are kept while it is written.
-_KEPT_PIXELS: Final = 64 << 20
+_KEPT_PIXELS: Final = 64 << 20  # pixels of all masks of a picture that are kept while it is written
 
 
 @dataclass(frozen=True)
@@ -336,18 +330,13 @@ class LoadedTask:
 
 @dataclass(frozen=True)
 class TaskLoader:
-    """Reads tasks ahead, and makes labelled pictures of them.
-
-    Attributes:
-        rule: draws the label map of each annotation, before annotators vote.
-        needs_images: without, only pictures are read that have no region, and so no size.
-    """
+    """Reads tasks ahead, and makes labelled pictures of them."""
 
     names: ClassNames
     choice: AnnotationChoice
-    rule: MapRule
+    rule: MapRule  # draws the label map of each annotation, before annotators vote
     read_file: Callable[[str, Task], bytes]
-    needs_images: bool
+    needs_images: bool  # without, only pictures are read that have no region, and so no size
 
     def load(self, references: Iterable[TaskReference]) -> Generator[LoadedTask, None, None]:
         return read_ahead(self._load, references, READERS, READ_AHEAD)

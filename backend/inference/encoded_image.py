@@ -34,15 +34,11 @@ _IDLE_STREAMS: Final[defaultdict[torch.device, LifoQueue[torch.cuda.Stream | Non
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """The features and scores of an image, from which prompts are answered.
-
-    Attributes:
-        computed: on CUDA, an event behind the scores on the stream that computes them; else None.
-    """
+    """The features and scores of an image, from which prompts are answered."""
 
     features: DenseFeatures
     scores: Scores
-    computed: torch.cuda.Event | None = None
+    computed: torch.cuda.Event | None = None  # on CUDA, an event behind the scores on their stream
 
     @classmethod
     def of(cls, features: DenseFeatures, scores: Scores) -> EncodedImage:

@@ -156,39 +156,27 @@ def _device_name(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
-#: So many sentences cost a ViT-B as much as one window.
-_SENTENCES_PER_WINDOW = 20
-
-#: How long `Engine.join` waits for the batch that is running.
-_LAST_BATCH_S = 5.0
+_SENTENCES_PER_WINDOW = 20  # so many sentences cost a ViT-B as much as one window
+_LAST_BATCH_S = 5.0  # how long `Engine.join` waits for the batch that is running
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state and the counts of the engine at one moment.
-
-    Attributes:
-        device: on which it runs, with the model of a GPU; empty before it is loaded.
-        precision: number format of the model; empty before it is loaded.
-        waiting: images of each priority that are not done yet.
-        waiting_by_project: such images by priority and project; only those above 0.
-        windows_at_once: most windows of a batch; 0 before the model is loaded.
-        words_known: images whose words were embedded before they came.
-    """
+    """The state and the counts of the engine at one moment."""
 
     status: ModelStatus
-    device: str
-    precision: str
-    waiting: dict[Priority, int]
-    waiting_by_project: dict[tuple[Priority, Hashable], int]
+    device: str  # on which it runs, with the model of a GPU; empty before it is loaded
+    precision: str  # number format of the model; empty before it is loaded
+    waiting: dict[Priority, int]  # images of each priority that are not done yet
+    waiting_by_project: dict[tuple[Priority, Hashable], int]  # such images; only numbers above 0
     vocabularies: int
     done: int
     failed: int
     batches: int
     windows: int
-    windows_at_once: int
+    windows_at_once: int  # most windows of a batch; 0 before the model is loaded
     cache: CacheUse
-    words_known: int
+    words_known: int  # images whose words were embedded before they came
     words_new: int
 
 

@@ -30,28 +30,21 @@ class Priority(IntEnum):
 
 @dataclass(eq=False)
 class ImageRequest:
-    """An image that is to be encoded and scored.
-
-    Attributes:
-        key: of its features in the cache.
-        adaptation: the adaptation that its scores follow; None for the words alone.
-        began: set once the model has taken it, or never will.
-        is_new: whether it has not been checked for missing words yet.
-    """
+    """An image that is to be encoded and scored."""
 
     image: PreparedImage
-    key: str
+    key: str  # of its features in the cache
     labels: tuple[Label, ...]
     priority: Priority
     project: Hashable
-    adaptation: Adaptation | None = None
+    adaptation: Adaptation | None = None  # that its scores follow; None for the words alone
     encoded: Future[EncodedImage] = field(default_factory=Future)
+    #: The model has taken it, or never will.
     began: threading.Event = field(default_factory=threading.Event)
-    is_new: bool = True
+    is_new: bool = True  # whether it has not been checked for missing words yet
 
 
-#: How many more urgent images are served before one of a less urgent class.
-MAX_SKIPS: Final = 16
+MAX_SKIPS: Final = 16  # how many more urgent images are served before one of a less urgent class
 
 #: Most images of one priority that wait, and most vocabularies that are being embedded.
 CAPACITY: Final = 64

@@ -20,21 +20,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class WordsRequest:
-    """Labels whose words are being embedded.
-
-    Attributes:
-        missing: prompts that are not embedded yet; None until they are known.
-        prompts_at_once: most prompts of the next turn.
-        futures: resolved once they are embedded, for annotators who wait.
-        turn: when it was served last; the lowest number is served next.
-    """
+    """Labels whose words are being embedded."""
 
     labels: tuple[Label, ...]
-    prompts_at_once: int
-    missing: list[str] | None = None
+    prompts_at_once: int  # most prompts of the next turn
+    missing: list[str] | None = None  # prompts that are not embedded yet; None until they are known
     images: list[ImageRequest] = field(default_factory=list)
-    futures: list[Future[None]] = field(default_factory=list)
-    turn: int = 0
+    futures: list[Future[None]] = field(default_factory=list)  # of who waits for them
+    turn: int = 0  # when it was served last; the lowest number is served next
 
     @property
     def is_awaited(self) -> bool:

@@ -54,24 +54,17 @@ Entry = dict[str, Any] | list[Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a task.
+    """The result of a task."""
 
-    Attributes:
-        entry: its prediction; ``[]`` where there is none, or none for this answer.
-        reason: why the task has failed; empty if it has not failed, even if its prediction is
-            not made yet or went to another answer.
-        may_pass: whether a later attempt may make more of it, since a host was away.
-        missing: why its prediction lacks some of its images; empty where it lacks none.
-    """
-
-    entry: Entry
+    entry: Entry  # its prediction; ``[]`` where there is none, or none for this answer
+    #: Why the task has failed; empty if it has not failed, even if its prediction is not made yet
+    #: or went to another answer.
     reason: str = ""
-    may_pass: bool = False
-    missing: str = ""
+    may_pass: bool = False  # whether a later attempt may make more of it, since a host was away
+    missing: str = ""  # why its prediction lacks some of its images; empty where it lacks none
 
 
-#: Makes the outcome of a task.
-Work = Callable[[Task, PredictionSpec], Outcome]
+Work = Callable[[Task, PredictionSpec], Outcome]  # makes the outcome of a task
 
 
 class LateTasks(Protocol):
@@ -86,25 +79,16 @@ class LateTasks(Protocol):
 
 @dataclass(eq=False)
 class _MadeTask:
-    """A task that runs or has run.
-
-    Attributes:
-        waiters: how many requests and jobs wait for it.
-        outcome: None while it runs; without the prediction, which may be large.
-        error: an error that is no fault of the task: it is raised where the task is waited for.
-        packed: the prediction as compressed JSON; empty where there is none.
-        json_bytes: the size of that JSON.
-        handed_at: when it was handed to a request or a job last, in monotonic seconds.
-    """
+    """A task that runs or has run."""
 
     project: int | None
     opened: bool
-    waiters: int = 0
-    outcome: Outcome | None = None
-    error: Exception | None = None
-    packed: bytes = b""
-    json_bytes: int = 0
-    handed_at: float = -math.inf
+    waiters: int = 0  # how many requests and jobs wait for it
+    outcome: Outcome | None = None  # None while it runs; without the prediction, which may be large
+    error: Exception | None = None  # no fault of the task: raised where the task is waited for
+    packed: bytes = b""  # the prediction as compressed JSON; empty where there is none
+    json_bytes: int = 0  # the size of that JSON
+    handed_at: float = -math.inf  # to a request or a job last, in monotonic seconds
 
     @property
     def reason(self) -> str:

@@ -27,11 +27,8 @@ from sqlalchemy import (
 
 from backend.database.database import METADATA, Database, key_batches
 
-#: Failures of no job that are kept: the newest.
-_MOST_KEPT: Final = 10_000
-
-#: The most failing tasks of a project of which Label Studio is asked.
-_MOST_OF_PROJECT: Final = 2000
+_MOST_KEPT: Final = 10_000  # failures of no job that are kept: the newest
+_MOST_OF_PROJECT: Final = 2000  # the most failing tasks of a project of which Label Studio is asked
 
 #: How long a failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
@@ -50,33 +47,22 @@ _FAILURES: Final = Table(
 
 @dataclass(frozen=True)
 class FailingTask:
-    """A task without a prediction, with all failures since it had one.
-
-    Attributes:
-        project: its project; None where that is not known.
-        job: the id of the job that has met the newest failure; 0 where it was none.
-        at: when the newest failure was, in seconds since the epoch.
-        since: when the first one was.
-    """
+    """A task without a prediction, with all failures since it had one."""
 
     task: int
-    project: int | None
-    job: int
+    project: int | None  # its project; None where that is not known
+    job: int  # the id of the job that has met the newest failure; 0 where it was none
     reason: str
-    at: float
-    since: float
+    at: float  # when the newest failure was, in seconds since the epoch
+    since: float  # when the first one was
 
 
 @dataclass(frozen=True)
 class FailureCount:
-    """How many tasks have no prediction.
-
-    Attributes:
-        since: when the first of their failures was, in seconds since the epoch; None without any.
-    """
+    """How many tasks have no prediction."""
 
     tasks: int = 0
-    since: float | None = None
+    since: float | None = None  # when the first one was, in seconds since the epoch
 
 
 class FailureStore:

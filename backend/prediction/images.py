@@ -21,20 +21,14 @@ from clearclip_core import Adaptation, Label, PreparedImage, RGBArray
 
 @dataclass(frozen=True)
 class PredictionSpec:
-    """What all tasks of a request share.
+    """What all tasks of a request share."""
 
-    Attributes:
-        config: the label config, with the thresholds that its project has learned.
-        prompt: an annotator's prompt; None where all labels are predicted.
-        adaptation: what scores follow beside the words; None for the words alone.
-    """
-
-    config: LabelConfig
+    config: LabelConfig  # the label config, with the thresholds that its project has learned
     version: str
     priority: Priority
     project: int | None
-    prompt: PromptRequest | None = None
-    adaptation: Adaptation | None = None
+    prompt: PromptRequest | None = None  # an annotator's; None where all labels are predicted
+    adaptation: Adaptation | None = None  # what scores follow beside the words
 
     def draws(self, control: Control) -> bool:
         """Return whether a control has regions: all answer prompts, some are not predicted."""
@@ -43,18 +37,13 @@ class PredictionSpec:
 
 @dataclass(frozen=True, eq=False)
 class TaskImage:
-    """One image of a task, with its part of the label config.
-
-    Attributes:
-        item_index: its index in a list; None where the task has no list there.
-        rgb: (H, W, 3) uint8.
-    """
+    """One image of a task, with its part of the label config."""
 
     tag: str
     controls: tuple[Control, ...]
     labels: tuple[Label, ...]
-    item_index: int | None
-    rgb: RGBArray
+    item_index: int | None  # its index in a list; None where the task has no list there
+    rgb: RGBArray  # (H, W, 3) uint8
     prepared: PreparedImage
     task: Task
 

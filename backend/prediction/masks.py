@@ -47,29 +47,22 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
-#: Most clicks that count: the time for a mask grows with each.
-_MAX_CLICKS = 50
+_MAX_CLICKS = 50  # most clicks that count: the time for a mask grows with each
 
 #: Label Studio tells of accepted answers once it has saved the draft: about 5 s later.
 _DRAFT_S: Final = 10.0
-#: Answers that are remembered for that time.
-_MOST_ANSWERS: Final = 1000
+_MOST_ANSWERS: Final = 1000  # answers that are remembered for that time
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMask:
-    """The mask of a label.
-
-    Attributes:
-        mean_confidence: mean of the confidence in the mask.
-        threshold: it is drawn by the controls whose label has this threshold; by all where None.
-    """
+    """The mask of a label."""
 
     label: str
     mask: RunMask
     source: HasConfidence
-    mean_confidence: float
-    threshold: float | None = None
+    mean_confidence: float  # mean of the confidence in the mask
+    threshold: float | None = None  # of the controls that draw it; None: all
 
     @classmethod
     def of(cls, label: Label, made: PromptedMask) -> LabelMask:
@@ -168,18 +161,13 @@ def _phrase_label(index: int, phrase: Phrase) -> Label:
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """The regions of one image.
+    """The regions of one image."""
 
-    Attributes:
-        regions: in the order of the controls and their labels.
-        score: the score for sorting, in [0, 1]: the mean probability over the pixels of all
-            masks, unless the team wants one of `clearclip_core.Uncertainty`.
-        pixels: the number of pixels that the score is the mean of.
-    """
-
-    regions: list[Region]
+    regions: list[Region]  # in the order of the controls and their labels
+    #: The score for sorting, in [0, 1]: the mean probability over the pixels of all masks, unless
+    #: the team wants one of `clearclip_core.Uncertainty`.
     score: float
-    pixels: int
+    pixels: int  # the number of pixels that the score is the mean of
 
 
 class ImagePredictor:

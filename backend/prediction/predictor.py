@@ -222,8 +222,7 @@ def capabilities(settings: Settings, config: LabelConfig) -> dict[str, Any]:
 
 # ---- the model version ---------------------------------------------------------------------------
 
-#: Raised by one whenever the same settings would give other masks than before.
-_ALGORITHM: Final = 3
+_ALGORITHM: Final = 3  # raised by one whenever the same settings would give other masks than before
 
 
 class ModelVersions:

@@ -27,20 +27,11 @@ BoolArray = npt.NDArray[np.bool_]
 Arrays = Mapping[str, npt.NDArray[Any]]
 T = TypeVar("T")
 
-#: The name of the area that no label covers.
-UNLABELED = ""
-
-#: Limit of the numbers in an example's sample: 192 kB in float16.
-SAMPLE_SIZE = 98_304
-
-#: Cells a side of the grid by which similar images are found.
-LAYOUT_CELLS = 4
-
-#: Pixels a side of a patch among which the sample is chosen.
-_PIXELS_PER_PATCH = 4
-
-#: Version of the bytes, stored in them.
-_FORMAT = 2
+UNLABELED = ""  # the name of the area that no label covers
+SAMPLE_SIZE = 98_304  # limit of the numbers in an example's sample: 192 kB in float16
+LAYOUT_CELLS = 4  # cells a side of the grid by which similar images are found
+_PIXELS_PER_PATCH = 4  # pixels a side of a patch among which the sample is chosen
+_FORMAT = 2  # version of the bytes, stored in them
 
 _ARRAYS = ("features", "labels", "weights", "removed", "layout")
 

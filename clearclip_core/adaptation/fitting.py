@@ -30,11 +30,8 @@ from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
 Float64Array = npt.NDArray[np.float64]
 
-#: How much of a label's IoU an adaptation may cost.
-LABEL_LOSS = 0.03
-
-#: Number of different images that a label must be drawn on.
-FEWEST_IMAGES = 2
+LABEL_LOSS = 0.03  # how much of a label's IoU an adaptation may cost
+FEWEST_IMAGES = 2  # number of different images that a label must be drawn on
 
 #: Precisions of the prior, in images, the strongest first.
 _PRECISIONS = (30.0, 3.0, 0.3, 0.03, 0.003)
@@ -46,16 +43,13 @@ _SHRINKAGE = 0.1
 
 _STOP = {"maxiter": 100, "maxcor": 10, "ftol": 1e-5, "gtol": 1e-4}
 
-#: Folds of cross-validation, and draws of images with replacement (bootstrap).
-_FOLDS = 10
-_DRAWS = 200
+_FOLDS = 10  # folds of cross-validation
+_DRAWS = 200  # draws of images with replacement (bootstrap)
 
-#: The share of draws that may say otherwise, of a gain and of a label's loss.
-_BEYOND = 0.1
-_LIKELY = 0.3
+_BEYOND = 0.1  # the share of draws that may say otherwise of a gain
+_LIKELY = 0.3  # and of a label's loss
 
-#: Share of a label's truth that somebody has drawn, from which on its IoU is told.
-_MOSTLY = 0.5
+_MOSTLY = 0.5  # share of a label's truth that somebody has drawn, from which on its IoU is told
 
 #: Shares of the way from the words to the mode that may be gone, and the share of the best one's
 #: gain that a shorter one has to keep.
@@ -337,23 +331,14 @@ class Judge:
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """A choice of features and of the prior, and what that gives on held-out images.
+    """A choice of features and of the prior, and what that gives on held-out images."""
 
-    Attributes:
-        regression: of all features, or of those alone that words are compared with.
-        precisions: (L,), in images.
-        weights: (L, W) of each fold, fitted to the others.
-        logits: (N, G), of pixels by weights that have not seen them, all of the way.
-        gains: (1 + draws, G) of IoU beside the words, after the step.
-        step: share of the way from the words that is gone.
-    """
-
-    regression: Regression
-    precisions: Float64Array
-    weights: Sequence[Float64Array]
-    logits: Float32Array
-    gains: Float64Array
-    step: float = 1.0
+    regression: Regression  # of all features, or of those alone that words are compared with
+    precisions: Float64Array  # (L,), in images
+    weights: Sequence[Float64Array]  # (L, W) of each fold, fitted to the others
+    logits: Float32Array  # (N, G), of pixels by weights that have not seen them, all of the way
+    gains: Float64Array  # (1 + draws, G) of IoU beside the words, after the step
+    step: float = 1.0  # share of the way from the words that is gone
 
 
 class _CrossValidation:

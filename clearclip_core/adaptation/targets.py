@@ -23,22 +23,16 @@ from clearclip_core.adaptation.adaptation import group_names, query_names
 from clearclip_core.adaptation.example import UNLABELED, BoolArray, Example, Float32Array
 from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
-#: The logit of a label that could not be chosen.
-_ABSENT = np.float32(-1e4)
-
-#: Limit of the pixels of all examples together; of many examples, each gives fewer.
-_PIXELS = 12_000
+_ABSENT = np.float32(-1e4)  # the logit of a label that could not be chosen
+_PIXELS = 12_000  # limit of the pixels of all examples together; of many examples, each gives fewer
 
 #: Exponent of a class's area in the weight of its pixels, and the smallest share of the area that
 #: counts: at -1 all classes would weigh the same, at 0 the small ones wither.
 _BALANCE = -0.5
 _SMALLEST_SHARE = 1e-4
 
-#: Weight of the words' answer in the fit.
-_WORDS_IN_FIT = 0.3
-
-#: Number of pixels of a label that make a picture show it.
-_SHOWN = 2
+_WORDS_IN_FIT = 0.3  # weight of the words' answer in the fit
+_SHOWN = 2  # number of pixels of a label that make a picture show it
 
 #: Mean cosine of the cells of two layouts from which on their images count as one, at least and at
 #: most. In between it depends on how alike the images of the project are: see `_threshold`.
@@ -51,29 +45,17 @@ class Targets:
     """The N sampled pixels of all pictures that somebody drew on, for G groups of queries.
 
     The groups are the labels of the vocabulary and, where there are contrast words, "".
-
-    Attributes:
-        names: names of the groups.
-        features: (N, D) float32, or (N, D + S) with those of a second encoder.
-        words_width: how many of these numbers words are compared with, D.
-        text: (N, G) float32, logits by the words: the best query of each group.
-        target: (N, G) float32, probability of each group.
-        drawn: (N,) bool, where the target is what somebody drew.
-        weights: (N,) float32, shares of the pixels in their image; those of near-duplicates add up
-            to one image.
-        image: (N,) number of the image, near-duplicates alike, from 0.
-        pictures: key of an image, see `Example.picture_key` -> its number.
     """
 
-    names: tuple[str, ...]
-    features: Float32Array
-    words_width: int
-    text: Float32Array
-    target: Float32Array
-    drawn: BoolArray
-    weights: Float32Array
-    image: npt.NDArray[np.intp]
-    pictures: Mapping[str, int]
+    names: tuple[str, ...]  # names of the groups
+    features: Float32Array  # (N, D) float32, or (N, D + S) with those of a second encoder
+    words_width: int  # how many of these numbers words are compared with, D
+    text: Float32Array  # (N, G) float32, logits by the words: the best query of each group
+    target: Float32Array  # (N, G) float32, probability of each group
+    drawn: BoolArray  # (N,) bool, where the target is what somebody drew
+    weights: Float32Array  # (N,) float32, shares of the pixels in their image or near-duplicates
+    image: npt.NDArray[np.intp]  # (N,) number of the image, near-duplicates alike, from 0
+    pictures: Mapping[str, int]  # key of an image, see `Example.picture_key` -> its number
 
     @classmethod
     def of(

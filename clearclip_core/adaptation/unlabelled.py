@@ -29,8 +29,7 @@ MOST_UNLABELLED = 200
 _PRECISION = 0.1
 _ROUNDS = 3
 
-#: Share of an image that a label covers at least where its mask is believed.
-_LEAST_SHARE = 0.001
+_LEAST_SHARE = 0.001  # share of an image that a label covers at least where its mask is believed
 
 
 @dataclass(frozen=True, eq=False)

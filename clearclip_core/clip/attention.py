@@ -16,8 +16,7 @@ _STEPS = 5
 
 _EPSILON = 1e-6
 
-#: Smallest norm that is divided by, far below that of tokens which differ at all.
-_SMALLEST = 1e-20
+_SMALLEST = 1e-20  # smallest norm that is divided by, far below that of tokens which differ at all
 
 
 def attend_aligned(
@@ -78,23 +77,15 @@ class Projections(NamedTuple):
     """Query, key and value of one block, and what else an attention depends on.
 
     Parts that the attention does not need may be None.
-
-    Attributes:
-        query: (B, heads, N, d); for ``qk`` it may have fewer tokens than the key.
-        key: (B, heads, N, d).
-        value: (B, heads, N, d).
-        token_length: (B,) float32 or float64, mean Euclidean length of a window's tokens before
-            the projection.
-        grid_hw: patches (h, w) of the N - 1 tokens that follow the CLS token.
-        key_weight: weight of the keys among themselves in ``procrustes``; no unit.
     """
 
-    query: torch.Tensor | None
-    key: torch.Tensor | None
-    value: torch.Tensor
+    query: torch.Tensor | None  # (B, heads, N, d); for ``qk`` it may have fewer tokens than the key
+    key: torch.Tensor | None  # (B, heads, N, d)
+    value: torch.Tensor  # (B, heads, N, d)
+    #: (B,) float32 or float64, mean Euclidean length of a window's tokens before the projection.
     token_length: torch.Tensor | None = None
-    grid_hw: tuple[int, int] | None = None
-    key_weight: float = 0.08
+    grid_hw: tuple[int, int] | None = None  # patches (h, w) of the N - 1 tokens after the CLS token
+    key_weight: float = 0.08  # weight of the keys among themselves in ``procrustes``; no unit
 
 
 def needed_projections(attention: str) -> frozenset[str]:

@@ -312,8 +312,7 @@ class DenseEncoder(nn.Module):
         return height // patch_h, width // patch_w
 
 
-#: Windows of a batch on a CPU: larger batches outgrow the cache.
-_CPU_WINDOWS = 4
+_CPU_WINDOWS = 4  # windows of a batch on a CPU: larger batches outgrow the cache
 _CUDA_WINDOWS = 64
 _OTHER_WINDOWS = 8
 

@@ -102,24 +102,16 @@ def _sink_channels(name: ModelName) -> tuple[int, ...] | None:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A CLIP model with its tokenizer, preprocessing statistics and contrast words.
-
-    Attributes:
-        tokenize: sentences -> (S, context) token ids.
-        mean: mean of each RGB channel, in units of 0-255.
-        std: standard deviation of each RGB channel, in units of 0-255.
-        notice: a warning to users about the model's limits, if there is one.
-        sink_channels: channels that are extreme in tokens of high norm; None where they are not
-            known.
-    """
+    """A CLIP model with its tokenizer, preprocessing statistics and contrast words."""
 
     name: str
     clip: nn.Module
-    tokenize: Callable[[Sequence[str]], torch.Tensor]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    tokenize: Callable[[Sequence[str]], torch.Tensor]  # sentences -> (S, context) token ids
+    mean: tuple[float, float, float]  # mean of each RGB channel, in units of 0-255
+    std: tuple[float, float, float]  # standard deviation of each RGB channel, in units of 0-255
     contrast: tuple[str, ...] = STUFF_WORDS
-    notice: str | None = None
+    notice: str | None = None  # a warning to users about the model's limits, if there is one
+    #: That are extreme in tokens of high norm, if known.
     sink_channels: tuple[int, ...] | None = None
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:

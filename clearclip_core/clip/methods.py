@@ -34,8 +34,7 @@ EARLIER_TERMS = frozenset({"affinity", "earlier"})
 #: Presets that their authors read in windows as large as the images that CLIP was trained on.
 _IN_SMALL_WINDOWS = frozenset({"naclip", "pearl", "scclip", "sfp", "rfclip"})
 
-#: Blocks of the models that the layers are given for.
-_PUBLISHED_DEPTH = 12
+_PUBLISHED_DEPTH = 12  # blocks of the models that the layers are given for
 
 #: Ways to find outlier tokens: by the local density of the last block's input (SC-CLIP), by the
 #: attention of its CLS token (SFP), or by sink channels of the weights in every block (RF-CLIP).
@@ -48,34 +47,23 @@ class Affinity:
 
     Cosines below 0.4 become 0 where they average features. RF-CLIP sums instead, which its layer
     norm undoes, but sums overflow fp16.
-
-    Attributes:
-        layer: the layer; None for the mean of all layers.
-        smoothing: the layer whose cosines smooth the result; None for no smoothing.
-        sparse: attend by cosines of which those below 0.4 are 0 already.
-        cls_key: the CLS token is a key of the attention, but its value is not taken. Without it
-            the attention is among patches alone, and 0.3 of the CLS token is added to its output.
     """
 
-    layer: int | None
-    smoothing: int | None
-    sparse: bool
+    layer: int | None  # the layer; None for the mean of all layers
+    smoothing: int | None  # the layer whose cosines smooth the result; None for no smoothing
+    sparse: bool  # attend by cosines of which those below 0.4 are 0 already
+    #: The CLS token is a key of the attention, but its value is not taken. Without it the attention
+    #: is among patches alone, and 0.3 of the CLS token is added to its output.
     cls_key: bool
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Layers whose outputs are attended to in a second pass.
+    """Layers whose outputs are attended to in a second pass."""
 
-    Attributes:
-        layers: the layers; None for all.
-        mean: their mean is taken, and that of both passes. Otherwise they are added up.
-        affine: the second pass begins with the affinity as the first one does.
-    """
-
-    layers: tuple[int, ...] | None
-    mean: bool
-    affine: bool
+    layers: tuple[int, ...] | None  # the layers; None for all
+    mean: bool  # their mean is taken, and that of both passes. Otherwise they are added up
+    affine: bool  # the second pass begins with the affinity as the first one does
 
 
 #: Name -> affinity: of SC-CLIP, of SFP and of RF-CLIP.

@@ -176,34 +176,21 @@ def _neighbourhood(
     return index, inside.to(torch.float32)
 
 
-#: Cosines below this average nothing.
-_LEAST_COSINE = 0.4
-
-#: Factor on the differences of cosines that patches attend by.
-_SHARPNESS = 3.0
-
-#: Share of the CLS token that is added to the attention's output.
-_CLS_SHARE = 0.3
+_LEAST_COSINE = 0.4  # cosines below this average nothing
+_SHARPNESS = 3.0  # factor on the differences of cosines that patches attend by
+_CLS_SHARE = 0.3  # share of the CLS token that is added to the attention's output
 
 _EPSILON = 1e-6
 
 
 class Trunk(NamedTuple):
-    """What the passes read of the blocks of one batch.
+    """What the passes read of the blocks of one batch."""
 
-    Attributes:
-        last_input: (B, 1 + N, width), the last block's input, CLS first.
-        layers: layer -> (B, 1 + N, width) its output; layer 0 is the first block's input.
-        total: (B, 1 + N, width), the sum of the outputs of all blocks; None if it is not needed.
-        maps: of the keys of all blocks but the last; None if they are not needed.
-        outliers: (B, N) bool, tokens to repair; None without a repair.
-    """
-
-    last_input: torch.Tensor
-    layers: Mapping[int, torch.Tensor]
-    total: torch.Tensor | None
-    maps: KeyMaps | None
-    outliers: torch.Tensor | None
+    last_input: torch.Tensor  # (B, 1 + N, width), the last block's input, CLS first
+    layers: Mapping[int, torch.Tensor]  # layer -> (B, 1 + N, width) its output; 0: the first input
+    total: torch.Tensor | None  # (B, 1 + N, width), the sum of all outputs, if needed
+    maps: KeyMaps | None  # of the keys of all blocks but the last; None if they are not needed
+    outliers: torch.Tensor | None  # (B, N) bool, tokens to repair; None without a repair
 
 
 class TwoPasses(nn.Module):

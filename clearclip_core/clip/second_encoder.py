@@ -26,21 +26,15 @@ from clearclip_core.devices import choose_device, choose_precision
 
 @dataclass(frozen=True, eq=False)
 class SecondEncoder:
-    """A model of timm and which of its maps are used.
-
-    Attributes:
-        mean: mean of each RGB channel, in units of 0-255.
-        std: standard deviation of each RGB channel, in units of 0-255.
-        stride_px: side of a cell of its coarsest map; pictures are resized to multiples of it.
-        maps: how many of its last maps are used: of a Vision Transformer the last one, of a network
-            with a pyramid those of the last two strides.
-    """
+    """A model of timm and which of its maps are used."""
 
     name: str
     model: nn.Module
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    stride_px: int
+    mean: tuple[float, float, float]  # mean of each RGB channel, in units of 0-255
+    std: tuple[float, float, float]  # standard deviation of each RGB channel, in units of 0-255
+    stride_px: int  # side of a cell of its coarsest map; pictures are resized to multiples of it
+    #: How many of its last maps are used: of a Vision Transformer the last one, of a network with a
+    #: pyramid those of the last two strides.
     maps: int
 
     @classmethod

@@ -40,8 +40,7 @@ class FairLock:
             self._changed.notify_all()
 
 
-#: Turns a word into a sentence.
-Template = Callable[[str], str]
+Template = Callable[[str], str]  # turns a word into a sentence
 
 #: The 80 prompt templates of CLIP's ImageNet evaluation.
 TEMPLATES: tuple[Template, ...] = tuple(OPENAI_IMAGENET_TEMPLATES)

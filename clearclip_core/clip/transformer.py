@@ -17,15 +17,11 @@ PARTS = ("query", "key", "value")  # the order of the rows of a fused projection
 
 
 class LayerMaps(NamedTuple):
-    """Feature maps of one block at the patches (Eq. 2 of the paper).
+    """Feature maps of one block at the patches (Eq. 2 of the paper)."""
 
-    Attributes:
-        residual: (B, N, width), ``X_res``, the block's input.
-        attentions: name of an attention -> (B, N, width), ``X_attn`` with it. ``"qk"``, with which
-            the model was trained, is among them.
-    """
-
-    residual: torch.Tensor
+    residual: torch.Tensor  # (B, N, width), ``X_res``, the block's input
+    #: Name of an attention -> (B, N, width), ``X_attn`` with it. ``"qk"``, with which the model was
+    #: trained, is among them.
     attentions: Mapping[str, torch.Tensor]
 
     @property

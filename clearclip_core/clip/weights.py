@@ -29,8 +29,7 @@ WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random", 
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
-#: How long the hub of weights may take to answer at all, in seconds.
-_HUB_TIMEOUT_S: Final = 5.0
+_HUB_TIMEOUT_S: Final = 5.0  # how long the hub of weights may take to answer at all, in seconds
 
 
 _OPEN_CLIP: Final = Path(importlib.util.find_spec("open_clip").origin).parent  # type: ignore
@@ -68,18 +67,14 @@ def _config_of(arch: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ModelName:
-    """A parsed model name.
-
-    Attributes:
-        arch: open_clip's architecture, ``""`` where a folder's config holds it; of a second
-            encoder timm's, with the tag where there is no file.
-        source: tag, path, repository, or file in a repository (``timm``).
-    """
+    """A parsed model name."""
 
     name: str
     kind: WeightsSource
+    #: Open_clip's architecture, ``""`` where a folder's config holds it; of a second encoder
+    #: timm's, with the tag where there is no file.
     arch: str
-    source: str
+    source: str  # tag, path, repository, or file in a repository (``timm``)
 
     @classmethod
     def parse(cls, name: str) -> ModelName:
@@ -250,18 +245,12 @@ def _id_of(parsed: ModelName) -> str:
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A row of ``clearclip models``.
-
-    Attributes:
-        licence: licence of the weights, as their publisher states it.
-        path: file or folder of the weights, None where they are not on disk.
-        needs: extra that has to be installed, or ``""``.
-    """
+    """A row of ``clearclip models``."""
 
     name: str
-    licence: str
-    path: Path | None
-    needs: str
+    licence: str  # licence of the weights, as their publisher states it
+    path: Path | None  # file or folder of the weights, None where they are not on disk
+    needs: str  # extra that has to be installed, or ``""``
 
 
 def known_models(folder: Path | None = None) -> list[KnownModel]:

@@ -72,15 +72,10 @@ _OVERSAMPLING = 2
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn image with its ground truth.
+    """A drawn image with its ground truth."""
 
-    Attributes:
-        image: (H, W, 3) uint8, RGB.
-        label_map: (H, W) int64, index into `SCENE_LABELS`; every pixel has a label.
-    """
-
-    image: NDArray[np.uint8]
-    label_map: NDArray[np.int64]
+    image: NDArray[np.uint8]  # (H, W, 3) uint8, RGB
+    label_map: NDArray[np.int64]  # (H, W) int64, index into `SCENE_LABELS`; every pixel has a label
 
 
 class Canvas:
@@ -189,19 +184,13 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Brush:
-    """Draws one thing in units of its height: it stands on (0, 0); x to the right, y up.
-
-    Attributes:
-        spot: foot of the thing, in points.
-        size: height of the thing in points.
-        facing: 1, or -1 to mirror the thing.
-    """
+    """Draws one thing in units of its height: it stands on (0, 0); x to the right, y up."""
 
     canvas: Canvas
-    spot: Spot
-    size: float
+    spot: Spot  # foot of the thing, in points
+    size: float  # height of the thing in points
     ground: SceneColour
-    facing: int = 1
+    facing: int = 1  # 1, or -1 to mirror the thing
 
     @property
     def rng(self) -> np.random.Generator:

@@ -151,14 +151,10 @@ _GROUND_KINDS: Final = ("grass", "waves", "sand", "snow")
 
 @dataclass(frozen=True)
 class GroundStrip:
-    """A strip of ground, from its upper edge to the edge of the next strip or to the bottom.
-
-    Attributes:
-        top: (11,) float64, y of the upper edge in points at each tenth of the width.
-    """
+    """A strip of ground, from its upper edge to the edge of the next strip or to the bottom."""
 
     material: str
-    top: NDArray[np.float64]
+    top: NDArray[np.float64]  # (11,) float64, y of the upper edge at each tenth of the width
     colour: SceneColour
 
     def edge(self, canvas: Canvas, x: float) -> float:

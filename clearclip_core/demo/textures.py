@@ -14,11 +14,8 @@ from PIL import Image, ImageDraw
 
 from clearclip_core.vocabulary import DEMO_WORDS
 
-#: Side of a texture tile, in points.
-TILE = 256
-
-#: Number of versions of each texture: fine, middle, coarse.
-SHADES = 3
+TILE = 256  # side of a texture tile, in points
+SHADES = 3  # number of versions of each texture: fine, middle, coarse
 
 #: Material -> (label, texture, strength of the texture in grey levels).
 MATERIALS: Final[dict[str, tuple[str, str, float]]] = {
@@ -59,13 +56,11 @@ LABEL_OF_MATERIAL: Final = np.array(
     [DEMO_WORDS.index(label) for label, _, _ in MATERIALS.values()], dtype=np.int64
 )
 
-#: (x, y), in points or in units of a thing.
-Spot = tuple[float, float]
+Spot = tuple[float, float]  # (x, y), in points or in units of a thing
 
 Points = Sequence[Spot]
 
-#: (TILE, TILE) float64 grey levels in about [-1, 1].
-_Pattern = NDArray[np.float64]
+_Pattern = NDArray[np.float64]  # (TILE, TILE) float64 grey levels in about [-1, 1]
 
 
 class _Mark(NamedTuple):

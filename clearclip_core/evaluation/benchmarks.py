@@ -32,8 +32,7 @@ from clearclip_core.vocabulary import TEMPERATURE, Label, read_lines
 if TYPE_CHECKING:  # torch
     from clearclip_core.clip.loading import LoadedModel
 
-#: Name of the class of pixels without another class.
-BACKGROUND = "background"
+BACKGROUND = "background"  # name of the class of pixels without another class
 
 
 def class_names(name: str) -> tuple[str, ...]:
@@ -67,8 +66,7 @@ def read_labels(path: Path, classes: Sequence[str]) -> tuple[Label, ...]:
     return tuple(map(Label, classes, words))
 
 
-#: End of the names of label maps that are made from published ones.
-_DERIVED = "TrainIds"
+_DERIVED = "TrainIds"  # end of the names of label maps that are made from published ones
 
 
 @dataclass(frozen=True)
@@ -76,17 +74,13 @@ class Layout:
     """Folders, suffixes, and the file that lists the images.
 
     The label map of ``PICTURES/x/y`` + `picture_suffix` is ``MAPS/x/y`` + `map_suffix`.
-
-    Attributes:
-        pictures: folder of the images, below the data set's.
-        listing: text file, an image's name on each line; None: all files of both folders.
     """
 
-    pictures: str
+    pictures: str  # folder of the images, below the data set's
     picture_suffix: str
     maps: str
     map_suffix: str
-    listing: str | None = None
+    listing: str | None = None  # file with an image's name a line; None: all files of both folders
 
     def find(self, root: Path) -> list[PictureFiles]:
         """Find all images of a data set, in the order of the listing, or of their names.
@@ -140,16 +134,6 @@ SHORT_SIDE_PX = 448
 class Benchmark:
     """A data set, its classes, and the protocol under which the paper measures on it.
 
-    Attributes:
-        layout: layout of the files; None for the drawn scenes.
-        reduce_zero_label: value 0 in a label map is not counted, and value n is class n - 1.
-        threshold: pixels whose class has a lower probability become class 0, the background.
-        temperature: factor on the cosines before the softmax; no unit.
-        least_share: a label with at most this share of the pixels that are no background becomes
-            background.
-        paper_colours: normalise colours with the paper's mean and std for every model, not with
-            the model's own.
-
     >>> BENCHMARKS["voc21"].classes[:2], BENCHMARKS["voc21"].threshold
     (('background', 'aeroplane'), 0.5)
     """
@@ -157,15 +141,15 @@ class Benchmark:
     name: str
     title: str
     classes: tuple[str, ...]
-    layout: Layout | None
-    reduce_zero_label: bool = False
-    threshold: float = 0.0
+    layout: Layout | None  # layout of the files; None for the drawn scenes
+    reduce_zero_label: bool = False  # value 0 is not counted, and value n is class n - 1
+    threshold: float = 0.0  # less probable pixels become class 0, the background
     window_px: int = 448
     stride_px: int = 224
     short_side_px: int = SHORT_SIDE_PX
-    temperature: float = TEMPERATURE
-    least_share: float = 0.0
-    paper_colours: bool = True
+    temperature: float = TEMPERATURE  # factor on the cosines before the softmax; no unit
+    least_share: float = 0.0  # labels with at most this share of the foreground become background
+    paper_colours: bool = True  # normalise by the paper's mean and std, not the model's own
 
     def preprocessing(self, model: LoadedModel) -> Preprocessing:
         """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
@@ -239,20 +223,15 @@ _TABLE = (
 BENCHMARKS: Final = {row.name: row for row in _TABLE}
 
 
-#: Number of drawn scenes of the benchmark `demo`.
-SCENES = 500
+SCENES = 500  # number of drawn scenes of the benchmark `demo`
 
 
 @dataclass(frozen=True)
 class LabelledPicture:
-    """A picture of a data set with its ground truth, read on demand.
-
-    Attributes:
-        indices: class index of each value of the label map, see `Benchmark.indices`.
-    """
+    """A picture of a data set with its ground truth, read on demand."""
 
     files: PictureFiles
-    indices: tuple[int | None, ...]
+    indices: tuple[int | None, ...]  # of each value of the label map, see `Benchmark.indices`
 
     @property
     def name(self) -> str:

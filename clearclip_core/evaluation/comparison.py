@@ -45,43 +45,34 @@ if TYPE_CHECKING:  # torch
 
 @dataclass(frozen=True)
 class PredictionRule:
-    """How masks are made of scores.
-
-    Attributes:
-        propagate: scores are drawn together where the image has no edge, before that.
-        threshold: of each label; pixels with a lower probability get no label. A label whose
-            threshold is 1 is never predicted, as in the backend. Empty: 0 for all.
-        min_island_share: parts of a mask, and holes in it, that are smaller than this share of the
-            image are dropped or filled.
-    """
+    """How masks are made of scores."""
 
     contrast: bool = True
     refine: bool = True
+    #: Of each label; pixels with a lower probability get no label. A label whose threshold is 1 is
+    #: never predicted, as in the backend. Empty: 0 for all.
     threshold: tuple[float, ...] = ()
+    #: Parts of a mask, and holes in it, that are smaller than this share of the image are dropped
+    #: or filled.
     min_island_share: float = 0.0005
-    propagate: bool = False
+    propagate: bool = False  # scores are drawn together where the image has no edge, before that
 
 
-#: The backend's defaults, and the paper's protocol.
-AS_BACKEND: Final = PredictionRule()
+AS_BACKEND: Final = PredictionRule()  # the backend's defaults
+#: The paper's protocol.
 AS_PAPER: Final = PredictionRule(contrast=False, refine=False, min_island_share=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A model, a method and prompts.
+    """A model, a method and prompts."""
 
-    Attributes:
-        segmenter: of the model and the method. Candidates that share it share its features.
-        learned: what is added to the words' scores, by the name of the image; None: nothing.
-    """
-
-    segmenter: Segmenter
+    segmenter: Segmenter  # of the model and the method. Candidates that share it share its features
     labels: tuple[Label, ...]
     model: str
     prompts: str
     rule: PredictionRule = AS_BACKEND
-    learned: HeldOutAdaptations | None = None
+    learned: HeldOutAdaptations | None = None  # what is added to the words' scores, by image
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -205,28 +196,19 @@ class LabelledFolder:
         return tuple(replace(label, prompts=other.prompts) for label, other in pairs)
 
 
-#: IoU from which a mask would be submitted as it is.
-CLOSE_IOU: Final = 0.9
-
-#: How likely a choice by chance may be that a comparison does not warn of.
-_BY_CHANCE: Final = 0.05
-
-#: How many of the worst pictures a page shows, and their long side in px.
-SHOWN: Final = 12
-_SHOWN_PX = 480
+CLOSE_IOU: Final = 0.9  # IoU from which a mask would be submitted as it is
+_BY_CHANCE: Final = 0.05  # how likely a choice by chance may be that a comparison does not warn of
+SHOWN: Final = 12  # how many of the worst pictures a page shows
+_SHOWN_PX = 480  # their long side
 
 
 class Shares(NamedTuple):
-    """Means of masks; None where there is nothing to divide by.
-
-    Attributes:
-        close_share: share of the predicted masks with an IoU of at least 0.9.
-    """
+    """Means of masks; None where there is nothing to divide by."""
 
     iou: float | None
     boundary_iou: float | None
     saved_paint: float | None
-    close_share: float | None
+    close_share: float | None  # share of the predicted masks with an IoU of at least 0.9
 
 
 def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
@@ -275,19 +257,15 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The candidates with their figures, and the pictures with most wrong pixels.
-
-    Attributes:
-        worst: name of each picture, and captions and (h, w, 3) uint8 images of at most 480 px: the
-            picture, its truth and each candidate's prediction.
-        left_out: name and reason of each picture that could not be read.
-    """
+    """The candidates with their figures, and the pictures with most wrong pixels."""
 
     labels: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     figures: tuple[CandidateFigures, ...]
+    #: Name of each picture, and captions and (h, w, 3) uint8 images of at most 480 px: the picture,
+    #: its truth and each candidate's prediction.
     worst: tuple[tuple[str, Mapping[str, RGBArray]], ...]
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()  # name and reason of each that could not be read
 
     @property
     def best(self) -> int:
@@ -525,8 +503,7 @@ def _label_rows(comparison: Comparison) -> list[list[str]]:
     return rows
 
 
-#: Pictures that could not be read and that are named with the reason.
-_NAMED = 5
+_NAMED = 5  # pictures that could not be read and that are named with the reason
 
 
 def comparison_text(comparison: Comparison) -> str:

@@ -14,8 +14,7 @@ from clearclip_core.images.label_maps import IGNORE
 from clearclip_core.segmentation.masks import boundary_band
 from clearclip_core.segmentation.runs import BoolMask
 
-#: (H, W) class index of each pixel; -1 for none.
-LabelIndices = npt.NDArray[np.int16]
+LabelIndices = npt.NDArray[np.int16]  # (H, W) class index of each pixel; -1 for none
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +24,6 @@ class ConfusionMatrix:
     Matrices of different images are added. Sums of integers are exact in any order, so parts of a
     data set that are counted in different processes give exactly the matrix of the whole.
 
-    Attributes:
-        counts: (C, C) int64; rows are the truth, columns the prediction.
-
     >>> truth, predicted = np.array([[0, 0, 1, IGNORE]]), np.array([[0, 1, 1, 1]])
     >>> confusion = ConfusionMatrix.of(truth, predicted, classes=3)
     >>> confusion.counts.tolist()
@@ -36,7 +32,7 @@ class ConfusionMatrix:
     ([0.5, 0.5, nan], 0.5)
     """
 
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]  # (C, C) int64; rows are the truth, columns the prediction
 
     @classmethod
     def empty(cls, classes: int) -> ConfusionMatrix:
@@ -110,9 +106,6 @@ class ConfusionMatrix:
 class MaskOverlap:
     """Pixels of a predicted mask and of the true one; the sums over images are added with ``+``.
 
-    Attributes:
-        band_shared_px: pixels of both boundary bands, see `boundary_band`.
-
     >>> made = MaskOverlap(predicted_px=8, true_px=10, shared_px=6)
     >>> made.iou, made.saved_paint, made.boundary_iou
     (0.5, 0.4, None)
@@ -121,7 +114,7 @@ class MaskOverlap:
     predicted_px: int = 0
     true_px: int = 0
     shared_px: int = 0
-    band_shared_px: int = 0
+    band_shared_px: int = 0  # pixels of both boundary bands, see `boundary_band`
     band_px: int = 0
 
     @classmethod

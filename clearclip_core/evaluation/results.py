@@ -70,32 +70,22 @@ _PACKAGES = (
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """Counts of the images so far.
-
-    Attributes:
-        seconds: time from the images in memory to their label maps.
-    """
+    """Counts of the images so far."""
 
     confusion: ConfusionMatrix
     pictures: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # time from the images in memory to their label maps
 
 
 class RunResult(msgspec.Struct, frozen=True, eq=False):
-    """A finished run.
-
-    Attributes:
-        seconds: time from the images in memory to their label maps.
-        versions: versions of Python and of the packages that may change a result.
-        confusion: pixels by true class (rows) and predicted class.
-    """
+    """A finished run."""
 
     settings: RunConfig
     pictures: int
-    seconds: float
-    versions: dict[str, str]
+    seconds: float  # time from the images in memory to their label maps
+    versions: dict[str, str]  # versions of Python and of the packages that may change a result
     hardware: str
-    confusion: list[list[int]]
+    confusion: list[list[int]]  # pixels by true class (rows) and predicted class
 
     @classmethod
     def of(cls, settings: RunConfig, tally: Tally, hardware: str) -> RunResult:

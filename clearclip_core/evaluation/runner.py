@@ -41,8 +41,7 @@ from clearclip_core.vocabulary import Label
 Predict = Callable[[RGBArray], Iterable[LabelIndices]]
 
 
-#: Seconds between two checkpoints, which a killed process may lose.
-_SAVE_EVERY_S = 10.0
+_SAVE_EVERY_S = 10.0  # seconds between two checkpoints, which a killed process may lose
 
 
 @torch.inference_mode()
@@ -107,19 +106,13 @@ def run_through(
 
 @dataclass(frozen=True, eq=False)
 class EvaluationTask:
-    """A benchmark with its samples and labels.
-
-    Attributes:
-        samples: its images, up to `limit`.
-        limit: limit of the number of images; None without a limit.
-        own_names: whether the class names come from a file of the user.
-    """
+    """A benchmark with its samples and labels."""
 
     benchmark: Benchmark
-    samples: tuple[Sample, ...]
+    samples: tuple[Sample, ...]  # its images, up to `limit`
     labels: tuple[Label, ...]
-    limit: int | None = None
-    own_names: bool = False
+    limit: int | None = None  # limit of the number of images; None without a limit
+    own_names: bool = False  # whether the class names come from a file of the user
 
     @classmethod
     def of(

@@ -18,8 +18,7 @@ _NO_RESTART: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 #: The decoder goes over the whole image for each scan, of which ten are usual in a progressive
 #: file. Fifty scans of 144 megapixels, the most that are decoded, take five seconds.
 _MAX_SCANNED_PX: Final = 7_200_000_000
-#: A scan of a smaller image counts as one of this many pixels.
-_LEAST_SCANNED_PX: Final = 720_000
+_LEAST_SCANNED_PX: Final = 720_000  # a scan of a smaller image counts as one of this many pixels
 
 _END_MARKER: Final = b"\xff\xd9"
 

@@ -117,14 +117,9 @@ def write_whole(path: Path, data: bytes) -> None:
 #: Value of ground-truth pixels that are not counted, as in PASCAL VOC and MMSegmentation.
 IGNORE = 255
 
-#: Value of pixels that are counted, but have no class.
-NOTHING = 254
-
-#: Number of names that a message lists.
-_SHOWN = 3
-
-#: (H, W), the values of a label map file.
-Truth = npt.NDArray[np.uint8]
+NOTHING = 254  # value of pixels that are counted, but have no class
+_SHOWN = 3  # number of names that a message lists
+Truth = npt.NDArray[np.uint8]  # (H, W), the values of a label map file
 
 
 class LayoutError(ValueError):
@@ -133,16 +128,11 @@ class LayoutError(ValueError):
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Paths of an image of a data set and of its ground truth.
+    """Paths of an image of a data set and of its ground truth."""
 
-    Attributes:
-        name: path of the image below the folder of images, without suffix.
-        label_map: path of the label map, a grey or palette PNG of class indices.
-    """
-
-    name: str
+    name: str  # path of the image below the folder of images, without suffix
     picture: Path
-    label_map: Path
+    label_map: Path  # path of the label map, a grey or palette PNG of class indices
 
     @property
     def paths(self) -> tuple[Path, Path]:
@@ -266,8 +256,7 @@ def _size(array: npt.NDArray[np.uint8]) -> str:
     return f"{array.shape[1]}×{array.shape[0]}"
 
 
-#: Value of "no label" in a label map PNG, as in PASCAL VOC and MMSegmentation.
-NONE_VALUE = 255
+NONE_VALUE = 255  # value of "no label" in a label map PNG, as in PASCAL VOC and MMSegmentation
 
 _GOLDEN_ANGLE = 0.381966
 

@@ -13,8 +13,7 @@ from PIL import EpsImagePlugin, Image
 from clearclip_core.images.jpeg import has_too_many_scans
 from clearclip_core.images.preprocessing import RGBArray, to_rgb
 
-#: What `read_rgb` takes.
-ImageLike = Path | str | Image.Image | npt.NDArray[Any]
+ImageLike = Path | str | Image.Image | npt.NDArray[Any]  # what `read_rgb` takes
 
 #: The formats that are read. Pillow decodes each of them by itself, without another program.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "TIFF", "WEBP")

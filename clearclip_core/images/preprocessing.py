@@ -151,18 +151,14 @@ class Preprocessing:
 
     The defaults are those of Sec. 4.1 of the paper and of its released settings.
 
-    Attributes:
-        mean: mean of each RGB channel, in units of 0-255.
-        std: standard deviation of each RGB channel, in units of 0-255.
-        short_side_px: size to which the short side is resized, aspect kept, unless the long side
-            would exceed `long_side_px`.
-
     Raises:
         ValueError: a size below 1 px, a stride longer than the window, or a std of 0.
     """
 
-    mean: tuple[float, float, float] = (122.771, 116.746, 104.094)
-    std: tuple[float, float, float] = (68.501, 66.632, 70.323)
+    mean: tuple[float, float, float] = (122.771, 116.746, 104.094)  # of RGB, in units of 0-255
+    std: tuple[float, float, float] = (68.501, 66.632, 70.323)  # of RGB, in units of 0-255
+    #: Size to which the short side is resized, aspect kept, unless the long side would exceed
+    #: `long_side_px`.
     short_side_px: int = 448
     long_side_px: int = 2048
     window_px: int = 448

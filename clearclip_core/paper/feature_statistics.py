@@ -33,8 +33,7 @@ from clearclip_core.segmentation.windows import WindowPlan
 from clearclip_core.segmenter import Segmenter
 from clearclip_core.vocabulary import Label, Vocabulary
 
-#: Width of an attention head in all of DINO's Vision Transformers.
-_HEAD_WIDTH = 64
+_HEAD_WIDTH = 64  # width of an attention head in all of DINO's Vision Transformers
 
 
 class DinoTower:
@@ -149,24 +148,20 @@ Float64s = npt.NDArray[np.float64]
 #: The three maps of a block, in this order along every axis of maps.
 MAP_NAMES = ("X_sum", "X_res", "X_attn")
 
-#: Batch size, in windows.
-_WINDOWS_AT_ONCE = 4
+_WINDOWS_AT_ONCE = 4  # batch size, in windows
 
 Tower = DenseEncoder | DinoTower
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTower:
-    """A tower in float32; its mean and std are of each RGB channel, in units of 0-255.
-
-    Attributes:
-        model: the CLIP model of the tower; None for DINO, which has no text tower.
-    """
+    """A tower in float32; its mean and std are of each RGB channel, in units of 0-255."""
 
     maps: Tower
     name: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    #: The CLIP model of the tower; None for DINO, which has no text.
     model: LoadedModel | None = None
 
     @classmethod
@@ -189,17 +184,12 @@ class ImageTower:
 
 @dataclass(frozen=True, eq=False)
 class MapExample:
-    """An image segmented by each map of the last block (Figs. 1 and 3).
-
-    Attributes:
-        image: (H, W, 3) uint8.
-        label_maps: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of
-            the label.
-    """
+    """An image segmented by each map of the last block (Figs. 1 and 3)."""
 
     name: str
-    image: RGBArray
+    image: RGBArray  # (H, W, 3) uint8
     labels: tuple[str, ...]
+    #: ``X_sum``, ``X_res``, ``X_attn`` and ``ClearCLIP`` -> (H, W) int16, index of the label.
     label_maps: Mapping[str, npt.NDArray[np.int16]]
 
     @classmethod
@@ -230,22 +220,15 @@ class MapStatistics:
     """Statistics of one tower's feature maps at the patches, by image.
 
     The value of an image is the mean over its windows.
-
-    Attributes:
-        norm: (images, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`.
-        entropy: (images, 3, layers), normalised entropies in [0, 1] (Eq. 5).
-        maximum: (images, 3, layers), largest values.
-        attention_norm: (images, 5), Frobenius norm of the last block's ``X_attn`` with each of
-            `ATTENTIONS`.
-        channel_means: (images, 3, width), of the last block: means of the channels over the
-            patches, scaled to 0 to 1, in ascending order.
     """
 
     name: str
-    norm: Float64s
-    entropy: Float64s
-    maximum: Float64s
-    attention_norm: Float64s
+    norm: Float64s  # (images, 3, layers), Frobenius norms; maps in the order of `MAP_NAMES`
+    entropy: Float64s  # (images, 3, layers), normalised entropies in [0, 1] (Eq. 5)
+    maximum: Float64s  # (images, 3, layers), largest values
+    attention_norm: Float64s  # (images, 5), of ``X_attn`` with each of `ATTENTIONS`
+    #: (images, 3, width), of the last block: means of the channels over the patches, scaled to 0 to
+    #: 1, in ascending order.
     channel_means: Float64s
 
 

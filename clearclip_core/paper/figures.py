@@ -50,8 +50,7 @@ _RC_PARAMS: Any = {
 
 _PANEL_INCHES = (4.6, 3.7)
 
-#: Share of a label map from which on a label is in the legend.
-_LEGEND_SHARE = 0.01
+_LEGEND_SHARE = 0.01  # share of a label map from which on a label is in the legend
 
 
 def require_matplotlib() -> None:

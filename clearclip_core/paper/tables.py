@@ -66,8 +66,7 @@ def methods_of(studies: Iterable[str]) -> list[Method]:
     return list(dict.fromkeys(method for study in studies for method in STUDIES[study]))
 
 
-#: Source of rows that the user measured.
-OWN = "**yours**"
+OWN = "**yours**"  # source of rows that the user measured
 
 #: Presets in the notation of the paper.
 _NAMES = {row["preset"]: row["method"].strip("*") for rows in PUBLISHED.values() for row in rows}
@@ -75,16 +74,12 @@ _NAMES = {row["preset"]: row["method"].strip("*") for rows in PUBLISHED.values()
 
 @dataclass(frozen=True)
 class OwnRow:
-    """The user's results of one model and method.
-
-    Attributes:
-        miou: benchmark -> mIoU in [0, 1].
-    """
+    """The user's results of one model and method."""
 
     method: str
     model: str
     notes: tuple[str, ...]
-    miou: Mapping[str, float]
+    miou: Mapping[str, float]  # benchmark -> mIoU in [0, 1]
 
     @property
     def encoder(self) -> str:

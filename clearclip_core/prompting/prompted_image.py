@@ -22,8 +22,7 @@ from clearclip_core.segmentation.windows import DenseFeatures
 
 FloatMap = npt.NDArray[np.float32]
 
-#: Cost of a step between two cells without an edge, in units of CIELAB.
-STEP = 0.5
+STEP = 0.5  # cost of a step between two cells without an edge, in units of CIELAB
 
 #: Factor on the Euclidean distance of two cells' root probabilities, in units of CIELAB. From one
 #: certain class to another that distance is √2 (√2 times the Hellinger distance).
@@ -35,15 +34,10 @@ _DIJKSTRA_LOCK = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class GeodesicGrid:
-    """A grid of cells with costs between neighbours: differences in colour and in class.
+    """A grid of cells with costs between neighbours: differences in colour and in class."""
 
-    Attributes:
-        colours: (h, w, 3) float32 CIELAB of the cells.
-        root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
-    """
-
-    colours: FloatMap
-    root_probabilities: FloatMap
+    colours: FloatMap  # (h, w, 3) float32 CIELAB of the cells
+    root_probabilities: FloatMap  # (h, w, Q) float32, square roots of the queries' probabilities
 
     def distance(self, seeds: BoolMask) -> FloatMap:
         """Compute the length of the shortest path from each cell to any of the seeds.
@@ -83,18 +77,12 @@ Pixel = tuple[int, int]  # row, column
 
 @dataclass(frozen=True)
 class GridGeometry:
-    """Sizes of one image as it is, at the size where masks are decided, and as a grid of cells.
+    """Sizes of one image as it is, at the size where masks are decided, and as a grid of cells."""
 
-    Attributes:
-        image_hw: size of the image in px.
-        fine_hw: size in px at which masks are decided.
-        patch_px: side of a patch in px of the fine size.
-    """
-
-    image_hw: tuple[int, int]
-    fine_hw: tuple[int, int]
+    image_hw: tuple[int, int]  # size of the image in px
+    fine_hw: tuple[int, int]  # size in px at which masks are decided
     cells_hw: tuple[int, int]
-    patch_px: float
+    patch_px: float  # side of a patch in px of the fine size
 
     @property
     def cell_area_px(self) -> int:
@@ -147,13 +135,9 @@ _REFINEMENT = Refinement(radius_patches=1.0, epsilon=3e-4)
 
 @dataclass(frozen=True, eq=False)
 class FineImage:
-    """The image at the fine size, at which masks are decided pixel by pixel.
+    """The image at the fine size, at which masks are decided pixel by pixel."""
 
-    Attributes:
-        rgb: (h', w', 3) uint8.
-    """
-
-    rgb: RGBArray
+    rgb: RGBArray  # (h', w', 3) uint8
     geometry: GridGeometry
 
     def sharpen(self, log_odds: FloatMap) -> FloatMap:
@@ -200,21 +184,15 @@ _MIN = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class CellSimilarity:
-    """Class probabilities and features of the cells of one image.
-
-    Attributes:
-        root_probabilities: (h, w, Q) float32, square roots of the queries' probabilities.
-        query_labels: (Q,) the label of each query, -1 for the contrast words.
-        patches: (I*h_p, J*w_p, D) float32, the windows' features side by side, less the image's
-            mean (all patches of CLIP share a component that tells nothing), of length 1.
-        matrices: (h, I*h_p) and (w, J*w_p), weights of the patches in the cells.
-    """
+    """Class probabilities and features of the cells of one image."""
 
     geometry: GridGeometry
-    root_probabilities: FloatMap
-    query_labels: npt.NDArray[np.intp]
+    root_probabilities: FloatMap  # (h, w, Q) float32, square roots of the queries' probabilities
+    query_labels: npt.NDArray[np.intp]  # (Q,) the label of each query, -1 for the contrast words
+    #: (I*h_p, J*w_p, D) float32, the windows' features side by side, less the image's mean (all
+    #: patches of CLIP share a component that tells nothing), of length 1.
     patches: FloatMap
-    matrices: tuple[FloatMap, FloatMap]
+    matrices: tuple[FloatMap, FloatMap]  # (h, I*h_p), (w, J*w_p) weights of patches in cells
 
     @classmethod
     def of(cls, features: DenseFeatures, scores: Scores, geometry: GridGeometry) -> CellSimilarity:
@@ -293,16 +271,12 @@ _FINE_PX = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class PromptedImage:
-    """An image, its features and its scores, made ready for prompts.
-
-    Attributes:
-        fine: the image at the size at which masks are decided.
-    """
+    """An image, its features and its scores, made ready for prompts."""
 
     geometry: GridGeometry
     geodesic: GeodesicGrid
     similarity: CellSimilarity
-    fine: FineImage
+    fine: FineImage  # the image at the size at which masks are decided
 
     @classmethod
     def of(cls, features: DenseFeatures, scores: Scores, image: RGBArray) -> PromptedImage:

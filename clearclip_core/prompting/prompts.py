@@ -30,19 +30,15 @@ from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import DenseFeatures
 from clearclip_core.thread_pools import one_blas_thread
 
-#: Log-odds at the clicked cell itself.
-_CLICK = 16.0
+_CLICK = 16.0  # log-odds at the clicked cell itself
 #: Log-odds that each further positive click has less: it corrects, so it reaches less far.
 _CORRECTION = 1.0
-#: Subtracted for each unit of the logarithm of the geodesic distance.
-_DISTANCE = 3.4
+_DISTANCE = 3.4  # subtracted for each unit of the logarithm of the geodesic distance
 #: Added for each unit of the logarithm of the label's probability, or of the similarity to the
 #: click's classes.
 _TEXT = 1.2
-#: Added for each unit of the cosine to the click's feature.
-_VISUAL = 2.0
-#: As `_VISUAL`, where the label's text has no probability at the click.
-_VISUAL_WITHOUT_TEXT = 4.0
+_VISUAL = 2.0  # added for each unit of the cosine to the click's feature
+_VISUAL_WITHOUT_TEXT = 4.0  # as `_VISUAL`, where the label's text has no probability at the click
 #: Log-odds for each unit of the logarithm of the quotient of the distances from a negative and
 #: from a positive click.
 _NEGATIVE = 2.0
@@ -52,8 +48,7 @@ _SURROUNDINGS = -1.5
 #: In a box, added for each unit of the logarithm of the label's probability. A box says more about
 #: the extent than a click does, so the label counts less.
 _TEXT_IN_BOX = 0.6
-#: A box does not hold a label whose probability is below this in all of its cells.
-_LIKELY = 0.1
+_LIKELY = 0.1  # a box does not hold a label whose probability is below this in all of its cells
 #: Without the label, cells stand out whose logarithm of the distance from the surroundings is at
 #: least this share of the largest.
 _SALIENT = 0.6
@@ -127,8 +122,7 @@ def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> Iterato
         yield np.asarray(apart - _SALIENT * apart[cells].max())
 
 
-#: Maps that are sharpened at once: 4 MB each.
-_MAP_BATCH_SIZE = 8
+_MAP_BATCH_SIZE = 8  # maps that are sharpened at once: 4 MB each
 
 
 @dataclass(frozen=True)

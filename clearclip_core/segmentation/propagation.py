@@ -23,11 +23,8 @@ from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.upsampling import Indices, Matrix, Values, upsample
 from clearclip_core.segmentation.windows import WindowPlan
 
-#: Shares of red, green and blue in the brightness.
-_BRIGHTNESS = (0.299, 0.587, 0.114)
-
-#: Least probability of the best query that counts as confidence.
-_LEAST_CONFIDENCE = 0.05
+_BRIGHTNESS = (0.299, 0.587, 0.114)  # shares of red, green and blue in the brightness
+_LEAST_CONFIDENCE = 0.05  # least probability of the best query that counts as confidence
 
 #: Temperature of the softmax over the words' similarities, and what a word adds to its own.
 _WORD_TEMPERATURE, _OWN_WORD = 0.5, 10.0
@@ -43,19 +40,13 @@ _SOLVED = 8
 class Propagation:
     """Parameters of the propagation; the defaults are PEARL's.
 
-    Attributes:
-        cells: cells of the grid along each side of an image, about.
-        steps: steps of the conjugate gradient method, which begins at the scores themselves.
-        sharpness: how fast a difference of brightness, in units of the image's mean difference,
-            parts two cells.
-
     Raises:
         ValueError: a value is not positive.
     """
 
-    cells: int = 80
-    steps: int = 25
-    sharpness: float = 5.0
+    cells: int = 80  # cells of the grid along each side of an image, about
+    steps: int = 25  # steps of the conjugate gradient method, which begins at the scores themselves
+    sharpness: float = 5.0  # how fast a difference of brightness, over the mean one, parts cells
 
     def __post_init__(self) -> None:
         for name in ("cells", "steps", "sharpness"):
@@ -65,8 +56,7 @@ class Propagation:
                 )
 
 
-#: Default parameters.
-PROPAGATION = Propagation()
+PROPAGATION = Propagation()  # default parameters
 
 
 def propagate(

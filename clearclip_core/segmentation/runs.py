@@ -14,8 +14,7 @@ from clearclip_core.thread_pools import one_thread
 
 BoolMask = npt.NDArray[np.bool_]
 
-#: Pixels of a band.
-_BAND_PX = 1 << 18
+_BAND_PX = 1 << 18  # pixels of a band
 
 
 def row_bands(
@@ -155,17 +154,11 @@ Int32s = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class LabelRuns:
-    """The runs of a label map: each pixel is in one, no run goes on in the next row.
+    """The runs of a label map: each pixel is in one, no run goes on in the next row."""
 
-    Attributes:
-        starts: (N,) int32, ascending: the first pixel of each run, as row times width plus column.
-        labels: (N,) the label of each run, -1 for no label.
-        size_hw: height and width of the label map in px.
-    """
-
-    starts: Int32s
-    labels: npt.NDArray[Any]
-    size_hw: tuple[int, int]
+    starts: Int32s  # (N,) int32, ascending: the first pixel of each run, row by row
+    labels: npt.NDArray[Any]  # (N,) the label of each run, -1 for no label
+    size_hw: tuple[int, int]  # height and width of the label map in px
 
     @classmethod
     def of(cls, label_map: npt.NDArray[Any]) -> LabelRuns:

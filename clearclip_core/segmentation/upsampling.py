@@ -33,16 +33,10 @@ _BLOCK_ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class AxisUpsampling:
-    """The linear upsampling of one axis: patches -> resized image -> original image.
+    """The linear upsampling of one axis: patches -> resized image -> original image."""
 
-    Attributes:
-        resized: (resized_px, windows * patches), weights of the patches in each pixel of the
-            resized image.
-        image_px: original side in px.
-    """
-
-    resized: Matrix
-    image_px: int
+    resized: Matrix  # (resized_px, windows * patches), weights of patches in pixels
+    image_px: int  # original side in px
 
     @property
     def scale(self) -> float:
@@ -146,18 +140,11 @@ class AxisUpsampling:
 
 @dataclass(frozen=True, eq=False)
 class AxisCells:
-    """One axis of an image cut into cells, in each of which every value is linear.
+    """One axis of an image cut into cells, in each of which every value is linear."""
 
-    Attributes:
-        matrix: (cells + 1, n), weights of n given values at the cells' ends.
-        first_px: (cells + 1,), cell i holds the pixels ``first_px[i]:first_px[i + 1]``, which may
-            be none.
-        fractions: (image_px,), where each pixel is between the ends of its cell, in [0, 1].
-    """
-
-    matrix: Matrix
-    first_px: Indices
-    fractions: Matrix
+    matrix: Matrix  # (cells + 1, n), weights of n given values at the cells' ends
+    first_px: Indices  # (cells + 1,), cell i holds the pixels ``first_px[i]:first_px[i + 1]``
+    fractions: Matrix  # (image_px,), where each pixel is between the ends of its cell, in [0, 1]
 
     @classmethod
     def of(cls, matrix: Matrix, ends: Matrix, pixels: Matrix) -> AxisCells:
@@ -185,15 +172,10 @@ def _first_px(ends: Matrix, pixels: Matrix) -> Indices:
 
 
 class AxisSamples(NamedTuple):
-    """Points along one axis from which a smooth function's pixels are interpolated.
+    """Points along one axis from which a smooth function's pixels are interpolated."""
 
-    Attributes:
-        matrix: (points, windows * patches), weights of the patches at the points.
-        cubics: (image_px, points), weights of the points in each pixel; each row sums to 1.
-    """
-
-    matrix: Matrix
-    cubics: csr_array
+    matrix: Matrix  # (points, windows * patches), weights of the patches at the points
+    cubics: csr_array  # (image_px, points), weights of the points in each pixel; each row sums to 1
 
 
 def upsample(values: Values, rows: Values, columns: Values) -> Values:

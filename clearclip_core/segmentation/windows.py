@@ -20,18 +20,13 @@ class WindowPlan:
     All windows of an image have one size: `window_px`, or the image's side where that is smaller.
     The last window of a row or column is pushed back inside. A side that is no multiple of the
     patch is padded at both ends, the smaller half first.
-
-    Attributes:
-        image_hw: original size in px.
-        resized_hw: size in px of the resized image, from which the windows are cut.
-        patch_hw: size of a patch in px.
     """
 
-    image_hw: tuple[int, int]
-    resized_hw: tuple[int, int]
+    image_hw: tuple[int, int]  # original size in px
+    resized_hw: tuple[int, int]  # size in px of the resized image, from which the windows are cut
     window_px: int
     stride_px: int
-    patch_hw: tuple[int, int]
+    patch_hw: tuple[int, int]  # size of a patch in px
 
     @property
     def key(self) -> str:
@@ -117,17 +112,12 @@ class WindowPlan:
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a `WindowPlan`; all lengths in px.
-
-    Attributes:
-        window_px: a window's side before padding.
-        starts_px: where the windows begin on the resized side.
-    """
+    """One direction of a `WindowPlan`; all lengths in px."""
 
     image_px: int
     resized_px: int
-    window_px: int
-    starts_px: tuple[int, ...]
+    window_px: int  # a window's side before padding
+    starts_px: tuple[int, ...]  # where the windows begin on the resized side
     patch_px: int
 
     @property

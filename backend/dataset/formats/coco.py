@@ -31,31 +31,24 @@ from backend.label_studio.region_reader import fill_outline, read_text
 from clearclip_core import BoolMask
 from clearclip_core.quantities import quantity
 
-#: The folder of the files in a data set.
-_FOLDER: Final = "annotations"
+_FOLDER: Final = "annotations"  # the folder of the files in a data set
 
 #: Ids stay below 2^48: readers that hold them as floating-point numbers hold them exactly.
 _ID_BYTES: Final = 6
 
 _FILE_LIMITS: Final = Limits(max_file_mb=1 << 10)
-#: Letters of one mask; each may stand for a number of 32 bytes.
-_MAX_SHAPE: Final = 32 << 20
+_MAX_SHAPE: Final = 32 << 20  # letters of one mask; each may stand for a number of 32 bytes
 #: Files of a data set's folder that are no COCO files.
 _OTHERS: Final = ("classes.json", "report.json")
-#: File of each part of a data set of Roboflow.
-_ROBOFLOW: Final = "_annotations.coco.json"
+_ROBOFLOW: Final = "_annotations.coco.json"  # file of each part of a data set of Roboflow
 #: Numbers that are no JSON, but which Python and others write: of areas, which nobody reads.
 _NO_NUMBERS: Final = re.compile(rb"(?<=[\[:,\s])(?:NaN|-?Infinity)(?=\s*[],}])")
-#: Class of masks that have none, as those of Segment Anything.
-_UNNAMED: Final = "object"
-
-#: Of a polygon with an area: three points.
-_LEAST_NUMBERS: Final = 6
+_UNNAMED: Final = "object"  # class of masks that have none, as those of Segment Anything
+_LEAST_NUMBERS: Final = 6  # of a polygon with an area: three points
 
 Runs = npt.NDArray[np.int64]
 
-#: Groups of five bits of one run; a mask of 2^30 pixels needs seven.
-_MOST_GROUPS: Final = 7
+_MOST_GROUPS: Final = 7  # groups of five bits of one run; a mask of 2^30 pixels needs seven
 
 _Id = int | str
 _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]

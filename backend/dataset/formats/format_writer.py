@@ -22,8 +22,7 @@ from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
 
 ClassColour = tuple[int, int, int]
 
-#: Value of pixels without a class in label maps.
-NO_CLASS: Final = NONE_VALUE
+NO_CLASS: Final = NONE_VALUE  # value of pixels without a class in label maps
 
 #: What files say of the rule by which overlaps are resolved.
 OVERLAP_RULES: Final[Mapping[Overlap, str]] = {
@@ -137,28 +136,19 @@ class LabelledImage:
 
 
 class ImageRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of ``pictures.jsonl``: a picture whose own files are written.
+    """A line of ``pictures.jsonl``: a picture whose own files are written."""
 
-    Attributes:
-        image: name of its file.
-        source: its address in Label Studio; "data:" where the address is the picture itself.
-        digest: of its file, or of its address where the file is not read.
-        annotated: digest of its regions as they were drawn.
-        objects: label -> number of its objects.
-        entries: format -> what it says of each object, until the part is written.
-    """
-
-    image: str
+    image: str  # name of its file
     task: int
-    source: str
+    source: str  # its address in Label Studio; "data:" where the address is the picture itself
     height: int
     width: int
     key: str
-    digest: str
-    annotated: str
-    objects: dict[str, int]
+    digest: str  # of its file, or of its address where the file is not read
+    annotated: str  # digest of its regions as they were drawn
+    objects: dict[str, int]  # label -> number of its objects
     regions: list[dict[str, Any]]
-    entries: dict[str, list[Any]] = {}
+    entries: dict[str, list[Any]] = {}  # format -> what it says of each object, as long as it waits
     part: str = ""
 
     @property
@@ -167,8 +157,7 @@ class ImageRow(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.image.rpartition(".")[0]
 
 
-#: Iterates over the pictures of a part.
-ReadRows = Callable[[], Iterator[ImageRow]]
+ReadRows = Callable[[], Iterator[ImageRow]]  # iterates over the pictures of a part
 
 
 @dataclass(frozen=True)
@@ -209,25 +198,16 @@ class FormatWriter:
 
     To add a format, write a class below this one, put it into `exporter.FORMATS`, and say in the
     guide what it is for. The command and the page take the rest from here.
-
-    Attributes:
-        name: as the command has it; `title` is as the page has it.
-        files: names of the files and folders that it writes into the data set's folder.
-        library: what must be installed for it.
-        has_objects: whether `entry` is asked of each object.
-        keeps_entries: whether entries wait in the rows until a part is written.
-        has_label_maps: whether pictures come with their label maps.
-        has_images: whether pictures are read and their files copied for it.
     """
 
-    name: ClassVar[str]
+    name: ClassVar[str]  # as the command has it; `title` is as the page has it
     title: ClassVar[str]
-    files: ClassVar[frozenset[str]]
-    library: ClassVar[str] = ""
-    has_objects: ClassVar[bool] = False
-    keeps_entries: ClassVar[bool] = False
-    has_label_maps: ClassVar[bool] = False
-    has_images: ClassVar[bool] = False
+    files: ClassVar[frozenset[str]]  # files and folders that it writes into the data set's folder
+    library: ClassVar[str] = ""  # what must be installed for it
+    has_objects: ClassVar[bool] = False  # whether `entry` is asked of each object
+    keeps_entries: ClassVar[bool] = False  # whether entries wait in rows until a part is written
+    has_label_maps: ClassVar[bool] = False  # whether pictures come with their label maps
+    has_images: ClassVar[bool] = False  # whether pictures are read and their files copied for it
 
     def __init__(self, frame: SetFrame) -> None:
         self.frame = frame

@@ -89,18 +89,13 @@ class _Classes(msgspec.Struct):
 
 @dataclass(frozen=True)
 class LabelValues:
-    """The classes of label maps.
+    """The classes of label maps."""
 
-    Attributes:
-        names: value -> name of its class; None for pixels that have no class.
-        colours: value -> RGB of its class, where the file says it.
-        is_by_colour: whether the colours of a palette say the class, whatever the values.
-    """
-
-    names: Mapping[int, str | None]
+    names: Mapping[int, str | None]  # value -> name of its class; None for pixels that have none
+    #: Value -> RGB of its class, if known.
     colours: Mapping[int, ClassColour] = field(default_factory=dict)
     file: str = ""
-    is_by_colour: bool = False
+    is_by_colour: bool = False  # whether a palette's colours say the class, whatever the values
 
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, *, in_yaml: bool = False) -> LabelValues:
@@ -205,9 +200,8 @@ def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
     return LabelValues(empty | names, colours, str(path))
 
 
-#: Folder of PASCAL VOC's label maps.
-_VOC_FOLDER: Final = "SegmentationClass"
-_MASKS_FOLDER: Final = "masks"
+_VOC_FOLDER: Final = "SegmentationClass"  # of PASCAL VOC's label maps
+_MASKS_FOLDER: Final = "masks"  # of all others
 
 #: Offset of the bit depth in a PNG file: signature (8), length and type of IHDR (8), size (8).
 _BIT_DEPTH_AT: Final = 24

@@ -25,8 +25,7 @@ from backend.dataset.output_folder import PARTS
 _FOLDER: Final = "data"
 _MASKS: Final = f"{PARTS}/masks"
 
-#: Bytes of pictures in one file.
-_FILE_BYTES: Final = 256 << 20
+_FILE_BYTES: Final = 256 << 20  # bytes of pictures in one file
 
 #: Bytes of pictures, and rows, of one row group, which the writer and readers hold at once. The
 #: writer takes several times the bytes, and a row with many regions takes more than its pictures.
@@ -47,8 +46,7 @@ _REGION: Final = {
     "annotator": "int64",
 }
 
-#: Columns of a picture's file and of its label map.
-_FILES: Final = ("image", "mask")
+_FILES: Final = ("image", "mask")  # columns of a picture's file and of its label map
 
 
 class ParquetWriter(FormatWriter):

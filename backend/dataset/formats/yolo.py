@@ -41,19 +41,11 @@ from clearclip_core.quantities import quantity
 
 LABELS_FOLDER: Final = "labels"
 
-#: Points of an outline, of which trainers take no fewer; a box has two.
-_LEAST_POINTS: Final = 3
-
-#: How far beyond the picture a point may lie that is read, as a share of it.
-_MARGIN: Final = 0.5
-#: Fractional bits of the coordinates in which OpenCV fills.
-_SHIFT: Final = 4
-
-#: Islands that `join_rings` joins at once.
-_AT_ONCE: Final = 1000
-
-#: Pixels (H, W) uint8, 0 or 1.
-Pixels = npt.NDArray[np.uint8]
+_LEAST_POINTS: Final = 3  # points of an outline, of which trainers take no fewer; a box has two
+_MARGIN: Final = 0.5  # how far beyond the picture a point may lie that is read, as a share of it
+_SHIFT: Final = 4  # fractional bits of the coordinates in which OpenCV fills
+_AT_ONCE: Final = 1000  # islands that `join_rings` joins at once
+Pixels = npt.NDArray[np.uint8]  # pixels (H, W) uint8, 0 or 1
 
 
 # ---- reading -------------------------------------------------------------------------------------
