@@ -15,6 +15,7 @@ from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.experiment import Experiments
+from backend.feedback.reviews import ReviewStore
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
@@ -116,6 +117,11 @@ class Services:
         return Experiments(self.database)
 
     @cached_property
+    def reviews(self) -> ReviewStore:
+        """What people have said on review pages."""
+        return ReviewStore(self.database)
+
+    @cached_property
     def learner(self) -> Learner:
         """The learner; its examples and versions belong to the model of the settings."""
         from backend.learning.examples import ExampleStore
@@ -212,6 +218,7 @@ class Services:
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
             # annotations that are due, or being read, make one version together
             "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
+            "reviews": partial(self.reviews.write_due, client),
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }

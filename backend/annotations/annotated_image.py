@@ -35,6 +35,7 @@ class AnnotationChoice:
 
     rule: Rule = "preferred"
     annotator: int | None = None
+    with_reviewed: bool = True  # whether those that nobody has opened in the editor count
 
     @classmethod
     def parse(cls, text: str) -> AnnotationChoice:
@@ -44,7 +45,7 @@ class AnnotationChoice:
             BadRequest: it is neither.
 
         >>> AnnotationChoice.parse("5")
-        AnnotationChoice(rule='annotator', annotator=5)
+        AnnotationChoice(rule='annotator', annotator=5, with_reviewed=True)
         """
         for rule in get_args(Rule):
             if text == rule != "annotator":
@@ -57,7 +58,8 @@ class AnnotationChoice:
         )
 
     def __str__(self) -> str:
-        return self.rule if self.annotator is None else str(self.annotator)
+        rule = self.rule if self.annotator is None else str(self.annotator)
+        return rule if self.with_reviewed else f"{rule}, without reviewed"
 
     def choose(self, annotations: Iterable[Annotation]) -> list[Annotation]:
         """Return the annotations that count: several only for "majority".
@@ -71,6 +73,8 @@ class AnnotationChoice:
         """
         ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
         left = [each for each in ordered if not each.skipped]
+        if not self.with_reviewed:
+            left = [each for each in left if not each.is_reviewed]
         if self.rule == "preferred":
             left.sort(key=lambda each: each.ground_truth)  # the order of equals stays
         if self.rule == "ground-truth":

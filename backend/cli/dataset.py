@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -86,6 +87,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--with-predictions",
     is_flag=True,
     help="Take the newest prediction of tasks that nobody has annotated or skipped.",
+)
+@click.option(
+    "--without-reviewed",
+    is_flag=True,
+    help="Leave out annotations that were accepted as predicted on the review page.",
 )
 @click.option(
     "--overlap",
@@ -176,6 +182,7 @@ def dataset(
     annotations: str,
     view: int | None,
     with_predictions: bool,
+    without_reviewed: bool,
     merge_regions: str | None,
     shares: str | None,
     since: Path | None,
@@ -203,7 +210,7 @@ def dataset(
     options = DatasetOptions(
         formats=tuple(dict.fromkeys(chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
-        choice=AnnotationChoice.parse(annotations),
+        choice=replace(AnnotationChoice.parse(annotations), with_reviewed=not without_reviewed),
         by_label=merge_regions == "label",
         split=Split.parse(shares) if shares is not None else Split(),
         renamed=read_renamings(renamed),

@@ -13,6 +13,8 @@ The kinds of annotations:
 - **converted**: the prediction itself, as Label Studio makes annotations of predictions in bulk: no
   time was measured, and nothing is changed. An annotation that a script made of a prediction looks
   alike. Nobody has checked it, so nothing is learned from it until somebody changes it.
+- **reviewed**: a prediction that was accepted as it is on the review page; it counts apart, and
+  nothing is learned from it until somebody changes it.
 - **foreign**: the prediction has the version of another model.
 - **lost**: its regions came from a prediction that is deleted by now.
 - **skipped**: the annotator skipped the task.
@@ -180,6 +182,8 @@ class AnnotationReader:
     ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
         if annotation.skipped:
             return _read_annotation(annotation, "skipped"), None
+        if annotation.is_reviewed:
+            return _read_annotation(annotation, "reviewed"), None
         config = self._config(annotation.project, configs)
         kind, prediction = self._origin(annotation)
         predicted = prediction.regions if prediction else None

@@ -13,8 +13,9 @@ from backend.feedback.comparison import LabelDiff
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
 AnnotationOrigin = Literal[
-    "compared", "unchecked", "scratch", "copy", "converted", "foreign", "lost", "skipped", "broken"
-]
+    "compared", "unchecked", "reviewed", "scratch", "copy", "converted", "foreign", "lost",
+    "skipped", "broken",
+]  # fmt: skip
 
 PRELABELLED: Final = ("compared", "unchecked")  # those that began with a prediction of this backend
 

@@ -29,7 +29,7 @@ _COUNTED: Final = (
 #: An IoU is kept as a whole number of these parts, which can be taken away without rounding errors.
 _PARTS: Final = 1 << 36
 
-_BARE: Final = ("skipped", "unchecked")  # kinds of annotations that are counted alone
+_BARE: Final = ("skipped", "unchecked", "reviewed")  # kinds of annotations that are counted alone
 
 _Key = TypeVar("_Key", int, str)
 _T = TypeVar("_T")

@@ -99,9 +99,13 @@ class LabelStudioClient:
         key = settings.label_studio_api_key.get_secret_value()
         return cls(settings.label_studio_url, key, settings=settings, **options)
 
+    def me(self) -> UserRow:
+        """Return the user whose token this is."""
+        return self._connection.get("/api/current-user/whoami", UserRow)
+
     def user(self) -> str:
         """Return the e-mail address of the user whose token this is."""
-        return self._connection.get("/api/current-user/whoami", UserRow).email or ""
+        return self.me().email or ""
 
     def has_project(self, project: int) -> bool:
         """Return whether there is such a project for this token."""
@@ -227,14 +231,28 @@ class LabelStudioClient:
             page += 1
         return sorted(set(found))
 
-    def show_tasks(self, project: int, title: str, tasks: Collection[int]) -> int:
+    def listed(
+        self, project: int, page: int, view: int | None = None, wanted: TaskFilter | None = None
+    ) -> tuple[list[TaskRow], int]:
+        """List a page of the tasks that pass a filter or are in a view, in the order of either.
+
+        Returns:
+            At most `PAGE` tasks, and how many there are on all pages; pages count from 1.
+        """
+        which = {"query": (wanted or TaskFilter()).query()} if view is None else {"view": view}
+        found = self._list(project, PAGE, page, **which)
+        return found.tasks, found.total
+
+    def show_tasks(
+        self, project: int, title: str, tasks: Collection[int], order: str = "tasks:id"
+    ) -> int:
         """List tasks in a view of the data manager, in place of one of that title; return its id.
 
         Ids that follow each other take one condition together; of more than 500 the first are
         shown.
         """
         filters = {"conjunction": "or", "items": is_any_of(tasks)}
-        data = {"title": title, "type": "list", "target": "tasks", "ordering": ["tasks:id"]}
+        data = {"title": title, "type": "list", "target": "tasks", "ordering": [order]}
         body = {"project": project, "data": {**data, "filters": filters}}
 
         def attempt() -> int:
@@ -296,7 +314,7 @@ class LabelStudioClient:
 
         Predictions that are imported change that number alone.
         """
-        page = self._list(project, 1, query=TaskFilter(newest_change_first=True).query())
+        page = self._list(project, 1, query=TaskFilter(order="-tasks:updated_at").query())
         newest = max((row.updated for row in page.tasks), default=0.0)
         return newest, page.total, page.total_predictions
 
@@ -382,6 +400,29 @@ class LabelStudioClient:
             # A request whose answer was lost may have been stored.
             return "" if error.status == 409 else str(error)
         return ""
+
+    def write_review(self, task: int, prediction: PredictionRegions, seconds: float) -> int:
+        """Store a prediction as the annotation of whose token this is, see `is_reviewed`.
+
+        Returns:
+            The id of the annotation.
+
+        Raises:
+            StudioRefused: Label Studio refuses it; by HTTP 409 where it has it already.
+        """
+        mark = {"origin": "prediction", "source": "review"}
+        body = {
+            "result": [{**each, **mark} for each in prediction.regions if isinstance(each, dict)],
+            "bulk_created": not prediction.regions,
+            "parent_prediction": prediction.id,
+            "lead_time": seconds,
+            "unique_id": str(uuid.uuid5(_NAMESPACE, f"review {task}/{prediction.id}")),
+        }
+        return self._connection.call("POST", f"/api/tasks/{task}/annotations/", IdRow, body).id
+
+    def delete_annotation(self, annotation: int) -> None:
+        """Delete an annotation; one that is gone already is no error."""
+        self._connection.find(f"/api/annotations/{annotation}/", IdRow, method="DELETE")
 
     def delete(self, prediction: int) -> None:
         """Delete a prediction; one that is gone already is no error."""

@@ -177,10 +177,11 @@ class LabelConfig:
                 colours[names.index(label.name)] = ImageColor.getrgb(label.colour)[:3]
         return colours
 
-    def legend_of(self, image: str, labels: Iterable[int]) -> dict[str, str]:
-        """Return name -> colour in CSS of some of `labels_of`, by their indices."""
+    def legend_of(self, image: str, labels: Iterable[int] | None = None) -> dict[str, str]:
+        """Return name -> colour in CSS of `labels_of`, or of some of them by their indices."""
         names, colours = self.labels_of(image), self.colours_of(image)
-        return {names[label].name: f"#{bytes(colours[label]).hex()}" for label in labels}
+        some = range(len(names)) if labels is None else labels
+        return {names[label].name: f"#{bytes(colours[label]).hex()}" for label in some}
 
     def tool(self, name: str) -> Tool | None:
         """Return the tool of that name, if any."""

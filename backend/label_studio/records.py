@@ -38,6 +38,7 @@ class Annotation(
         "annotator": "completed_by",
         "created": "created_at",
         "updated": "updated_at",
+        "in_bulk": "bulk_created",
     },
 ):
     """An annotation as Label Studio has it now."""
@@ -54,6 +55,18 @@ class Annotation(
     created: Time = Time(0)
     updated: Time = Time(0)
     ground_truth: bool = False
+    in_bulk: bool = False
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether it was accepted as predicted on the review page, and nobody has changed it since.
+
+        Label Studio's editor keeps no field of a region that it does not know: what is changed
+        there loses the mark. An annotation without a region has it in a field of its own.
+        """
+        if not self.result:
+            return self.in_bulk
+        return all(isinstance(one, dict) and one.get("source") == "review" for one in self.result)
 
     def __post_init__(self) -> None:
         if not isinstance(self.result, list):
@@ -102,6 +115,7 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
     annotations_ids: str | None = None
+    predictions_score: float | None = None  # where the query names it
     created: Time = Time(0)
     updated: Time = Time(0)  # when it, or an annotation or a prediction of it, was changed last
 
@@ -150,6 +164,7 @@ class TaskContents(Struct):
 
     annotations: list[IdRow]
     predictions: list[PredictionRow]
+    drafts: list[IdRow] = []
 
 
 class PredictionRegions(PredictionRow):

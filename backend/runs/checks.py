@@ -307,7 +307,7 @@ def check_pictures(setup: Setup) -> str:
     """Check that a picture of each kind of address in the project can be read."""
     client, size = setup.client, _TASKS_AT_AN_END
     tasks = client.tasks(setup.project, TaskFilter(), size)
-    tasks += client.tasks(setup.project, TaskFilter(newest_change_first=True), size)
+    tasks += client.tasks(setup.project, TaskFilter(order="-tasks:updated_at"), size)
     if not tasks:
         raise CheckFailed("The project has no task yet. Import pictures, and run this again.")
     found: dict[str, tuple[str, Task]] = {}

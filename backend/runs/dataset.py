@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -68,6 +69,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     split: Annotated[str, msgspec.Meta(max_length=20)] = ""
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     with_predictions: bool = False
+    without_reviewed: bool = False
     background: Annotated[str, msgspec.Meta(max_length=100)] = ""
     min_area: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = DatasetOptions.min_area_px
     merge_regions: Literal["", "label"] = ""
@@ -92,7 +94,9 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return DatasetOptions(
             formats=tuple(dict.fromkeys(self.formats)),
             pictures="copy" if self.pictures and not in_tables_alone else "none",
-            choice=AnnotationChoice.parse(self.annotations),
+            choice=replace(
+                AnnotationChoice.parse(self.annotations), with_reviewed=not self.without_reviewed
+            ),
             overlap=self.overlap,
             fills_rectangles=self.fills_rectangles,
             split=Split.parse(self.split) if self.split else Split(),

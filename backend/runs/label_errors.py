@@ -310,10 +310,10 @@ def draw_place(
 
     A white frame marks the place.
     """
-    painted = np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
-    around = tuple(_around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
-    labels = np.union1d(painted[around], made[around])
-    before, after = (_draw_around(rgb, each, box, around, colours) for each in (painted, made))
+    drawn = painted(truth)
+    shown = tuple(around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
+    labels = np.union1d(drawn[shown], made[shown])
+    before, after = (_draw_around(rgb, each, box, shown, colours) for each in (drawn, made))
     return before, after, [int(label) for label in labels if label >= 0]
 
 
@@ -321,12 +321,12 @@ def _draw_around(
     rgb: RGBArray,
     label_map: npt.NDArray[Any],
     box: PixelBox,
-    around: tuple[slice, ...],
+    shown: tuple[slice, ...],
     colours: RGBArray,
 ) -> str:
-    rows, columns = around
-    part = rgb[around]
-    drawn = thumbnail(part, label_map[around], colours, _SIDE_PX, _OPACITY)
+    rows, columns = shown
+    part = rgb[shown]
+    drawn = thumbnail(part, label_map[shown], colours, _SIDE_PX, _OPACITY)
     factor = min(1.0, _SIDE_PX / max(part.shape[:2]))
     first, last = (
         (round((x - columns.start) * factor), round((y - rows.start) * factor))
@@ -335,7 +335,12 @@ def _draw_around(
     return to_data_url(np.asarray(cv2.rectangle(drawn, first, last, _WHITE, 1), np.uint8))
 
 
-def _around(side: slice, length: int) -> slice:
+def painted(truth: Truth) -> npt.NDArray[np.int16]:
+    """Return (H, W) label indices, -1 for none and for what is not counted."""
+    return np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
+
+
+def around(side: slice, length: int) -> slice:
     """Return a side of a box with what is around it, inside an image of that length."""
     margin = max(_MARGIN * length, (_LEAST_SHOWN * length - (side.stop - side.start)) / 2)
     return slice(max(0, round(side.start - margin)), min(length, round(side.stop + margin)))

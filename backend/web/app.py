@@ -42,6 +42,7 @@ from backend.web.pages.html import add_filters, error_response
 from backend.web.pages.learning import LearningRoutes
 from backend.web.pages.project import ProjectRoutes
 from backend.web.pages.report import ReportRoutes
+from backend.web.pages.review import ReviewRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
 
@@ -172,3 +173,4 @@ def _blueprints(
     ):
         yield routes(kind, services, projects, body).blueprint()
     yield LearningRoutes(services, body).blueprint()
+    yield ReviewRoutes(services, predictor.versions, body).blueprint()

@@ -53,6 +53,7 @@ ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
     "scratch": "began from nothing",
     "copy": "are copies of another annotation",
     "converted": "are predictions that were made annotations as they are",
+    "reviewed": "were accepted as predicted on the review page",
     "foreign": "began with a prediction of another model",
     "lost": "began with a prediction that has been deleted",
     "skipped": "were skipped",

@@ -297,3 +297,22 @@ def test_a_batch_that_is_paused_gives_back_what_is_left(desk: Desk) -> None:
     assert desk.reader.read_some(pause=lambda: next(answers)) == 2
     assert desk.annotations.count_open() == 1
     assert desk.reader.read_some() == 1, "what was left was given back"
+
+
+def test_what_was_accepted_on_the_review_page_teaches_nothing_until_it_is_changed(
+    desk: Desk,
+) -> None:
+    mark = {"source": "review", "origin": "prediction"}
+    good = region("a", "red", 4)
+    prediction = desk.studio.add(1, OURS, 1.0, [good])
+    known = {"parent_prediction": prediction, "lead_time": 1.2}
+    made = desk.studio.annotate(1, [good | mark], **known)
+    assert desk.read_one(made).kind == "reviewed"
+    assert desk.notebook.forgotten == [made["id"]]
+    desk.studio.update(made["id"], result=[region("a", "red", 3)], lead_time=11.0)  # the editor's
+    assert desk.read_one(made).kind == "compared"
+    assert [*desk.notebook.known] == [made["id"]]
+    desk.studio.update(made["id"], result=[])
+    assert desk.read_one(made).kind == "compared", "without a region, a field of its own tells"
+    nothing = desk.studio.annotate(2, [], bulk_created=True, lead_time=1.2)
+    assert desk.read_one(nothing).kind == "reviewed"

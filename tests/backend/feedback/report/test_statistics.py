@@ -84,7 +84,7 @@ def test_a_project_by_time_and_by_version() -> None:
         read(8, SAME, kind="unchecked", day=1),
     ]
     report = report_of(reads, waiting=3)
-    zeros = dict.fromkeys(("copy", "converted", "foreign", "lost"), 0)
+    zeros = dict.fromkeys(("copy", "converted", "reviewed", "foreign", "lost"), 0)
     counts = {"compared": 3, "unchecked": 1, "scratch": 1, "skipped": 1, "broken": 1}
     assert report.kinds == counts | zeros
     sums = report.sums

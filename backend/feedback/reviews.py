@@ -1,0 +1,297 @@
+"""What people have said of predictions on the review page, and the annotations that come of it.
+
+A verdict is kept at once; a thread of the worker then has Label Studio store the annotation of each
+that is good, so that nobody waits for it. It goes on where a process has ended: Label Studio stores
+no second annotation of one name.
+
+One in `CHECKED` of the good ones, by its number, gets no annotation: it is corrected in the editor
+like those that need work, and whoever does it does not know. What is changed there tells how far
+the others can be trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import sqlalchemy as sa
+
+from backend.database.database import METADATA, Database, insert_on_conflict
+from backend.errors import StudioRefused, TaskNotServed
+from backend.feedback.annotation_table import ANNOTATIONS
+from backend.feedback.comparison import LabelDiff
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.records import TaskContents
+
+Verdict = Literal["good", "work", "skip"]
+
+#: One in how many good ones goes to the editor.
+CHECKED: Final = 20
+
+#: Seconds below which nobody has looked at a picture.
+TOO_FAST_S: Final = 0.7
+
+#: Before an annotation that Label Studio has refused is sent again, in seconds.
+_RETRY_S: Final = 60.0
+
+#: Annotations that are written in a round, and tasks that a view shows at most.
+_AT_ONCE: Final = 20
+_MOST_SHOWN: Final = 400
+
+_REVIEWS: Final = sa.Table(
+    "reviews",
+    METADATA,
+    sa.Column("task", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("prediction", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("project", sa.Integer, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("verdict", sa.String(8), nullable=False),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("reviewer", sa.Integer, nullable=False),
+    sa.Column("seat", sa.String(16), nullable=False),  # the open page that has said it
+    sa.Column("at", sa.Float, nullable=False),  # seconds since the epoch; one for all of a page
+    sa.Column(
+        "checked", sa.Integer, nullable=False
+    ),  # whether it goes to the editor though it is good
+    sa.Column("open", sa.Integer, nullable=False),  # whether its annotation is still to be written
+    sa.Column("due", sa.Float, nullable=False, default=0.0),
+    sa.Column("annotation", sa.BigInteger),
+    sa.Column("trouble", sa.Text, nullable=False, default=""),
+    sa.Index("ix_reviews_open", "open", "due"),
+    sa.Index("ix_reviews_project", "project", "seat", "at"),
+)
+_ROW: Final = _REVIEWS.c
+_READ: Final = ANNOTATIONS.c
+
+#: Of a project's verdicts, those whose task has no annotation yet.
+_WAITS: Final = ~(
+    sa.select(_READ.annotation)
+    .where(_READ.task == _ROW.task, _READ.project == _ROW.project, _READ.kind != "")
+    .exists()
+)
+_TO_CORRECT: Final = (_ROW.verdict == "work") | (_ROW.checked == 1)
+
+
+class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says of the prediction of a task."""
+
+    task: int
+    prediction: int
+    verdict: Verdict
+    #: Time spent on it, in seconds.
+    seconds: float = msgspec.field(default=0.0)
+    version: str = ""
+    score: float = 0.0
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether it goes to the editor though it is good: by its number, so nobody chooses."""
+        digest = hashlib.sha256(f"review {self.task} {self.prediction}".encode()).digest()
+        return self.verdict == "good" and int.from_bytes(digest[:8], "big") % CHECKED == 0
+
+
+class Tally(NamedTuple):
+    """What one person has said, and what came of the good ones that went to the editor."""
+
+    reviewer: int
+    good: int
+    work: int
+    skip: int
+    too_fast: int
+    checked: int = 0  # good ones that have been corrected or submitted in the editor since
+    unchanged: int = 0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The exact binomial interval (Clopper, Pearson 1934), 95 %, of the unchanged share."""
+        from scipy.stats import binomtest  # takes a second
+
+        found = binomtest(self.unchanged, self.checked).proportion_ci(method="exact")
+        return float(found.low), float(found.high)
+
+
+class ReviewStore:
+    """The verdicts in a database.
+
+    >>> reviews = ReviewStore(Database("sqlite://"))
+    >>> reviews.save(7, 5, "seat", [Reviewed(3, 30, "good", 1.2)], since=0.0)
+    []
+    >>> reviews.save(7, 5, "other", [Reviewed(3, 30, "work", 1.2)], since=0.0)
+    [3]
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def save(
+        self, project: int, reviewer: int, seat: str, said: Iterable[Reviewed], since: float
+    ) -> list[int]:
+        """Keep the verdicts of a page; of a task that another page has judged, the first stays.
+
+        Args:
+            since: when the page was made, in seconds since the epoch. Label Studio gives the number
+                of a deleted task to a new one: earlier verdicts are of others.
+
+        Returns:
+            The tasks that others have judged meanwhile.
+        """
+        now, others = self.database.clock(), []
+        with self.database.write() as connection:
+            for each in said:
+                row = msgspec.structs.asdict(each) | _fresh(
+                    each.verdict, is_checked=each.is_checked
+                )
+                row |= {"project": project, "reviewer": reviewer, "seat": seat, "at": now}
+                kept = insert_on_conflict(connection, _REVIEWS).values(row)
+                kept = kept.on_conflict_do_update(
+                    index_elements=[_ROW.task, _ROW.prediction],
+                    set_=row,
+                    where=(_ROW.at < since) | (_ROW.seat == seat),
+                )
+                if not connection.execute(kept).rowcount:
+                    others.append(each.task)
+        return others
+
+    def among(self, project: int, tasks: Collection[int]) -> Mapping[int, tuple[str, float]]:
+        """Return task -> version and time of the newest verdict, of some tasks of a project."""
+        query = sa.select(_ROW.task, _ROW.version, _ROW.at).where(
+            _ROW.project == project, _ROW.task.in_(tasks)
+        )
+        rows = self.database.rows(query.order_by(_ROW.at))
+        return {row.task: (row.version, row.at) for row in rows}
+
+    def count_waiting(self, project: int) -> int:
+        """Count the tasks that were judged and get no annotation by it, and have none yet."""
+        left = (_ROW.verdict != "good") | (_ROW.checked == 1)
+        query = sa.select(sa.func.count()).where(_ROW.project == project, left, _WAITS)
+        return int(self.database.scalar(query) or 0)
+
+    def to_correct(self, project: int) -> list[int]:
+        """Return the tasks without an annotation that go to the editor, the worst first."""
+        query = sa.select(_ROW.task).where(_ROW.project == project, _TO_CORRECT, _WAITS)
+        rows = self.database.rows(query.order_by(_ROW.score).limit(_MOST_SHOWN))
+        return [row.task for row in rows]
+
+    def last_page(self, project: int, seat: str) -> Sequence[sa.Row[Any]]:
+        """Return the verdicts that an open page has sent last."""
+        its = _ROW.project == project, _ROW.seat == seat
+        newest = sa.select(sa.func.max(_ROW.at)).where(*its).scalar_subquery()
+        return self.database.rows(sa.select(_REVIEWS).where(*its, _ROW.at == newest))
+
+    def forget(self, rows: Iterable[sa.Row[Any]]) -> None:
+        """Forget verdicts, written or not."""
+        with self.database.write() as connection:
+            for row in rows:
+                connection.execute(sa.delete(_REVIEWS).where(*_is(row)))
+
+    def not_written(self, project: int, since: float) -> Sequence[sa.Row[Any]]:
+        """Return the verdicts of which no annotation came, the newest first, and why."""
+        query = sa.select(_REVIEWS).where(
+            _ROW.project == project, _ROW.trouble != "", (_ROW.at > since) | (_ROW.open == 1)
+        )
+        return self.database.rows(query.order_by(_ROW.at.desc()).limit(_AT_ONCE))
+
+    def tallies(self, project: int) -> list[Tally]:
+        """Count what each person has said, and what the editor made of it."""
+
+        def count(condition: Any) -> Any:
+            return sa.func.sum(sa.case((condition, 1), else_=0))
+
+        verdicts = (count(_ROW.verdict == each) for each in ("good", "work", "skip"))
+        fast = count(sa.and_(_ROW.verdict == "good", _ROW.seconds < TOO_FAST_S))
+        counts = sa.select(_ROW.reviewer, *verdicts, fast).where(_ROW.project == project)
+        found = self.database.rows(counts.group_by(_ROW.reviewer).order_by(_ROW.reviewer))
+        checks = self._checks(project)
+        return [
+            Tally(row[0], row[1], row[2], row[3], row[4], len(its), sum(its))
+            for row in found
+            for its in (checks.get(row[0], []),)
+        ]
+
+    def _checks(self, project: int) -> dict[int, list[bool]]:
+        """Return reviewer -> whether each checked prediction was submitted without a change.
+
+        As in the report, what was submitted unchanged at once tells nothing.
+        """
+        query = (
+            sa.select(_ROW.reviewer, _ROW.task, _READ.changes)
+            .where(_ROW.project == project, _ROW.checked == 1, _READ.task == _ROW.task)
+            .where(
+                _READ.project == project, _READ.kind == "compared", _READ.version == _ROW.version
+            )
+            .order_by(_READ.annotation.desc())
+        )
+        first = {(row.reviewer, row.task): row.changes for row in self.database.rows(query)}
+        found: dict[int, list[bool]] = {}
+        for (reviewer, _), text in first.items():
+            changes = msgspec.json.decode(text, type=tuple[LabelDiff, ...])
+            is_same = all(each.iou in (1, None) for each in changes)
+            found.setdefault(reviewer, []).append(is_same)
+        return found
+
+    # ---- annotations -----------------------------------------------------------------------------
+
+    def write_due(self, client: LabelStudioClient) -> bool:
+        """Have Label Studio store the annotations that are due; return whether there were any."""
+        due = sa.select(_REVIEWS).where(_ROW.open == 1, _ROW.due <= self.database.clock())
+        rows = self.database.rows(due.order_by(_ROW.due, _ROW.at).limit(_AT_ONCE))
+        for row in rows:
+            try:
+                annotation, trouble = _write(client, row)
+                kept: dict[str, Any] = {"annotation": annotation, "trouble": trouble, "open": 0}
+            except (StudioRefused, TaskNotServed) as error:
+                due_again = self.database.clock() + _RETRY_S
+                annotation, kept = None, {"trouble": str(error), "due": due_again}
+            with self.database.write() as connection:
+                change = sa.update(_REVIEWS).where(*_is(row), _ROW.at == row.at).values(kept)
+                is_kept = connection.execute(change).rowcount
+            if annotation is not None and not is_kept:  # taken back meanwhile
+                client.delete_annotation(annotation)
+        return bool(rows)
+
+
+def _fresh(verdict: Verdict, *, is_checked: bool) -> dict[str, Any]:
+    """Return the values of a row of which nothing has come yet."""
+    is_open = verdict == "good" and not is_checked
+    values = {"checked": int(is_checked), "open": int(is_open), "due": 0.0}
+    return values | {"annotation": None, "trouble": ""}
+
+
+def _is(row: sa.Row[Any]) -> tuple[Any, Any]:
+    return _ROW.task == row.task, _ROW.prediction == row.prediction
+
+
+def _write(client: LabelStudioClient, row: sa.Row[Any]) -> tuple[int | None, str]:
+    """Write the annotation of a verdict; return its id, or why there is none."""
+    found = client.contents(row.task)
+    if found is None:
+        return None, "The task is not there any more."
+    if (ours := _find(client, row, found)) is not None:
+        return ours, ""
+    if found.annotations:
+        return None, "It has an annotation since."
+    if found.drafts:
+        return None, "Somebody has begun to annotate it."
+    prediction = client.prediction(row.prediction)
+    if prediction is None or row.prediction not in {each.id for each in found.predictions}:
+        return None, "Its prediction was deleted."
+    try:
+        return client.write_review(row.task, prediction, row.seconds), ""
+    except StudioRefused as error:
+        again = client.contents(row.task) if error.status == HTTPStatus.CONFLICT else None
+        if again is None or (ours := _find(client, row, again)) is None:
+            raise
+        return ours, ""
+
+
+def _find(client: LabelStudioClient, row: sa.Row[Any], found: TaskContents) -> int | None:
+    """Return the annotation of a verdict that was written though nobody has noted it."""
+    for each in found.annotations:
+        there = client.annotation(each.id) if each.prediction == row.prediction else None
+        if there is not None and there.is_reviewed:
+            return there.id
+    return None

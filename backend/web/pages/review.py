@@ -1,0 +1,410 @@
+"""Serve the review page: many predictions at a glance, each of which a person judges."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from operator import attrgetter
+from typing import Annotated, Any, Final
+
+import cv2
+import msgspec
+import numpy as np
+from cachetools import LRUCache, TTLCache, cachedmethod
+from flask import Blueprint, Response, request, url_for
+from PIL import Image
+
+from backend.annotations.annotated_image import AnnotatedImage, find_images
+from backend.annotations.regions import Provenance
+from backend.errors import (
+    BackendError,
+    BadRequest,
+    LabelConfigError,
+    ModelUnavailable,
+    NotFound,
+    StudioRefused,
+    StudioUnreachable,
+)
+from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
+from backend.label_studio.client import PAGE, LabelStudioClient, required_client
+from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.records import PredictionRegions, TaskRow, UserRow
+from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
+from backend.prediction.predictor import ModelVersions
+from backend.runs.label_errors import around, painted
+from backend.services import Services
+from backend.web.middleware.errors import json_response, see_other
+from backend.web.middleware.guards import BodyReader
+from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, URL_NUMBER, no_key, parse_fields
+from backend.web.pages.html import answer_action, html_page
+from clearclip_core import RGBArray
+from clearclip_core.images.label_maps import thumbnail
+
+#: Pictures of a page; tasks whose predictions are asked for together; and pages of Label Studio's
+#: list that are looked through for one page.
+_PICTURES: Final = 40
+_TOGETHER: Final = 20
+_MOST_PAGES: Final = 10
+
+#: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
+_SIDES_PX: Final = {"small": 480, "large": 1600}
+_OPACITY: Final = 0.55
+_QUALITY: Final = 80
+
+#: Memory for pictures that were drawn, in bytes: of some fifty pages.
+_KEPT_BYTES: Final = 64 << 20
+
+#: How long a page keeps its tasks for itself, and what became of verdicts is told, in seconds.
+_KEPT_S: Final = 900.0
+_TOLD_S: Final = 3600.0
+
+_USE: Final = "Predictions are read from Label Studio, and accepted there"
+_TITLE: Final = "Review: needs work"
+
+
+class AskedPage(msgspec.Struct, frozen=True):
+    """Which pictures a page shows."""
+
+    label: Annotated[str, msgspec.Meta(max_length=200)] = ""  # crops of this label alone
+    view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
+    least: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # score of a prediction
+
+
+class Verdicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The verdicts of a page."""
+
+    seat: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+    since: float  # when the page was made
+    verdicts: Annotated[list[Reviewed], msgspec.Meta(max_length=_PICTURES)]
+
+
+class Card(msgspec.Struct, frozen=True):
+    """A prediction on the page."""
+
+    task: int
+    prediction: int
+    version: str
+    score: float
+    is_old: bool  # of another version than the one in use
+    has_others: bool  # whether it has other labels than the one that is shown
+
+
+@dataclass(frozen=True, eq=False)
+class _Queue:
+    """Finds the tasks of a page: predicted, not annotated, not judged, and on nobody's page."""
+
+    services: Services
+    client: LabelStudioClient
+    project: int
+    config: LabelConfig
+    current: str
+    asked: AskedPage
+    seats: TTLCache[tuple[int, int], str]
+    lock: threading.RLock
+
+    def cards(self, seat: str, *, ahead: bool) -> list[Card]:
+        """Return the next predictions; `ahead`: those after the ones that the page has."""
+        rows = self._rows()
+        found: list[Card] = []
+        while len(found) < _PICTURES and (some := [*islice(rows, _TOGETHER)]):
+            some = [each for each in some if self._is_free(each.id, seat, ahead=ahead)]
+            found += self._cards(some) if some else []
+        with self.lock:  # of two pages that ask at once, each takes what the other has not
+            keys = [(self.project, each.task) for each in found[:_PICTURES]]
+            owners = [self.seats.setdefault(key, seat) for key in keys]
+        return [each for each, owner in zip(found, owners, strict=False) if owner == seat]
+
+    def _rows(self) -> Iterator[TaskRow]:
+        """Yield the tasks that wait for a review: of the first page, then from the last judged on.
+
+        Those that were judged and have no annotation yet stay in the list, the first of it.
+        """
+        first = "-" if self.config.score == "confidence" else ""
+        wanted = TaskFilter(
+            labeled=False,
+            skipped=False,
+            drafted=False,
+            predicted=True,
+            least_score=self.asked.least or None,
+            order=f"{first}tasks:predictions_score",
+        )
+        listed = partial(self.client.listed, self.project, view=self.asked.view, wanted=wanted)
+        rows, total = listed(1)
+        yield from self._open(rows)
+        last = -(-total // PAGE)
+        start = min(last, self.services.reviews.count_waiting(self.project) // PAGE)
+        for number in islice((*range(start + 1, last + 1), *range(2, start + 1)), _MOST_PAGES):
+            if number > 1:
+                yield from self._open(listed(number)[0])
+
+    def _open(self, rows: Sequence[TaskRow]) -> Iterator[TaskRow]:
+        """Yield tasks that nobody has judged, or that have a prediction in use since then."""
+        judged = self.services.reviews.among(self.project, [row.id for row in rows])
+        judged = {
+            row.id: judged[row.id] for row in rows if judged.get(row.id, ("", 0))[1] > row.created
+        }
+        old = tuple(task for task, (version, _) in judged.items() if version != self.current)
+        new = TaskFilter(ids=old, with_version=self.current)
+        again = {*self.client.ids(self.project, new)} if old else set()
+        for row in rows:
+            is_open = row.id not in judged or row.id in again
+            if is_open and row.total_predictions and not row.annotations:
+                yield row
+
+    def _is_free(self, task: int, seat: str, *, ahead: bool) -> bool:
+        with self.lock:
+            owner = self.seats.get((self.project, task))
+        return owner is None or (owner == seat and not ahead)
+
+    def _cards(self, rows: Sequence[TaskRow]) -> Iterator[Card]:
+        whole = self.client.whole_tasks(self.project, [row.id for row in rows])
+        newest = {
+            each.id: max(each.predictions, key=lambda one: one.id)
+            for each in whole
+            if each.predictions and not each.annotations
+        }
+        for row in (each for each in rows if each.id in newest):
+            made, label = newest[row.id], self.asked.label
+            labels = self._labels(row, made) if label else set()
+            if label and label not in labels:
+                continue
+            score = row.predictions_score or 0.0
+            facts = row.id, made.id, made.version, score, made.version != self.current
+            yield Card(*facts, has_others=bool(labels - {label}))
+
+    def _labels(self, row: TaskRow, made: PredictionRegions) -> set[str]:
+        with suppress(BadRequest):  # a region is broken: its picture says so
+            images = find_images(Task(row.id, self.project, row.data), [_said(made)], self.config)
+            return {region.label for image in images for region in image.versions[0]}
+        return set()
+
+
+def _said(prediction: PredictionRegions) -> tuple[Sequence[Any], Provenance]:
+    return prediction.regions, Provenance("prediction", prediction.version)
+
+
+@dataclass(frozen=True, eq=False)
+class ReviewRoutes:
+    """Answer the routes of ``/projects/<id>/review``."""
+
+    services: Services
+    versions: ModelVersions
+    body: BodyReader
+    #: project and task -> the open page that shows it
+    _seats: TTLCache[tuple[int, int], str] = field(default_factory=lambda: TTLCache(1e5, _KEPT_S))
+    _configs: TTLCache[Any, LabelConfig] = field(default_factory=lambda: TTLCache(100, 30))
+    _drawn: LRUCache[Any, bytes] = field(
+        default_factory=lambda: LRUCache(_KEPT_BYTES, getsizeof=len)
+    )
+    _me: TTLCache[Any, UserRow] = field(default_factory=lambda: TTLCache(1, 300))
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def blueprint(self) -> Blueprint:
+        """Make the blueprint of these routes."""
+        start = f"{PROJECT}/review"
+        picture = f"{start}/<{URL_NUMBER}:task>/<int(max=9223372036854775807):prediction>"
+        routes = Blueprint("review", __name__)
+        routes.add_url_rule(start, "page", self.page, methods=["GET"])
+        routes.add_url_rule(start, "save", self.save, methods=["POST"])
+        routes.add_url_rule(f"{start}/undo", "undo", self.undo, methods=["POST"])
+        routes.add_url_rule(f"{start}/view", "view", self.make_view, methods=["POST"])
+        routes.add_url_rule(picture, "picture", self.picture, methods=["GET"])
+        return routes
+
+    @property
+    def _client(self) -> LabelStudioClient:
+        return required_client(self.services.page_client, _USE)
+
+    @cachedmethod(attrgetter("_configs"), lock=attrgetter("_lock"))
+    def _config(self, project: int) -> LabelConfig:
+        return self._client.config(project)
+
+    @cachedmethod(attrgetter("_me"), lock=attrgetter("_lock"))
+    def _who(self) -> UserRow:
+        """Return the user of the token, who completes what is accepted."""
+        return self._client.me()
+
+    # ---- the page --------------------------------------------------------------------------------
+
+    def page(self, project: int) -> Response:
+        """Answer with the page, or ``?part``: the pictures after those, or what was said so far."""
+        return self._page(project)
+
+    def _page(self, project: int, refusal: BackendError | None = None) -> Response:
+        part = request.args.get("part", "")
+        template = {"ahead": "review_part.html", "tally": "review_tally.html"}.get(part)
+        shown: dict[str, Any] = {
+            "project": project,
+            "no_key": no_key(self.services.page_client, _USE),
+        }
+        if not shown["no_key"]:
+            try:
+                shown |= self._tally(project)
+                shown |= {} if part == "tally" else self._cards(project, shown["seat"])
+            except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
+                shown["trouble"] = str(error)
+        if template is None or shown["no_key"] or "trouble" in shown:
+            template = "review.html"
+        return html_page(template, refusal, **shown)
+
+    def _tally(self, project: int) -> dict[str, Any]:
+        reviews = self.services.reviews
+        seat = request.args.get("seat", "")[:16] or secrets.token_hex(4)
+        tallies = reviews.tallies(project)
+        return {
+            "seat": seat,
+            "asked": self._asked(),
+            "tallies": tallies,
+            "names": self._client.user_names() if tallies else {},
+            "last_page": len(reviews.last_page(project, seat)),
+            "to_correct": len(reviews.to_correct(project)),
+            "too_fast_s": TOO_FAST_S,
+        }
+
+    def _cards(self, project: int, seat: str) -> dict[str, Any]:
+        services, config = self.services, self._config(project)
+        asked, made_at = self._asked(), services.database.clock()
+        measures = services.experiments.is_running(project)
+        parts = services, self._client, project, config, self.versions.current(config, project)
+        queue = _Queue(*parts, asked, self._seats, self._lock)
+        return {
+            "cards": [] if measures else queue.cards(seat, ahead="part" in request.args),
+            "since": made_at,
+            "measures": measures,
+            "by_confidence": config.score == "confidence",
+            "legends": [config.legend_of(image.name) for image in config.annotated],
+            "labels": [label.name for label in config.labels],
+            "me": self._who().name,
+            "not_written": services.reviews.not_written(project, made_at - _TOLD_S),
+            "checked": CHECKED,
+            "view": request.args.get("made", type=int),
+            "undone": request.args.get("undone", type=int),
+        }
+
+    def _asked(self) -> AskedPage:
+        given = {name: text for name, text in request.args.items() if text}
+        try:
+            return msgspec.convert(given, AskedPage, strict=False)
+        except msgspec.ValidationError as error:
+            raise BadRequest(f"Expected another address: {error}.") from None
+
+    # ---- verdicts --------------------------------------------------------------------------------
+
+    def save(self, project: int) -> Response:
+        """Keep the verdicts of a page; their annotations are written in the background."""
+        asked = parse_fields(self.body.read(MAX_FORM_BYTES), False, Verdicts)
+        reviews, me = self.services.reviews, self._who().id
+        others = reviews.save(project, me, asked.seat, asked.verdicts, asked.since)
+        fast = [e for e in asked.verdicts if e.verdict == "good" and e.seconds < TOO_FAST_S]
+        told = {"others": others, "too_fast": len(fast), "saved": len(asked.verdicts) - len(others)}
+        return json_response(told)
+
+    def undo(self, project: int) -> Response:
+        """Take back the verdicts that a page has sent last, with their annotations."""
+        seat = request.args.get("seat", "")[:16]
+        return answer_action(
+            lambda _: self._undo(project, seat),
+            lambda undone: see_other(self._here(project, undone=undone)),
+            lambda undone: json_response({"undone": undone}),
+            lambda error: self._page(project, error),
+        )
+
+    def _undo(self, project: int, seat: str) -> int:
+        """Return how many were taken back; what was changed in the editor since stays."""
+        rows, client = self.services.reviews.last_page(project, seat), self._client
+        self.services.reviews.forget(rows)  # first: what is written from now on is deleted again
+        kept = 0
+        for row in (each for each in rows if each.annotation is not None):
+            there = client.annotation(row.annotation)
+            if there is not None and there.is_reviewed:
+                client.delete_annotation(row.annotation)
+            else:
+                kept += there is not None
+        return len(rows) - kept
+
+    def make_view(self, project: int) -> Response:
+        """Make a view in Label Studio of the tasks that need work."""
+        return answer_action(
+            lambda _: self._make_view(project),
+            lambda view: see_other(self._here(project, made=view)),
+            lambda view: json_response({"view": view}),
+            lambda error: self._page(project, error),
+        )
+
+    def _make_view(self, project: int) -> int:
+        tasks = self.services.reviews.to_correct(project)
+        if not tasks:
+            raise BadRequest("No task waits to be corrected: there is nothing to make a view of.")
+        return self._client.show_tasks(project, _TITLE, tasks, "tasks:predictions_score")
+
+    def _here(self, project: int, **more: Any) -> str:
+        kept = {name: request.args.get(name) for name in ("seat", *AskedPage.__struct_fields__)}
+        values: dict[str, Any] = {**kept, **more}
+        return url_for("review.page", project=project, **values)
+
+    # ---- pictures --------------------------------------------------------------------------------
+
+    def picture(self, project: int, task: int, prediction: int) -> Response:
+        """Answer with the picture of a task and its masks, as a JPEG."""
+        side_px = _SIDES_PX.get(request.args.get("size", ""), _SIDES_PX["small"])
+        shown = request.args.get("label", ""), side_px, "plain" in request.args
+        return Response(self._picture(project, task, prediction, *shown), mimetype="image/jpeg")
+
+    @cachedmethod(attrgetter("_drawn"), lock=attrgetter("_lock"))
+    def _picture(
+        self, project: int, task: int, prediction: int, label: str, side_px: int, is_plain: bool
+    ) -> bytes:
+        there, made = self._client.task(project, task), self._client.prediction(prediction)
+        if there is None or made is None:
+            raise NotFound("The task or its prediction is not there any more.")
+        config, read = self._config(project), self.services.images.read
+        parts = [
+            _draw(each, each.read(read), config, label, side_px, is_plain=is_plain)
+            for each in find_images(there, [_said(made)], config)
+            if not label or any(region.label == label for region in each.versions[0])
+        ]
+        return _to_jpeg(parts)
+
+
+def _draw(
+    image: AnnotatedImage,
+    rgb: RGBArray,
+    config: LabelConfig,
+    label: str,
+    side_px: int,
+    *,
+    is_plain: bool,
+) -> RGBArray:
+    """Draw an image with its masks; of one label, the part of the image that has it."""
+    label_map = np.full(rgb.shape[:2], -1, np.int16)
+    if image.size_hw is not None and not is_plain:
+        names = [each.name for each in config.labels_of(image.tag.name)]
+        label_map = painted(image.label_map().truth(names))
+        if label:
+            label_map[label_map != names.index(label)] = -1
+    if label and image.size_hw is not None:
+        mask = image.label_map().mask_of(label)
+        shown = tuple(
+            around(slice(found[0], found[-1] + 1), length)
+            for axis, length in ((1, mask.shape[0]), (0, mask.shape[1]))
+            if len(found := np.flatnonzero(mask.any(axis)))
+        )
+        rgb, label_map = rgb[shown], label_map[shown]
+    return thumbnail(rgb, label_map, config.colours_of(image.tag.name), side_px, _OPACITY)
+
+
+def _to_jpeg(parts: Sequence[RGBArray]) -> bytes:
+    """Put images side by side, in the height of the first, into a JPEG file."""
+    height = parts[0].shape[0]
+    sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
+    row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]
+    file = io.BytesIO()
+    Image.fromarray(np.hstack(row)).save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()

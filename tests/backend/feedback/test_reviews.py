@@ -1,0 +1,189 @@
+"""Verdicts, and the annotations that a stand-in for Label Studio gets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scipy.special import betaincinv
+
+from backend.database.database import Database
+from backend.errors import StudioUnreachable
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
+from backend.feedback.comparison import LabelDiff
+from backend.feedback.reviews import CHECKED, Reviewed, ReviewStore, Tally
+from backend.label_studio.client import LabelStudioClient
+from tests.backend.conftest import Clock
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.feedback.test_annotation_reader import OURS, region
+
+MASK = region("a", "red", 4)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("red"), {n: {"image": f"{n}.png"} for n in range(1, 9)})
+
+
+@pytest.fixture
+def client(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> ReviewStore:
+    return ReviewStore(Database(f"sqlite:///{tmp_path}/own.db", Clock()))
+
+
+def good(studio: FakeStudio, task: int, result: Sequence[Any] = (MASK,)) -> Reviewed:
+    """Say that a new prediction is good, one that is not drawn to be checked."""
+    while True:
+        said = Reviewed(task, studio.add(task, OURS, 1.0, result), "good", 1.5, OURS, 0.5)
+        if not said.is_checked:
+            return said
+
+
+def checked() -> list[Reviewed]:
+    """Return verdicts on predictions that are drawn to be checked."""
+    all_ = (Reviewed(n, 1000 + n, "good", 1.0, OURS, 0.5) for n in range(1, 2000))
+    return [each for each in all_ if each.is_checked]
+
+
+def write(reviews: ReviewStore, client: LabelStudioClient) -> None:
+    while reviews.write_due(client):
+        pass
+
+
+def troubles(reviews: ReviewStore) -> dict[int, str]:
+    return {row.task: row.trouble for row in reviews.not_written(7, 0.0)}
+
+
+def test_a_good_prediction_becomes_an_annotation_once_even_where_the_answer_was_lost(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    studio.late = 1
+    verdicts = [good(studio, 1), good(studio, 2, ()), Reviewed(3, 99, "skip")]
+    assert reviews.save(7, 5, "seat", verdicts, since=0.0) == []
+    write(reviews, client)
+    assert [each["task"] for each in studio.annotations.values()] == [1, 2]
+    first, empty = studio.annotations.values()
+    assert first["result"] == [MASK | {"origin": "prediction", "source": "review"}]
+    assert (first["parent_prediction"], first["lead_time"]) == (verdicts[0].prediction, 1.5)
+    assert (first["bulk_created"], empty["bulk_created"]) == (False, True)
+    assert "completed_by" not in first or first["completed_by"] == 1
+    assert all(client.annotation(each["id"]).is_reviewed for each in (first, empty))  # type: ignore[union-attr]
+    assert not troubles(reviews)
+
+
+def test_what_somebody_has_begun_or_done_since_is_not_overwritten_and_said(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    verdicts = [good(studio, task) for task in range(1, 6)]
+    reviews.save(7, 5, "seat", verdicts, since=0.0)
+    studio.annotate(1, [MASK], parent_prediction=verdicts[0].prediction)
+    studio.annotate(2, [], was_cancelled=True)
+    studio.drafted.add(3)
+    studio.predictions = [e for e in studio.predictions if e["task"] != 4]
+    del studio.tasks[5]
+    before = {**studio.annotations}
+    write(reviews, client)
+    assert studio.annotations == before
+    assert troubles(reviews) == {
+        1: "It has an annotation since.",
+        2: "It has an annotation since.",
+        3: "Somebody has begun to annotate it.",
+        4: "Its prediction was deleted.",
+        5: "The task is not there any more.",
+    }
+
+
+def test_what_label_studio_refuses_is_told_and_tried_again(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
+    write(reviews, client)
+    assert "HTTP 403" in troubles(reviews)[1]
+    studio.fault = lambda _: Answer(503)
+    assert not reviews.write_due(client), "it waits"
+    reviews.database.clock.now += 100  # type: ignore[attr-defined]
+    with pytest.raises(StudioUnreachable):
+        reviews.write_due(client)
+    studio.fault = lambda _: None
+    write(reviews, client)
+    assert len(studio.annotations) == 1
+    assert not troubles(reviews)
+
+
+def test_one_that_is_taken_back_while_it_is_written_is_deleted_again(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+
+    def take_back(asked: Any) -> None:
+        if asked.method == "POST":
+            reviews.forget(reviews.last_page(7, "seat"))
+
+    studio.fault = take_back
+    write(reviews, client)
+    assert not studio.annotations
+
+
+def test_of_two_pages_the_first_verdict_stays_and_a_new_task_of_an_old_number_is_another(
+    studio: FakeStudio, reviews: ReviewStore
+) -> None:
+    said = good(studio, 1)
+    reviews.save(7, 5, "seat", [said], since=1000.0)
+    other = Reviewed(1, said.prediction, "work")
+    assert reviews.save(7, 5, "other", [other], since=999.0) == [1]
+    assert reviews.to_correct(7) == []
+    assert reviews.save(7, 5, "other", [other], since=1001.0) == []
+    assert reviews.to_correct(7) == [1]
+
+
+def test_one_good_picture_in_twenty_is_checked_and_goes_to_the_editor_with_the_worst_first(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    drawn = checked()
+    assert 1999 / CHECKED * 0.7 < len(drawn) < 1999 / CHECKED * 1.3
+    work = Reviewed(5, 50, "work", 1.0, OURS, 0.1)
+    reviews.save(7, 5, "seat", [drawn[0], work, Reviewed(6, 60, "skip")], since=0.0)
+    assert not reviews.write_due(client), "a checked one is not accepted"
+    assert reviews.to_correct(7) == [5, drawn[0].task]
+    assert reviews.count_waiting(7) == 3
+
+
+def test_what_the_editor_made_of_checked_ones_is_counted_by_person(
+    tmp_path: Path, reviews: ReviewStore
+) -> None:
+    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
+    drawn = checked()
+    same = LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9)
+    other = LabelDiff("red", corrected=1, predicted_px=9, true_px=8, shared_px=8)
+
+    def submit(
+        of: Reviewed, kind: AnnotationOrigin, change: LabelDiff, version: str = OURS
+    ) -> None:
+        annotations.mark(7, [of.task])
+        read = ReadAnnotation(of.task, 7, of.task, kind, version, 2, changes=(change,))
+        annotations.complete(annotations.lease(1)[0], read)
+
+    reviews.save(7, 5, "seat", drawn[:20], since=0.0)
+    reviews.save(7, 6, "seat", [drawn[21], Reviewed(1, 2, "good", 0.3)], since=0.0)
+    for each in drawn[:15]:
+        submit(each, "compared", same)
+    submit(drawn[15], "compared", other)
+    submit(drawn[16], "unchecked", same)  # nobody has looked
+    submit(drawn[17], "scratch", same)
+    submit(drawn[18], "compared", other, "another version")  # not what was judged
+    first, second = reviews.tallies(7)
+    assert first == Tally(5, 20, 0, 0, 0, 16, 15)
+    assert second == Tally(6, 2, 0, 0, 1)
+    low, high = first.interval
+    assert low == pytest.approx(betaincinv(15, 2, 0.025))  # Clopper and Pearson's
+    assert high == pytest.approx(betaincinv(16, 1, 0.975))

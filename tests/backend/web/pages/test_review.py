@@ -1,0 +1,150 @@
+"""The review page before a stand-in for Label Studio: which pictures it shows, and what it does."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.database.database import Database
+from backend.feedback.experiment import Experiments
+from backend.feedback.reviews import ReviewStore
+from backend.label_studio.client import LabelStudioClient
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config, data_url
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.feedback.test_annotation_reader import OURS, region
+from tests.backend.web.browser import PEOPLE, Dashboard, Page
+
+REVIEW = "/projects/7/review"
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    """Forty-five tasks with a prediction; the higher its number, the more certain it is."""
+    picture = data_url(np.full((4, 8, 3), 100, np.uint8))
+    studio = FakeStudio(brush_config("red", "blue"), {n: {"image": picture} for n in range(1, 46)})
+    for task in studio.tasks:
+        studio.add(task, OURS, 1.0, [region("a", "red" if task % 2 else "blue", 4)])
+        studio.predictions[-1]["score"] = task / 100
+    return studio
+
+
+def tasks(page: Page) -> list[int]:
+    return [int(str(each["data-task"])) for each in page.all("button") if "data-task" in each]
+
+
+def post(lead: Dashboard, seat: str, studio: FakeStudio, *of: int, verdict: str = "good") -> Any:
+    found = {each["task"]: each["id"] for each in studio.predictions}
+    said = [{"task": e, "prediction": found[e], "verdict": verdict, "seconds": 1} for e in of]
+    body = {"seat": seat, "since": 1.0, "verdicts": said}
+    return lead.client.post(REVIEW, json=body).get_json()
+
+
+def test_the_most_certain_come_first_and_no_two_pages_show_the_same(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    studio.annotate(45, [])
+    studio.drafted.add(44)
+    mine = tasks(lead.page(f"{REVIEW}?seat=a"))
+    assert mine == [*range(43, 3, -1)]
+    assert tasks(lead.page(f"{REVIEW}?seat=a")) == mine, "loaded again, it is the same page"
+    assert tasks(lead.page(f"{REVIEW}?seat=b")) == [3, 2, 1]
+    assert tasks(lead.page(f"{REVIEW}?seat=a&part=ahead")) == []
+
+
+def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_use(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    assert post(lead, "a", studio, 45, 44, verdict="skip") == {
+        "saved": 2, "others": [], "too_fast": 0,
+    }  # fmt: skip
+    assert post(lead, "b", studio, 45) == {"saved": 0, "others": [45], "too_fast": 0}
+    first = lead.page(f"{REVIEW}?seat=a")
+    assert tasks(first)[0] == 43
+    assert "older masks" in first.text
+    current = (
+        lead.app.extensions["engine"]
+        and lead.client.post(
+            "/setup", json={"schema": studio.label_config, "project": "7.1"}
+        ).get_json()["model_version"]
+    )
+    studio.add(45, current, 2.0, [region("a", "red", 4)])
+    assert tasks(lead.page(f"{REVIEW}?seat=a"))[:2] == [45, 43]
+
+
+def test_a_label_a_view_and_the_confidence_choose_the_pictures(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    studio.views[3] = [1, 2, 44]
+    assert tasks(lead.page(f"{REVIEW}?seat=a&least=0.44")) == [45, 44]
+    assert tasks(lead.page(f"{REVIEW}?seat=a&view=3&label=blue")) == [2, 44]
+    assert lead.client.get(f"{REVIEW}?least=much", headers=PEOPLE).status_code == 400
+    studio.predictions[44]["result"].append(region("b", "blue", 2))
+    by_label = lead.page(f"{REVIEW}?seat=a&label=red&least=0.43").all("button")
+    cards = {each["data-task"]: each for each in by_label if "data-task" in each}
+    assert [*cards] == ["45", "43"]
+    assert ["data-others" in each for each in cards.values()] == [True, False]
+
+
+def test_a_picture_shows_the_masks_a_crop_the_label_and_one_without_masks_the_picture(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    def drawn(query: str) -> Any:
+        answer = lead.client.get(f"{REVIEW}/1/1{query}")
+        return np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB"), int)
+
+    masks, plain, crop = drawn(""), drawn("?plain=1"), drawn("?label=red")
+    assert plain.shape == (4, 8, 3)
+    assert np.abs(plain - 100).max() <= 3
+    assert np.abs(masks - plain)[:, :3].max() > 30 > np.abs(masks - plain)[:, 6:].max()
+    assert crop.shape[1] < 8
+    assert lead.client.get(f"{REVIEW}/1/999").status_code == 404
+
+
+def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
+    lead: Dashboard, studio: FakeStudio, server: LocalServer
+) -> None:
+    post(lead, "a", studio, 1)
+    post(lead, "a", studio, 2, 3, 4, 5)
+    reviews = ReviewStore(Database.from_settings(Settings()))
+    client = LabelStudioClient(server.url, TOKEN)
+    while reviews.write_due(client):
+        pass
+    made = {each["task"]: each["id"] for each in studio.annotations.values()}
+    last = [task for task in (2, 3, 4, 5) if task in made]
+    studio.update(made[last[0]], result=[region("a", "red", 3)])
+    undone = lead.client.post(f"{REVIEW}/undo?seat=a", json={}).get_json()
+    assert undone == {"undone": 3}
+    left = {each["task"] for each in studio.annotations.values()}
+    assert left == {last[0], *({1} & made.keys())}
+
+
+def test_what_needs_work_is_a_view_that_begins_with_the_worst(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).status_code == 400
+    post(lead, "a", studio, 5, 9, verdict="work")
+    assert "Correct 2 tasks in Label Studio" in lead.page(f"{REVIEW}?seat=a").text
+    assert "Undo the last page (2)" in lead.page(f"{REVIEW}?seat=a&part=tally").text
+    assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).get_json()["view"] in studio.tabs
+    (tab,) = studio.tabs.values()
+    assert tab["ordering"] == ["tasks:predictions_score"]
+    assert [each["value"] for each in tab["filters"]["items"]] == [5, 9]
+
+
+def test_without_a_token_or_an_answer_and_during_a_measurement_the_page_says_so(
+    dashboard: Dashboard, lead: Dashboard, studio: FakeStudio
+) -> None:
+    assert tasks(dashboard.page(f"{REVIEW}?seat=a")) == []
+    Experiments(Database.from_settings(Settings())).begin(7)
+    page = lead.page(f"{REVIEW}?seat=a")
+    assert tasks(page) == []
+    assert "is being measured" in page.text
+    Experiments(Database.from_settings(Settings())).stop(7)
+    studio.fault = lambda _: Answer(401)
+    assert "check LABEL_STUDIO_API_KEY" in lead.page(f"{REVIEW}?seat=b").text

@@ -1,0 +1,193 @@
+"""Predictions are judged on the review page, beside the real Label Studio and its editor."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+from backend.cli import demo
+from backend.cli.demo_servers import LabelStudioProcess
+from backend.feedback.reviews import Reviewed
+from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize
+from tests.e2e.servers import get, run_command, wait_for, wait_for_json
+
+pytestmark = pytest.mark.timeout(500)
+
+LABELS = ["sky", "grass", "tree", "house"]
+
+
+def annotations(studio: LabelStudioProcess, project: int) -> dict[int, dict[str, Any]]:
+    """Return task -> its annotation, as Label Studio exports it."""
+    exported = get(studio, f"/api/projects/{project}/export?exportType=JSON").json()
+    return {task["id"]: each for task in exported for each in task["annotations"]}
+
+
+def shown(url: str, seat: str) -> list[int]:
+    """Return the tasks that another person's page shows."""
+    page = requests.get(url, params={"seat": seat}, headers={"Accept": "text/html"}, timeout=60)
+    return [int(each) for each in re.findall(r'data-task="(\d+)"', page.text)]
+
+
+def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_more(
+    page: Page,
+    studio: LabelStudioProcess,
+    backend_url: str,
+    new_project: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    project = new_project(LABELS, seeds=list(range(20_000, 20_046)))
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    predicted = {each.task: each for each in studio.client.predictions.list(project=project)}
+    by_score = sorted(predicted, key=lambda task: -predicted[task].score)
+    url = f"{backend_url}/projects/{project}/review"
+
+    # ---- a page by keys --------------------------------------------------------------------------
+    resize(page, DESK)
+    with no_complaints(page, backend_url):
+        page.goto(url)
+        cards = page.locator("#page .card")
+        expect(cards).to_have_count(40)
+        expect(page.locator("#ahead .card")).to_have_count(6, timeout=60_000)
+        tasks = [int(str(each.get_attribute("data-task"))) for each in cards.all()]
+        assert [predicted[task].score for task in tasks] == [
+            predicted[task].score for task in by_score[:40]
+        ]
+        assert set(shown(url, "other")).isdisjoint(tasks), "two people share the work"
+        size = "each => [each.naturalWidth, each.clientWidth]"
+        natural, on_screen = cards.first.locator("img").evaluate(size)
+        assert natural >= 2 * on_screen or natural == 480
+        is_checked = [
+            Reviewed(task, predicted[task].id, "good").is_checked  # type: ignore[arg-type]
+            for task in tasks
+        ]
+        for _ in range(5):
+            page.wait_for_timeout(800)
+            page.keyboard.press("g")
+        page.keyboard.press("w")
+        page.keyboard.press("s")
+        for _ in range(12):
+            page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("g")
+        expect(page.locator("#page [data-verdict=good]")).to_have_count(
+            15
+        )  # a range has ten at most
+        keep_picture(page, "review.png", tmp_path, DESK)
+        expect(page.locator("#page #said")).to_contain_text("23 not marked")
+        taken = tasks[4]
+        studio.client.annotations.create(id=taken, result=[])
+        page.keyboard.press("Enter")
+        expect(cards).to_have_count(6)
+        expect(page.locator("#page #said")).to_contain_text("17 sent. 10 took you less than 0.7 s")
+
+    accepted = [
+        task
+        for task, is_checked in zip(tasks[:5] + tasks[7:17], is_checked[:5] + is_checked[7:17])  # noqa: B905
+        if not is_checked and task != taken
+    ]
+    wait_for(lambda: len(annotations(studio, project)) > len(accepted), "annotations")
+    made = annotations(studio, project)
+    assert sorted(made) == sorted([*accepted, taken])
+    assert made[taken]["result"] == []
+    whoami = get(studio, "/api/current-user/whoami").json()["id"]
+    for task in accepted:
+        one = made[task]
+        assert one["parent_prediction"] == predicted[task].id
+        assert (one["completed_by"], one["ground_truth"]) == (whoami, False)
+        assert {each["source"] for each in one["result"]} == {"review"}
+        assert [each["value"] for each in one["result"]] == [
+            each["value"] for each in predicted[task].result
+        ]
+        assert (one["lead_time"] > 0.7) == (task in tasks[:5])
+    report = f"{backend_url}/projects/{project}/report.json"
+    told = wait_for_json(report, lambda told: told["annotations"]["reviewed"] == len(accepted))
+    assert told["all"]["annotations"] == 0, "they are in no figure"
+    learning = requests.get(f"{backend_url}/projects/{project}/learning", timeout=60).json()
+    assert learning["annotations"] == 0
+
+    # ---- what needs work, and a person's correction ----------------------------------------------
+    page.reload()
+    expect(page.locator("#page #not-written")).to_contain_text("It has an annotation since.")
+    page.once("dialog", lambda question: question.accept())
+    page.get_by_role("button", name="in Label Studio").click()
+    expect(page.locator(".said")).to_contain_text("lists these tasks now, the worst first")
+    view = int(str(page.locator(".said a").get_attribute("href")).rpartition("=")[2])
+    listed = get(studio, f"/api/tasks?view={view}&project={project}").json()["tasks"]
+    checked = [task for task, drawn in zip(tasks, is_checked, strict=True) if drawn]
+    to_correct = {tasks[5], *(task for task in checked if task in tasks[:5] + tasks[7:17])}
+    assert [each["id"] for each in listed] == sorted(
+        to_correct, key=lambda task: predicted[task].score
+    )
+    corrected = accepted[-1]
+    open_task(page, studio, project, corrected)
+    page.locator("[class*=outliner-item]").first.click()
+    page.keyboard.press("Backspace")
+    with page.expect_response(lambda answer: "/api/annotations/" in answer.url):
+        page.click("[data-testid=bottombar-update-button]")
+    assert "source" not in json.dumps(annotations(studio, project)[corrected]["result"])
+    told = wait_for_json(report, lambda told: told["annotations"]["compared"] == 1)
+    assert told["annotations"]["reviewed"] == len(accepted) - 1
+    assert told["all"]["total"]["false"] == 1
+    folder = str(tmp_path / "set")
+    run_command(studio, "dataset", "--project", project, "--to", folder, "--without-reviewed")
+    report_of_set = json.loads((tmp_path / "set" / "report.json").read_text())
+    assert report_of_set["pictures"] == 2  # the one that was corrected, and the one of the editor
+
+    # ---- taken back ------------------------------------------------------------------------------
+    seat = {"seat": "b", "since": 1.0}
+    rest = [task for task in by_score if task not in tasks]
+    verdicts = [
+        {"task": task, "prediction": predicted[task].id, "verdict": "good", "seconds": 2}
+        for task in rest
+    ]
+    saved = requests.post(url, json={**seat, "verdicts": verdicts}, timeout=60).json()
+    assert saved == {"saved": 6, "others": [], "too_fast": 0}
+    n_checked = sum(Reviewed(each, predicted[each].id, "good").is_checked for each in rest)  # type: ignore[arg-type]
+    wanted = len(accepted) + 1 + 6 - n_checked
+    wait_for(lambda: len(annotations(studio, project)) == wanted, "annotations of the second page")
+    page.goto(f"{url}?seat=b")
+    page.get_by_role("button", name="Undo the last page (6)").click()
+    expect(page.locator(".said")).to_contain_text("6 verdicts taken back")
+    assert not set(annotations(studio, project)) & set(rest)
+
+
+def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_be_trusted(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    project = new_project(LABELS, seeds=list(range(21_000, 21_030)))
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    predicted = [*studio.client.predictions.list(project=project)]
+    url = f"{backend_url}/projects/{project}/review"
+    checked = [e for e in predicted if Reviewed(e.task, e.id, "good").is_checked]
+    if not checked:
+        pytest.fail("Among these tasks is none that is checked: take other seeds.")
+    verdicts = [
+        {
+            "task": e.task,
+            "prediction": e.id,
+            "verdict": "good",
+            "seconds": 1,
+            "version": e.model_version,
+        }
+        for e in checked
+    ]
+    requests.post(url, json={"seat": "a", "since": 1.0, "verdicts": verdicts}, timeout=60)
+    first, *others = checked
+    known = {"parent_prediction": first.id, "lead_time": 20.0}
+    studio.client.annotations.create(id=first.task, result=first.result, **known)
+    for each in others:
+        known = {"parent_prediction": each.id, "lead_time": 20.0}
+        studio.client.annotations.create(id=each.task, result=each.result[2:], **known)
+    report = f"{backend_url}/projects/{project}/report.json"
+    wait_for_json(report, lambda told: told["annotations"]["compared"] == len(checked))
+    page.goto(url)
+    share = round(100 / len(checked))
+    expect(page.locator("#page #tally tbody")).to_contain_text(f"{share} %")
