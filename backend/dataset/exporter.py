@@ -239,8 +239,7 @@ class DatasetExporter:
         report.score = None if self.scorer is None else self.scorer.score()
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
-        empty = [name for name, count in report.parts.items() if parts and not count]
-        if empty:
+        if empty := [name for name, count in report.parts.items() if parts and not count]:
             report.notes.append(
                 f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
                 "those that belong together, than parts. Annotate more, or give another split."
@@ -323,10 +322,10 @@ class DatasetExporter:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""
         found: list[tuple[FormatWriter, list[Any]]] = [(writer, []) for writer in self._writers]
         asked = [pair for pair in found if pair[0].has_objects]
-        for mask, thing in ((thing.mask(), thing) for thing in (things if asked else ())):
-            for writer, entries in asked if mask.any() else ():
-                if (entry := writer.entry(thing, mask)) is not None:
-                    entries.append(entry)
+        for thing in things if asked else ():
+            if (mask := thing.mask()).any():
+                for writer, entries in asked:
+                    entries.extend(filter(None, (writer.entry(thing, mask),)))
         return found
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8] | None:
@@ -348,17 +347,13 @@ class DatasetExporter:
         for row in self._images(parts):
             images.update((name, where) for name in row.objects for where in (row.part, ""))
             objects.update({(name, row.part): count for name, count in row.objects.items()})
-        return {
-            name: {
-                part: ClassCount(
-                    images[name, part],
-                    objects[name, part],
-                    round(100 * images[name, part] / max(1, images[name, ""])),
-                )
-                for part in self.options.split.names
-            }
-            for name in self._classes.names
-        }
+
+        def counted(name: str, part: str) -> ClassCount:
+            share = images[name, part] / max(1, images[name, ""])
+            return ClassCount(images[name, part], objects[name, part], round(100 * share))
+
+        names, own = self._classes.names, self.options.split.names
+        return {name: {part: counted(name, part) for part in own} for name in names}
 
     def _copy_image(self, source: str, file: ImageFile, name: str) -> None:
         if self.options.pictures == "none" and not any(w.has_images for w in self._writers):

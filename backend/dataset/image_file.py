@@ -7,6 +7,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -149,10 +150,8 @@ class LocalImages:
             paths.append(same[0].relative_to(self._folder).as_posix())
         spelled = ((p, unicodedata.normalize("NFD", p)) for p in paths)  # as macOS has letters
         for path in chain.from_iterable(spelled):
-            file = self._folder / path
-            try:
-                if file.is_file() and file.resolve().is_relative_to(self._folder):
-                    return file.resolve()
-            except (OSError, ValueError):
-                continue
+            with suppress(OSError, ValueError):
+                file = (self._folder / path).resolve()
+                if file.is_file() and file.is_relative_to(self._folder):
+                    return file
         return None

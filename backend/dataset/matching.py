@@ -56,14 +56,9 @@ class ClassMapping:
     def target(self, name: str, tag: str) -> Target:
         """Return where the regions of a class go on the image of a tag."""
         wanted = self.renamed.get(name, name)
-        targets = [
-            Target(control, label)
-            for control in self._controls()
-            if tag in control.to_names
-            for label in control.labels
-        ]
-        exact = [each for each in targets if wanted in each.label.spellings]
-        found = exact or [
+        controls = (each for each in self._controls() if tag in each.to_names)
+        targets = [Target(control, label) for control in controls for label in control.labels]
+        found = [each for each in targets if wanted in each.label.spellings] or [
             each for each in targets if _spoken(wanted) in map(_spoken, each.label.spellings)
         ]
         labels = {each.label.name for each in found}

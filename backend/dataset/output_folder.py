@@ -38,12 +38,7 @@ class OutputFolder:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        source: str,
-        max_mb: int | None = None,
-        *,
-        ours: Collection[str] = (),
+        self, folder: Path, source: str, max_mb: int | None = None, *, ours: Collection[str] = ()
     ) -> None:
         self.target = folder.resolve()
         self.path = self.target.with_name(f"{self.target.name}.partial")

@@ -387,12 +387,11 @@ class TaskLoader:
                 f"{size_hw[1]}×{size_hw[0]} px."
             )
         versions = [_with_masks_kept(each) for each in image.versions]
+        draws = [partial(draw_label_map, each, size_hw, self.rule) for each in versions]
         if len(versions) == 1:
             own = tuple(each for each in versions[0] if each.label != classes.background)
-            return LabelledImage(
-                size_hw, own, partial(draw_label_map, versions[0], size_hw, self.rule)
-            )
-        voted = vote([draw_label_map(each, size_hw, self.rule) for each in versions], classes.names)
+            return LabelledImage(size_hw, own, draws[0])
+        voted = vote([draw() for draw in draws], classes.names)
         made = (
             LabelledRegion(name, mask, None, Provenance("majority"), "majority")
             for name in classes.names

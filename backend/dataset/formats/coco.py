@@ -212,8 +212,7 @@ def _decode(path: Path) -> _File | list[_Annotation]:
         raise DatasetError(f"{path} has too many objects for its size.")
     is_list = text[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"["
     try:
-        if _NO_NUMBERS.search(text):
-            text = _NO_NUMBERS.sub(b"null", text)
+        text = _NO_NUMBERS.sub(b"null", text)
         if is_list:
             return msgspec.json.decode(text, type=list[_Annotation])
         return msgspec.json.decode(text, type=_File)
@@ -327,14 +326,9 @@ class CocoWriter(FormatWriter):
 def _images(rows: Iterable[ImageRow]) -> Iterator[dict[str, Any]]:
     taken: set[int] = set()
     for row in rows:
-        yield {
-            "id": _number(row.key, taken),
-            "file_name": row.image,
-            "height": row.height,
-            "width": row.width,
-            "task": row.task,
-            "source": row.source,
-        }
+        size = {"height": row.height, "width": row.width}
+        about = {"task": row.task, "source": row.source}
+        yield {"id": _number(row.key, taken), "file_name": row.image} | size | about
 
 
 def _all(rows: Iterable[ImageRow]) -> Iterator[dict[str, Any]]:

@@ -53,10 +53,9 @@ def detect_format(path: Path) -> MaskFormat:
         "coco": any(each.parent != path for each in coco),
         "yolo": bool(texts[1]) and texts[0] != path,
     }
-    found = [format_ for format_, is_there in by_folder.items() if is_there]
-    if len(found) > 1:
-        raise DatasetError(f"{path} has masks as {', '.join(found)}: say which by --format.")
-    if found:
+    if found := [format_ for format_, is_there in by_folder.items() if is_there]:
+        if len(found) > 1:
+            raise DatasetError(f"{path} has masks as {', '.join(found)}: say which by --format.")
         return found[0]
     if advice := _look_alike(path, maps[1]):
         raise DatasetError(f"{path} looks like {advice}")

@@ -131,11 +131,8 @@ class LabelValues:
             given = MapNames.read(path)
         except (ValueError, OSError) as error:
             raise DatasetError(str(error)) from None
-        names = {
-            value: given.labels[index].name if index is not None and index >= 0 else None
-            for value, index in enumerate(given.indices)
-        }
-        return cls({NO_CLASS: None} | names, file=str(path))
+        labels = (None if i is None or i < 0 else given.labels[i].name for i in given.indices)
+        return cls({NO_CLASS: None, **dict(enumerate(labels))}, file=str(path))
 
 
 def _names_file(folder: Path) -> Path | None:
@@ -168,11 +165,11 @@ def _voc_values() -> LabelValues:
 
 def _voc_colour(value: int) -> ClassColour:
     """Return a colour of VOC's palette: three bits of the value for each bit of a level."""
-    levels = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            levels[channel] |= (value >> (3 * bit + channel) & 1) << (7 - bit)
-    return levels[0], levels[1], levels[2]
+    red, green, blue = (
+        sum((value >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
+        for channel in range(3)
+    )
+    return red, green, blue
 
 
 def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
@@ -220,8 +217,7 @@ class ClassMap:
         if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
             return self._by_colour(values).regions(replace(values, is_by_colour=False), image_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
-        unknown = [value for value in found if value not in values.names]
-        if unknown:
+        if unknown := [value for value in found if value not in values.names]:
             raise DatasetError(
                 f"{self.where} has the value {unknown[0]}, which {values.file or 'no file'} does "
                 "not name."
@@ -241,14 +237,14 @@ class ClassMap:
         value_of = {_VOC_VOID: NO_CLASS} | {rgb: value for value, rgb in values.colours.items()}
         found, places = np.unique(packed, return_inverse=True)
         table = np.zeros(len(found), np.uint16)
-        for place, colour in enumerate(found.tolist()):
-            red, green, blue = colour >> 16, colour >> 8 & 255, colour & 255
-            if (red, green, blue) not in value_of:
+        for place, packed_ in enumerate(found.tolist()):
+            colour = packed_ >> 16, packed_ >> 8 & 255, packed_ & 255
+            if colour not in value_of:
+                told = ", ".join(map(str, colour))
                 raise DatasetError(
-                    f"{self.where} has the colour {red}, {green}, {blue}, which {values.file} "
-                    "does not name."
+                    f"{self.where} has the colour {told}, which {values.file} does not name."
                 )
-            table[place] = value_of[red, green, blue]
+            table[place] = value_of[colour]
         return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
 
@@ -311,9 +307,7 @@ def read_index_png(
     if colours is not None:
         values = replace(LabelValues.read(colours), is_by_colour=True)
         if not values.colours:
-            raise DatasetError(
-                f"{colours} says no colours: expected lines such as road:128,64,128."
-            )
+            raise DatasetError(f"{colours} says no colours: expected lines as road:128,64,128.")
     elif names is None and root.name == _VOC_FOLDER and _names_file(folder) is None:
         values = _voc_values()
     else:

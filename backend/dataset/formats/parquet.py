@@ -115,20 +115,17 @@ def _groups(
 
 
 def _values(row: ImageRow, folders: tuple[Path, Path], classes: ClassTable) -> dict[str, Any]:
-    values = [classes.value_of(each["label"]) for each in row.regions]
-    names = row.image, f"{row.name}.png"
-    return {
+    files = zip(_FILES, folders, (row.image, f"{row.name}.png"), strict=True)
+    values = {
         column: {"bytes": (folder / name).read_bytes(), "path": name}
-        for column, folder, name in zip(_FILES, folders, names, strict=True)
-    } | {
-        "name": row.name,
-        "task": row.task,
-        "labels": sorted(set(values)),
-        "regions": [
-            {"label": value, **{key: each.get(key) for key in _REGION}}
-            for value, each in zip(values, row.regions, strict=True)
-        ],
+        for column, folder, name in files
     }
+    regions: list[dict[str, Any]] = [
+        {key: each.get(key) for key in _REGION} | {"label": classes.value_of(each["label"])}
+        for each in row.regions
+    ]
+    labels = sorted({each["label"] for each in regions})
+    return {**values, "name": row.name, "task": row.task, "labels": labels, "regions": regions}
 
 
 def _schema(classes: ClassTable) -> Any:
