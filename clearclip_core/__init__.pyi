@@ -1,10 +1,8 @@
 # The names of the library and where they are from; `__init__.py` reads this file.
 from .adaptation.adaptation import Adaptation
 from .adaptation.example import Example
-from .adaptation.fitting import Fit, HeldOutAdaptations, adapt, fit_held_out
+from .adaptation.fitting import Fit, HeldOutAdaptations, adapt
 from .adaptation.unlabelled import (
-    FEWEST_UNLABELLED,
-    MOST_UNLABELLED,
     UnlabelledFit,
     adapt_unlabelled,
     judge_adaptation,
@@ -14,11 +12,10 @@ from .clip.methods import METHODS, Method
 from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES
 from .clip.weights import WeightsNotFoundError, check_weights, missing_weights, weights_id
 from .demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from .images.label_maps import overlay
 from .images.preprocessing import RGBArray
 from .prompting.prompts import Point, PromptedMask, PromptPredictor
 from .segmentation.masks import LabelMasks, drop_islands
-from .segmentation.runs import BoolMask, PixelBox, RunMask
+from .segmentation.runs import BoolMask, RunMask
 from .segmentation.scores import Scores
 from .segmentation.segmentation import Segmentation, Uncertainty
 from .segmentation.windows import DenseFeatures
@@ -27,10 +24,8 @@ from .vocabulary import Label, Vocabulary
 
 __all__ = [
     "BEST_TEMPLATES",
-    "FEWEST_UNLABELLED",
     "HELD_OUT_SEEDS",
     "METHODS",
-    "MOST_UNLABELLED",
     "SCENE_LABELS",
     "TEMPLATES",
     "Adaptation",
@@ -42,7 +37,6 @@ __all__ = [
     "Label",
     "LabelMasks",
     "Method",
-    "PixelBox",
     "Point",
     "PreparedImage",
     "PromptPredictor",
@@ -61,10 +55,8 @@ __all__ = [
     "adapt_unlabelled",
     "check_weights",
     "drop_islands",
-    "fit_held_out",
     "judge_adaptation",
     "missing_weights",
-    "overlay",
     "render_scene",
     "weights_id",
 ]

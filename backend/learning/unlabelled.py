@@ -15,7 +15,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core import MOST_UNLABELLED, Example, Label, UnlabelledFit, adapt_unlabelled
+from clearclip_core import Example, Label, UnlabelledFit, adapt_unlabelled
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class UnlabelledImages:
     def images(self) -> list[AnnotatedImage]:
         """One image of each task that is drawn, in the order in which they are drawn."""
         ids, rng = list(self.client.ids(self.project, TaskFilter())), random.Random(self.project)
-        drawn = tuple(rng.sample(ids, min(len(ids), MOST_UNLABELLED)))
+        drawn = tuple(rng.sample(ids, min(len(ids), UnlabelledFit.MOST)))
         wanted = TaskFilter(ids=drawn)
         tasks = {each.id: each for each in self.client.all_tasks(self.project, wanted)}
         return [

@@ -24,7 +24,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import read_examples
 from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
-from clearclip_core import HeldOutAdaptations, PixelBox, RGBArray, Scores, fit_held_out
+from clearclip_core import HeldOutAdaptations, RGBArray, Scores
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, thumbnail
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors import Disagreement, Kind, Ranked, find_disagreements, rank
@@ -212,7 +212,9 @@ class _Search:
         stored = self.parts.examples.examples(self.project)
         if not stored:
             return HeldOutAdaptations(), 0
-        return fit_held_out(*read_examples(stored, self.parts.engine, self.config)), len(stored)
+        return HeldOutAdaptations.fit(*read_examples(stored, self.parts.engine, self.config)), len(
+            stored
+        )
 
     def _scored_images(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""
@@ -285,7 +287,9 @@ class _Search:
             return made
         return self._with_previews(made, scored, found.box)
 
-    def _with_previews(self, made: Suspicion, scored: _Scored, box: PixelBox) -> Suspicion:
+    def _with_previews(
+        self, made: Suspicion, scored: _Scored, box: tuple[slice, slice]
+    ) -> Suspicion:
         settings = self.parts.settings
         shown = self.parts.engine.segmenter().decide(
             scored.scores, image=scored.rgb, refine=settings.refine, propagate=settings.propagate
@@ -303,7 +307,7 @@ def draw_place(
     rgb: RGBArray,
     truth: Truth,  # (H, W), see `LabelMap.truth`
     made: npt.NDArray[np.int16],  # (H, W) label indices by the scores, -1 for none
-    box: PixelBox,
+    box: tuple[slice, slice],
     colours: RGBArray,
 ) -> tuple[str, str, list[int]]:
     """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
@@ -320,7 +324,7 @@ def draw_place(
 def _draw_around(
     rgb: RGBArray,
     label_map: npt.NDArray[Any],
-    box: PixelBox,
+    box: tuple[slice, slice],
     shown: tuple[slice, ...],
     colours: RGBArray,
 ) -> str:

@@ -70,6 +70,21 @@ class HeldOutAdaptations:
     by_picture: Mapping[str, Adaptation] = field(default_factory=dict)
     others: Adaptation | None = None
 
+    @classmethod
+    def fit(
+        cls,
+        examples: Iterable[Example],
+        embed: Callable[[Sequence[str]], torch.Tensor],
+        vocabulary: Vocabulary,
+    ) -> HeldOutAdaptations:
+        """Fit an adaptation to all folds of the training examples but one, for each fold.
+
+        The folds and the arguments are those of `adapt`. No gate is asked: it says what the other
+        annotations say, not what predictions use.
+        """
+        with one_blas_thread():
+            return _Fitting(examples, embed, vocabulary).held_out()
+
     def of(self, picture: str) -> Adaptation | None:
         """Return the adaptation for an image, by its key; None: the words alone.
 
@@ -148,20 +163,6 @@ def adapt(
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
         return _Fitting(examples, embed, vocabulary, as_words).fit(label_loss)
-
-
-def fit_held_out(
-    examples: Iterable[Example],
-    embed: Callable[[Sequence[str]], torch.Tensor],
-    vocabulary: Vocabulary,
-) -> HeldOutAdaptations:
-    """Fit an adaptation to all folds of the training examples but one, for each fold.
-
-    The folds and the arguments are those of `adapt`. No gate is asked: it says what the other
-    annotations say, not what predictions use.
-    """
-    with one_blas_thread():
-        return _Fitting(examples, embed, vocabulary).held_out()
 
 
 class Regression:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,10 +21,6 @@ from clearclip_core.adaptation.fitting import FEWEST_IMAGES, Judge, Regression
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
-
-#: Number of different images that are learned from, at least, and of images, at most.
-FEWEST_UNLABELLED = 20
-MOST_UNLABELLED = 200
 
 #: Precision of the prior, in images, and how often masks are learned from; chosen on photographs.
 _PRECISION = 0.1
@@ -40,7 +37,12 @@ class UnlabelledFit:
         adaptation: scores with what was learned; None without enough different images.
         images: number of different images, near-duplicates counted once.
         areas: name of a label -> share of all pixels that it wins by the words, and then.
+        FEWEST: different images that are learned from, at least.
+        MOST: images, at most.
     """
+
+    FEWEST: ClassVar = 20
+    MOST: ClassVar = 200
 
     adaptation: Adaptation | None = None
     images: int = 0
@@ -69,7 +71,7 @@ def adapt_unlabelled(
     used = sorted((each for each in examples if each.is_finite), key=lambda each: each.digest)
     with one_blas_thread():
         targets = Targets.of(used, embed(vocabulary.queries), vocabulary, as_drawn=False)
-        if targets.images < FEWEST_UNLABELLED:
+        if targets.images < UnlabelledFit.FEWEST:
             return UnlabelledFit(None, targets.images)
         made, logits = Adaptation((), targets.features[:0], targets.weights[:0], 0), targets.text
         every = np.ones_like(targets.drawn)

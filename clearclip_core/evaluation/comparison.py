@@ -390,7 +390,7 @@ def learn_held_out(
 
 
 def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
-    """Learn from images that nobody has labelled, at most `MOST_UNLABELLED`, taken evenly.
+    """Learn from images that nobody has labelled, at most `UnlabelledFit.MOST`, taken evenly.
 
     Args:
         images: folder of images, in folders below it or not.
@@ -400,14 +400,10 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
     """
     from clearclip_core.adaptation.example import Example
     from clearclip_core.adaptation.fitting import HeldOutAdaptations
-    from clearclip_core.adaptation.unlabelled import (
-        FEWEST_UNLABELLED,
-        MOST_UNLABELLED,
-        adapt_unlabelled,
-    )
+    from clearclip_core.adaptation.unlabelled import UnlabelledFit, adapt_unlabelled
 
     files, segmenter = find_images([str(images)]), candidate.segmenter
-    count, known = min(len(files), MOST_UNLABELLED), [label.name for label in candidate.labels]
+    count, known = min(len(files), UnlabelledFit.MOST), [label.name for label in candidate.labels]
     paths = [files[index * len(files) // count] for index in range(count)]
     examples = [
         Example.of(segmenter.encode(read_rgb(path)), {}, known, path.name)
@@ -416,7 +412,7 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
     fit = adapt_unlabelled(examples, segmenter.embed, candidate.vocabulary)
     if fit.adaptation is None:
         raise ValueError(
-            f"Expected {images} to have {FEWEST_UNLABELLED} pictures that differ, but it has "
+            f"Expected {images} to have {UnlabelledFit.FEWEST} pictures that differ, but it has "
             f"{fit.images}."
         )
     return HeldOutAdaptations(others=fit.adaptation)

@@ -23,7 +23,7 @@ import pytest
 
 from backend.runs.label_errors import LEAST_SCORE
 from clearclip_core import BoolMask, Example, Scores
-from clearclip_core.adaptation.fitting import fit_held_out
+from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.label_errors import Disagreement, find_disagreements, rank
 from tests.bench.conftest import Report
@@ -170,7 +170,7 @@ def review(world: World) -> tuple[list[Found], list[dict[str, Found]]]:
         Example.of(world.corrected[picture][0], masks_of(world, truth), world.names, f"{picture}")
         for picture, truth in zip(chosen, learned, strict=True)
     ]
-    held_out = fit_held_out(examples, world.embed, world.vocabulary)
+    held_out = HeldOutAdaptations.fit(examples, world.embed, world.vocabulary)
     careful: list[Found] = []
     mistaken: list[dict[str, Found]] = []
     for picture, truth, mistakes in zip(chosen, right, wrong, strict=True):

@@ -20,7 +20,7 @@ from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
 from backend.web.pages.html import answer_action, html_page, is_for_people
-from clearclip_core import FEWEST_UNLABELLED
+from clearclip_core import UnlabelledFit
 from clearclip_core.quantities import quantity
 
 _Json = dict[str, Any]
@@ -94,9 +94,9 @@ def ask_to_learn_unlabelled(services: Services, project: int) -> None:
     learner.check()
     if learner.versions.state(project).annotations:
         raise LearningRefused("The project has corrections, which teach more: use Learn now.")
-    if (count := client.count(project, TaskFilter())) < FEWEST_UNLABELLED:
+    if (count := client.count(project, TaskFilter())) < (fewest := UnlabelledFit.FEWEST):
         raise LearningRefused(
-            f"Learning from unlabelled pictures takes {FEWEST_UNLABELLED} tasks or more, and the "
+            f"Learning from unlabelled pictures takes {fewest} tasks or more, and the "
             f"project has {quantity(count, 'task')}."
         )
     learner.versions.request_step(project, unlabelled=True)
@@ -203,7 +203,7 @@ class LearningRoutes:
             version=version,
             before_after=pictures,
             losing=losing,
-            fewest=FEWEST_UNLABELLED,
+            fewest=UnlabelledFit.FEWEST,
             errors_found=None if made is None else made[0].finished,
             errors=[] if made is None else self._errors(project, made[1], losing),
         )

@@ -14,7 +14,7 @@ from backend.learning.examples import TrainingExample
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, draw_place
 from backend.services import Services
 from clearclip_core import SCENE_LABELS, Adaptation, Example, PreparedImage
-from clearclip_core.adaptation.fitting import fit_held_out
+from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from clearclip_core.images.label_maps import NOTHING, palette
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -142,7 +142,7 @@ def test_each_image_is_scored_by_what_the_other_images_teach(
         services.learner.examples.forget(annotation)
     assert (report.annotations, report.examples) == (4, 4)
     words = segmenter.vocabulary(parse_label_config(CONFIG, None).labels, contrast=True)
-    held_out = fit_held_out(examples, segmenter.embed, words)
+    held_out = HeldOutAdaptations.fit(examples, segmenter.embed, words)
     assert used.keys() == held_out.by_picture.keys()
     digests = {picture: held_out.by_picture[picture].digest for picture in used}
     assert {picture: each and each.digest for picture, each in used.items()} == digests

@@ -98,7 +98,7 @@ def test_wordings_are_measured_on_corrected_pictures_and_the_best_comes_first(
 def test_where_predictions_have_seen_unlabelled_pictures_each_wording_has(
     measure: Maker, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clearclip_core.adaptation.unlabelled.FEWEST_UNLABELLED", 4)
+    monkeypatch.setattr("clearclip_core.UnlabelledFit.FEWEST", 4)
     asked = {"label": "grass", "wordings": ["xylophone"], "pictures": 3}
     plain = {each.row: each.iou for each in measure(**asked).trials}
     versions = measure.services.learner.versions

@@ -26,7 +26,7 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.adaptation import fitting
-from clearclip_core.adaptation.fitting import Judge, Regression, find_losing, fit_held_out
+from clearclip_core.adaptation.fitting import HeldOutAdaptations, Judge, Regression, find_losing
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.vocabulary import TEMPERATURE
 from tests.core.adaptation.test_example import SMALL, WIDTH
@@ -225,7 +225,7 @@ def test_nothing_is_learned_where_nothing_can_be_held_out(count: int) -> None:
     fit = adapt(EXAMPLES[:count], embed, WORDS)
     assert (fit.adaptation, fit.pictures) == (None, count)
     assert set(fit.refused) == ({"sofa", "sky"} if count else set())
-    assert fit_held_out(EXAMPLES[:count], embed, WORDS).others is None
+    assert HeldOutAdaptations.fit(EXAMPLES[:count], embed, WORDS).others is None
 
 
 def test_one_picture_is_one_however_many_annotators_it_had() -> None:
@@ -295,7 +295,7 @@ def test_a_picture_is_scored_by_what_the_others_teach() -> None:
     """A picture whose labels are exchanged is still scored as the others have it."""
     features, masks = drawn_image(30)
     turned = Example.of(features, {"sofa": masks["sky"], "sky": masks["sofa"]}, KNOWN, "turned")
-    held_out = fit_held_out([*EXAMPLES, turned], embed, WORDS)
+    held_out = HeldOutAdaptations.fit([*EXAMPLES, turned], embed, WORDS)
     own = held_out.of("turned")
     assert own is not None
     assert own is not held_out.others

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clearclip_core import overlay
 from clearclip_core.images.label_maps import (
     LayoutError,
     class_indices,
     find_images,
     label_map_image,
     output_names,
+    overlay,
     pair_files,
     palette,
     replaced,
