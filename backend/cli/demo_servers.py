@@ -21,8 +21,7 @@ import requests
 if TYPE_CHECKING:
     from label_studio_sdk.client import LabelStudio
 
-#: After this time, in seconds, a server that does not end is killed.
-STOP_TIMEOUT_S: Final = 10
+STOP_TIMEOUT_S: Final = 10  # after this time, in seconds, a server that does not end is killed
 
 
 class DemoError(click.ClickException):

@@ -32,11 +32,8 @@ if TYPE_CHECKING:
     from clearclip_core import Label, RGBArray
     from clearclip_core.evaluation.comparison import Candidate, LabelledFolder, PredictionRule
 
-#: Name of the words of the label config, in tables.
-_OWN_WORDS: Final = "label config"
-
-#: Pictures on the page, the worst.
-_WORST: Final = 12
+_OWN_WORDS: Final = "label config"  # name of the words of the label config, in tables
+_WORST: Final = 12  # pictures on the page, the worst
 
 
 @click.command("eval", short_help="Measure predictions on annotated tasks.")

@@ -24,8 +24,7 @@ from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity
 
-#: Pictures between two steps of the progress bar; those of one step overlap.
-_BATCH_SIZE = 16
+_BATCH_SIZE = 16  # pictures between two steps of the progress bar; those of one step overlap
 
 
 @click.command("make-tasks")

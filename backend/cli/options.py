@@ -66,14 +66,12 @@ MODEL_SETTINGS: Final = (
     *("adapt", "adapt_label_loss"),
 )
 
-#: The largest number of a column of whole numbers.
-_LARGEST: Final = (1 << 31) - 1
+_LARGEST: Final = (1 << 31) - 1  # the largest number of a column of whole numbers
 
 #: The number of a project, a view, a task, a job or a version, as far as a database counts.
 NUMBER: Final = click.IntRange(1, _LARGEST)
 
-#: The number of a version, or 0 for none.
-NUMBER_OR_ZERO: Final = click.IntRange(0, _LARGEST)
+NUMBER_OR_ZERO: Final = click.IntRange(0, _LARGEST)  # the number of a version, or 0 for none
 
 project_option = click.option(
     "--project", type=NUMBER, required=True, help="Number of the project."

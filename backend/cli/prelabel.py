@@ -36,8 +36,7 @@ from clearclip_core.quantities import quantity
 #: The most different reasons of failures that are printed, the most frequent first.
 _MAX_REASONS = 10
 
-#: How often a job that another process works on is looked at, in seconds.
-_POLL_S = 0.5
+_POLL_S = 0.5  # how often a job that another process works on is looked at, in seconds
 
 
 #: Runs a leased job until it is over, paused or stopped: `Prelabeler.run`, `Withdrawer.run`.

@@ -35,11 +35,8 @@ if TYPE_CHECKING:
     from backend.runs.label_errors import LabelErrors
     from backend.runs.words import WordsReport
 
-#: What these commands need Label Studio for.
-_USE: Final = "The project is read from Label Studio"
-
-#: Prints a report.
-_Show = Callable[[Any], None]
+_USE: Final = "The project is read from Label Studio"  # what these commands need Label Studio for
+_Show = Callable[[Any], None]  # prints a report
 
 _json_option = click.option(
     "--json", "json_file", type=OUTPUT_FILE, help="Write the report to a file."

@@ -22,8 +22,7 @@ from backend.database.database import Database
 from backend.label_studio.set_up import own_address
 from backend.settings import Settings, foreign_settings
 
-#: How often a database that cannot be opened is tried again, in seconds.
-RETRY_DELAY_S: Final = 10.0
+RETRY_DELAY_S: Final = 10.0  # how often a database that cannot be opened is tried again, in seconds
 
 log = logging.getLogger(__name__)
 

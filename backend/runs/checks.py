@@ -38,14 +38,9 @@ _PREDICT_TIMEOUT_S: Final = 120.0
 #: Tasks whose pictures are looked through, of those first imported and of those last changed.
 _TASKS_AT_AN_END: Final = 25
 
-#: Tasks whose annotations are asked for at once.
-_READERS: Final = 4
-
-#: From this size on the editor is slow.
-_LARGE_MEGAPIXELS: Final = 40
-
-#: Kinds of address of which a picture is read.
-_MOST_KINDS: Final = 12
+_READERS: Final = 4  # tasks whose annotations are asked for at once
+_LARGE_MEGAPIXELS: Final = 40  # from this size on the editor is slow
+_MOST_KINDS: Final = 12  # kinds of address of which a picture is read
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -73,24 +68,15 @@ class CheckWarned(CheckFailed):
 
 @dataclass
 class Setup:
-    """What is checked, and what earlier checks have read for later ones.
+    """What is checked, and what earlier checks have read for later ones."""
 
-    Attributes:
-        settings: those of the backend.
-        project: number of the project in Label Studio; 0 for none.
-        backend_url: address of the backend from here; None until Label Studio has told it.
-        xml: the project's labeling config.
-        is_interactive: whether Label Studio asks the backend where an annotator uses a smart tool.
-        task: a task of the project whose picture can be read, as a request has it.
-    """
-
-    settings: Settings
-    project: int
-    backend_url: str | None
-    xml: str = ""
+    settings: Settings  # those of the backend
+    project: int  # number of the project in Label Studio; 0 for none
+    backend_url: str | None  # address of the backend from here; None until Label Studio has told it
+    xml: str = ""  # the project's labeling config
     config: LabelConfig = field(default_factory=lambda: LabelConfig((), (), ()))
-    is_interactive: bool = True
-    task: dict[str, Any] = field(default_factory=dict)
+    is_interactive: bool = True  # whether smart tools ask the backend
+    task: dict[str, Any] = field(default_factory=dict)  # one with a readable picture
 
     @cached_property
     def client(self) -> LabelStudioClient:

@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Connections at the same time; each may need three files.
-_MAX_CONNECTIONS: Final = 512
+_MAX_CONNECTIONS: Final = 512  # connections at the same time; each may need three files
 #: Bytes of a body, and of an answer that nobody has read, that a connection keeps in memory.
 _IN_MEMORY: Final = 1 << 17
 #: Bytes of unread answers from which on a connection's next request waits: clients may send

@@ -98,6 +98,18 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     title = "Streets at night, part two: the old town's squares"
     studio.client.projects.update(id=project, title=title)
     expect(line).to_contain_text(title, timeout=60_000)
+    others, fold = console.locator("#others"), console.locator("#unserved")
+    expect(others).to_contain_text(f"({new_project(LABELS, seeds=[791])})", timeout=60_000)
+    fold.locator("summary").click()
+    for typed, drawn_anew in (("sky, tree", False), ("", True)):
+        fold.get_by_label("Labels").fill(typed)
+        others.evaluate(
+            "each => { each.dataset.before = 'a look'; document.activeElement.blur(); }"
+        )
+        console.evaluate("refresh()")
+        expect(console.locator("#others[data-before]")).to_have_count(0 if drawn_anew else 1)
+        expect(fold.get_by_label("Labels")).to_have_value(typed)
+        expect(fold.get_by_label("Labels")).to_be_visible()
     resize(console, PHONE)
     failed.click()
     console.locator("#job").get_by_role("link", name=f"Task {task}").click()

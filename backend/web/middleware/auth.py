@@ -47,15 +47,11 @@ def client_network(address: str) -> str:
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
 
 
-#: Wrong passwords of an address, and how long it waits after them, in seconds.
-_TRIES: Final = 10
+_TRIES: Final = 10  # wrong passwords of an address, and how long it waits after them, in seconds
 _WAIT_S: Final = 100
 
-#: The most addresses that are remembered.
-_MAX_CLIENTS: Final = 4096
-
-#: Routes without a password.
-OPEN_ROUTES: Final = ("/health", "/ready", "/webhook")
+_MAX_CLIENTS: Final = 4096  # the most addresses that are remembered
+OPEN_ROUTES: Final = ("/health", "/ready", "/webhook")  # routes without a password
 
 #: Most bytes of a webhook that are taken, as anybody may send one; the poll finds what a larger one
 #: tells, too.

@@ -34,8 +34,7 @@ from backend.web.pages.status import StatusReport, StatusSerializer
 #: The start of the routes of one job; its number is one that a database can hold.
 _JOB = "/jobs/<int(max=2147483647):job>"
 
-#: How many failures of a job are named.
-_FAILURES_SHOWN = 100
+_FAILURES_SHOWN = 100  # how many failures of a job are named
 
 #: What a token is needed for, as `token_sentence` takes it.
 USE: Final = "To prelabel a project this backend writes to Label Studio"

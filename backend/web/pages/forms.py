@@ -63,11 +63,8 @@ class ProjectCheck:
 #: The type of a body that a browser sends for a form.
 FORM_TYPE = "application/x-www-form-urlencoded"
 
-#: Largest form, or JSON in its place, in bytes: it holds a few numbers.
-MAX_FORM_BYTES = 1 << 16
-
-#: Most fields that are read of a form.
-_MAX_FIELDS = 20
+MAX_FORM_BYTES = 1 << 16  # largest form, or JSON in its place, in bytes: it holds a few numbers
+_MAX_FIELDS = 20  # most fields that are read of a form
 
 Form = Mapping[str, list[str]]
 
@@ -87,30 +84,20 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for a project to be set up; for the fields see `connect` and `name_labels`.
-
-    Attributes:
-        tools: what becomes of a labeling config in which no tool asks for masks; "" for a form
-            that is to offer another one first.
-    """
+    """Ask for a project to be set up; for the fields see `connect` and `name_labels`."""
 
     project: _Number
     url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
     uniform: bool = False
     labels: str = ""
-    tools: Literal["", "keep", "change"] = ""
+    tools: Literal["", "keep", "change"] = ""  # for a config that asks nothing; "": offer
 
 
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The parameters of an action on what a project has learned.
+    """The parameters of an action on what a project has learned."""
 
-    Attributes:
-        number: the version to use; 0 for the words alone.
-        label: the label that keeps its words, or learns again.
-    """
-
-    number: _NumberOrZero | None = None
-    label: str = ""
+    number: _NumberOrZero | None = None  # the version to use; 0 for the words alone
+    label: str = ""  # the label that keeps its words, or learns again
 
 
 class RowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

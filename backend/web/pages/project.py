@@ -221,6 +221,7 @@ class ProjectRoutes:
                 "waits": state.waits if state.waits in gains and adapt != "off" else None,
                 "waits_gain": gains.get(state.waits or 0),
                 "changed": state.changed,
+                "asked": state.asked,
                 "every": state.due_after(settings.adapt_every),
                 "trouble": self.serializer.scrub(state.trouble),
                 "adapt": adapt,

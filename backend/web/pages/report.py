@@ -30,8 +30,7 @@ _REPORT: Final = f"{PROJECT}/report"
 
 _USE: Final = "What annotators change is read from Label Studio"
 
-#: How old figures may be without their age beside them, in seconds.
-_FRESH_FOR_S: Final = 90.0
+_FRESH_FOR_S: Final = 90.0  # how old figures may be without their age beside them, in seconds
 
 
 def describe_reading(

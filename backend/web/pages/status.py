@@ -35,11 +35,8 @@ log = logging.getLogger(__name__)
 _Json = dict[str, Any]
 _Counts = Mapping[tuple[Priority, Any], int]
 
-#: How many jobs and how many failures are shown; ``/jobs`` lists more jobs.
-ROWS_SHOWN: Final = 20
-
-#: Longest task id that is shown, in characters.
-_TASK_ID_LENGTH: Final = 100
+ROWS_SHOWN: Final = 20  # how many jobs and how many failures are shown; ``/jobs`` lists more jobs
+_TASK_ID_LENGTH: Final = 100  # longest task id that is shown, in characters
 
 _PACKAGES: Final = ("clearclip-label-studio", "torch", "open_clip_torch", "label-studio-sdk")
 
@@ -100,25 +97,15 @@ class StatusSerializer:
 
 @dataclass(frozen=True)
 class StoredStatus:
-    """The rows of the database that the pages show.
+    """The rows of the database that the pages show."""
 
-    Attributes:
-        jobs: the newest jobs; those that are not over come first.
-        failing: the tasks without a prediction, the one that failed last first; not those of a
-            project that is gone.
-        failure_count: how many these are in all, and since when.
-        failing_by_project: project -> number of its tasks without a prediction.
-        annotations: project that is there -> the sums over its annotations.
-        trouble: what is wrong with the database, in one sentence; empty if it could be read.
-    """
-
-    jobs: tuple[Job, ...] = ()
-    failing: tuple[FailingTask, ...] = ()
+    jobs: tuple[Job, ...] = ()  # the newest jobs; those that are not over come first
+    failing: tuple[FailingTask, ...] = ()  # without a prediction, the last first
     failure_count: FailureCount = field(default_factory=FailureCount)
-    failing_by_project: Mapping[int, int] = field(default_factory=dict)
-    annotations: Mapping[int, GroupSums] = field(default_factory=dict)
+    failing_by_project: Mapping[int, int] = field(default_factory=dict)  # its tasks
+    annotations: Mapping[int, GroupSums] = field(default_factory=dict)  # of a project
     polls: tuple[Poll, ...] = ()
-    trouble: str = ""
+    trouble: str = ""  # what is wrong with the database, in one sentence; empty if it could be read
 
 
 class StatusReport:

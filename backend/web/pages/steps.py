@@ -20,32 +20,19 @@ Step = Literal["words", "prelabel", "correct", "learn", "export", "look", ""]
 
 
 class TaskCounts(msgspec.Struct, frozen=True):
-    """What Label Studio says of the tasks and labels of a project now.
-
-    Attributes:
-        left: tasks without an annotation that nobody has skipped.
-        waiting: of these, tasks without a prediction of the model version in use.
-        older: of those that wait, tasks with a prediction of another version.
-        skipped: tasks without an annotation that somebody has skipped.
-        failed: of those that wait, tasks that could not be predicted when that was tried last.
-        withheld: of those that wait, tasks that get no prediction until an experiment is over.
-        adapt: who decides on what corrections teach, as the label config or else the settings say.
-        asks: whether a tool of the label config asks for masks.
-        shown: whether Label Studio shows somebody's predictions.
-        unknown: labels that regions have and the label config has not -> number of regions.
-    """
+    """What Label Studio says of the tasks and labels of a project now."""
 
     tasks: int
-    left: int
-    waiting: int
-    older: int
-    skipped: int = 0
-    failed: int = 0
-    adapt: Adapt = "auto"
-    asks: bool = True
-    shown: bool = True
-    unknown: dict[str, int] = {}
-    withheld: int = 0
+    left: int  # tasks without an annotation that nobody has skipped
+    waiting: int  # of these, tasks without a prediction of the model version in use
+    older: int  # of those that wait, tasks with a prediction of another version
+    skipped: int = 0  # tasks without an annotation that somebody has skipped
+    failed: int = 0  # of those that wait, those that failed when they were last predicted
+    adapt: Adapt = "auto"  # who decides what corrections teach
+    asks: bool = True  # whether a tool of the label config asks for masks
+    shown: bool = True  # whether Label Studio shows somebody's predictions
+    unknown: dict[str, int] = {}  # label that the config lacks -> regions
+    withheld: int = 0  # of those that wait, those that an experiment leaves out
 
     @property
     def done(self) -> int:
@@ -59,21 +46,13 @@ class TaskCounts(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides on the next step of a project.
+    """What decides on the next step of a project."""
 
-    Attributes:
-        counts: as Label Studio has said them now or earlier; None where it never has.
-        words_checked: whether the words that the label config has are checked, or being checked.
-        predicting: whether a job predicts its tasks, or will by itself.
-        version_waits: whether a learned version waits for somebody to decide.
-        corrected: tasks that were corrected since the last data set.
-    """
-
-    counts: TaskCounts | None = None
-    words_checked: bool = False
-    predicting: bool = False
-    version_waits: bool = False
-    corrected: int = 0
+    counts: TaskCounts | None = None  # None where Label Studio never said
+    words_checked: bool = False  # the words of now are, or are being, checked
+    predicting: bool = False  # whether a job predicts its tasks, or will by itself
+    version_waits: bool = False  # whether a learned version waits for somebody to decide
+    corrected: int = 0  # tasks that were corrected since the last data set
 
 
 def next_step(facts: Facts) -> Step:
