@@ -1,7 +1,7 @@
 """Weights: find them on disk and in open_clip's caches, download them, check them.
 
-Names and files are checked without torch, which takes seconds to import; only a second encoder's
-name needs timm, which imports it.
+Names and files are checked without torch, which takes seconds to import. timm, which imports it, is
+asked only where a second encoder has neither a tag nor a file, or is not in the folder of weights.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import re
 import runpy
 import shutil
 import socket
@@ -55,6 +56,36 @@ def _tags() -> Any:
     return SimpleNamespace(**names)
 
 
+@functools.cache
+def _timm_names() -> frozenset[str]:
+    """Return names of timm's models, with and without a tag: those that its files spell out."""
+    folder = Path(importlib.util.find_spec("timm").origin).parent  # type: ignore
+    text = "".join(each.read_text(encoding="utf-8") for each in folder.glob("models/*.py"))
+    names = {*re.findall(r"@register_model\s+def (\w+)", text)}
+    tagged = re.findall(r"(?m)^\s*['\"]((\w+)\.\w+)['\"]\s*:", text)
+    return frozenset(names | {each for each, name in tagged if name in names})
+
+
+def _full_name(arch: str) -> str:
+    """Return a name of timm with its tag, which is timm's choice where none is given; or ""."""
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
+    except RuntimeError:  # no such tag
+        config = None
+    return f"{config.architecture}.{config.tag}" if config else ""
+
+
+def _timm_file(name: ModelName) -> str:
+    """Return the repository and the file of a second encoder's weights; "" where it has none."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name.arch)
+    hub = config.hf_hub_id
+    return f"{hub}/{config.hf_hub_filename or 'model.safetensors'}" if hub else ""
+
+
 def _config_of(arch: str) -> dict[str, Any]:
     """Return the config of an architecture of open_clip, empty for one that it does not know."""
     if arch in _ARCHITECTURES:
@@ -74,7 +105,7 @@ class ModelName:
     #: Open_clip's architecture, ``""`` where a folder's config holds it; of a second encoder
     #: timm's, with the tag where there is no file.
     arch: str
-    source: str  # tag, path, repository, or file in a repository (``timm``)
+    source: str  # tag, path, or repository; "" of timm's
 
     @classmethod
     def parse(cls, name: str) -> ModelName:
@@ -116,23 +147,15 @@ class ModelName:
         >>> ModelName.parse_second("vit_small_patch14_dinov2").arch
         'vit_small_patch14_dinov2.lvd142m'
         """
-        import timm
-
         arch, at, path = name.partition("@")
-        try:
-            config = timm.get_pretrained_cfg(arch) if timm.is_model(arch) else None
-        except RuntimeError:  # no such tag
-            config = None
-        if config is None or (at and not path):
+        is_listed = arch in _timm_names() and ("." in arch or path)
+        full = arch if is_listed else _full_name(arch)
+        if not full or (at and not path):
             raise ValueError(
                 "Expected the second encoder to be one of timm's models, by name such as "
                 f"vit_small_patch14_dinov2.lvd142m or as NAME@FILE, but got {name!r}."
             )
-        if at:
-            return cls(name, "file", arch, path)
-        full, hub = f"{config.architecture}.{config.tag}", config.hf_hub_id
-        file = f"{hub}/{config.hf_hub_filename or 'model.safetensors'}" if hub else ""
-        return cls(full, "timm", full, file)
+        return cls(name, "file", arch, path) if at else cls(full, "timm", full, "")
 
 
 def _source(name: str, source: str) -> str:
@@ -295,7 +318,8 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
         if path.suffix in _SUFFIXES:
             return path
     if name.kind == "timm":
-        return _in_hub_cache(name.source, folder) or _in_hub_cache(name.source, None)
+        file = _timm_file(name)
+        return _in_hub_cache(file, folder) or _in_hub_cache(file, None)
     config = _tags().get_pretrained_cfg(name.arch, name.source)
     for cache in (folder, None):
         hub, url = config.get("hf_hub", ""), config.get("url", "")
@@ -373,7 +397,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     _check_hub(name)
     try:
         if name.kind == "timm":
-            repository, _, file = name.source.rpartition("/")
+            repository, _, file = _timm_file(name).rpartition("/")
             return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=folder))
         config = _tags().get_pretrained_cfg(name.arch, name.source)
         return Path(open_clip.download_pretrained(config, cache_dir=folder))

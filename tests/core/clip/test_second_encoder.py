@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from clearclip_core import Scores, Segmenter, Vocabulary, WeightsNotFoundError, weights_id
+from clearclip_core.clip import weights
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.weights import ModelName, check_weights, download_weights
@@ -169,7 +170,12 @@ def test_a_picture_that_overflows_fp16_in_it_is_encoded_in_fp32(
 def test_names_are_timms(tmp_path: Path) -> None:
     parsed = ModelName.parse_second("vit_small_patch14_dinov2")
     assert parsed.arch == "vit_small_patch14_dinov2.lvd142m"
-    assert parsed.source.endswith("/vit_small_patch14_dinov2.lvd142m/model.safetensors")
+    names, file = weights._timm_names(), weights._timm_file(parsed)
+    assert file == "timm/vit_small_patch14_dinov2.lvd142m/model.safetensors"
+    assert {*timm.list_models()} <= names
+    tagged = [each for each in names if "." in each]
+    assert [each for each in tagged if not timm.get_pretrained_cfg(each)] == []
+    assert all(ModelName.parse_second(each).name == each for each in tagged[:50])
     for name in ("ViT-B-16/openai", "nonsense", "convnext_tiny.nosuch", "test_vit@", ""):
         with pytest.raises(ValueError, match="one of timm's models"):
             ModelName.parse_second(name)
