@@ -81,7 +81,7 @@ def _timm_file(name: ModelName) -> str:
     """Return the repository and the file of a second encoder's weights; "" where it has none."""
     import timm
 
-    config = timm.get_pretrained_cfg(name.arch)
+    config: Any = timm.get_pretrained_cfg(name.arch)
     hub = config.hf_hub_id
     return f"{hub}/{config.hf_hub_filename or 'model.safetensors'}" if hub else ""
 

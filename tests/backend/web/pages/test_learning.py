@@ -136,6 +136,9 @@ def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
         ("use", {"number": "0"}, None, True),
         ("unpin", {}, None, False),
     ):
+        assert f"{LEARNING}/{turn}" in [
+            each["action"] for each in dashboard.page(LEARNING).all("form")
+        ]
         response = press(turn, **form)
         assert response.status_code == 303
         said = dashboard.page(response.headers["Location"])
