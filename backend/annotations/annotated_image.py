@@ -70,6 +70,9 @@ class AnnotationChoice:
         >>> marked = Annotation(3, 1, 1, (), updated=1.0, ground_truth=True)
         >>> [each.id for each in AnnotationChoice().choose([new, marked, old])]
         [3]
+        >>> reviewed = Annotation(4, 1, 1, [{"source": "review"}], updated=9.0)
+        >>> [each.id for each in AnnotationChoice(with_reviewed=False).choose([reviewed, old])]
+        [1]
         """
         ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
         left = [each for each in ordered if not each.skipped]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -76,15 +76,17 @@ _WAITS: Final = ~(
 _TO_CORRECT: Final = (_ROW.verdict == "work") | (_ROW.checked == 1)
 
 
+_Id = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+
+
 class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a person says of the prediction of a task."""
 
-    task: int
-    prediction: int
+    task: _Id
+    prediction: _Id
     verdict: Verdict
-    #: Time spent on it, in seconds.
-    seconds: float = msgspec.field(default=0.0)
-    version: str = ""
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0  # time spent on it
+    version: Annotated[str, msgspec.Meta(max_length=10_000, pattern="^[^\\x00]*$")] = ""
     score: float = 0.0
 
     @property

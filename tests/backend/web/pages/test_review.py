@@ -124,6 +124,16 @@ def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
     assert left == {last[0], *({1} & made.keys())}
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"task": 1 << 63}, {"prediction": 0}, {"seconds": -1}, {"version": "\0"}, {"verdict": "?"}],
+)
+def test_a_verdict_that_no_page_sends_is_refused(lead: Dashboard, said: dict[str, Any]) -> None:
+    one = {"task": 1, "prediction": 1, "verdict": "good"} | said
+    body = {"seat": "a", "since": 1.0, "verdicts": [one]}
+    assert lead.client.post(REVIEW, json=body).status_code == 400
+
+
 def test_what_needs_work_is_a_view_that_begins_with_the_worst(
     lead: Dashboard, studio: FakeStudio
 ) -> None:
