@@ -44,8 +44,6 @@ Regions = Sequence[Any]
 class LabelDiff(Struct, frozen=True, omit_defaults=True):
     """The difference of one label on one image between prediction and annotation.
 
-    Databases keep it as JSON without what is 0.
-
     >>> change = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
     >>> change.iou
     0.5

@@ -30,9 +30,7 @@ _PART_BYTES = 1 << 16
 
 
 def encode_runs(mask: RunMask) -> list[int]:
-    """Encode a mask; the same integers as Label Studio's own converter.
-
-    Painted pixels are written as 255, others as 0.
+    """Encode a mask, painted pixels as 255; the same integers as Label Studio's own converter.
 
     Raises:
         ValueError: a mask of no pixel, or of more than 2^30 pixels.

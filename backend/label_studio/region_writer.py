@@ -103,20 +103,16 @@ def draw_regions(
 ) -> list[Region]:
     """Draw the mask of one label the way one control has it.
 
-    Args:
-        source: has the probability of each pixel, or is that of all. It is not asked for it where
-            one region is the whole mask, and `mean_confidence` is given.
-        label: label that says what to write, and the least score of a region.
-        mean_confidence: mean of the confidence in the mask, where it is known.
-        min_island_px: area in px below which islands become no polygon or rectangle.
-        tolerance_px: how far a polygon may leave the mask's edge; None: 1 px, and 0.1 % of the long
-            side where that is more.
-        with_holes: whether holes are cut out of polygons, see `join_rings`; else they are filled,
-            which leaves an outline that is easier to move.
-        owner: name of the task or other owner of these regions; enters their ids.
+    `source` has the probability of each pixel, or is that of all. It is not asked for it where one
+    region is the whole mask and `mean_confidence`, the mean in it, is given. The label says what to
+    write, and the least score of a region.
 
-    Returns:
-        No region for an empty mask; else one, or one for each island, the largest first.
+    Islands of fewer than `min_island_px` become no polygon or rectangle. A polygon may leave the
+    mask's edge by `tolerance_px`; None: 1 px, and 0.1 % of the long side where that is more. Its
+    holes are cut out, see `join_rings`, or filled, which leaves an outline that is easier to move.
+    The name of the `owner`, such as a task, enters the ids.
+
+    Return no region for an empty mask; else one, or one for each island, the largest first.
     """
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
     regions: list[Region] = []

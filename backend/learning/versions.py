@@ -303,7 +303,7 @@ class VersionStore:
             return None
 
     def earlier(self, project: int | None, mode: Adapt) -> Iterator[ActiveModel | None]:
-        """Yield what predictions of a project may have used: the newest version first, then None.
+        """Yield what predictions of a project may have used: the newest first, None for the words.
 
         Yields nothing where the words alone decide now.
         """
