@@ -299,9 +299,8 @@ def held_out_log_probabilities(
     """Return the log probability of each label for each part, by parts of other images.
 
     Args:
-        descriptions: (n, d) of the parts, finite.
-        labels: (n,) index of the label that each part is painted as, below `count`.
-        images: (n,) number of the image of each part. Consecutive ones may be of one fold.
+        descriptions: (n, d) of the parts, finite; and (n,) the label, below `count`, that each is
+            painted as, and the number of its image. Consecutive images may be of one fold.
 
     Returns:
         (n, K) natural logarithms; minus infinity for labels that are on fewer than `LEAST_IMAGES`

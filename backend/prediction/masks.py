@@ -134,12 +134,7 @@ def segment_boxes(boxes: Boxes, predictor: PromptPredictor) -> Iterator[LabelMas
 def segment_phrases(
     phrases: Phrases, segmentation: Segmentation, min_px: int
 ) -> Iterator[LabelMask]:
-    """Yield the masks of phrases, joined where they are for one label.
-
-    Args:
-        segmentation: of the image, into `competing_labels`.
-        min_px: islands and holes of fewer pixels are dropped and filled.
-    """
+    """Yield the masks of phrases, of `competing_labels`, joined where they are for one label."""
     own = [phrase.label.name for phrase in phrases.phrases]
     names = list(dict.fromkeys(own))
     numbers = np.full(len(segmentation.labels) + 1, -1)

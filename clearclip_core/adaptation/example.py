@@ -279,14 +279,7 @@ class _Grid:
 
 
 def mean_cells(features: DenseFeatures) -> npt.NDArray[np.float16]:
-    """Average the features over the cells of a grid over the image: `Example.layout`.
-
-    Args:
-        features: features of the image.
-
-    Returns:
-        (16, D) float16, mean feature of each cell of a 4 x 4 grid, row by row.
-    """
+    """Average features over a grid of 4 x 4 cells, row by row: (16, D) float16."""
     mosaic = features.plan.mosaic(features.patches.permute(0, 3, 1, 2)).float()
     cells = torch.nn.functional.adaptive_avg_pool2d(mosaic[None], LAYOUT_CELLS)[0]
     return cells.flatten(1).T.contiguous().cpu().numpy().astype(np.float16)

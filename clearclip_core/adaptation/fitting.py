@@ -427,14 +427,9 @@ class _CrossValidation:
 
 
 def find_losing(change: Float64Array, bound: float) -> BoolArray:
-    """Find labels that lose more than the bound, where seven draws in ten say that they lose.
+    """Find labels that lose more than the bound, where seven draws in ten say so: (G,) bool.
 
-    Args:
-        change: (1 + draws, G) of IoU, of all images and of each draw.
-        bound: IoU in [0, 1].
-
-    Returns:
-        (G,) bool.
+    `change` is (1 + draws, G) of IoU, of all images and of each draw.
     """
     high = np.quantile(change[1:], 1 - _LIKELY, axis=0)
     losing: BoolArray = (change[0] < -bound) & (high < 0)

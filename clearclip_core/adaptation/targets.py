@@ -164,19 +164,13 @@ def _at_equal_steps(indices: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np
 def text_logits(
     features: Float32Array, embeddings: torch.Tensor, vocabulary: Vocabulary, example: Example
 ) -> Float32Array:
-    """Compute the logits of groups at pixels of an example.
+    """Compute the logits of G groups at pixels: (N, G) float32, of a group's best query.
 
-    A group's best query counts. A label that was added after the correction could not be chosen and
-    has no chance.
+    A label that was added after the correction could not be chosen and has no chance.
 
     Args:
         features: (N, D) float32, or more columns, of a second encoder.
-        embeddings: (Q, D) embeddings of the vocabulary's queries.
-        vocabulary: G groups of queries.
-        example: the training example.
-
-    Returns:
-        (N, G) float32.
+        embeddings: (Q, D).
     """
     names, owners = group_names(vocabulary), query_names(vocabulary)
     words = embeddings.numpy()

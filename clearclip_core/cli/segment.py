@@ -109,12 +109,7 @@ def segment(
 
 
 def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> None:
-    """Write the label map and the overlay of an image.
-
-    Args:
-        target: path of the results without their suffixes; its folder is made where it is missing.
-        image: (H, W, 3) uint8 RGB.
-    """
+    """Write the label map and the overlay of an image to `target`, to which suffixes are added."""
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)
     result.save(f"{target}{label_map_suffix}")

@@ -303,14 +303,9 @@ class KeyMaps:
 
 
 def _apply_by_rows(keys: torch.Tensor, count: int, value: torch.Tensor) -> torch.Tensor:
-    """Multiply the sum of the maps of all blocks with values, some rows at a time.
+    """Multiply the sum of the maps of all blocks with values: (heads, count, v).
 
-    Args:
-        keys: (blocks, heads, M, d), CLS first, padded.
-        value: (heads, M, v), 0 for the CLS token and padding.
-
-    Returns:
-        (heads, count, v).
+    Keys are (blocks, heads, M, d), CLS first, padded; values are 0 for CLS and padding.
     """
     pieces = [
         torch.bmm(_map_rows(keys, rows, 1 + count), value)

@@ -204,9 +204,6 @@ class DenseEncoder(nn.Module):
 
         It holds the hidden layer before and after its activation (4 widths each) and tokens,
         residual and norms (4 widths), and a third as much for workspaces.
-
-        Args:
-            window_hw: height and width in px.
         """
         patch_h, patch_w = self.patch_size_hw
         tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)

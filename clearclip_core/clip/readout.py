@@ -147,14 +147,7 @@ def damp_sinks(
 
 
 def sink_shares(patches: torch.Tensor, channels: Sequence[int]) -> torch.Tensor:
-    """Compute the shares of some channels in their tokens, in units of the limit for sinks.
-
-    Args:
-        patches: (B, N, width).
-
-    Returns:
-        (B, N, channels) float32 or float64; above 1 for sinks.
-    """
+    """Compute channels' shares in (B, N, width) tokens: (B, N, channels), above 1 for sinks."""
     precise = torch.promote_types(patches.dtype, torch.float32)
     width = patches.shape[-1]
     least = patches.amin(dim=-1, keepdim=True).to(precise)
@@ -342,10 +335,7 @@ class TwoPasses(nn.Module):
     ) -> list[torch.Tensor]:
         """Apply the mean of each pass's maps to its values: (B, heads, N, d) each.
 
-        Args:
-            inputs: patches (B, N, width) and CLS token (B, 1, width) of each pass.
-            maps: of earlier blocks, where a term needs them.
-            cosines: (B, N, N), the affinity.
+        Inputs are patches (B, N, width) and CLS token (B, 1, width); cosines are (B, N, N).
         """
         own = [
             self._projections(*given, terms)

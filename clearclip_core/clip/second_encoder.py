@@ -81,8 +81,7 @@ class SecondEncoder:
 
         Args:
             pixels: (B, 3, H, W) float32, normalised with `mean` and `std`.
-            rows: n positions as shares of the height.
-            columns: m positions as shares of the width.
+            rows: n positions as shares of the height; `columns` alike.
 
         Returns:
             (B, n, m, S) in the model's dtype, S of all maps together, each map's of length 1.

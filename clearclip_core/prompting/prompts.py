@@ -59,16 +59,10 @@ _LOG_HALF = float(np.log(0.5))
 def click_log_odds(
     image: PromptedImage, text: FloatMap, positive: Sequence[Pixel], negative: Sequence[Pixel]
 ) -> FloatMap:
-    """Compute log-odds from clicks.
+    """Compute log-odds from clicks, one positive or more: (1 + negatives, h, w).
 
-    Each negative click has a map of its own, so that a further one can only remove cells.
-
-    Args:
-        text: (h, w) logarithms of the probability of the label.
-        positive: at least one pixel.
-
-    Returns:
-        (1 + negatives, h, w): the object is where all maps are above 0.
+    The object is where all maps are above 0. Each negative click has a map of its own, so that a
+    further one can only remove cells. `text` is (h, w) logarithms of the label's probability.
     """
     geodesic, geometry = image.geodesic, image.geometry
     distances = np.stack([geodesic.distance(geometry.cells([pixel])) for pixel in positive])

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray, to_device
-from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.scores import Scores, check_image_size
 from clearclip_core.segmentation.upsampling import Indices, Matrix, Values, upsample
 from clearclip_core.segmentation.windows import WindowPlan
 
@@ -80,11 +80,7 @@ def propagate(
     Returns:
         Scores of the same words, of one window whose patches are the cells of the grid.
     """
-    if image.shape[:2] != scores.plan.image_hw:
-        raise ValueError(
-            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
-            f"{image.shape[:2]}."
-        )
+    check_image_size(scores, image)
     starts = [_cell_starts(side, propagation.cells) for side in scores.plan.image_hw]
     logits = _pool_scores(scores, *starts)
     colours = _pool_image(image, *starts) / np.asarray(std)

@@ -27,7 +27,7 @@ from clearclip_core.segmentation.guided_filter import (
 )
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import LabelRuns
-from clearclip_core.segmentation.scores import Scores
+from clearclip_core.segmentation.scores import Scores, check_image_size
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.tiles import candidate_batches, find_candidates
 from clearclip_core.segmentation.upsampling import Indices, Matrix
@@ -80,19 +80,6 @@ def decide_refined(
         if thresholds.any():
             labels[rows][values < thresholds[labels[rows]]] = -1
     return labels, confidence
-
-
-def check_image_size(scores: Scores, image: RGBArray) -> None:
-    """Check that an image has the size that was scored.
-
-    Raises:
-        ValueError: it has not.
-    """
-    if image.shape[:2] != scores.plan.image_hw:
-        raise ValueError(
-            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
-            f"{image.shape[:2]}."
-        )
 
 
 def _fit(

@@ -20,13 +20,9 @@ _BAND_PX = 1 << 18  # pixels of a band
 def row_bands(
     array: npt.NDArray[Any], band_px: int | None = None
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """Iterate over bands of whole rows of an array (H, W).
+    """Iterate over bands of whole rows of an array (H, W): the first row, and a view (h, W).
 
-    Args:
-        band_px: pixels of a band, about; so few by default that they stay in the cache.
-
-    Yields:
-        The first row, and a view (h, W).
+    By default a band has so few pixels that they stay in the cache.
     """
     height, width = array.shape
     rows_at_once = max(1, (band_px or _BAND_PX) // max(1, width))
@@ -374,11 +370,7 @@ class RunComponents:
     ) -> Iterator[tuple[int, Int32s]]:
         """Yield the clusters of members with parts of one kept label around them, by label.
 
-        Args:
-            members: (parts,) bool.
-            clusters: (parts,) the cluster of each part; two neighbours that are members share one.
-            kept: (parts,) bool, parts that are in the masks.
-            max_px: clusters have fewer px.
+        Two neighbours that are members share a cluster. Larger clusters than `max_px` are none.
         """
         count = int(clusters.max()) + 1
         one, other = self._neighbours

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from clearclip_core.images.preprocessing import to_device
+from clearclip_core.images.preprocessing import RGBArray, to_device
 from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import (
     BATCH_ELEMENTS,
@@ -377,3 +377,12 @@ class Scores:
         rows_matrix, columns_matrix = self._matrices
         bands = rows_matrix[rows] @ self.cosines  # (Q, r, J*w)
         return bands @ columns_matrix.T  # (Q, r, W)
+
+
+def check_image_size(scores: Scores, image: RGBArray) -> None:
+    """Raise a `ValueError` unless an image has the size that was scored."""
+    if image.shape[:2] != scores.plan.image_hw:
+        raise ValueError(
+            f"Expected argument `image` to be of size {scores.plan.image_hw}, but got "
+            f"{image.shape[:2]}."
+        )

@@ -174,11 +174,7 @@ class TileArgmax:
 
 
 def cell_ends(corners: _Array) -> list[_Array]:
-    """Return the upper left, upper right, lower left and lower right of cells, of their corners.
-
-    Args:
-        corners: (m + 1, ..., n + 1).
-    """
+    """Return the upper left, upper right, lower left and lower right of (m + 1, ..., n + 1)."""
     return [rows[..., side] for rows in (corners[:-1], corners[1:]) for side in _SIDES]
 
 
@@ -347,13 +343,7 @@ _FEW_PLACES = 4096
 
 
 def first_maximum(values: Values) -> tuple[npt.NDArray[np.unsignedinteger[Any]], Values]:
-    """Return the index of the largest of K values at each place, and that value.
-
-    Of equal values the first wins.
-
-    Args:
-        values: (K, ...).
-    """
+    """Return the first index of the largest of (K, ...) values at each place, and that value."""
     if values[0].size < _FEW_PLACES:
         return values.argmax(axis=0).astype(np.uint32), values.max(axis=0)
     largest = values[0].copy()
