@@ -158,14 +158,8 @@ def answer_form(
     """Do what a body asks for, as `answer_action`; a form that is refused keeps what was typed.
 
     Args:
-        act: does what it asks for; its second argument tells whether it is a form, else it is JSON.
-        shown: what was done -> the answer to a form.
-        described: what was done -> the answer to a program.
-        refused: makes the page that says why a form was refused, of that and of the values of each
-            field, as `read_form` returns them; none where the form itself cannot be read.
-
-    Raises:
-        BackendError: the body cannot be read, or from `act`, where a program has asked.
+        act: takes the body, too.
+        refused: takes the values of each field, too; none where the form cannot be read.
     """
     typed: dict[str, list[str]] = {}
 
