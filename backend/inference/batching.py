@@ -42,11 +42,7 @@ def free_memory() -> None:
 
 
 class BatchCollector:
-    """Takes the images of the next batch out of the queue.
-
-    Args:
-        words: holds images whose words are not embedded yet.
-    """
+    """Takes the images of the next batch out of the queue."""
 
     def __init__(self, images: ImageQueue, words: WordsQueue, cache: FeatureCache) -> None:
         self._images = images

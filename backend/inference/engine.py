@@ -56,12 +56,7 @@ class ModelStatus:
 
 
 class ModelLoader:
-    """Loads a segmenter and hands it to those who wait for it.
-
-    Args:
-        load: makes the segmenter; raises where it cannot.
-        retry_after_s: pause in seconds between two attempts.
-    """
+    """Loads a segmenter and hands it to those who wait for it."""
 
     def __init__(
         self, load: Callable[[], Segmenter], retry_after_s: float, changed: threading.Condition
@@ -92,11 +87,7 @@ class ModelLoader:
             return self.loaded()
 
     def loaded(self) -> Segmenter:
-        """Return the segmenter without waiting.
-
-        Raises:
-            ModelUnavailable: it is not loaded, or the loader has stopped.
-        """
+        """Return the segmenter without waiting, or raise `ModelUnavailable`."""
         with self._changed:
             if self._segmenter is None:
                 raise ModelUnavailable(self._status.reason)
@@ -189,7 +180,6 @@ class Engine:
     Args:
         load: makes the segmenter; raises where it cannot.
         model_id: identifies the weights, before they are loaded too; called each time.
-        retry_after_s: pause in seconds between two attempts to load.
     """
 
     def __init__(
@@ -312,11 +302,7 @@ class Engine:
                 self._words.add(labels)
 
     def embed(self, labels: tuple[Label, ...]) -> torch.Tensor:
-        """Return the text embeddings of all prompts of labels, for an annotator who waits.
-
-        Returns:
-            (Q, D) float32 on the CPU, each row of length 1: the prompts of the labels in order.
-        """
+        """Return (Q, D) float32 unit embeddings of labels' prompts, for an annotator who waits."""
         segmenter = self.segmenter()
         prompts = [prompt for label in labels for prompt in label.prompts]
         if segmenter.embed.missing(prompts):

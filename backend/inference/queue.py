@@ -175,11 +175,7 @@ class ImageQueue:
         return self.waiting(priority) < CAPACITY
 
     def put(self, request: ImageRequest) -> None:
-        """Append a request.
-
-        Raises:
-            Busy: as many of its priority as may wait do so already.
-        """
+        """Append a request, or raise `Busy`: as many of its priority as may wait do so already."""
         with self._changed:
             if not self.has_room(request.priority):
                 raise Busy("Too many pictures wait for the model: try again in a moment.")

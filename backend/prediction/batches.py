@@ -202,11 +202,7 @@ class TaskRunner:
     def _run_until(
         self, end: float, run: _Run, most_bytes: float = math.inf, chosen_s: float = 0.0
     ) -> tuple[dict[str, Outcome], list[Task]]:
-        """Run tasks until the monotonic time is `end`.
-
-        Args:
-            most_bytes: the room for predictions in the answer.
-            chosen_s: how long ago the tasks were chosen, in seconds.
+        """Run tasks, chosen `chosen_s` ago, until the monotonic time is `end`.
 
         Returns:
             The outcomes by key; those tasks that have none, and that nobody else waits for.

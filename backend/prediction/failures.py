@@ -79,11 +79,7 @@ class FailureStore:
         return [FailingTask(*each) for each in self._database.rows(query)]
 
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
-        """Return the tasks without a prediction, the one that failed last first.
-
-        Args:
-            without: projects whose tasks are left out.
-        """
+        """Return tasks without a prediction, outside of some projects, the last to fail first."""
         row = _FAILURES.c
         last = func.max(row.id).label("last")
         group = (
@@ -139,11 +135,7 @@ class FailureStore:
     def add(
         self, failures: Sequence[tuple[int, str]], job: int = 0, project: int | None = None
     ) -> None:
-        """Insert failures in a transaction of their own.
-
-        Args:
-            job: the job's id; 0 where Label Studio itself has asked for the predictions.
-        """
+        """Insert failures in a transaction of their own; job 0 stands for Label Studio itself."""
         with self._database.write() as connection:
             self.insert(connection, failures, job, project)
 

@@ -100,11 +100,7 @@ class TaskImageReader:
     def _read_place(
         self, place: _Place, task: Task, spec: PredictionSpec, waited_s: dict[str, float]
     ) -> TaskImage | TaskError:
-        """Read one image; return its error where that fails.
-
-        Args:
-            waited_s: host -> seconds that the task has waited for it in vain; is added to.
-        """
+        """Read one image, or return its error; waiting in vain for a host adds to `waited_s`."""
         host, started = _HOST.match(place.source.strip()), time.monotonic()
         name = host.group() if host else ""
         if waited_s.get(name, 0.0) >= self._patience_s:

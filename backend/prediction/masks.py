@@ -166,12 +166,7 @@ class ImagePrediction:
 
 
 class ImagePredictor:
-    """Predicts the regions of images: asks the engine for scores, makes masks and draws them.
-
-    Args:
-        settings: whether scores are propagated and masks refined, and the size of islands that are
-            dropped.
-    """
+    """Predicts the regions of images: asks the engine for scores, makes masks and draws them."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
@@ -395,10 +390,7 @@ class ImagePredictor:
 
 
 def _left_alone(mask: BoolMask, query: Clicks | Boxes) -> BoolMask:
-    """Return the parts (H, W) bool of a region that are not asked for anew.
-
-    That is what lies outside of boxes, and islands that nobody has clicked on.
-    """
+    """Return (H, W) what of a region lies outside of boxes, or on no click's island."""
     height, width = mask.shape
     if isinstance(query, Boxes):
         boxes = [rectangle_mask(each, (height, width)) for each in query.rectangles]
@@ -413,12 +405,9 @@ def _left_alone(mask: BoolMask, query: Clicks | Boxes) -> BoolMask:
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
-    """Return the mask of what may not be covered; None where no control asks for that.
+    """Return what regions of controls without overlap cover: (H, W) bool; None without such.
 
     A region that cannot be read, or whose image had another size, covers nothing.
-
-    Returns:
-        (H, W) bool: what the regions of controls without overlap cover on the image.
     """
     exclusive = {control.name for control in image.controls if not control.overlap}
     if not exclusive:

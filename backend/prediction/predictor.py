@@ -114,12 +114,7 @@ class Predictor:
         learned: ActiveModel | None,
         prompt: PromptRequest | None = None,
     ) -> PredictionSpec:
-        """Return a spec with one version for all tasks, whatever the project learns meanwhile.
-
-        Args:
-            learned: from `ModelVersions.active_model`.
-            prompt: an annotator's prompt; None where all labels are predicted.
-        """
+        """Return a spec with one version for all tasks, whatever the project learns meanwhile."""
         return PredictionSpec(
             config,
             self.versions.of(config, learned),
@@ -135,11 +130,7 @@ class Predictor:
         spec: PredictionSpec,
         waited_s: float = 0.0,
     ) -> list[Outcome]:
-        """Return the outcomes of the tasks of a request; a few of them run at the same time.
-
-        Args:
-            waited_s: how long their request has waited before, in seconds.
-        """
+        """Return the outcomes of the tasks of a request, which has waited for `waited_s`."""
         return self._task_runner.run(tasks, spec, self.outcome, waited_s)
 
     def outcome(self, task: Task, spec: PredictionSpec) -> Outcome:
@@ -226,12 +217,7 @@ _ALGORITHM: Final = 3  # raised by one whenever the same settings would give oth
 
 
 class ModelVersions:
-    """Tells which version the predictions of a project have, and what they follow.
-
-    Args:
-        model_id: identifies the weights; raises `ModelUnavailable` where they are not there.
-        learned: what projects have learned; None where none has learned anything.
-    """
+    """Tells which version the predictions of a project have, and what they follow."""
 
     def __init__(
         self, settings: Settings, model_id: Callable[[], str], learned: VersionStore | None
@@ -270,9 +256,6 @@ class ModelVersions:
         The version is known before the weights are loaded. Where a project has learned, it ends
         with the number of annotations learned from, and of the version: ``demo clearclip 1a2b3c4d
         +20 v2``.
-
-        Args:
-            learned: from `active_model`.
         """
         settings = self._settings
         parts = [
