@@ -102,19 +102,21 @@ class DatasetOptions:
     def __post_init__(self) -> None:
         for name in self.formats:
             if name not in FORMATS:
-                raise DatasetError(
-                    f'Expected a format to be {", ".join(FORMATS)}, but got "{name[:50]}".'
-                )
+                known = ", ".join(FORMATS)
+                raise DatasetError(f'Expected a format to be {known}, but got "{name[:50]}".')
         for one, other in combinations(self.writers, 2):
             if one.files & other.files:
-                raise DatasetError(
-                    f"The formats {one.name} and {other.name} have files of the same names: write "
-                    "each into a folder of its own."
-                )
+                both = f"{one.name} and {other.name} have files of the same names"
+                raise DatasetError(f"The formats {both}: write each into a folder of its own.")
 
     @property
     def writers(self) -> list[type[FormatWriter]]:
         return [FORMATS[name] for name in self.formats]
+
+    @property
+    def image_folder(self) -> str:
+        """Folder of the pictures' files, hidden where only tables are made of them."""
+        return "images" if self.pictures != "none" else f"{PARTS}/images"
 
     @property
     def splitting(self) -> str:
@@ -176,24 +178,14 @@ class DatasetExporter:
         stopping: threading.Event,
         watch: Callable[[int], None] = lambda _: None,
     ) -> DatasetReport | None:
-        """Write the data set; until all of it is there, the folder stays as it is.
+        """Write the data set of a source, such as the address of a project; None once `stopping`.
 
-        `source` is the name of what the tasks are of, such as the address of a project. There is no
-        report where `stopping` was set.
+        Until all of it is there, the folder stays as it is.
         """
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
             with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
-                frame = SetFrame(
-                    self._output,
-                    self._classes,
-                    self.options.split.names,
-                    source,
-                    str(self.options.choice),
-                    self.options.overlap,
-                    "images" if self.options.pictures != "none" else f"{PARTS}/images",
-                    self.options.min_area_px,
-                )
+                frame = SetFrame(self._output, self._classes, source, self.options)
                 self._writers = [each(frame) for each in self.options.writers]
                 if self.earlier is None:
                     self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
@@ -216,7 +208,7 @@ class DatasetExporter:
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
             try:
-                self._write_image(each)
+                self._write_image(each, loaded.created)
             except (BadRequest, DatasetError, TaskError) as error:
                 image = each.image
                 self._counts.unknown.update(filter(None, self._names.unknown_labels(image)))
@@ -256,7 +248,7 @@ class DatasetExporter:
             self._output.finish()
         return report
 
-    def _write_image(self, loaded: LoadedImage) -> None:
+    def _write_image(self, loaded: LoadedImage, created: float) -> None:
         if loaded.problem:
             raise DatasetError(loaded.problem)
         options, image = self.options, loaded.image
@@ -302,7 +294,7 @@ class DatasetExporter:
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
         classes = frozenset(row.objects)
-        self._keys.append(SplitKey(row.digest, value, (loaded.created, task), known, classes))
+        self._keys.append(SplitKey(row.digest, value, (created, task), known, classes))
         self._taken.add(folded(name))
         self._report.pictures += 1
         self._report.regions += len(row.regions)
@@ -358,17 +350,15 @@ class DatasetExporter:
     def _copy_image(self, source: str, file: ImageFile, name: str) -> None:
         if self.options.pictures == "none" and not any(w.has_images for w in self._writers):
             return
-        path = f"{self._writers[0].frame.image_folder}/{name}"
+        path = f"{self.options.image_folder}/{name}"
         self._counts.converted += not file.is_original
         if self.options.pictures != "link" or not file.is_original:
             self._output.write(path, file.content)
             return
         target = self.images.find(source)
         if target is None:
-            raise DatasetError(
-                "Its picture is no file of this machine to link to: name --picture-folder, or "
-                "copy the pictures."
-            )
+            reason = "Its picture is no file of this machine to link to"
+            raise DatasetError(f"{reason}: name --picture-folder, or copy the pictures.")
         self._output.place(path).symlink_to(target)
 
     def _read_features(self) -> Features | None:

@@ -77,10 +77,7 @@ def digest_of(content: bytes) -> str:
 
 
 def names_of(source: str, otherwise: str) -> tuple[tuple[str, ...], str]:
-    """Return names for a picture that every file system takes, and the suffix of its file.
-
-    They are that of the file before Label Studio has stored it, and that in its address.
-    """
+    """Return names for a picture, that before its upload first, and the suffix of its file."""
     named = ImageName.of(source[:4096])
     if named is None:
         return (otherwise,), ""

@@ -58,11 +58,8 @@ def find_below(
     suffix: str,
     is_wanted: Callable[[Path], bool] = lambda _: True,
 ) -> tuple[Path, list[Path]]:
-    """Find the files of a data set, without hidden ones and links that lead out of the folder.
-
-    The first folder of the names `below` that is there counts in its place. Return that from which
-    names start, and the files by name.
-    """
+    """Find the files of a data set, without hidden ones and links that lead out of the folder, and
+    the folder that names start from: the first one of names `below` that is there, else itself."""
     root = next((folder / name for name in below if (folder / name).is_dir()), folder)
     home = folder.resolve()
     files = sorted(
@@ -95,10 +92,8 @@ def read_bytes(path: Path, limits: Limits) -> bytes:
 def check_mask_size(where: str, found_hw: Sequence[int], image_hw: tuple[int, int]) -> None:
     """Raise a `DatasetError` where masks have another size than their picture."""
     if tuple(found_hw) != image_hw:
-        raise DatasetError(
-            f"{where} is {found_hw[1]}×{found_hw[0]} px, but its picture {image_hw[1]}×"
-            f"{image_hw[0]} px."
-        )
+        found, wanted = (f"{width}×{height} px" for height, width in (found_hw, image_hw))
+        raise DatasetError(f"{where} is {found}, but its picture {wanted}.")
 
 
 def read_score(given: Any) -> float | None:

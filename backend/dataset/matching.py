@@ -48,10 +48,8 @@ class ClassMapping:
         known = {each.name for each in (*self.config.controls, *self.config.boxes)}
         for name in self.controls:
             if name not in known:
-                raise DatasetError(
-                    f'The labeling config has no control "{name}" that is drawn on a picture; it '
-                    f"has {', '.join(sorted(known))}."
-                )
+                drawn = f'The labeling config has no control "{name}" that is drawn on a picture'
+                raise DatasetError(f"{drawn}; it has {', '.join(sorted(known))}.")
 
     def target(self, name: str, tag: str) -> Target:
         """Return where the regions of a class go on the image of a tag."""
@@ -65,10 +63,8 @@ class ClassMapping:
         if len(labels) == 1:
             return found[0]
         if labels:
-            raise DatasetError(
-                f'The class "{name}" could be the labels {_quoted(sorted(labels))}: say which by '
-                f'--map "{name}=LABEL".'
-            )
+            told = f'The class "{name}" could be the labels {_quoted(sorted(labels))}'
+            raise DatasetError(f'{told}: say which by --map "{name}=LABEL".')
         drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
         raise DatasetError(
             f'The class "{wanted}" is no label {drawn_by}, which have '
@@ -141,13 +137,9 @@ class Unmatched(msgspec.Struct, frozen=True):
 class NameMatcher:
     """Finds the one image whose file has a name, with or without suffix.
 
-    Of several, the one in the folders of the same names is meant, else none.
-
-    Args:
-        places: all images of the project.
-        addresses: path of a picture in the data set, without suffix -> its address. The one image
-            of that address is meant; else the name counts, else the name in the address, whose
-            folders tell several of one name apart.
+    Of several, the one in the folders of the same names is meant, else none. Where `addresses` has
+    that of a picture, by its path without suffix, the one image of it is meant; else the name
+    counts, else the name in the address, whose folders tell several of one name apart.
     """
 
     def __init__(

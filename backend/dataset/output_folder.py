@@ -58,9 +58,8 @@ class OutputFolder:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise DatasetError(
-                f"Another run works on {self.target}: wait for it, or name another folder."
-            ) from None
+            told = f"Another run works on {self.target}: wait for it, or name another folder."
+            raise DatasetError(told) from None
         try:
             self._put_back()
             self._check_target()
@@ -144,10 +143,8 @@ class OutputFolder:
             )
         owner = (self.target / MARKER).read_text(encoding="utf-8", errors="replace")
         if owner != self._source:
-            raise DatasetError(
-                f"{self.target} is the data set of {owner[:500]}, not of {self._source}: name "
-                "another folder."
-            )
+            told = f"{self.target} is the data set of {owner[:500]}, not of {self._source}"
+            raise DatasetError(f"{told}: name another folder.")
         others = sorted(e for e in found if e not in self._ours and not e.endswith(".cache"))
         if others:
             raise DatasetError(

@@ -70,11 +70,8 @@ class SplitKey:
 def group(
     keys: Sequence[SplitKey], features: Features | None, least_cosine: float
 ) -> npt.NDArray[np.intp]:
-    """Number groups of pictures that belong into one part, also through a chain of others.
-
-    These are equal files, pictures of one value, and near-duplicates: those with `least_cosine` of
-    their features (n, D) of unit length.
-    """
+    """Number groups, also chains, of pictures that belong into one part: equal files, pictures of
+    one value, and those with `least_cosine` of their features (n, D) of unit length."""
     files: dict[str, int] = {}
     values: dict[str, int] = {}
     pairs = [(files.setdefault(key.digest, i), i) for i, key in enumerate(keys)]
@@ -193,10 +190,7 @@ def _divide(
 
 
 def describe_image(engine: Engine, rgb: RGBArray) -> bytes:
-    """Return features (4 D,) float16 of unit length of a picture (H, W, 3) uint8, as bytes.
-
-    The cosine of two is the mean of that of their quarters.
-    """
+    """Return features (4 D,) float16 of unit length, of the quarters of a picture, as bytes."""
     import torch  # heavy, for near-duplicates alone
 
     from backend.inference.queue import Priority

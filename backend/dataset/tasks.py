@@ -221,9 +221,8 @@ class ExportedTasks:
                 labels[tag, region.from_name].update(texts)
                 images[tag, region.from_name].add(region.to_name)
         if not any(labels.values()):
-            raise DatasetError(
-                "Its annotations have no brush, bitmask, polygon, rectangle or ellipse."
-            )
+            kinds = "brush, bitmask, polygon, rectangle or ellipse"
+            raise DatasetError(f"Its annotations have no {kinds}.")
         if not any(tag in _TOOLS for tag, _ in labels):  # <Labels> need one, whichever it was
             images["Brush", ""].update(*images.values())
         names = sorted(frozenset[str]().union(*images.values()))
@@ -310,10 +309,9 @@ class ClassNames:
 
 @dataclass(frozen=True)
 class LoadedImage:
-    """An image of a task that was annotated first at a time, with its file's bytes if needed."""
+    """An image of a task with its file's bytes if needed, or why they could not be read."""
 
     image: AnnotatedImage
-    created: float
     content: bytes | None = field(default=None, repr=False)
     problem: str = ""
 
@@ -326,6 +324,7 @@ class LoadedTask:
     images: tuple[LoadedImage, ...] = ()
     problem: str = ""
     lost_controls: Mapping[str, int] = field(default_factory=dict)
+    created: float = math.inf  # when it was annotated first, in seconds since the epoch
 
 
 @dataclass(frozen=True)
@@ -344,53 +343,38 @@ class TaskLoader:
     def _load(self, reference: TaskReference) -> LoadedTask:
         try:
             record = reference.read()
-            images = tuple(map(self._load_image, self._images(record)))
-            return LoadedTask(reference.id, images, "", self._lost_controls(record))
+            said = self._said(record)
+            created = min((each.created for each in record.annotations), default=math.inf)
+            config, names_of = self.names.config, self.names.names_of
+            found = find_images(record.task, said, config, names_of) if said else ()
+            areas = (area for result, _ in said for area in drawn_areas(result) if is_shape(area))
+            lost = Counter(a.control for a in areas if a.control not in config.control_names)
+            return LoadedTask(reference.id, tuple(map(self._load_image, found)), "", lost, created)
         except (BadRequest, DatasetError, TaskError) as error:
             return LoadedTask(reference.id, problem=str(error))
 
-    def _load_image(self, loaded: LoadedImage) -> LoadedImage:
-        image = loaded.image
+    def _load_image(self, image: AnnotatedImage) -> LoadedImage:
         try:
             if not self.needs_images and image.size_hw is not None:
-                return loaded
-            return replace(loaded, content=self.read_file(image.source, image.task))
+                return LoadedImage(image)
+            return LoadedImage(image, self.read_file(image.source, image.task))
         except (BadRequest, TaskError) as error:
-            return replace(loaded, problem=str(error))
-
-    def _images(self, record: TaskRecord) -> list[LoadedImage]:
-        said = self._said(record)
-        created = min((each.created for each in record.annotations), default=math.inf)
-        found = find_images(record.task, said, self.names.config, self.names.names_of)
-        return [LoadedImage(each, created) for each in (found if said else ())]
-
-    def _lost_controls(self, record: TaskRecord) -> Counter[str]:
-        """Count the regions that cover pixels of each control that the labeling config lacks."""
-        areas = (area for result, _ in self._said(record) for area in drawn_areas(result))
-        known = self.names.config.control_names
-        return Counter(a.control for a in areas if is_shape(a) and a.control not in known)
+            return LoadedImage(image, problem=str(error))
 
     def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
-        """Return a picture, of a height and width in px, with its regions.
-
-        Raises:
-            BadRequest: see `AnnotatedImage.size_hw`.
-            DatasetError: its regions were drawn on another size, or have an unknown label.
-        """
+        """Return a picture of a size in px with its regions, if they fit and have known labels."""
         for text in self.names.unknown_labels(image):
             told = f'the label "{text[:100]}", which the labeling config does not have there'
             raise DatasetError(f"A region has {told if text else 'no label'}.")
         drawn, classes = image.size_hw, self.names.classes
         if drawn is not None and drawn != size_hw:
-            raise DatasetError(
-                f"Its regions were drawn on {drawn[1]}×{drawn[0]} px, but the picture has "
-                f"{size_hw[1]}×{size_hw[0]} px."
-            )
+            own, its = (f"{width}×{height} px" for height, width in (drawn, size_hw))
+            raise DatasetError(f"Its regions were drawn on {own}, but the picture has {its}.")
         versions = [_with_masks_kept(each) for each in image.versions]
         draws = [partial(draw_label_map, each, size_hw, self.rule) for each in versions]
         if len(versions) == 1:
-            own = tuple(each for each in versions[0] if each.label != classes.background)
-            return LabelledImage(size_hw, own, draws[0])
+            things = tuple(each for each in versions[0] if each.label != classes.background)
+            return LabelledImage(size_hw, things, draws[0])
         voted = vote([draw() for draw in draws], classes.names)
         made = (
             LabelledRegion(name, mask, None, Provenance("majority"), "majority")

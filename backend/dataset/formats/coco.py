@@ -141,10 +141,9 @@ def find_coco_files(path: Path) -> list[Path]:
 
 
 def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
-    """Iterate over the images of COCO files, those without an annotation included.
+    """Iterate over the images of COCO files, and over those of lists of results that have some.
 
-    Of a list of results, the images that have some are read; `names` is the COCO file that lists
-    them. Masks of Segment Anything, which have no class, are of the class "object".
+    `names` is the COCO file that lists these. Masks of Segment Anything have the class "object".
     """
     files = [each for each in find_coco_files(path) if names is None or not names.samefile(each)]
     if not files:
@@ -196,10 +195,8 @@ def _read(path: Path, listed: _File) -> _File:
         images = [each for each in listed.images if each.id in some]
         content = _File(images, listed.categories, content)
     else:
-        raise DatasetError(
-            f"{path} is a list of results, which does not say the names of pictures: name the "
-            "COCO file that does by --names."
-        )
+        told = f"{path} is a list of results, which does not say the names of pictures"
+        raise DatasetError(f"{told}: name the COCO file that does by --names.")
     if content.annotations and all(each.category_id is None for each in content.annotations):
         content.categories.append(_Category(0, _UNNAMED))
     _check(path, content)
@@ -307,7 +304,7 @@ class CocoWriter(FormatWriter):
             {"id": number, "name": name, "supercategory": "", "isthing": 1, "color": list(colour)}
             for number, (name, colour) in enumerate(zip(classes.names, colours, strict=True), 1)
         ]
-        info = {"description": self.frame.source, "annotations": self.frame.annotations}
+        info = {"description": self.frame.source, "annotations": str(self.frame.options.choice)}
         with output.place(f"{_FOLDER}/instances_{part}.json").open("wb") as stream:
 
             def write(text: str) -> None:

@@ -67,10 +67,8 @@ def detect_format(path: Path) -> MaskFormat:
         return "yolo"
     if maps[1]:
         return "index-png"
-    raise DatasetError(
-        f"Expected {path} to have label maps (*.png), COCO files (*.json) or YOLO's files (*.txt), "
-        "but it has none."
-    )
+    kinds = "label maps (*.png), COCO files (*.json) or YOLO's files (*.txt)"
+    raise DatasetError(f"Expected {path} to have {kinds}, but it has none.")
 
 
 def _look_alike(path: Path, maps: Sequence[Path]) -> str:

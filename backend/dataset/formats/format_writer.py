@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from clearclip_core import BoolMask, RGBArray
 from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
+
+if TYPE_CHECKING:
+    from backend.dataset.exporter import DatasetOptions
 
 ClassColour = tuple[int, int, int]
 
@@ -47,10 +50,8 @@ class ClassTable:
     def __post_init__(self) -> None:
         all_ = self.all_names
         if not self.names or len(all_) > NO_CLASS or len(set(all_)) < len(all_):
-            raise DatasetError(
-                f"Expected a data set to have 1 to {NO_CLASS} classes of different names, but got "
-                f"{len(self.names)}."
-            )
+            wanted = f"1 to {NO_CLASS} classes of different names"
+            raise DatasetError(f"Expected a data set to have {wanted}, but got {len(self.names)}.")
 
     def with_background(self, name: str) -> ClassTable:
         """Return the table with a background; a class of that name becomes it."""
@@ -166,12 +167,8 @@ class SetFrame:
 
     output: OutputFolder
     classes: ClassTable
-    parts: tuple[str, ...]
     source: str
-    annotations: str
-    overlap: Overlap
-    image_folder: str
-    min_area_px: int
+    options: DatasetOptions
 
 
 @dataclass(frozen=True)

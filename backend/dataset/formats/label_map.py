@@ -111,12 +111,8 @@ class LabelValues:
 
     @classmethod
     def read(cls, path: Path) -> LabelValues:
-        """Read a file of classes.
-
-        A ``*.json`` is what `ClassTable.to_json` writes, a list of names, or an object of value ->
-        name; a ``*.yaml`` has one of these two as "names". Another file has one name a line, as
-        `MapNames` reads it, or a name and its colour.
-        """
+        """Read what `ClassTable.to_json` writes, a list of names, or an object of value -> name; a
+        ``*.yaml`` has these as "names". Other files have a name a line, or one and its colour."""
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
             return _read_classes(lambda: json.loads(content), path)
@@ -165,10 +161,8 @@ def _voc_values() -> LabelValues:
 
 def _voc_colour(value: int) -> ClassColour:
     """Return a colour of VOC's palette: three bits of the value for each bit of a level."""
-    red, green, blue = (
-        sum((value >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8))
-        for channel in range(3)
-    )
+    bits = np.array([value >> shift & 1 for shift in range(24)]).reshape(8, 3)
+    red, green, blue = (bits << np.arange(7, -1, -1)[:, None]).sum(axis=0).tolist()
     return red, green, blue
 
 
@@ -218,19 +212,16 @@ class ClassMap:
             return self._by_colour(values).regions(replace(values, is_by_colour=False), image_hw)
         found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
         if unknown := [value for value in found if value not in values.names]:
-            raise DatasetError(
-                f"{self.where} has the value {unknown[0]}, which {values.file or 'no file'} does "
-                "not name."
-            )
+            told = f"{self.where} has the value {unknown[0]}"
+            raise DatasetError(f"{told}, which {values.file or 'no file'} does not name.")
         named = [(value, name) for value in found if (name := values.names[value]) is not None]
         return [LabelledRegion(name, partial(np.equal, self.values, at)) for at, name in named]
 
     def _by_colour(self, values: LabelValues) -> ClassMap:
         if not values.colours:
             raise DatasetError(
-                f"{self.where} is a picture in colour, but expected a grey or palette picture "
-                "whose pixels are the values of classes: say what its colours stand for by "
-                "--colors."
+                f"{self.where} is a picture in colour, but expected a grey or palette one whose "
+                "pixels are the values of classes: say what its colours stand for by --colors."
             )
         rgb = self.values if self.palette is None else self.palette.take(self.values, axis=0)
         packed = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
@@ -240,20 +231,14 @@ class ClassMap:
         for place, packed_ in enumerate(found.tolist()):
             colour = packed_ >> 16, packed_ >> 8 & 255, packed_ & 255
             if colour not in value_of:
-                told = ", ".join(map(str, colour))
-                raise DatasetError(
-                    f"{self.where} has the colour {told}, which {values.file} does not name."
-                )
+                told = f"{self.where} has the colour {', '.join(map(str, colour))}"
+                raise DatasetError(f"{told}, which {values.file} does not name.")
             table[place] = value_of[colour]
         return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
 
 def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
-    """Read a label map from the bytes of a PNG file.
-
-    Grey levels of 1, 2 and 4 bits are values from 0 to 1, 3 and 15, as written, which Pillow would
-    stretch to 0 to 255.
-    """
+    """Read a label map from the bytes of a PNG file."""
     try:
         with open_image(io.BytesIO(content), formats=("PNG",)) as image:
             if image.width * image.height > limits.max_megapixels * 1e6:
@@ -274,7 +259,7 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
     if values.dtype == np.bool_:
         return ClassMap(values.astype(np.uint8), None, where)
     bits = content[_BIT_DEPTH_AT]
-    if palette is None and bits < 8 and values.ndim == 2:
+    if palette is None and bits < 8 and values.ndim == 2:  # Pillow stretches these to 0 to 255
         values = values // np.uint8(255 // ((1 << bits) - 1))
     if values.dtype != np.uint8:
         values = values.astype(np.uint16)  # PNG has no more bits than these

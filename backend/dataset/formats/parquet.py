@@ -1,8 +1,4 @@
-"""Write tables that the library datasets loads with the names of classes: one row a picture.
-
-The features stand in the schema's metadata under "huggingface", where datasets looks for them. The
-label map of a row is a grey PNG.
-"""
+"""Write tables that the library datasets loads with the names of classes: one row a picture."""
 
 from __future__ import annotations
 
@@ -68,7 +64,7 @@ class ParquetWriter(FormatWriter):
 
         output, schema = self.frame.output, _schema(self.frame.classes)
         columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-        folders = output.path / self.frame.image_folder, output.path / _MASKS
+        folders = output.path / self.frame.options.image_folder, output.path / _MASKS
         groups = _groups(rows(), folders, self.frame.classes)
         group = next(groups, None)
         for number in count():
@@ -87,10 +83,11 @@ class ParquetWriter(FormatWriter):
         """Write the card, whose head says which files are which part."""
         frame = self.frame
         lines = ["---", "configs:", "- config_name: default", "  data_files:"]
-        for part in frame.parts:
+        for part in frame.options.split.names:
             split = "validation" if part == "val" else part
             lines += [f"  - split: {split}", f"    path: {_FOLDER}/{part}-*.parquet"]
-        lines += ["---", "", f"Made from {frame.source}.", "", OVERLAP_RULES[frame.overlap], ""]
+        rule = OVERLAP_RULES[frame.options.overlap]
+        lines += ["---", "", f"Made from {frame.source}.", "", rule, ""]
         lines += ["The value 255 in a mask stands for no class.", ""]
         lines += ["| value | class |", "|---|---|"]
         names = (name.replace("|", "\\|") for name in frame.classes.all_names)
@@ -153,5 +150,5 @@ def _schema(classes: ClassTable) -> Any:
             {"label": label} | {n: {"dtype": k, "_type": "Value"} for n, k in _REGION.items()}
         ],
     }
-    told = json.dumps({"info": {"features": features}})
+    told = json.dumps({"info": {"features": features}})  # datasets looks for them there
     return pyarrow.schema(fields, metadata={"huggingface": told})

@@ -92,10 +92,8 @@ def _regions(
     score = read_score(numbers[-1].item()) if len(numbers) % 2 else None
     points = numbers[: len(numbers) // 2 * 2].reshape(-1, 2)
     if not ((points >= -_MARGIN) & (points <= 1 + _MARGIN)).all():
-        raise DatasetError(
-            f"{where} has a point beyond the picture: expected shares of its width and height, "
-            "from 0 to 1."
-        )
+        shares = "shares of its width and height, from 0 to 1"
+        raise DatasetError(f"{where} has a point beyond the picture: expected {shares}.")
     if (name := values.names[value]) is not None:
         draw = partial(_fill, points * size_hw[::-1], size_hw)
         yield LabelledRegion(name, draw, score, id=where)
@@ -108,10 +106,7 @@ def _fill(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> BoolMask
 
 
 def fill_with_edges(points: npt.NDArray[Any], size_hw: tuple[int, int]) -> BoolMask:
-    """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch.
-
-    An outline that was traced along the centres of pixels is its mask again.
-    """
+    """Fill a polygon (P, 2), x and y in px, and the pixels that its edges touch."""
     centred = np.rint((points - 0.5) * (1 << _SHIFT)).astype(np.int32)  # 0 is a pixel's centre
     canvas = np.zeros(size_hw, np.uint8)
     cv2.fillPoly(canvas, [centred], 1, shift=_SHIFT)
@@ -134,7 +129,7 @@ class YoloWriter(FormatWriter):
         self._left_out = 0
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> str | None:
-        islands, left_out = find_islands(mask, self.frame.min_area_px)
+        islands, left_out = find_islands(mask, self.frame.options.min_area_px)
         self._left_out += left_out
         if not islands:
             return None
@@ -154,7 +149,7 @@ class YoloWriter(FormatWriter):
 
     def finish(self) -> None:
         """Write ``data.yaml``; trainers need a part for validation: without one it is ``train``."""
-        parts, names = self.frame.parts, self.frame.classes.names
+        parts, names = self.frame.options.split.names, self.frame.classes.names
         lines = []
         if "val" not in parts:
             lines.append("# There is no part for validation: make one with --split 80/20.")
@@ -168,10 +163,9 @@ class YoloWriter(FormatWriter):
 
     def notes(self) -> Iterator[str]:
         if self._left_out:
-            yield (
-                f"{quantity(self._left_out, 'island')} below {self.frame.min_area_px} px left out "
-                "of YOLO's files (--min-area)."
-            )
+            least_px = self.frame.options.min_area_px
+            small = f"{quantity(self._left_out, 'island')} below {least_px} px"
+            yield f"{small} left out of YOLO's files (--min-area)."
 
 
 class YoloBoxWriter(YoloWriter):
@@ -188,10 +182,8 @@ class YoloBoxWriter(YoloWriter):
 
 
 def find_islands(mask: BoolMask, min_area_px: int = 1) -> tuple[list[OutlinePoints], int]:
-    """Find the islands (8-connected) of a mask that has a pixel, and count those that are smaller.
-
-    An island is a ring (P, 2) int32, x and y in px, its holes cut out.
-    """
+    """Find the islands (8-connected) of a mask that has a pixel, as rings with their holes cut out
+    (P, 2) int32, x and y in px; and count those that are smaller."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     pixels = np.ascontiguousarray(mask[top : top + height, left : left + width]).view(np.uint8)
     found, hierarchy = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
