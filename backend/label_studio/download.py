@@ -337,7 +337,7 @@ def _redirect_target(url: str, location: str) -> str:
         return urljoin(url, location)
     except ValueError:
         raise ImageRefused(
-            f"{_without_secrets(url)} redirects to an address that is none."
+            f"{_without_secrets(url)} redirects to a malformed address."
         ) from None
 
 
