@@ -28,11 +28,8 @@ from backend.label_studio.records import TaskContents
 
 Verdict = Literal["good", "work", "skip"]
 
-#: One in how many good ones goes to the editor.
-CHECKED: Final = 20
-
-#: Seconds below which nobody has looked at a picture.
-TOO_FAST_S: Final = 0.7
+CHECKED: Final = 20  # one in how many good ones goes to the editor
+TOO_FAST_S: Final = 0.7  # seconds below which nobody has looked at a picture
 
 #: Before an annotation that Label Studio has refused is sent again, in seconds.
 _RETRY_S: Final = 60.0

@@ -336,9 +336,7 @@ def _redirect_target(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise ImageRefused(
-            f"{_without_secrets(url)} redirects to a malformed address."
-        ) from None
+        raise ImageRefused(f"{_without_secrets(url)} redirects to a malformed address.") from None
 
 
 def _without_secrets(url: str) -> str:

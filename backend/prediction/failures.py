@@ -9,21 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Float,
-    Integer,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-)
+import sqlalchemy as sa
 
 from backend.database.database import METADATA, Database, key_batches
 
@@ -33,15 +19,15 @@ _MOST_OF_PROJECT: Final = 2000  # the most failing tasks of a project of which L
 #: How long a failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
 
-_FAILURES: Final = Table(
+_FAILURES: Final = sa.Table(
     "failures",
     METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("job", Integer, nullable=False, index=True),
-    Column("task", BigInteger, nullable=False, index=True),
-    Column("reason", Text, nullable=False),
-    Column("at", Float, nullable=False),
-    Column("project", Integer),
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job", sa.Integer, nullable=False, index=True),
+    sa.Column("task", sa.BigInteger, nullable=False, index=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("project", sa.Integer),
 )
 
 
@@ -74,16 +60,18 @@ class FailureStore:
     def of_job(self, job: int, limit: int = 100) -> list[FailingTask]:
         """Return the newest failures of one job; `since` is the time of the failure."""
         row = _FAILURES.c
-        query = select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
+        query = sa.select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
         query = query.where(row.job == job).order_by(row.id.desc()).limit(limit)
         return [FailingTask(*each) for each in self._database.rows(query)]
 
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
         """Return tasks without a prediction, outside of some projects, the last to fail first."""
         row = _FAILURES.c
-        last = func.max(row.id).label("last")
+        last = sa.func.max(row.id).label("last")
         group = (
-            select(last, func.min(row.at).label("since"), func.max(row.project).label("project"))
+            sa.select(
+                last, sa.func.min(row.at).label("since"), sa.func.max(row.project).label("project")
+            )
             .where(*self._listed(without))
             .group_by(row.task)
             .order_by(last.desc())
@@ -91,7 +79,7 @@ class FailureStore:
             .subquery()
         )
         query = (
-            select(row.task, group.c.project, row.job, row.reason, row.at, group.c.since)
+            sa.select(row.task, group.c.project, row.job, row.reason, row.at, group.c.since)
             .join(group, row.id == group.c.last)
             .order_by(row.id.desc())
         )
@@ -99,8 +87,8 @@ class FailureStore:
 
     def count(self, without: Collection[int] = (), project: int | None = None) -> FailureCount:
         """Count the tasks without a prediction, except those of some projects, or of one alone."""
-        tasks = func.count(_FAILURES.c.task.distinct())
-        query = select(tasks, func.min(_FAILURES.c.at)).where(*self._listed(without))
+        tasks = sa.func.count(_FAILURES.c.task.distinct())
+        query = sa.select(tasks, sa.func.min(_FAILURES.c.at)).where(*self._listed(without))
         if project is not None:
             query = query.where(_FAILURES.c.project == project)
         return FailureCount(*self._database.rows(query)[0])
@@ -108,7 +96,7 @@ class FailureStore:
     def by_project(self) -> dict[int, int]:
         """Count the tasks without a prediction of each project that has any."""
         row = _FAILURES.c
-        query = select(row.project, func.count(row.task.distinct()))
+        query = sa.select(row.project, sa.func.count(row.task.distinct()))
         query = query.where(*self._listed(), row.project.is_not(None)).group_by(row.project)
         return dict(self._database.rows(query))
 
@@ -117,19 +105,21 @@ class FailureStore:
         for some in key_batches(tasks):
             own = _FAILURES.c.task.in_(some)
             # Most tasks have none: nobody waits then.
-            if self._database.rows(select(_FAILURES.c.id).where(own).limit(1)):
-                self._database.execute(delete(_FAILURES).where(own))
+            if self._database.rows(sa.select(_FAILURES.c.id).where(own).limit(1)):
+                self._database.execute(sa.delete(_FAILURES).where(own))
 
     def task_ids(self, job: int) -> set[int]:
         """Return the ids of the tasks of a job that have failed and are not predicted since."""
-        query = select(_FAILURES.c.task).where(_FAILURES.c.job == job)
+        query = sa.select(_FAILURES.c.task).where(_FAILURES.c.job == job)
         return {task for (task,) in self._database.rows(query)}
 
     def of_project(self, project: int) -> list[int]:
         """Return the ids of a project's tasks without a prediction; of many, the last to fail."""
         row = _FAILURES.c
-        query = select(row.task).where(*self._listed(), row.project == project).group_by(row.task)
-        last_first = query.order_by(func.max(row.id).desc()).limit(_MOST_OF_PROJECT)
+        query = (
+            sa.select(row.task).where(*self._listed(), row.project == project).group_by(row.task)
+        )
+        last_first = query.order_by(sa.func.max(row.id).desc()).limit(_MOST_OF_PROJECT)
         return [task for (task,) in self._database.rows(last_first)]
 
     def add(
@@ -141,7 +131,7 @@ class FailureStore:
 
     def insert(
         self,
-        connection: Connection,
+        connection: sa.Connection,
         failures: Sequence[tuple[int, str]],
         job: int,
         project: int | None,
@@ -149,20 +139,20 @@ class FailureStore:
         """Insert failures in the caller's transaction; see `add`."""
         known = {"job": job, "project": project, "at": self._database.clock()}
         rows = [{"task": task, "reason": why, **known} for task, why in failures]
-        connection.execute(insert(_FAILURES), rows)
+        connection.execute(sa.insert(_FAILURES), rows)
         if not job:
             _trim(connection)
 
-    def _listed(self, without: Collection[int] = ()) -> tuple[ColumnElement[bool], ...]:
+    def _listed(self, without: Collection[int] = ()) -> tuple[sa.ColumnElement[bool], ...]:
         project = _FAILURES.c.project
-        wanted = (or_(project.is_(None), project.not_in(without)),) if without else ()
+        wanted = (sa.or_(project.is_(None), project.not_in(without)),) if without else ()
         return (_FAILURES.c.at > self._database.clock() - _LISTED_FOR_S, *wanted)
 
 
-def _trim(connection: Connection) -> None:
+def _trim(connection: sa.Connection) -> None:
     """Delete the oldest failures of no job; a job skips the tasks of all of its own."""
     row = _FAILURES.c
-    kept = select(row.id).where(row.job == 0).order_by(row.id.desc()).offset(_MOST_KEPT).limit(1)
+    kept = sa.select(row.id).where(row.job == 0).order_by(row.id.desc()).offset(_MOST_KEPT).limit(1)
     oldest = connection.scalar(kept)
     if oldest is not None:
-        connection.execute(delete(_FAILURES).where(row.job == 0, row.id <= oldest))
+        connection.execute(sa.delete(_FAILURES).where(row.job == 0, row.id <= oldest))

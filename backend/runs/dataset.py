@@ -33,13 +33,11 @@ from clearclip_core.images.label_maps import is_hidden, replaced, write_whole
 
 _DAY_S: Final = 86_400.0
 
-#: Days after which a file is deleted, once another data set is exported.
-DAYS_KEPT: Final = 7
+DAYS_KEPT: Final = 7  # days after which a file is deleted, once another data set is exported
 
 _FILE: Final = "dataset.zip"
 
-#: Start of the names of folders that outlive the files.
-_KNOWN: Final = "known-"
+_KNOWN: Final = "known-"  # start of the names of folders that outlive the files
 
 #: Suffixes of files that get smaller; pictures and tables are compressed already.
 _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")

@@ -58,8 +58,7 @@ _SIDES_PX: Final = {"small": 480, "large": 1600}
 _OPACITY: Final = 0.55
 _QUALITY: Final = 80
 
-#: Memory for pictures that were drawn, in bytes: of some fifty pages.
-_KEPT_BYTES: Final = 64 << 20
+_KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
 
 #: How long a page keeps its tasks for itself, and what became of verdicts is told, in seconds.
 _KEPT_S: Final = 900.0
