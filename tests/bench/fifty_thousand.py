@@ -35,7 +35,7 @@ from backend.cli import demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core.demo.render import render_scene
 from tests.backend.conftest import Postgres, running_postgres
-from tests.bench.timing import memory_mb
+from tests.bench.timing import cpu_s, memory_mb
 
 LABELS = ["sky", "grass", "tree", "house", "car", "road"]
 CONFIG = (
@@ -70,14 +70,6 @@ def serve_pictures() -> str:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}"
-
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process, with its children, also those that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    ticks = sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu_s(int(child)) for child in children)
 
 
 @dataclass

@@ -28,7 +28,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import SCENE_LABELS, BoolMask, RunMask, render_scene
-from tests.bench.timing import memory_mb
+from tests.bench.timing import children_s, memory_mb
 
 if TYPE_CHECKING:  # it loads torch, which the command does not
     from tests.bench.conftest import Report
@@ -151,15 +151,6 @@ def test_small_pictures_take_little_time_and_memory(report: Report, tmp_path: Pa
         f"{most_mb:.0f} MB",
         f"{less_mb:.0f} MB with 500: {slope_kb:.1f} kB a picture",
     )
-
-
-def children_s(process: int) -> float:
-    """Processor time so far of the processes that one has started, and of theirs, in seconds."""
-    found = 0.0
-    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-        ticks = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11:13]
-        found += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + children_s(int(child))
-    return found
 
 
 def test_label_studio_serves_tasks_by_pages(report: Report, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -52,3 +53,15 @@ def memory_mb(process: int | str = "self", peak: bool = False) -> float:
         return own
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return own + sum(memory_mb(child) for child in children)
+
+
+def cpu_s(process: int) -> float:
+    """Return the processor time so far of a process and of its children, in seconds."""
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + children_s(process)
+
+
+def children_s(process: int) -> float:
+    """Return the processor time so far of the processes that one has started, and of theirs."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return sum(cpu_s(int(child)) for child in children)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from label_studio_sdk import Prediction
 from playwright.sync_api import Page, expect
 
 from backend.cli import demo
@@ -158,17 +159,24 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     assert not set(annotations(studio, project)) & set(rest)
 
 
+def as_checked(studio: LabelStudioProcess, made: Prediction) -> Prediction:
+    """Write a prediction again until its number is one of those that the editor gets."""
+    while not Reviewed(made.task, made.id, "good").is_checked:  # type: ignore[arg-type]
+        same = {"result": made.result, "score": made.score, "model_version": made.model_version}
+        studio.client.predictions.delete(id=made.id)  # type: ignore[arg-type]
+        made = studio.client.predictions.create(task=made.task, **same)
+    return made
+
+
 def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_be_trusted(
     page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
-    project = new_project(LABELS, seeds=list(range(21_000, 21_030)))
+    project = new_project(LABELS, seeds=list(range(21_000, 21_004)))
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
     predicted = [*studio.client.predictions.list(project=project)]
     url = f"{backend_url}/projects/{project}/review"
-    checked = [e for e in predicted if Reviewed(e.task, e.id, "good").is_checked]
-    if not checked:
-        pytest.fail("Among these tasks is none that is checked: take other seeds.")
+    checked = [as_checked(studio, each) for each in predicted[:3]]
     verdicts = [
         {
             "task": e.task,

@@ -148,7 +148,7 @@ def test_a_missing_picture_costs_no_other_of_its_task(
     assert outcome.may_pass == (reason == "ImageRefused")
     assert places_of(outcome.entry) == places
     (record,) = records
-    assert (record.task, type(record.error).__name__, record.pictures) == (5, reason, len(places))
+    assert (record.task, type(record.error).__name__, record.images) == (5, reason, len(places))
     assert record.has_prediction
 
 
