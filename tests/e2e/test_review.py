@@ -36,6 +36,7 @@ def shown(url: str, seat: str) -> list[int]:
     return [int(each) for each in re.findall(r'data-task="(\d+)"', page.text)]
 
 
+@pytest.mark.thorough
 def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_more(
     page: Page,
     studio: LabelStudioProcess,

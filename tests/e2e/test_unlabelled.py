@@ -16,6 +16,7 @@ from tests.e2e.test_learning import CALLED, CORRECTED, SEEDS, Team, corrected, t
 pytestmark = pytest.mark.timeout(600)
 
 
+@pytest.mark.thorough
 def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     page: Page,
     studio: LabelStudioProcess,
