@@ -69,6 +69,7 @@ def measure(page: Page, studio: LabelStudioProcess, backend_url: str, project: i
     while _accepted(backend_url, project) < 0.8 * judged:
         time.sleep(1)
     written_s, each_s = time.perf_counter() - begin, sum(pages_s) / judged
+    assert in_editor_s >= 3 * each_s
     return [
         f"review: {judged} drawn pictures by keys, beside {IN_EDITOR} in the editor",
         "5 times as fast (3)",
