@@ -193,9 +193,14 @@ class Experiments:
 
 
 def _is_drawn(row: sa.Row[Any], task: int) -> bool:
-    """Whether an experiment wants a task without a prediction: by its id, so nobody chooses."""
-    digest = hashlib.sha256(f"{row.project} {row.began} {task}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % ONE_IN == 0
+    """Whether an experiment wants a task without a prediction."""
+    return is_drawn(f"{row.project} {row.began} {task}", ONE_IN)
+
+
+def is_drawn(name: str, one_in: int) -> bool:
+    """Draw one of so many by a name, so that nobody chooses, and everybody draws alike."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % one_in == 0
 
 
 def saved_seconds(without: Sequence[Timed], beside: Sequence[Timed]) -> Saved:

@@ -11,7 +11,6 @@ the others can be trusted.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -23,6 +22,7 @@ from backend.database.database import METADATA, Database, insert_on_conflict
 from backend.errors import StudioRefused, TaskNotServed
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
+from backend.feedback.experiment import is_drawn
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import TaskContents
 
@@ -51,9 +51,7 @@ _REVIEWS: Final = sa.Table(
     sa.Column("reviewer", sa.Integer, nullable=False),
     sa.Column("seat", sa.String(16), nullable=False),  # the open page that has said it
     sa.Column("at", sa.Float, nullable=False),  # seconds since the epoch; one for all of a page
-    sa.Column(
-        "checked", sa.Integer, nullable=False
-    ),  # whether it goes to the editor though it is good
+    sa.Column("checked", sa.Integer, nullable=False),  # whether the editor gets it though good
     sa.Column("open", sa.Integer, nullable=False),  # whether its annotation is still to be written
     sa.Column("due", sa.Float, nullable=False, default=0.0),
     sa.Column("annotation", sa.BigInteger),
@@ -72,7 +70,6 @@ _WAITS: Final = ~(
 )
 _TO_CORRECT: Final = (_ROW.verdict == "work") | (_ROW.checked == 1)
 
-
 _Id = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 
 
@@ -89,8 +86,7 @@ class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def is_checked(self) -> bool:
         """Whether it goes to the editor though it is good: by its number, so nobody chooses."""
-        digest = hashlib.sha256(f"review {self.task} {self.prediction}".encode()).digest()
-        return self.verdict == "good" and int.from_bytes(digest[:8], "big") % CHECKED == 0
+        return self.verdict == "good" and is_drawn(f"review {self.task} {self.prediction}", CHECKED)
 
 
 class Tally(NamedTuple):
@@ -141,9 +137,7 @@ class ReviewStore:
         now, others = self.database.clock(), []
         with self.database.write() as connection:
             for each in said:
-                row = msgspec.structs.asdict(each) | _fresh(
-                    each.verdict, is_checked=each.is_checked
-                )
+                row = msgspec.structs.asdict(each) | _fresh(each)
                 row |= {"project": project, "reviewer": reviewer, "seat": seat, "at": now}
                 kept = insert_on_conflict(connection, _REVIEWS).values(row)
                 kept = kept.on_conflict_do_update(
@@ -253,10 +247,10 @@ class ReviewStore:
         return bool(rows)
 
 
-def _fresh(verdict: Verdict, *, is_checked: bool) -> dict[str, Any]:
+def _fresh(said: Reviewed) -> dict[str, Any]:
     """Return the values of a row of which nothing has come yet."""
-    is_open = verdict == "good" and not is_checked
-    values = {"checked": int(is_checked), "open": int(is_open), "due": 0.0}
+    is_open = said.verdict == "good" and not said.is_checked
+    values = {"checked": int(said.is_checked), "open": int(is_open), "due": 0.0}
     return values | {"annotation": None, "trouble": ""}
 
 

@@ -137,7 +137,7 @@ class Learner:
         return self._make_step(lease, client)
 
     def _read_again(self) -> bool:
-        """Have annotations of other models and methods read again, once after each start."""
+        """Learn again what other models and methods have learned, once after each start."""
         found, seen = self.examples.of_other_models(), self.versions.only_other_models_have_seen()
         for project, ids in found.items():
             log.info("Project %d: %d annotations are read for this model", project, len(ids))

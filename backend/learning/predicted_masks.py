@@ -41,10 +41,8 @@ class MaskPredictor:
         Return index of a label in `LabelConfig.labels_of` the tag -> (H, W) bool, if not empty.
         """
         segmenter = self.engine.segmenter()
-        image, labels = (
-            prepared or segmenter.prepare(rgb),
-            tuple(labels or self.config.labels_of(tag)),
-        )
+        image = prepared or segmenter.prepare(rgb)
+        labels = tuple(labels or self.config.labels_of(tag))
         encoded = self.engine.encode(image, labels, Priority.BATCH, self.project, adaptation)
         rule = prediction_rule(self.settings, self.thresholds(tag))
         return draw_masks(segmenter, encoded.scores, rgb, rule)
