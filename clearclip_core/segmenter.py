@@ -53,14 +53,10 @@ class PreparedImage:
     """A resized image and the positions of its windows: the input of the encoder.
 
     Made by `Segmenter.prepare` on the CPU, in any thread.
-
-    Attributes:
-        resized: (h, w, 3) uint8 RGB.
-        plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
     """
 
-    resized: RGBArray
-    plan: WindowPlan
+    resized: RGBArray  #: (h, w, 3) uint8 RGB
+    plan: WindowPlan  #: positions of windows; ``plan.image_hw`` is the original image's size
 
     @cached_property
     def digest(self) -> str:

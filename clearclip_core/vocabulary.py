@@ -24,12 +24,6 @@ _MAX_NAMES = 254  # lines that a file of names has at most
 class Label:
     """A class and the words that describe it.
 
-    Attributes:
-        prompts: words or phrases that describe it. Each is a query of its own, and the best one
-            counts. By default the name.
-        background: whether the class stands for all that no other label names. It then takes over
-            the contrast words of its `Vocabulary`.
-
     Raises:
         ValueError: an empty name or prompt, or a string in place of a tuple of prompts.
 
@@ -38,7 +32,11 @@ class Label:
     """
 
     name: str
+    #: words or phrases that describe it. Each is a query of its own, and the best one counts. By
+    #: default the name.
     prompts: tuple[str, ...] = ()
+    #: whether the class stands for all that no other label names. It then takes over the contrast
+    #: words of its `Vocabulary`.
     background: bool = False
 
     def __post_init__(self) -> None:

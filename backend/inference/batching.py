@@ -81,15 +81,12 @@ class BatchCollector:
 
 
 class BatchEncoder:
-    """Encodes images together, in smaller batches once memory was too small for larger ones.
-
-    Attributes:
-        windows_at_once: most windows of a batch; 0 before the model is loaded.
-    """
+    """Encodes images together, in smaller batches once memory was too small for larger ones."""
 
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
-        self.windows_at_once = self.batches = self.windows = 0
+        self.windows_at_once = 0  # most windows of a batch; 0 before the model is loaded
+        self.batches = self.windows = 0
 
     def encode(
         self, segmenter: Segmenter, images: Sequence[PreparedImage]

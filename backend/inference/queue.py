@@ -144,17 +144,13 @@ class ImageQueue:
 
     Args:
         changed: guards the queue; notified when a request comes and when one is resolved.
-
-    Attributes:
-        done: the number of requests that were scored.
-        failed: the number of requests that ended in an error.
     """
 
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
         self._queue = FairQueue[ImageRequest]()
         self._by_project: Counter[tuple[Priority, Hashable]] = Counter()
-        self.done = self.failed = 0
+        self.done = self.failed = 0  # requests that were scored, and that ended in an error
 
     def __len__(self) -> int:
         with self._changed:

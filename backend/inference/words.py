@@ -50,10 +50,6 @@ class WordsQueue:
     Args:
         images: the queue to which images return once their words are embedded.
         changed: guards the queue; notified when labels come.
-
-    Attributes:
-        prompts_at_once: most prompts that are embedded in one turn.
-        known: images whose words were embedded before they came.
     """
 
     def __init__(self, images: ImageQueue, changed: threading.Condition) -> None:
@@ -62,8 +58,8 @@ class WordsQueue:
         self._requests: dict[tuple[Label, ...], WordsRequest] = {}
         self._is_next = False
         self._turns = 0
-        self.prompts_at_once = 1
-        self.known = self.new = 0
+        self.prompts_at_once = 1  # at most, in one turn
+        self.known = self.new = 0  # images, by whether their words were embedded before they came
 
     def __len__(self) -> int:
         """Return the number of sets of labels that are not embedded yet."""

@@ -103,12 +103,7 @@ class _MadeTask:
 
 
 class _Run:
-    """The tasks that a request or a job waits for.
-
-    Attributes:
-        wanted: by the keys of their predictions.
-        made: those of them that were started, joined or kept.
-    """
+    """The tasks that a request or a job waits for, by the keys of their predictions."""
 
     def __init__(
         self,
@@ -119,7 +114,7 @@ class _Run:
     ) -> None:
         self.wanted = {_result_key(task, spec.version): task for task in tasks}
         self.spec, self.work, self.notes_failures = spec, work, notes_failures
-        self.made: dict[str, _MadeTask] = {}
+        self.made: dict[str, _MadeTask] = {}  # those that were started, joined or kept
 
 
 class TaskRunner:

@@ -43,10 +43,6 @@ class Predictor:
         tracker: records the end of each task; one of the predictor's own by default.
         learned: what projects have learned; by default none has learned anything.
         experiments: say which tasks get no prediction for now; by default all get one.
-
-    Attributes:
-        settings: those of the model and of predictions.
-        versions: the ``model_version`` of predictions.
     """
 
     def __init__(

@@ -44,35 +44,27 @@ _TEXTS: Final = (".json", ".jsonl", ".txt", ".yaml", ".md")
 
 
 class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is exported; the choices are those of ``clearclip-backend dataset``.
+    """What is exported; the choices are those of ``clearclip-backend dataset``."""
 
-    Attributes:
-        view: number of a view of the data manager, whose tasks are taken; None for all.
-        annotations: the annotations that count: a rule, or the number of an annotator.
-        split: shares of the parts, such as 80/10/10; empty for one part.
-        near_duplicates: cosine of features from which on pictures are kept in one part; None: only
-            equal files are.
-        with_predictions: whether untouched predictions count where a task has no annotation.
-        merge_regions: "label": all regions of a label in a picture are one object.
-        score: whether the live version predicts each picture, to be scored on the label maps.
-        renamed: label of regions -> the label that it is now; empty: they are left out.
-    """
-
+    #: number of a view of the data manager, whose tasks are taken; None for all
     view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
     formats: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=8)] = ("index-png",)
     pictures: bool = True
+    #: the annotations that count: a rule, or the number of an annotator
     annotations: Annotated[str, msgspec.Meta(max_length=20)] = "preferred"
     overlap: Overlap = LATER
     fills_rectangles: bool = False
-    split: Annotated[str, msgspec.Meta(max_length=20)] = ""
+    split: Annotated[str, msgspec.Meta(max_length=20)] = ""  # such as 80/10/10; empty: one part
+    #: cosine of features from which on pictures are kept in one part; None: only equal files are
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
-    with_predictions: bool = False
+    with_predictions: bool = False  # whether untouched ones count where nothing is annotated
     without_reviewed: bool = False
     background: Annotated[str, msgspec.Meta(max_length=100)] = ""
     min_area: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = DatasetOptions.min_area_px
-    merge_regions: Literal["", "label"] = ""
+    merge_regions: Literal["", "label"] = ""  # all regions of a label in a picture are one object
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
-    score: bool = False
+    score: bool = False  # whether the live version predicts each picture and is scored on the maps
+    #: label of regions -> the label that it is now; empty: they are left out
     renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
 
     def __post_init__(self) -> None:
@@ -108,22 +100,17 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatasetFile(msgspec.Struct, frozen=True):
-    """What is in the file.
-
-    Attributes:
-        asked: percentage of each part that was asked for; empty for one part.
-        left_out: task -> why it is not in the data set; of the first tasks only.
-    """
+    """What is in the file."""
 
     pictures: int
     parts: dict[str, int]
     regions: int
     unlabelled: int
     notes: list[str]
-    left_out: dict[int, str]
+    left_out: dict[int, str]  # task -> why it is not in the data set; of the first tasks only
     left_out_count: int
     size_bytes: int
-    asked: dict[str, int] = {}
+    asked: dict[str, int] = {}  # percentage of each part that was asked for; empty for one part
     classes: dict[str, dict[str, ClassCount]] = {}
     changes: Changes | None = None
 

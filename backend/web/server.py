@@ -105,18 +105,15 @@ class _Request(HTTPRequestParser):  # type: ignore[misc]
 
 
 class _Connection(HTTPChannel):  # type: ignore[misc]
-    """A connection to a client.
-
-    Attributes:
-        leaves_body: whether the client may still send a body that nobody takes. It is thrown away
-            before the connection ends: a client that is cut off while it sends reads no answer.
-    """
+    """A connection to a client."""
 
     will_close: bool
 
     def __init__(self, limit: BodyLimit, *given: Any, **named: Any) -> None:
         self.limit = limit
         self.parser_class = partial(_Request, connection=self)
+        # Whether the client may still send a body that nobody takes. It is thrown away before the
+        # connection ends: a client that is cut off while it sends reads no answer.
         self.leaves_body = self._is_ending = False
         super().__init__(*given, **named)
 
@@ -244,9 +241,6 @@ class StartingApp:
     Args:
         make: makes the application, and a function that ends it; it may take long.
         on_failure: called where the application cannot be made.
-
-    Attributes:
-        failure: why the application could not be made, in a sentence; empty until then.
     """
 
     def __init__(
@@ -260,7 +254,7 @@ class StartingApp:
         self._on_failure = on_failure
         self._app: WSGIApplication | None = None
         self._stop: Callable[[], None] = lambda: None
-        self.failure = ""
+        self.failure = ""  # why the application could not be made, in a sentence
 
     def start(self) -> None:
         """Make the application in a thread."""

@@ -113,18 +113,11 @@ _PRECISIONS = {
 
 
 class WindowFeatures(NamedTuple):
-    """Features of a batch of windows, each of length 1.
+    """Features of a batch of windows, each of length 1."""
 
-    Attributes:
-        patches: (B, h, w, D).
-        cls: (B, D), features of the CLS token of the trained model; None where the method
-            does not need them.
-        second: (B, h, w, S), those of a second encoder; None without one.
-    """
-
-    patches: torch.Tensor
-    cls: torch.Tensor | None = None
-    second: torch.Tensor | None = None
+    patches: torch.Tensor  #: (B, h, w, D)
+    cls: torch.Tensor | None = None  #: (B, D), the trained model's CLS; None where it is not needed
+    second: torch.Tensor | None = None  #: (B, h, w, S), those of a second encoder; None without one
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
         """Convert the features if a dtype is given, and move them to a device, see `to_device`."""

@@ -200,28 +200,6 @@ class Method:
     With an ``affinity`` the last block attends in one or two passes over features of earlier
     blocks; see `clearclip_core.clip.readout.TwoPasses` (SC-CLIP, SFP, RF-CLIP).
 
-    Attributes:
-        attention: terms of `TERMS`, joined by ``+``. Terms are added
-            up, with an affinity averaged.
-        alpha: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0.
-        blocks: number of last blocks; all blocks of a model that has fewer.
-        positions: how position embeddings are resized: by scale ``factor`` (the paper's released
-            settings), by ``size`` (GEM) or ``bilinear`` (CLIP Surgery); see
-            `clearclip_core.clip.dense_encoder.resize_position_embedding`.
-        remove_redundancy: subtract from the similarities what all classes have in common, with
-            classes weighted by the CLS token (CLIP Surgery); see
-            `clearclip_core.segmentation.scores.without_redundancy`.
-        key_weight: weight of the keys among themselves in the attention ``procrustes`` (PEARL);
-            no unit, >= 0.
-        affinity: similarity of patches in earlier blocks, one of
-            `clearclip_core.clip.methods.AFFINITIES`; "" for none.
-        repair: how outlier tokens are found and repaired, one of
-            `clearclip_core.clip.methods.REPAIRS`; "" for not at all. It needs an affinity.
-        layers: earlier blocks whose outputs are added up and attended to in a second pass, one of
-            `clearclip_core.clip.methods.LAYERS`; "" for no second pass. It needs an
-            affinity.
-        second: attention of the second pass; "" for that of the first.
-
     Raises:
         ValueError: unknown attention, positions, affinity, repair or layers; alpha negative or
             not finite; alpha other than 1 where ``ln_post`` would cancel it; alpha 0 without a
@@ -232,18 +210,25 @@ class Method:
     True
     """
 
-    attention: str = "qq"
+    attention: str = "qq"  #: terms of `TERMS` joined by ``+``: added up; averaged with an affinity
     residual: bool = False
     ffn: bool = False
-    alpha: float = 1.0
-    blocks: int = 1
+    alpha: float = 1.0  #: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0
+    blocks: int = 1  #: number of last blocks; all blocks of a model that has fewer
+    #: how position embeddings are resized: by scale ``factor`` (the paper's released settings), by
+    #: ``size`` (GEM) or ``bilinear`` (CLIP Surgery); see
+    #: `clearclip_core.clip.dense_encoder.resize_position_embedding`.
     positions: Resize = "factor"
+    #: subtract from the similarities what all classes have in common, with classes weighted by the
+    #: CLS token (CLIP Surgery); see `clearclip_core.segmentation.scores.without_redundancy`.
     remove_redundancy: bool = False
-    key_weight: float = 0.08
-    affinity: str = ""
-    repair: str = ""
+    key_weight: float = 0.08  #: weight of keys among themselves in ``procrustes`` (PEARL), >= 0
+    affinity: str = ""  #: similarity of patches in earlier blocks, one of `AFFINITIES`; "" for none
+    repair: str = ""  #: repair of outlier tokens, one of `REPAIRS`; "" for none. Needs an affinity
+    #: earlier blocks whose outputs are added up and attended to in a second pass, one of
+    #: `clearclip_core.clip.methods.LAYERS`; "" for no second pass. It needs an affinity.
     layers: str = ""
-    second: str = ""
+    second: str = ""  #: attention of the second pass; "" for that of the first
 
     def __post_init__(self) -> None:
         terms = {*parse_terms(self.attention), *(parse_terms(self.second) if self.second else ())}

@@ -221,18 +221,13 @@ def shares_of(overlaps: Sequence[MaskOverlap]) -> Shares:
 
 
 class CandidateFigures:
-    """How well a candidate predicted the labels.
-
-    Attributes:
-        labels: of each label the overlaps on the pictures where it was predicted or is true.
-        wrong_px: of each picture, pixels to paint and to erase.
-        seconds: time of each picture, from the picture in memory to its masks.
-    """
+    """How well a candidate predicted the labels."""
 
     def __init__(self, labels: int) -> None:
+        # Of each label the overlaps on the pictures where it was predicted or is true.
         self.labels: list[list[MaskOverlap]] = [[] for _ in range(labels)]
-        self.wrong_px: list[int] = []
-        self.seconds: list[float] = []
+        self.wrong_px: list[int] = []  # of each picture, to paint and to erase
+        self.seconds: list[float] = []  # of each picture, from the picture in memory to its masks
 
     def add(self, overlaps: Sequence[MaskOverlap], seconds: float) -> None:
         """Add a picture: the overlap of each label, and its time."""

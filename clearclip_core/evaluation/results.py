@@ -21,29 +21,21 @@ from clearclip_core.quantities import quantity
 
 
 class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a result depends on, except the machine and the versions of packages.
-
-    Attributes:
-        limit: limit of the number of images; None without a limit.
-        pictures_digest: digest of the images' names and files, wherever these lie.
-        own_names: whether the class names come from a file of the user.
-        weights: id of the model's weights, see `weights_id`.
-        threshold, temperature, least_share: see `Benchmark`.
-    """
+    """Everything that a result depends on, except the machine and the versions of packages."""
 
     benchmark: str
     pictures: int
-    limit: int | None
-    pictures_digest: str
-    own_names: bool
+    limit: int | None  #: limit of the number of images; None without a limit
+    pictures_digest: str  #: digest of the images' names and files, wherever these lie
+    own_names: bool  #: whether the class names come from a file of the user
     queries_digest: str
     model: str
-    weights: str
+    weights: str  #: id of the model's weights, see `weights_id`
     method: str
     precision: str
     device: str
     sizes: Preprocessing
-    threshold: float
+    threshold: float  #: this and the next two: see `Benchmark`
     temperature: float
     least_share: float
 

@@ -121,30 +121,19 @@ _MAP_BATCH_SIZE = 8  # maps that are sharpened at once: 4 MB each
 
 @dataclass(frozen=True)
 class Point:
-    """A click.
+    """A click."""
 
-    Attributes:
-        x_px: distance from the left edge of the image, EXIF orientation applied; the first pixel's
-            centre is at 0.5.
-        positive: whether the click is on the object or beside it.
-    """
-
-    x_px: float
+    x_px: float  #: from the left edge, EXIF orientation applied; the first pixel's centre is at 0.5
     y_px: float
-    positive: bool = True
+    positive: bool = True  #: whether the click is on the object or beside it
 
 
 @dataclass(frozen=True, eq=False)
 class PromptedMask:
-    """The mask of a prompt.
+    """The mask of a prompt."""
 
-    Attributes:
-        mask: (H, W) bool, at the image's size.
-        confidence: (H, W) float16 in [0, 1], probability that a pixel belongs to the object.
-    """
-
-    mask: BoolMask
-    confidence: npt.NDArray[np.float16]
+    mask: BoolMask  #: (H, W) bool, at the image's size
+    confidence: npt.NDArray[np.float16]  #: (H, W) float16 in [0, 1], probability of the object
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -159,17 +148,13 @@ class PromptPredictor:
     ``Segmenter.set_image`` makes it. What does not depend on the prompt is computed once, with the
     first one; it may be shared by threads.
 
-    Attributes:
-        scores: of `features`; the labels that prompts may name, and what competes with them.
-        image: (H, W, 3) uint8, the image itself.
-
     Raises:
         ValueError: arguments of different images.
     """
 
     features: DenseFeatures
-    scores: Scores
-    image: RGBArray
+    scores: Scores  #: of `features`; the labels that prompts may name, and what competes with them
+    image: RGBArray  #: (H, W, 3) uint8, the image itself
 
     def __post_init__(self) -> None:
         plan, image = self.scores.plan, self.image

@@ -37,17 +37,13 @@ class TileGrid:
 
     Tiles at the right and at the bottom may reach beyond the image.
 
-    Attributes:
-        image_hw: size of the image in px.
-        radius: half the side in tiles of the windows in which maps are fitted.
-
     >>> TileGrid((5, 9), tile_px=4, radius=1).tiles_hw
     (2, 3)
     """
 
-    image_hw: tuple[int, int]
+    image_hw: tuple[int, int]  #: size of the image in px
     tile_px: int
-    radius: int
+    radius: int  #: half the side in tiles of the windows in which maps are fitted
 
     @property
     def tiles_hw(self) -> tuple[int, int]:
@@ -90,18 +86,14 @@ class Refinement:
     The defaults are chosen on photographs and on drawn scenes, with and without sensor noise
     and JPEG artefacts.
 
-    Attributes:
-        radius_patches: half the side of the windows in which a map is fitted to the colours.
-        tiles_per_patch: tiles along a patch's side; a map is fitted to its means in tiles.
-        epsilon: variance of colours, each in [0, 1]. Variance far below it is smoothed as noise,
-            variance far above it is kept as an edge.
-
     Raises:
         ValueError: a value is not positive.
     """
 
-    radius_patches: float = 1.5
-    tiles_per_patch: int = 2
+    radius_patches: float = 1.5  #: half the side of the windows in which maps are fitted to colours
+    tiles_per_patch: int = 2  #: tiles along a patch's side; a map is fitted to its means in tiles
+    #: variance of colours, each in [0, 1]. Variance far below it is smoothed as noise, variance far
+    #: above it is kept as an edge.
     epsilon: float = 1e-4
 
     def __post_init__(self) -> None:

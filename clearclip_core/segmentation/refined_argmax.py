@@ -173,9 +173,6 @@ class DeviceTiles:
 
     Args:
         image: (H, W, 3) uint8 RGB, on the device that computes.
-
-    Attributes:
-        pixels: (rows * columns, 4, tile_px²) uint8, red, green, blue and 1.
     """
 
     def __init__(self, image: torch.Tensor, grid: TileGrid) -> None:
@@ -187,6 +184,7 @@ class DeviceTiles:
         )
         padded = F.pad(image[y][:, x], (0, 1), value=1)
         tiles = padded.reshape(rows, side, columns, side, 4).permute(0, 2, 4, 1, 3)
+        #: (rows * columns, 4, tile_px²) uint8, red, green, blue and 1
         self.pixels = tiles.reshape(rows * columns, 4, side**2)
         along = (torch.arange(side, device=image.device) + 0.5) / side
         ends = torch.stack([1 - along, along])  # (2, tile_px)

@@ -40,16 +40,11 @@ class RunMask:
 
     No two runs touch, so a run may go on in the next row. A mask of a photograph has some
     thousands, where it has millions of pixels.
-
-    Attributes:
-        starts: (N,) int64, ascending: the first pixel of each run, as row times width plus column.
-        ends: (N,) int64, the pixel behind each run.
-        size_hw: height and width of the mask in px.
     """
 
-    starts: Int64s
-    ends: Int64s
-    size_hw: tuple[int, int]
+    starts: Int64s  #: (N,) int64, ascending: first pixel of each run, row * width + column
+    ends: Int64s  #: (N,) int64, the pixel behind each run
+    size_hw: tuple[int, int]  #: height and width of the mask in px
 
     @classmethod
     def of(cls, mask: BoolMask) -> RunMask:

@@ -151,20 +151,16 @@ GPU_BATCH_ELEMENTS = 1 << 24
 class Scores:
     """Cosines of patches and queries; full resolution is computed only band by band.
 
-    Attributes:
-        cosines: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side. For a
-            method that removes redundancy these are its similarities. An `Adaptation` adds its
-            bias to them.
-        temperature: factor on the cosines before the softmax; no unit.
-
     Raises:
         ValueError: Q is not the number of the vocabulary's queries.
     """
 
+    #: (Q, I*h, J*w) float32 or float64, the windows' patch maps side by side. For a method that
+    #: removes redundancy these are its similarities. An `Adaptation` adds its bias to them.
     cosines: torch.Tensor
     plan: WindowPlan
     vocabulary: Vocabulary
-    temperature: float = TEMPERATURE
+    temperature: float = TEMPERATURE  #: factor on the cosines before the softmax; no unit
 
     def __post_init__(self) -> None:
         if len(self.cosines) != len(self.vocabulary.queries):

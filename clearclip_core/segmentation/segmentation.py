@@ -21,15 +21,10 @@ from clearclip_core.thread_pools import one_blas_thread
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
-    """The label of each pixel of an image.
+    """The label of each pixel of an image."""
 
-    Attributes:
-        label_map: (H, W) int16, index into `labels`, -1 for no label.
-        confidence: (H, W) float16 in [0, 1], probability of the winning query.
-    """
-
-    label_map: npt.NDArray[np.int16]
-    confidence: npt.NDArray[np.float16]
+    label_map: npt.NDArray[np.int16]  #: (H, W) int16, index into `labels`, -1 for no label
+    confidence: npt.NDArray[np.float16]  #: (H, W) float16 in [0, 1], that of the winning query
     labels: tuple[str, ...]
 
     @property
@@ -121,19 +116,17 @@ class Uncertainty:
     query. So synonyms do not compete with one another, the winner is that of the label map, and
     the probabilities of a pixel add up to 1.
 
-    Attributes:
-        uncertainty: 1 less the mean margin between the two best classes, in [0, 1]; 0 where there
-            is only one class. This is the margin of active learning (Scheffer et al., "Active
-            Hidden Markov Models for Information Extraction", 2001), averaged over the image.
-        effort: expected share of the image's pixels with a wrong label, in [0, 1]: the mean of 1
-            less the probability of the label in the label map. It is as good as the model's
-            probabilities are calibrated.
-
     Raises:
         ValueError: a figure outside [0, 1].
     """
 
+    #: 1 less the mean margin between the two best classes, in [0, 1]; 0 where there is only one
+    #: class. This is the margin of active learning (Scheffer et al., "Active Hidden Markov Models
+    #: for Information Extraction", 2001), averaged over the image.
     uncertainty: float
+    #: expected share of the image's pixels with a wrong label, in [0, 1]: the mean of 1 less the
+    #: probability of the label in the label map. It is as good as the model's probabilities are
+    #: calibrated.
     effort: float
 
     def __post_init__(self) -> None:

@@ -176,24 +176,19 @@ class DenseFeatures:
 
     An immutable value: it may be kept, shared by threads and scored against any words.
 
-    Attributes:
-        patches: (windows, h, w, D), each feature of length 1.
-        plan: positions of the windows; ``plan.image_hw`` is the size of the original image.
-        cls: (windows, D), the windows' CLS features of length 1, where the method weights classes
-            by them; None otherwise.
-        remove_redundancy: whether the method weights classes by `cls`, see `without_redundancy`.
-        second: (windows, h, w, S), features of a second encoder at the same places, which words are
-            not compared with; None without one.
-
     Raises:
         ValueError: `patches`, `cls` or `second` does not fit `plan`, or `remove_redundancy` without
             `cls`.
     """
 
-    patches: torch.Tensor
-    plan: WindowPlan
+    patches: torch.Tensor  #: (windows, h, w, D), each feature of length 1
+    plan: WindowPlan  #: positions of windows; ``plan.image_hw`` is the original image's size
+    #: (windows, D), the windows' CLS features of length 1, where the method weights classes by
+    #: them; None otherwise.
     cls: torch.Tensor | None = None
-    remove_redundancy: bool = False
+    remove_redundancy: bool = False  #: whether `cls` weights classes, see `without_redundancy`
+    #: (windows, h, w, S), features of a second encoder at the same places, which words are not
+    #: compared with; None without one.
     second: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
