@@ -1,7 +1,5 @@
 """Set the environment that Ray reads when it is loaded, and run the command line."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -6,8 +6,6 @@ wrong, and what to do where that is known. It never holds a token.
 
 # ruff: noqa: N818 -- the names are those of HTTP
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 

@@ -5,8 +5,6 @@ imported, or in the current folder without that variable. So ``MODEL_DIR`` is se
 folder of the backend. The server of `create_app` does not use label-studio-ml.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from typing import Any, ClassVar

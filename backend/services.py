@@ -95,7 +95,6 @@ class Services:
 
     @cached_property
     def store(self) -> JobStore:
-        """The job store."""
         return JobStore(self.database)
 
     @cached_property

@@ -1,7 +1,5 @@
 """How far people who have annotated the same pictures agree, as a whole and by label."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Choose the device, the number format and the number of CPU threads."""
 
-from __future__ import annotations
-
 import os
 import platform
 import sys

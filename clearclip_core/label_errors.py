@@ -287,7 +287,6 @@ def _parts(
 
 
 def _sums(parts: npt.NDArray[np.int32], values: Float32s, count: int) -> npt.NDArray[np.float64]:
-    """Sum up values over parts: (count,)."""
     inside = parts >= 0
     return np.bincount(parts[inside], values[inside], count).astype(np.float64)
 

@@ -1,7 +1,5 @@
 """Counts with their nouns, as sentences for people have them."""
 
-from __future__ import annotations
-
 
 def quantity(count: int, noun: str, plural: str = "") -> str:
     """Return a count with its noun: in the singular for one, else in the plural.

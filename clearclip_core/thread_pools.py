@@ -5,8 +5,6 @@ for one another. NumPy's products here are small, and OpenBLAS's threads spin wh
 take many times the processor time of the products, from whatever runs beside them.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator

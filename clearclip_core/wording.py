@@ -1,7 +1,5 @@
 """Check the words of labels: too near each other, hardly known, or swallowed by another label's."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """The one label that each pixel of an image has, of regions that may overlap."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args

@@ -1,7 +1,5 @@
 """``clearclip-backend connect`` and ``doctor``: set projects up, and say how they stand."""
 
-from __future__ import annotations
-
 import time
 from functools import partial
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """``clearclip-backend database``: status, backup, restore."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``clearclip-backend dataset``: the corrected tasks of a project as files of a training set."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial

@@ -6,8 +6,6 @@ user's script would, and predictions come through Label Studio's own "Retrieve p
 end-to-end tests use the parts of the demo too.
 """
 
-from __future__ import annotations
-
 import io
 import signal
 import tempfile

@@ -122,7 +122,6 @@ def _wait_until_up(
 
 
 def last_lines(log: Path, count: int = 20) -> str:
-    """Return the last lines of a log file."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
 
 
@@ -156,14 +155,12 @@ class LabelStudioProcess:
 
     @property
     def client(self) -> LabelStudio:
-        """A client of the SDK."""
         from label_studio_sdk.client import LabelStudio  # takes a second
 
         return LabelStudio(base_url=self.url, api_key=self.token)
 
     @property
     def authorization(self) -> str:
-        """The value of the header ``Authorization``."""
         return f"Token {self.token}"
 
     def post(self, path: str, **request: Any) -> Any:

@@ -1,7 +1,5 @@
 """``clearclip-backend import-masks``: masks that exist already, as predictions or annotations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, get_args
 

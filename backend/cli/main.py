@@ -1,7 +1,5 @@
 """``clearclip-backend``: the group of all commands."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import click

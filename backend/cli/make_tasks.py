@@ -1,7 +1,5 @@
 """``clearclip-backend make-tasks``: pictures of a folder as tasks with predictions."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

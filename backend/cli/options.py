@@ -1,7 +1,5 @@
 """Share options, settings and error sentences among the commands."""
 
-from __future__ import annotations
-
 import logging.config
 import os
 import signal
@@ -34,7 +32,6 @@ class OutputPath(click.Path):
     """A file or a folder to write; its folder is made, or it is refused, before any work."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
         converted = super().convert(value, param, ctx)
         folder = Path(str(converted)).absolute().parent
         try:

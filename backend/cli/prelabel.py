@@ -1,7 +1,5 @@
 """``clearclip-backend prelabel`` and ``withdraw``: predict a whole project, or take it back."""
 
-from __future__ import annotations
-
 import importlib.util
 import threading
 from collections import Counter

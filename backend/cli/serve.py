@@ -1,7 +1,5 @@
 """``clearclip-backend serve``: serve the backend."""
 
-from __future__ import annotations
-
 import logging
 import socket
 import sys

@@ -3,8 +3,6 @@
 In both files they stand between a line with the word settings:begin and one with settings:end.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 import textwrap

@@ -4,8 +4,6 @@ It copies pages inside of transactions. So a copy is whole although a backend wr
 a restored backup replaces the content of the file wholly or not at all.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import tempfile
 import time

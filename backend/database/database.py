@@ -154,7 +154,6 @@ class Database:
             yield connection.execution_options(reads_only=True)
 
     def rows(self, query: sa.Executable) -> Sequence[Any]:
-        """Return the rows of one query."""
         with self.read() as connection:
             return connection.execute(query).all()
 

@@ -5,8 +5,6 @@ works, and lets them go when it is done. The clocks of all machines that share a
 to within a fraction of `LEASE_S`.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket

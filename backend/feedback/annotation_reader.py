@@ -24,8 +24,6 @@ The kind and the figures of an annotation stay where its prediction is deleted l
 Each annotation counts by itself, also where a task has several. Drafts do not count.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

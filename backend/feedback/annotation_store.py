@@ -141,7 +141,6 @@ class AnnotationStore:
         return rows
 
     def mark_all(self, project: int) -> None:
-        """Mark all known annotations of a project."""
         self._mark_again((_ROW.project == project,))
 
     def _mark(self, connection: sa.Connection, project: int, ids: Sequence[int]) -> None:
@@ -365,6 +364,5 @@ def _is_unreadable(row: sa.Row[Any]) -> bool:
 
 
 def _values(read: ReadAnnotation) -> dict[str, Any]:
-    """Return the values of a row for what was read."""
     values = {name: getattr(read, name) for name in _READ}
     return values | {"changes": encode(read.changes).decode()}

@@ -1,7 +1,5 @@
 """The table of annotations: its columns, and what was read of an annotation in a row."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Literal
 

@@ -21,8 +21,6 @@ Pure functions of two results of Label Studio and the label config.
 What the annotation says beyond that, to those who learn from it: `backend.feedback.evidence`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +92,6 @@ class AnnotationDiff:
 
     @property
     def changes(self) -> tuple[LabelDiff, ...]:
-        """The changes of all images."""
         return tuple(
             structs.replace(change, image=index)
             for index, image in enumerate(self.images)

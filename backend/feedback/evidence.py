@@ -18,8 +18,6 @@ that was drawn later.
 Of all other pixels it says nothing here; what they may teach is decided where scores are fitted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -131,7 +129,6 @@ class _Painted:
         )
 
     def drawn_beside(self, label: str) -> bool:
-        """Whether something is drawn with another label."""
         return bool(self._drawn_labels - {label})
 
     def drawn(self) -> BoolMask:

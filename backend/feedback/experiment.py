@@ -5,8 +5,6 @@ that began from nothing are compared with those that began with a prediction of 
 that had a prediction when the experiment began were not drawn, so they count on neither side.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -9,8 +9,6 @@ like those that need work, and whoever does it does not know. What is changed th
 the others can be trusted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NamedTuple

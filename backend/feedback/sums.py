@@ -71,7 +71,6 @@ class LabelSums(Struct, array_like=True):
             self.iou_parts += times * round(iou * _PARTS)
 
     def add_all(self, other: LabelSums) -> None:
-        """Add all differences of other sums."""
         for name in self.__struct_fields__:
             own, more = getattr(self, name), getattr(other, name)
             if isinstance(own, int):
@@ -87,7 +86,6 @@ class LabelSums(Struct, array_like=True):
 
     @property
     def prelabels(self) -> int:
-        """Predicted regions."""
         return self.accepted + self.corrected + self.false
 
     @property
@@ -185,7 +183,6 @@ class GroupSums(Struct):
         return msgspec.structs.replace(self, labels=labels)
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures of the report as JSON."""
         labels = {label: sums.figures() for label, sums in by_name(self.labels).items()}
         return {"annotations": self.compared, "total": self.total.figures(), "labels": labels}
 
@@ -334,7 +331,6 @@ def _is(key: _RowKey) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def sums_row(key: _RowKey, sums: GroupSums) -> dict[str, Any]:
-    """Make the row of a group in the table."""
     project, grouping, name = key
     text = msgspec.json.encode(sums).decode()
     return {"project": project, "grouping": grouping, "name": name, "sums": text}

@@ -1,7 +1,5 @@
 """Collect images into batches of windows, and encode them within the memory of the device."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Sequence

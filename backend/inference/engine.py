@@ -71,7 +71,6 @@ class ModelLoader:
 
     @property
     def status(self) -> ModelStatus:
-        """The present state of the model."""
         with self._changed:
             return self._status
 
@@ -249,7 +248,6 @@ class Engine:
 
     @property
     def status(self) -> ModelStatus:
-        """The present state of the model."""
         return self._loader.status
 
     @property
@@ -442,7 +440,6 @@ class Engine:
 
 
 def load_segmenter(settings: Settings) -> Segmenter:
-    """Load the model and the method of settings."""
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
     return Segmenter.load(

@@ -1,7 +1,5 @@
 """Requests to the model, and their queue: the urgent first, projects in turn."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -205,7 +203,6 @@ class ImageQueue:
         request.encoded.set_result(encoded)
 
     def fail(self, request: ImageRequest, error: Exception) -> None:
-        """Resolve a request with an error."""
         with self._changed:
             self.failed += 1
             self._leave(request)

@@ -3,8 +3,6 @@
 So a large vocabulary delays nobody but those who use it.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterable

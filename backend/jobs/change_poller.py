@@ -20,8 +20,6 @@ is stored late. Where a project's predictions have changed, a poll deletes secon
 Backends that share a database take turns: one leases a project that is due.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Watch over Label Studio: whether it accepts the token, and how it calls its projects."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

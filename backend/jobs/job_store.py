@@ -5,8 +5,6 @@ another goes on where the job was left. The job knows which tasks its owner was 
 one died at each: one of them may be what ends the process.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -208,7 +206,6 @@ class JobStore:
         return dict(self.database.rows(query))
 
     def get_job(self, job: int) -> Job:
-        """Return one job."""
         with self.database.read() as connection:
             return self._get(connection, job)
 
@@ -246,7 +243,6 @@ class JobStore:
         return self._tasks_in(query)
 
     def pause(self, job: int) -> Job:
-        """Pause a job until it is resumed."""
         return self._set_state(job, "paused", ("queued", "running"))
 
     def resume(self, job: int) -> Job:

@@ -4,8 +4,6 @@ The job store and Label Studio itself hold what is done: Label Studio is asked f
 have no prediction of the version yet. So a run that has ended in any way goes on where it was.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections import deque

@@ -5,8 +5,6 @@ Label Studio; they need no database, since the driver alone keeps the job. What 
 because a node was lost, is written once: Label Studio is asked before.
 """
 
-from __future__ import annotations
-
 import json
 import socket
 import threading

@@ -193,7 +193,6 @@ class Withdrawer:
         return {id_ for each in either for id_ in self._client.ids(project, each)}
 
     def _predictions(self, of: Job, task: int) -> list[int]:
-        """Return the ids of the predictions of a job for a task."""
         first = (of.started or of.created) - _CLOCKS_DIFFER_S
         last = (of.finished or of.updated) + _CLOCKS_DIFFER_S
         return [

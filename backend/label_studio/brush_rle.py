@@ -8,8 +8,6 @@ stands four times. A stream of bits, padded to bytes:
     literal:  0 · index of the length size (2) · length - 1 · that many values
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -112,7 +112,6 @@ class LabelStudioClient:
         return self._connection.find(f"/api/projects/{project}/", ProjectRow) is not None
 
     def project(self, project: int) -> ProjectRow:
-        """Return a project as it is now."""
         return self._connection.get(f"/api/projects/{project}/", ProjectRow)
 
     def region_counts(self, project: int) -> dict[str, dict[str, int]]:
@@ -153,7 +152,6 @@ class LabelStudioClient:
         self.change_project(project, {"label_config": after})
 
     def change_project(self, project: int, fields: Mapping[str, Any]) -> None:
-        """Change fields of a project."""
         self._connection.call("PATCH", f"/api/projects/{project}/", IdRow, fields)
 
     def project_titles(self) -> dict[int, str]:

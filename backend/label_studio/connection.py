@@ -1,7 +1,5 @@
 """Call Label Studio's API: each answer within bounds of size and time, checked, and tried again."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

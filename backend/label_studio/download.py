@@ -77,7 +77,6 @@ class LabelStudioFiles:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> LabelStudioFiles:
-        """Make access to the files of the Label Studio that settings describe."""
         key = settings.label_studio_api_key
         return cls(
             settings.label_studio_url,

@@ -5,8 +5,6 @@ found in any letter case, as the editor does. Controls for masks come first, els
 of the config. A label is known by its ``value``: written in several controls, it is one query.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,7 +143,6 @@ def _find_controls(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Fo
 
 
 def to_names(element: Element) -> list[str]:
-    """Return the names that a control is for."""
     return [name.strip() for name in attribute_of(element, "toname").split(",")]
 
 

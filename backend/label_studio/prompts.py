@@ -12,8 +12,6 @@ Words that name no label get no answer: drawn as some label, they would be a wro
 editor cannot tell. The log says so.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping, Sequence

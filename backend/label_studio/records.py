@@ -1,7 +1,5 @@
 """What Label Studio's API answers; fields that no record names are skipped."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final

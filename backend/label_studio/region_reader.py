@@ -1,7 +1,5 @@
 """Read regions of annotations and predictions, and draw them as masks."""
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -4,8 +4,6 @@ A mask is one brush or bitmask region (an editor freezes on many), but one polyg
 each of its islands.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

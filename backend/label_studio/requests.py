@@ -5,8 +5,6 @@ megabytes of masks. A `Task` keeps its id, its project and its data. Where an an
 answer, it also keeps the regions that are drawn already, unread, for `region_reader.drawn_areas`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Set a project of Label Studio up: its connection, and the row and the words of its labels."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import socket

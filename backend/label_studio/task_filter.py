@@ -1,7 +1,5 @@
 """Select tasks of a project."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Send Label Studio's tokens: legacy ones, and personal ones that are exchanged first."""
 
-from __future__ import annotations
-
 import base64
 import json
 import threading

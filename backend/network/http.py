@@ -60,7 +60,6 @@ class TimeLimit:
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over."""
         return time.monotonic() >= self._end
 
     def hold(self, connection: socket.socket) -> None:

@@ -4,8 +4,6 @@ A request is answered by its deadline. What has not begun by then is left to a j
 what runs goes on, and its prediction is kept in memory, for the job or the next request to take.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -3,8 +3,6 @@
 A failure stands there until its task is predicted, by whichever backend on the database.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The images of tasks: what a prediction of them works on, how they are read, and its score."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator

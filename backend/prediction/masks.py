@@ -209,7 +209,6 @@ class ImagePredictor:
     def _find_masks(
         self, query: Clicks | Boxes | Phrases, encoded: EncodedImage, image: TaskImage
     ) -> Iterator[LabelMask]:
-        """Yield the masks that are asked for."""
         if isinstance(query, Clicks | Boxes):
             predictor = PromptPredictor(encoded.features, encoded.scores, image.rgb)
             if isinstance(query, Clicks):

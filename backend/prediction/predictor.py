@@ -1,7 +1,5 @@
 """From a request to its predictions: the whole way in, one line a stage."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import secrets

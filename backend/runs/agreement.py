@@ -1,7 +1,5 @@
 """Agreement: how far the people who have annotated a project agree, and where they do not."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress

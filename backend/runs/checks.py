@@ -1,7 +1,5 @@
 """Checks of a set-up: Label Studio and the backend in both directions, for a page or ``doctor``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -409,7 +407,6 @@ def check_backend(setup: Setup) -> str:
 
 
 def check_prediction(setup: Setup) -> str:
-    """Check one prediction of the backend."""
     body = {"tasks": [setup.task], "label_config": setup.xml, "project": str(setup.project)}
     status, answer = setup.ask_backend("/predict", _PREDICT_TIMEOUT_S, **body)
     if status == 401:
@@ -505,7 +502,6 @@ class Checks(msgspec.Struct, frozen=True):
 
     @property
     def n_failed(self) -> int:
-        """The number of checks that have failed."""
         return sum(each.mark == "FAIL" for each in self.results)
 
 

@@ -1,7 +1,5 @@
 """Data sets: the annotated tasks of a project as a ZIP file to download."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import threading
@@ -79,7 +77,6 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def options(self) -> DatasetOptions:
-        """The choices for an exporter."""
         in_tables_alone = set(self.formats) == {"parquet"}
         return DatasetOptions(
             formats=tuple(dict.fromkeys(self.formats)),

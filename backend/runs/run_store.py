@@ -1,7 +1,5 @@
 """The table of runs, which all backends of a database share: requests, leases and reports."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from typing import Any, Final
@@ -115,7 +113,6 @@ class RunStore:
         self.database.execute(statement.values(state="cancelled", **self._over()))
 
     def delete(self, run: Run) -> None:
-        """Delete a run."""
         self.database.execute(sa.delete(_RUNS).where(_RUNS.c.id == run.id))
 
     # ---- work under a lease ----------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """Make what was asked for: lease a run, make its report, keep it."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Words: try wordings of a label on pictures of a project, or check the words of all labels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice

@@ -5,8 +5,6 @@ those of libraries and texts from outside may. Facts and times are in context va
 ``contextvars.copy_context().run`` carries over to another thread.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import logging
@@ -229,7 +227,6 @@ class LogFormatter(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return one line."""
         message = self._scrub(record.getMessage())
         raised = record.exc_info[1] if record.exc_info else None
         error = self._scrub(_describe(raised)) if raised is not None else ""

@@ -1,7 +1,5 @@
 """Track tasks that run, failed or are done, for logs, metrics and the dashboard."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
@@ -114,7 +112,6 @@ class TaskTracker:
 
     @property
     def refusals(self) -> list[RefusedRequest]:
-        """The last refused requests."""
         with self._lock:
             return list(self._refusals)
 

@@ -1,7 +1,5 @@
 """Make the WSGI application; log each request."""
 
-from __future__ import annotations
-
 import logging
 import re
 import secrets

@@ -1,7 +1,5 @@
 """Count requests and tasks as Prometheus metrics, in a registry of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -95,7 +93,6 @@ class StateCollector(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Collect all metrics of one moment."""
         now, pictures = self._services.engine.snapshot(), self._services.images.cache_stats
         loaded = float(now.status.state == "ready")
         yield GaugeMetricFamily("clearclip_model_loaded", "Whether the model is loaded.", loaded)

@@ -1,7 +1,5 @@
 """Serve the routes that Label Studio calls: its ML backend protocol and its webhook."""
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -49,7 +47,6 @@ class MlBackendRoutes:
     gate: Gate
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         routes = Blueprint("ml_backend", __name__)
         routes.add_url_rule("/health", "health", self.health, methods=["GET"])
         routes.add_url_rule("/setup", "setup", self.setup, methods=["POST"])
@@ -108,7 +105,6 @@ class MlBackendRoutes:
         return json_response({})
 
     def versions(self) -> Response:
-        """Answer with the model and the method."""
         return json_response(
             {"versions": [f"{self.services.settings.model} {self.services.settings.method}"]}
         )

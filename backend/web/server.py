@@ -118,7 +118,6 @@ class _Connection(HTTPChannel):  # type: ignore[misc]
         super().__init__(*given, **named)
 
     def handle_close(self) -> None:
-        """End the connection."""
         if self.will_close and self.leaves_body and not self._is_ending:
             self._is_ending, self.will_close = True, False
             with suppress(OSError):  # the client is gone
@@ -177,7 +176,6 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    """Return the options of waitress."""
     return {
         "host": settings.host,
         "port": settings.port,
@@ -270,7 +268,6 @@ class StartingApp:
         return self._app is None and not self.failure
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request."""
         if self._app is not None:
             return self._app(environ, start_response)
         if environ.get("PATH_INFO") == "/health":

@@ -1,7 +1,5 @@
 """The command group `clearclip`: segmentation, models, speed, benchmarks and the paper."""
 
-from __future__ import annotations
-
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -23,11 +21,9 @@ class LazyGroup(click.Group):
         self.sources = sources
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands."""
         return [*super().list_commands(ctx), *self.sources]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command; None: there is none of this name."""
         if cmd_name not in self.sources:
             return super().get_command(ctx, cmd_name)
         # By default OpenMP's threads spin while they wait for each other, which is several times

@@ -1,7 +1,5 @@
 """`clearclip ablate` and `tables`: the paper's tables and figures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from functools import partial

@@ -1,7 +1,5 @@
 """Attention variants of the last blocks: pure functions of query, key and value."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

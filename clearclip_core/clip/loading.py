@@ -4,8 +4,6 @@ Nothing here unpickles code: safetensors, ``weights_only`` state dicts, and Torc
 which only the tensors are taken.
 """
 
-from __future__ import annotations
-
 import pickle
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence

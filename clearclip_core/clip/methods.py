@@ -210,12 +210,12 @@ class Method:
     True
     """
 
-    attention: str = "qq"  #: terms of `TERMS` joined by ``+``: added up; averaged with an affinity
+    attention: str = "qq"  #: terms of `TERMS` joined by ``+``, added up; averaged with an affinity
     residual: bool = False
     ffn: bool = False
     alpha: float = 1.0  #: weight of the attention output (Sec. 3.3, Fig. 6); no unit, >= 0
     blocks: int = 1  #: number of last blocks; all blocks of a model that has fewer
-    #: how position embeddings are resized: by scale ``factor`` (the paper's released settings), by
+    #: how position embeddings are resized, by scale ``factor`` (the paper's released settings), by
     #: ``size`` (GEM) or ``bilinear`` (CLIP Surgery); see
     #: `clearclip_core.clip.dense_encoder.resize_position_embedding`.
     positions: Resize = "factor"

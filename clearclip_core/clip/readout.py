@@ -1,7 +1,5 @@
 """Read-outs that encode a picture twice or repair outlier tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

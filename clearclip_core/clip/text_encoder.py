@@ -1,7 +1,5 @@
 """Text encoder: prompts in templates to text embeddings, computed once a process."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence

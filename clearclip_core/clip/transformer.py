@@ -1,7 +1,5 @@
 """CLIP's transformer blocks, decomposed into attention, residual and FFN."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The things of a scene, each drawn in units of its height."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Final

@@ -1,7 +1,5 @@
 """Materials of a scene, and the tileable grey-level texture of each."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Sequence

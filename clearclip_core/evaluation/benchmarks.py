@@ -265,13 +265,11 @@ class SceneSample:
 
     @property
     def name(self) -> str:
-        """Name of the scene, which is its digest too."""
         return f"scene {self.seed}"
 
     digest = name
 
     def read(self) -> tuple[RGBArray, Truth]:
-        """Draw the scene."""
         scene = render_scene(self.seed)
         return scene.image, scene.label_map.astype(np.uint8)
 

@@ -520,7 +520,6 @@ def comparison_text(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> bytes:
-    """Return all figures of a comparison as JSON."""
     pairs = zip(comparison.candidates, comparison.figures, strict=True)
     content = {
         "pictures": len(comparison.figures[0].seconds),

@@ -131,7 +131,6 @@ class MaskOverlap:
         )
 
     def __add__(self, other: MaskOverlap) -> MaskOverlap:
-        """Add the pixels of other masks."""
         return MaskOverlap(*map(operator.add, vars(self).values(), vars(other).values()))
 
     @property

@@ -87,7 +87,6 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def benchmark(self) -> Benchmark:
-        """The benchmark of the run."""
         return BENCHMARKS[self.settings.benchmark]
 
     @property
@@ -170,7 +169,6 @@ def checkpoint_path(result: Path, key: str) -> Path:
 
 
 def save_tallies(path: Path, tallies: Sequence[Tally]) -> None:
-    """Write a checkpoint."""
     stored = [(each.pictures, each.seconds, each.confusion.counts.tolist()) for each in tallies]
     write_whole(path, msgspec.json.encode(stored))
 

@@ -1,7 +1,5 @@
 """JPEG files (ITU-T T.81): decode those of usual kind by OpenCV, and tell those that take long."""
 
-from __future__ import annotations
-
 import io
 import re
 from typing import Final

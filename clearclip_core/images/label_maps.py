@@ -1,7 +1,5 @@
 """Files of pictures and label maps: found, read, and written whole; label maps for people."""
 
-from __future__ import annotations
-
 import colorsys
 import glob
 import os
@@ -136,7 +134,6 @@ class PictureFiles:
 
     @property
     def paths(self) -> tuple[Path, Path]:
-        """Both paths."""
         return self.picture, self.label_map
 
     def read(self, indices: Sequence[int | None]) -> tuple[RGBArray, Truth]:

@@ -1,7 +1,5 @@
 """Open image files: the one place where bytes from outside become an image."""
 
-from __future__ import annotations
-
 import base64
 import io
 from pathlib import Path

@@ -83,12 +83,10 @@ class DinoTower:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype in which pixels are expected."""
         return self.vit.pos_embed.dtype  # type: ignore[no-any-return]
 
     @property
     def device(self) -> torch.device:
-        """Device on which pixels are expected."""
         return self.vit.pos_embed.device  # type: ignore[no-any-return]
 
     def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:

@@ -1,7 +1,5 @@
 """Tabs. 1-3 of the paper beside the user's results, as Markdown with a source for each row."""
 
-from __future__ import annotations
-
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -13,8 +13,6 @@ All of this is computed on a grid of cells, about as many for every image. Pixel
 at the end, where neighbouring cells disagree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

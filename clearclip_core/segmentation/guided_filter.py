@@ -7,8 +7,6 @@ vary slowly. So they are fitted on a shrunken image ("Fast Guided Filter", He an
 only their products with the colours are computed at full size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

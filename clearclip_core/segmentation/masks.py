@@ -1,7 +1,5 @@
 """Boolean masks: small islands dropped, small holes filled, boundary bands."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import Any

@@ -9,8 +9,6 @@ The result are scores of a single window whose patches are the cells. So all tha
 label maps stays exact, and a guided filter may follow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -42,7 +42,7 @@ class RunMask:
     thousands, where it has millions of pixels.
     """
 
-    starts: Int64s  #: (N,) int64, ascending: first pixel of each run, row * width + column
+    starts: Int64s  #: (N,) int64, ascending, first pixel of each run (row * width + column)
     ends: Int64s  #: (N,) int64, the pixel behind each run
     size_hw: tuple[int, int]  #: height and width of the mask in px
 
@@ -386,7 +386,6 @@ class RunComponents:
     def _labels_around(
         self, members: BoolMask, clusters: Int32s, kept: BoolMask
     ) -> npt.NDArray[Any]:
-        """Return the kept labels of members and of their neighbours."""
         one, other = self._neighbours
         near = members.copy()
         near[other[members[one]]] = True
@@ -405,7 +404,6 @@ class RunComponents:
         return least.astype(np.int32), most.astype(np.int32)
 
     def _parts(self, runs: tuple[Any, ...]) -> Pairs:
-        """Return the parts of pairs of runs."""
         one, other = runs
         return self.part_of_run[one], self.part_of_run[other]
 

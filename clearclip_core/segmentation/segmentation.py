@@ -124,7 +124,7 @@ class Uncertainty:
     #: class. This is the margin of active learning (Scheffer et al., "Active Hidden Markov Models
     #: for Information Extraction", 2001), averaged over the image.
     uncertainty: float
-    #: expected share of the image's pixels with a wrong label, in [0, 1]: the mean of 1 less the
+    #: expected share of the image's pixels with a wrong label, in [0, 1], the mean of 1 less the
     #: probability of the label in the label map. It is as good as the model's probabilities are
     #: calibrated.
     effort: float

@@ -7,8 +7,6 @@ and in most cells one map alone can be the largest. Several are computed only in
 where several can win, and the result is that of comparing all maps at every pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """Run revisions for Alembic, on the connection that `backend.database.database` hands over."""
 
-from __future__ import annotations
-
 from alembic import context
 
 

@@ -1,7 +1,5 @@
 """Estimates how many hours a project still takes at today's pace."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 The figures come from annotations that `backend.feedback.annotation_reader` has read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -73,7 +71,6 @@ class PrelabelReport:
 
     @property
     def kinds(self) -> dict[AnnotationOrigin, int]:
-        """Kind -> number of annotations."""
         return {kind: self.sums.all.kinds.get(kind, 0) for kind in ORIGINS_IN_WORDS}
 
     @property

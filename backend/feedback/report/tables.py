@@ -1,7 +1,5 @@
 """Shows the report: as tables on a terminal and as CSV; and what was learned."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence

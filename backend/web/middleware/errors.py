@@ -1,7 +1,5 @@
 """Responses that several routes share, and those of errors: no traceback leaves the process."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

@@ -99,7 +99,6 @@ class HostNames:
 
 
 def add_host_check(app: Flask, settings: Settings) -> None:
-    """Check the name of each request."""
     names = HostNames(settings)
 
     @app.before_request
@@ -192,8 +191,6 @@ SECURITY_HEADERS: Final = {
 
 
 def add_security_headers(app: Flask) -> None:
-    """Add the headers to each answer of the application."""
-
     @app.after_request
     def add_headers(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():

@@ -1,7 +1,5 @@
 """Serve the dashboard, what monitoring asks for, and jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,7 +75,6 @@ class JobRoutes:
     dashboard: Callable[[BackendError], Response]
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         routes = Blueprint("jobs", __name__)
         routes.add_url_rule("/jobs", "list", self.list_jobs, methods=["GET"])
         routes.add_url_rule("/jobs", "start", self.start, methods=["POST"])
@@ -184,7 +181,6 @@ class DashboardRoutes:
     status: StatusReport
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         routes = Blueprint("dashboard", __name__)
         routes.add_url_rule("/", "page", self.page, methods=["GET"])
         routes.add_url_rule("/ready", "ready", self.ready, methods=["GET"])
@@ -206,7 +202,6 @@ class DashboardRoutes:
         return json_response({"state": state}, 200 if state == "ready" else 503)
 
     def read_status(self) -> Response:
-        """Answer with the whole status as JSON."""
         return json_response(self.status.read())
 
     def scrape(self) -> Response:

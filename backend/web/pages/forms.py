@@ -1,7 +1,5 @@
 """What pages are asked: for which project, and by which form or JSON body."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar

@@ -1,7 +1,5 @@
 """Render pages: their headers, filters that format numbers for people, and answers to forms."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Serve what projects learn: their state, and the decisions of people."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,11 +119,9 @@ class LearningRoutes:
 
     @property
     def learner(self) -> Learner:
-        """The learner of all projects."""
         return self.services.learner
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         routes = Blueprint("learning", __name__)
         actions = f"<any({', '.join(map(repr, ACTIONS))}):action>"
         routes.add_url_rule(_LEARNING, "show", self.show, methods=["GET"])

@@ -1,7 +1,5 @@
 """Serve the page of a project: its five steps, and what needs a look."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -77,7 +75,6 @@ class ProjectRoutes:
     _counted: dict[int, Counted] = field(default_factory=dict)
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of this route."""
         routes = Blueprint("project", __name__)
         routes.add_url_rule(PROJECT, "page", self.page, methods=["GET"])
         return routes

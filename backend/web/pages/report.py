@@ -1,7 +1,5 @@
 """Serve the report: as a page, as JSON and as CSV."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -61,7 +59,6 @@ class ReportRoutes:
     services: Services
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         routes = Blueprint("report", __name__)
         routes.add_url_rule(_REPORT, "page", self.page, methods=["GET"])
         routes.add_url_rule(f"{_REPORT}.json", "figures", self.figures, methods=["GET"])
@@ -94,7 +91,6 @@ class ReportRoutes:
         return json_response(self._report(project).figures())
 
     def table(self, project: int) -> Response:
-        """Answer with the report as a CSV file."""
         made = PrelabelReport(project, self.services.annotations.sums(project))
         saved = {"Content-Disposition": f'attachment; filename="report-{project}.csv"'}
         return Response(to_csv(made), mimetype="text/csv", headers=saved)

@@ -1,7 +1,5 @@
 """Serve the review page: many predictions at a glance, each of which a person judges."""
 
-from __future__ import annotations
-
 import io
 import secrets
 import threading
@@ -206,7 +204,6 @@ class ReviewRoutes:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def blueprint(self) -> Blueprint:
-        """Make the blueprint of these routes."""
         start = f"{PROJECT}/review"
         picture = f"{start}/<{URL_NUMBER}:task>/<int(max=9223372036854775807):prediction>"
         routes = Blueprint("review", __name__)

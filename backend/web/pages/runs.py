@@ -1,7 +1,5 @@
 """Serve runs over projects: ask for one, watch it, read its report, make a view of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +50,6 @@ class RunRoutes:
 
     @property
     def store(self) -> RunStore:
-        """The runs."""
         return self.services.runs
 
     def client(self) -> LabelStudioClient:
@@ -288,7 +285,6 @@ class WordsRoutes(RunRoutes):
         return fields | {"wordings": [each for each in lines if each]}
 
     def page_values(self, project: int) -> _Json:
-        """Return what the forms show."""
         return {
             "label": request.args.get("label", "")[:200],
             "max_wordings": MAX_WORDINGS,

@@ -3,8 +3,6 @@
 Nothing here waits for the model, for Label Studio, or for an image.
 """
 
-from __future__ import annotations
-
 import logging
 import platform
 import time
@@ -49,7 +47,6 @@ class StatusSerializer:
         self._secrets = tuple(secrets)
 
     def job(self, job: Job) -> _Json:
-        """Serialize a job."""
         return {
             **msgspec.to_builtins(job),
             "reason": self.scrub(job.reason),
@@ -218,7 +215,6 @@ class StatusReport:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the main packages."""
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 

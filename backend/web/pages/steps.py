@@ -1,7 +1,5 @@
 """The five steps of a project: what is known of them, and which one comes next."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import msgspec

@@ -1,7 +1,5 @@
 """Make the tables of version 0.2, the first that later versions upgrade."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 

@@ -1,7 +1,5 @@
 """Change the tables for version 0.3."""
 
-from __future__ import annotations
-
 import sqlalchemy as sa
 from alembic import op
 
