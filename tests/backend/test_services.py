@@ -26,9 +26,7 @@ def services(tmp_path: Path) -> Services:
     return Services(Settings(model="demo", database_url=f"sqlite:///{tmp_path}/jobs.db", **KEYS))  # type: ignore[arg-type]
 
 
-def test_parts_are_made_once_open_no_database_and_start_no_thread(
-    services: Services, tmp_path: Path
-) -> None:
+def test_parts_are_made_once_and_open_nothing(services: Services, tmp_path: Path) -> None:
     threads = threading.active_count()
     client, predictor = services.client, services.predictor()
     assert client is not None

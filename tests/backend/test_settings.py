@@ -18,9 +18,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(field.upper(), raising=False)
 
 
-def test_defaults_stand_alone_also_where_variables_are_empty(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_defaults_stand_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bare = load_settings()
     assert (bare.model, bare.method, bare.port) == ("ViT-B-16/openai", "clearclip", 9090)
     assert (bare.label_studio_url, bare.label_studio_api_key, bare.basic_auth_user) == (None,) * 3
@@ -30,9 +28,7 @@ def test_defaults_stand_alone_also_where_variables_are_empty(
     assert load_settings() == bare
 
 
-def test_a_token_is_read_without_the_space_around_it_and_hidden(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_token_is_stripped_and_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LABEL_STUDIO_URL", "http://studio:8080/label/")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", f" {'b' * 40}\n")
     settings = load_settings()
@@ -88,9 +84,7 @@ def test_the_folder_of_weights_is_shared_in_full(monkeypatch: pytest.MonkeyPatch
         ("TEMPLATES", "8"),
     ],
 )
-def test_wrong_values_are_refused_in_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_wrong_values_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=rf"^{name}: .*\.$") as caught:
         load_settings()
@@ -128,9 +122,7 @@ STUDIO = {"label_studio_url": "http://studio"}
         ({"database_url": "mysql://cc:s3cret@db/cc"}, "DATABASE_URL: expected SQLite"),
     ],
 )
-def test_what_does_not_go_together_is_said_without_its_secret(
-    given: dict[str, Any], sentence: str
-) -> None:
+def test_what_does_not_go_together_is_refused(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         load_settings(**given)
     assert "s3c" not in str(caught.value)

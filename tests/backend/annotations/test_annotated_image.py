@@ -167,9 +167,7 @@ def left(**more: Any) -> dict[str, Any]:
     return {"id": "r", "type": "brushlabels", "value": value} | size | more
 
 
-def test_the_pictures_of_annotated_tasks_are_read_when_asked(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_pictures_are_read_when_asked(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.annotate(9, [left()])
     studio.annotate(200, [], ground_truth=False)
     studio.annotate(200, [left()], ground_truth=True)

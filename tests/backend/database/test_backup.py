@@ -117,9 +117,7 @@ def test_a_backup_that_fails_leaves_nothing(
     assert list((tmp_path / "backups").iterdir()) == []
 
 
-def test_nothing_is_restored_while_a_backend_has_the_database_open(
-    database: Database, tmp_path: Path
-) -> None:
+def test_nothing_is_restored_while_a_backend_runs(database: Database, tmp_path: Path) -> None:
     """It holds a connection, but neither a lease nor a transaction."""
     url = str(database.url)
     back_up(database, tmp_path / "monday.db")
@@ -128,10 +126,7 @@ def test_nothing_is_restored_while_a_backend_has_the_database_open(
         "from backend.jobs.job_store import JobStore; store = JobStore(Database(sys.argv[1]))\n"
         "store.start_job(70); print('ready', flush=True); sys.stdin.read(); store.database.close()"
     )
-    with (
-        process(code, url),
-        pytest.raises(DatabaseInUse, match="stop the backends"),
-    ):
+    with process(code, url), pytest.raises(DatabaseInUse, match="stop the backends"):
         restore(database, tmp_path / "monday.db")
     assert execute(url, "SELECT max(project) FROM jobs") == [(70,)]
     assert not list(Path(str(database.file)).parent.glob("*before*"))
@@ -180,9 +175,7 @@ def test_what_is_no_backup_is_not_restored(
     check_filled(str(database.url))
 
 
-def test_a_database_that_is_none_any_more_is_left_for_its_owner(
-    database: Database, tmp_path: Path
-) -> None:
+def test_a_file_that_is_no_database_any_more_stays(database: Database, tmp_path: Path) -> None:
     back_up(database, tmp_path / "monday.db")
     assert database.file is not None
     _write_text(database.file)
@@ -190,9 +183,7 @@ def test_a_database_that_is_none_any_more_is_left_for_its_owner(
         restore(database, tmp_path / "monday.db")
 
 
-def test_there_is_no_backup_of_what_is_not_there_and_a_database_is_none_of_itself(
-    database: Database, tmp_path: Path
-) -> None:
+def test_nothing_and_the_database_itself_are_no_backup(database: Database, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no database"):
         back_up(Database(f"sqlite:///{tmp_path}/none.db"), tmp_path / "monday.db")
     with pytest.raises(ValueError, match="no SQLite file"):

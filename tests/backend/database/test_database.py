@@ -92,9 +92,7 @@ def test_a_database_that_cannot_be_had_is_told_in_a_sentence(url: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_driver_that_is_not_installed_is_told_with_what_installs_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_missing_driver_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(
         ValueError, match=r"pip install 'clearclip-label-studio\[postgres\]'"
@@ -103,9 +101,7 @@ def test_a_driver_that_is_not_installed_is_told_with_what_installs_it(
     assert "secret" not in str(told.value)
 
 
-def test_a_postgresql_that_takes_a_connection_and_says_nothing_is_not_waited_for_long(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_postgresql_that_says_nothing_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_CONNECT_TIMEOUT_S", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -186,9 +182,7 @@ def test_a_user_who_may_not_make_tables_works_with_an_upgraded_database(url: str
     store.database.close()
 
 
-def test_a_postgresql_without_an_encoding_keeps_all_letters(
-    postgres_url: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_sql_ascii_keeps_all_letters(postgres_url: Callable[[str], str], tmp_path: Path) -> None:
     """SQL_ASCII is what `initdb` chooses for the locale C, as in many small containers."""
     name = f"ascii-{tmp_path.name}"[:60]
     server = make_url(postgres_url(name))
@@ -242,9 +236,7 @@ def test_revisions_are_numbered_in_the_order_in_which_they_follow_each_other() -
         ("DROP TABLE alembic_version", r"before 0\.2, and is not upgraded"),
     ],
 )
-def test_a_database_of_another_version_is_refused_in_a_sentence(
-    url: str, change: str, sentence: str
-) -> None:
+def test_a_database_of_another_version_is_refused(url: str, change: str, sentence: str) -> None:
     fill(url)
     execute(url, change)
     before = rows(url)

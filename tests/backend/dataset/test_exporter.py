@@ -102,10 +102,7 @@ def test_rectangles_bound_and_fill_only_where_somebody_asks(bench: Bench) -> Non
 def test_two_images_of_a_task_and_lists_of_images_are_pictures_of_their_own(bench: Bench) -> None:
     pages = [bench.add(f"p{n}.png", picture_bytes(n)) for n in range(2)]
     rear = bench.add("rear.png", picture_bytes(9))
-    regions = [
-        brush_region(SKY, "sky", item_index=1),
-        brush_region(ROAD, "road", to_name="back"),
-    ]
+    regions = [brush_region(SKY, "sky", item_index=1), brush_region(ROAD, "road", to_name="back")]
     each = task(1, "", [annotation(1, regions)], data={"image": pages, "rear": rear})
     bench.config = TWO_IMAGES.replace('value="$image"', 'valueList="$image"')
     bench.tasks = [each]
@@ -173,9 +170,7 @@ def test_names_are_those_of_the_pictures_and_each_once(bench: Bench) -> None:
     ],
     ids=["hostile run lengths", "another size", "no value", "enormous"],
 )
-def test_a_broken_region_costs_its_picture_with_one_sentence(
-    bench: Bench, broken: dict[str, Any], sentence: str
-) -> None:
+def test_broken_regions_cost_a_picture(bench: Bench, broken: dict[str, Any], sentence: str) -> None:
     bench.draw("a.png", broken)
     bench.draw("b.png", brush_region(SKY, "sky"))
     report = bench.done(formats=("index-png", "coco", "yolo"))
@@ -259,9 +254,7 @@ def test_a_data_set_knows_the_one_before_it(bench: Bench) -> None:
     assert bench.report()["changes"]["pictures"]["new"] == 1
 
 
-def test_a_stopped_or_failed_run_leaves_the_folder_as_it_was(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_changes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.draw("a.png", brush_region(SKY, "sky"))
     bench.done()
     before = bench.files()
@@ -330,10 +323,7 @@ def test_a_library_that_is_missing_is_named(bench: Bench, monkeypatch: pytest.Mo
 
 
 def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
-    with (
-        OutputFolder(bench.folder, "project 7"),
-        pytest.raises(DatasetError, match="Another run"),
-    ):
+    with OutputFolder(bench.folder, "project 7"), pytest.raises(DatasetError, match="Another run"):
         bench.run()
     bench.folder.mkdir()
     (bench.folder / "thesis.tex").write_text("x")
@@ -353,9 +343,7 @@ def test_a_folder_of_something_else_is_left_alone(bench: Bench) -> None:
         bench.run()
 
 
-def test_a_data_set_over_the_limit_or_a_full_disk_is_one_sentence(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_large_a_set_or_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(1, 9):
         bench.draw(f"{n}.png", size_hw=(400, 400))  # 480 kB each
     with pytest.raises(DatasetError, match="DATASET_MB=1"):

@@ -97,9 +97,7 @@ def decoded(entry: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return np.asarray(rgba.reshape(size)[..., 3] > 0)
 
 
-def test_masks_become_predictions_with_every_pixel(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
+def test_masks_become_whole_predictions(importer: Make, folder: Path, studio: FakeStudio) -> None:
     plan = run(importer, folder)
     assert (plan.files, plan.matched, plan.ready, plan.tasks_without) == (2, 2, 2, 1)
     assert plan.classes == {
@@ -163,11 +161,7 @@ def test_only_what_is_told_is_replaced(importer: Make, folder: Path, studio: Fak
     ],
 )
 def test_what_is_wrong_is_a_sentence_before_anything_is_written(
-    importer: Make,
-    folder: Path,
-    studio: FakeStudio,
-    break_it: Callable[[Path], Any],
-    sentence: str,
+    importer: Make, folder: Path, studio: FakeStudio, break_it: Callable[[Path], Any], sentence: str
 ) -> None:
     break_it(folder)
     plan = importer().plan(masks(folder))
@@ -204,9 +198,7 @@ def test_masks_lie_on_a_turned_photograph_as_people_see_it(
     np.testing.assert_array_equal(decoded(entry), shown == 0)
 
 
-def test_annotations_are_stored_once_without_a_score(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
+def test_annotations_are_stored_once(importer: Make, folder: Path, studio: FakeStudio) -> None:
     studio.late = 1  # the answer to the first one is lost
     run(importer, folder, kind="annotations")
     assert [each["task"] for each in studio.annotations.values()] == [1, 2]
@@ -218,9 +210,7 @@ def test_annotations_are_stored_once_without_a_score(
     assert (plan.ready, plan.present, len(studio.annotations)) == (0, 2, 2)
 
 
-def test_what_people_have_annotated_is_never_touched(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
+def test_peoples_annotations_stay(importer: Make, folder: Path, studio: FakeStudio) -> None:
     theirs = studio.annotate(1, [])["id"]
     plan = run(importer, folder, kind="annotations")
     assert (plan.ready, plan.present) == (1, 1)
@@ -230,9 +220,7 @@ def test_what_people_have_annotated_is_never_touched(
         importer(kind="annotations", replace=True)
 
 
-def test_a_task_that_label_studio_refuses_is_told(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
+def test_a_task_that_is_refused_is_told(importer: Make, folder: Path, studio: FakeStudio) -> None:
     studio.refused = {2}
     started = importer()
     started.plan(masks(folder))
@@ -249,9 +237,7 @@ def test_a_task_that_label_studio_refuses_is_told(
     assert started.write().refused.keys() == {1, 2}
 
 
-def test_several_images_of_a_task_are_one_prediction(
-    importer: Make, folder: Path, studio: FakeStudio
-) -> None:
+def test_images_of_a_task_are_one_result(importer: Make, folder: Path, studio: FakeStudio) -> None:
     studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$pages"')
     pages = [studio.tasks[task]["image"] for task in (1, 2)]
     studio.tasks = {5: {"pages": pages}}

@@ -180,9 +180,7 @@ def test_the_controls_that_are_named_are_tried_in_their_order() -> None:
         ("cAR", "img", (), r'could be the labels "CAR", "Car", "car".*--map "cAR='),
     ],
 )
-def test_a_class_of_no_label_or_of_several_says_what_there_is(
-    name: str, tag: str, controls: tuple[str, ...], reason: str
-) -> None:
+def test_no_label_or_several(name: str, tag: str, controls: tuple[str, ...], reason: str) -> None:
     with pytest.raises(DatasetError, match=reason):
         ClassMapping(CONFIG, controls=controls).target(name, tag)
 

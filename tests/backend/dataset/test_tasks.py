@@ -59,9 +59,7 @@ def test_the_newest_prediction_counts_where_nobody_has_annotated(server: LocalSe
     assert [each.prediction for each in read(server, False).values()] == [None, None]
 
 
-def test_a_prediction_that_is_gone_by_then_makes_no_empty_picture(
-    server: LocalServer, studio: FakeStudio
-) -> None:
+def test_a_prediction_gone_by_then_is_none(server: LocalServer, studio: FakeStudio) -> None:
     def forget(asked: object) -> None:
         if "fields=all" in str(asked):
             studio.predictions = [each for each in studio.predictions if each["task"] != 1]

@@ -88,9 +88,7 @@ def desk(server: LocalServer, studio: FakeStudio, tmp_path: Path) -> Desk:
     return Desk(studio, annotations, notebook, AnnotationReader(annotations, client, notebook))
 
 
-def test_one_that_cannot_be_read_is_kept_as_broken_and_holds_up_none(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_read_holds_up_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     compare = annotation_reader.compare_annotation
 
     def fail_on_one(predicted: Any, result: Any, *more: Any) -> Any:
@@ -165,9 +163,7 @@ def test_annotators_are_told_apart_by_a_key_that_names_nobody(desk: Desk) -> Non
         ({"parent_prediction": -1}, "foreign", "prediction"),
     ],
 )
-def test_what_began_otherwise_is_not_compared(
-    desk: Desk, more: dict[str, Any], kind: str, origin: str
-) -> None:
+def test_what_began_otherwise(desk: Desk, more: dict[str, Any], kind: str, origin: str) -> None:
     foreign = desk.studio.add(1, "yolo", result=[region("a", "red", 4)])
     if more.get("parent_prediction") == -1:
         more = {"parent_prediction": foreign}
@@ -191,9 +187,7 @@ def test_what_is_submitted_unchanged_within_seconds_is_counted_apart(desk: Desk)
 
 
 @pytest.mark.parametrize("version", [OURS, "yolo"])
-def test_predictions_that_were_made_annotations_teach_nothing_until_somebody_changes_them(
-    desk: Desk, version: str
-) -> None:
+def test_converted_predictions_teach_nothing_until_changed(desk: Desk, version: str) -> None:
     same = [region("a", "red", 4)]
     prediction = desk.studio.add(1, version, result=same)
     untimed: dict[str, Any] = {"parent_prediction": prediction, "lead_time": None}
@@ -299,9 +293,7 @@ def test_a_batch_that_is_paused_gives_back_what_is_left(desk: Desk) -> None:
     assert desk.reader.read_some() == 1, "what was left was given back"
 
 
-def test_what_was_accepted_on_the_review_page_teaches_nothing_until_it_is_changed(
-    desk: Desk,
-) -> None:
+def test_what_was_accepted_in_review_teaches_nothing_until_changed(desk: Desk) -> None:
     mark = {"source": "review", "origin": "prediction"}
     good = region("a", "red", 4)
     prediction = desk.studio.add(1, OURS, 1.0, [good])

@@ -57,9 +57,7 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: AnnotationSt
     assert list(annotations.totals()) == [7]
 
 
-def test_a_change_that_comes_while_it_is_read_is_read_too(
-    annotations: AnnotationStore, other: AnnotationStore
-) -> None:
+def test_a_change_meanwhile_is_read(annotations: AnnotationStore, other: AnnotationStore) -> None:
     annotations.mark(7, [3])
     (pending,) = annotations.lease(10)
     assert other.has_due(), "a version waits for it"
@@ -110,9 +108,7 @@ def test_marks_are_leased_by_one_and_those_of_the_dead_by_another(
     assert ids(other.lease(9)) == [3, 2], "the others may have read an older state"
 
 
-def test_an_outage_of_the_database_keeps_no_annotation_from_others(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_an_outage_keeps_no_annotation_from_others(tmp_path: Path, clock: Clock) -> None:
     database = FlakyDatabase(f"sqlite:///{tmp_path}/own.db", clock)
     mine, other = AnnotationStore(database, "me"), AnnotationStore(database, "other")
     mine.mark(7, [1, 2, 3])
@@ -131,9 +127,7 @@ def test_an_outage_of_the_database_keeps_no_annotation_from_others(
     assert ids(other.lease(9)) == [3, 2, 1]
 
 
-def test_what_could_not_be_read_comes_again_ever_later(
-    annotations: AnnotationStore, clock: Clock
-) -> None:
+def test_what_was_unreadable_comes_ever_later(annotations: AnnotationStore, clock: Clock) -> None:
     annotations.mark(7, [1, 2])
     for waits_s in (15, 30, 60):
         pending = annotations.lease(2)
@@ -186,9 +180,7 @@ def test_one_project_at_a_time(annotations: AnnotationStore) -> None:
     assert ids(annotations.lease(9, project=9)) == [4]
 
 
-def test_tasks_and_projects_are_marked_as_far_as_they_are_known(
-    annotations: AnnotationStore,
-) -> None:
+def test_tasks_and_projects_are_marked_if_known(annotations: AnnotationStore) -> None:
     annotations.mark(7, [1, 2])
     for each in annotations.lease(2):
         annotations.complete(each, read_of(each.annotation))
@@ -200,9 +192,7 @@ def test_tasks_and_projects_are_marked_as_far_as_they_are_known(
     assert ids(annotations.lease(9)) == [2]
 
 
-def test_a_task_that_goes_while_its_annotation_is_read_first_has_it_read_again(
-    annotations: AnnotationStore,
-) -> None:
+def test_a_task_that_goes_while_it_is_read_is_read_again(annotations: AnnotationStore) -> None:
     annotations.mark(7, [1, 2])
     (pending,) = annotations.lease(1)
     annotations.mark_tasks(7, [102])
@@ -252,9 +242,7 @@ def reads(draw: st.DrawFn) -> ReadAnnotation:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=st.lists(st.tuples(reads(), st.booleans()), min_size=1, max_size=8))
-def test_stored_sums_equal_a_full_recount(
-    database: Database, steps: list[tuple[ReadAnnotation, bool]]
-) -> None:
+def test_sums_equal_a_recount(database: Database, steps: list[tuple[ReadAnnotation, bool]]) -> None:
     """Annotations are read, read again in another state or project, and discarded."""
     annotations = AnnotationStore(database, "me")
     with database.write() as connection:

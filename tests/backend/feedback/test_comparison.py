@@ -62,9 +62,7 @@ WIDE = drawn("######..", "######..", "........", "........")
 
 
 @pytest.mark.parametrize(("before", "after"), [("c", "Car"), ("Car", "c"), ("c", "c")])
-def test_what_is_left_as_it_is_was_accepted_and_other_pixels_are_a_correction(
-    before: str, after: str
-) -> None:
+def test_unchanged_is_accepted_and_other_pixels_are_a_correction(before: str, after: str) -> None:
     same = change([region("a", before, LEFT)], [region("a", after, LEFT, origin="prediction")])
     assert (same.accepted, same.corrected, same.deleted, same.added) == (1, 0, 0, 0)
     assert (same.predicted_px, same.true_px, same.shared_px) == (8, 8, 8)
@@ -268,9 +266,7 @@ def test_a_region_as_it_was_predicted_is_kept_and_a_changed_or_renamed_one_is_dr
     ("origin", "is_kept"), [("prediction", True), ("prediction-changed", False), ("manual", False)]
 )
 @pytest.mark.parametrize("shown", [None, [region("z", "Dog", WIDE)]])
-def test_without_the_prediction_at_hand_the_origin_says_what_was_kept(
-    origin: str, is_kept: bool, shown: list[Any] | None
-) -> None:
+def test_origin_says_what_was_kept(origin: str, is_kept: bool, shown: list[Any] | None) -> None:
     final = [region("a", "Car", LEFT, origin=origin), region("z", "Dog", WIDE)]
     kept = said(shown, final).kept
     assert ("Car" in kept) == is_kept

@@ -49,9 +49,7 @@ class Studio:
             self._store.complete(self._store.lease(1)[0], read)
 
 
-def test_an_experiment_ends_by_itself_and_says_what_a_prediction_saves(
-    database: Database, clock: Clock
-) -> None:
+def test_an_experiment_ends_and_says_what_is_saved(database: Database, clock: Clock) -> None:
     experiments, studio = Experiments(database), Studio(database)
     assert experiments.withhold(7, TASKS) == set()
     experiments.begin(7)
@@ -87,9 +85,7 @@ def test_an_experiment_ends_by_itself_and_says_what_a_prediction_saves(
     assert experiments.withhold(7, TASKS) != set(drawn), "another experiment draws others"
 
 
-def test_an_experiment_that_is_stopped_early_tells_nothing(
-    database: Database, clock: Clock
-) -> None:
+def test_an_experiment_stopped_early_tells_nothing(database: Database, clock: Clock) -> None:
     experiments, studio = Experiments(database), Studio(database)
     experiments.begin(7)
     experiments.begin(7)
@@ -121,9 +117,7 @@ def test_what_is_found_is_said_with_its_range(saved: Saved, said: str) -> None:
 
 @pytest.mark.parametrize("saves", [0.4, 0.0])
 @pytest.mark.parametrize("people", [1, 4])
-def test_the_interval_holds_what_is_saved(
-    people: int, saves: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_interval_holds(people: int, saves: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """People differ in pace, in what a prediction saves them and in how much they annotate."""
     monkeypatch.setattr(experiment, "_DRAWS", 200)
     rng, held, trials = np.random.default_rng(5), 0, 100

@@ -134,9 +134,7 @@ def test_one_that_is_taken_back_while_it_is_written_is_deleted_again(
     assert not studio.annotations
 
 
-def test_of_two_pages_the_first_verdict_stays_and_a_new_task_of_an_old_number_is_another(
-    studio: FakeStudio, reviews: ReviewStore
-) -> None:
+def test_of_two_pages_the_first_verdict_stays(studio: FakeStudio, reviews: ReviewStore) -> None:
     said = good(studio, 1)
     reviews.save(7, 5, "seat", [said], since=1000.0)
     other = Reviewed(1, said.prediction, "work")
@@ -158,9 +156,7 @@ def test_one_good_picture_in_twenty_is_checked_and_goes_to_the_editor_with_the_w
     assert reviews.count_waiting(7) == 3
 
 
-def test_what_the_editor_made_of_checked_ones_is_counted_by_person(
-    tmp_path: Path, reviews: ReviewStore
-) -> None:
+def test_checked_ones_are_counted_by_person(tmp_path: Path, reviews: ReviewStore) -> None:
     annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
     drawn = checked()
     same = LabelDiff("red", accepted=1, predicted_px=9, true_px=9, shared_px=9)

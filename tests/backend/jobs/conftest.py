@@ -44,9 +44,7 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def make_backend(
-    server: LocalServer, tmp_path: Path, short_pauses: None
-) -> Iterator[Callable[..., Backend]]:
+def make_backend(server: LocalServer, tmp_path: Path, short_pauses: None) -> Iterator[Make]:
     made = []
 
     def make(**more: Any) -> Backend:
@@ -87,6 +85,9 @@ class Backend:
         body = {"tasks": tasks, "label_config": config, "project": "7.1"}
         results: list[Any] = self.client.post("/predict", json=body).get_json()["results"]
         return results
+
+
+Make = Callable[..., Backend]
 
 
 def picture(number: int) -> str:

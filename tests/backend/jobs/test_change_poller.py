@@ -122,9 +122,7 @@ def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked
     assert team.read() == [made["id"]]
 
 
-def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
+def test_a_change_is_read_once(team: Team, studio: FakeStudio, server: LocalServer) -> None:
     made, skipped = studio.annotate(2, []), studio.annotate(3, [], was_cancelled=True)
     for _ in range(4):
         team.poll()
@@ -144,9 +142,7 @@ def test_a_change_is_read_once_and_a_quiet_project_costs_one_request(
     assert [each.seconds for each in rows_of(team.annotations)] == [99.0, 10.0]
 
 
-def test_annotations_that_are_deleted_or_whose_task_is_are_forgotten(
-    team: Team, studio: FakeStudio
-) -> None:
+def test_deleted_annotations_and_tasks_are_forgotten(team: Team, studio: FakeStudio) -> None:
     ids = [studio.annotate(task, [])["id"] for task in (2, 2, 3)]
     team.poll()
     team.read()
@@ -162,9 +158,7 @@ def test_annotations_that_are_deleted_or_whose_task_is_are_forgotten(
     assert [each.annotation for each in rows_of(team.annotations)] == ids[1:2]
 
 
-def test_all_pages_of_a_long_backlog_are_read_and_delay_no_other_project(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
+def test_a_long_backlog_delays_nobody(team: Team, studio: FakeStudio, server: LocalServer) -> None:
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 256)}
     ids = [studio.annotate(task, [])["id"] for task in range(1, 256)]
     studio.changed = dict.fromkeys(studio.tasks, studio.now)  # a bulk action, all at one time
@@ -263,9 +257,7 @@ def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
     assert team.polls.list_polls()[0].unserved == {}
 
 
-def test_where_many_tasks_cannot_be_served_it_is_not_the_tasks(
-    team: Team, studio: FakeStudio
-) -> None:
+def test_where_many_tasks_are_not_served_it_is_not_them(team: Team, studio: FakeStudio) -> None:
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 60)}
     for task in range(1, 60):
         studio.annotate(task, [])
@@ -295,9 +287,7 @@ def test_an_outage_of_the_database_loses_nothing(
     assert poll.since == studio.now
 
 
-def test_a_second_prediction_is_deleted_but_none_that_somebody_works_with(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
+def test_a_double_is_deleted_if_unused(team: Team, studio: FakeStudio, server: LocalServer) -> None:
     """Neither storing them changes the time of a task, nor does an import of the real one."""
     ours, theirs = "demo clearclip 1a2b3c4d", "their own model"
     first, second = ([studio.add(task, ours) for task in range(1, 6)] for _ in range(2))
@@ -348,9 +338,7 @@ def test_new_tasks_that_no_job_has_are_queued_where_their_project_is_prelabeled(
     assert (len(team.jobs.list_jobs()), team.jobs.task_ids(newest.id)) == (2, (lost,))
 
 
-def test_a_project_that_is_not_connected_or_gone_is_not_polled(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
+def test_what_is_gone_is_not_polled(team: Team, studio: FakeStudio, server: LocalServer) -> None:
     team.poller.note_setup(8)
     team.poll(10)
     assert [each.project for each in team.polls.list_polls()] == [7]
@@ -420,9 +408,7 @@ def test_annotations_that_are_older_than_the_connection_are_read_the_newest_firs
     assert team.read() == old
 
 
-def test_a_webhook_during_a_poll_is_not_lost(
-    team: Team, studio: FakeStudio, server: LocalServer
-) -> None:
+def test_a_webhook_in_a_poll_counts(team: Team, studio: FakeStudio, server: LocalServer) -> None:
     """A change that comes while the last page is read is found by a poll after it."""
     studio.annotate(1, [])
 
@@ -441,9 +427,7 @@ def test_a_webhook_during_a_poll_is_not_lost(
     assert open_(team) == 2
 
 
-def test_what_a_webhook_names_that_is_not_polled_costs_no_request(
-    team: Team, server: LocalServer
-) -> None:
+def test_an_unknown_project_of_a_webhook_costs_nothing(team: Team, server: LocalServer) -> None:
     asked(server)
     for project in (None, 0, -1, 8, 1 << 40):
         team.poller.wake(project)
@@ -480,9 +464,7 @@ def polls(database: Database) -> PollStore:
     return PollStore(database, "me")
 
 
-def test_a_project_is_added_once_and_due_once_however_often_it_is_woken(
-    polls: PollStore, clock: Clock
-) -> None:
+def test_a_project_is_due_once_however_often_it_is_woken(polls: PollStore, clock: Clock) -> None:
     polls.add(7, 60.0)
     polls.add(7, 0.0)
     for _ in range(3):
@@ -498,9 +480,7 @@ def test_a_project_is_added_once_and_due_once_however_often_it_is_woken(
     assert polls.list_polls() == [Poll(7, polled=clock.now - 2)]
 
 
-def test_the_longest_due_is_leased_first_and_by_one_until_its_lease_ends(
-    polls: PollStore, database: Database, clock: Clock
-) -> None:
+def test_the_longest_due_comes_first(polls: PollStore, database: Database, clock: Clock) -> None:
     other = PollStore(database, "other")
     for project in (7, 8):
         polls.add(project, 0.0)

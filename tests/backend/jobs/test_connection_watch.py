@@ -104,9 +104,7 @@ def test_titles_are_read_again_only_while_somebody_looks(
     assert count_asked(server, "/api/projects") == 2, "not at each look"
 
 
-def test_where_they_cannot_be_read_projects_have_numbers(
-    watch: ConnectionWatch, studio: FakeStudio, clock: Clock
-) -> None:
+def test_else_they_have_numbers(watch: ConnectionWatch, studio: FakeStudio, clock: Clock) -> None:
     studio.fault = lambda _: Answer(401)
     watch.check()
     assert watch.project_name(7) == "Project 7"

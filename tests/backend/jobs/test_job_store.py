@@ -39,9 +39,7 @@ def test_a_job_from_its_start_to_its_end(store: JobStore, clock: Clock) -> None:
     assert store.lease_job("other") is None
 
 
-def test_the_rate_leaves_pauses_out_and_tells_how_long_it_takes(
-    store: JobStore, clock: Clock
-) -> None:
+def test_the_rate_leaves_pauses_out(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7)
     store.lease_job("me")
     store.advance(job.id, "me", total=100)
@@ -74,9 +72,7 @@ def test_a_failed_job_takes_no_lease_by_a_late_step_and_can_go_on(store: JobStor
     assert (again.id, again.reason) == (1, "")
 
 
-def test_nobody_gets_a_job_that_is_leased_until_the_lease_ends(
-    store: JobStore, clock: Clock
-) -> None:
+def test_nobody_gets_a_leased_job_until_the_lease_ends(store: JobStore, clock: Clock) -> None:
     job = store.start_job(7)
     store.lease_job("dies")
     assert store.lease_job("other") is None

@@ -77,8 +77,11 @@ class Bench:
         return self.predictor.versions.current(parse_label_config(config, None))
 
 
+Make = Callable[..., Bench]
+
+
 @pytest.fixture
-def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
+def make_bench(server: LocalServer, tmp_path: Path) -> Make:
     def make(
         owner: str = "me",
         engine: Engine | None = None,
@@ -100,7 +103,7 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Callable[..., Bench]:
 
 
 @pytest.fixture
-def bench(make_bench: Callable[..., Bench]) -> Bench:
+def bench(make_bench: Make) -> Bench:
     return make_bench()
 
 
@@ -108,9 +111,7 @@ def each_once(count: int = COUNT) -> dict[int, int]:
     return dict.fromkeys(range(1, count + 1), 1)
 
 
-def test_every_task_gets_one_prediction_of_the_version_and_so_do_new_ones_that_come_meanwhile(
-    bench: Bench, studio: FakeStudio
-) -> None:
+def test_every_task_gets_one_prediction_also_new_ones(bench: Bench, studio: FakeStudio) -> None:
     steps = []
 
     def add(step: Job) -> None:
@@ -125,9 +126,7 @@ def test_every_task_gets_one_prediction_of_the_version_and_so_do_new_ones_that_c
     assert steps == sorted(steps)
 
 
-def test_what_has_a_prediction_or_an_annotation_is_left_alone(
-    bench: Bench, studio: FakeStudio
-) -> None:
+def test_what_is_predicted_or_annotated_is_left_alone(bench: Bench, studio: FakeStudio) -> None:
     version = bench.version(studio.label_config)
     for task in (1, 2, 3):
         studio.add(task, version)
@@ -150,18 +149,14 @@ def test_what_has_a_prediction_or_an_annotation_is_left_alone(
         ({"kind": "new", "tasks": [5, 4, 999]}, [4, 5]),
     ],
 )
-def test_a_part_of_a_project(
-    bench: Bench, studio: FakeStudio, asked: Any, expected: list[int]
-) -> None:
+def test_part_of_project(bench: Bench, studio: FakeStudio, asked: Any, expected: list[int]) -> None:
     studio.views[1] = [90, 8, 7]
     job = bench.run(**asked)
     assert (job.state, job.done) == ("done", len(expected))
     assert sorted(studio.stored()) == expected
 
 
-def test_a_run_that_was_stopped_goes_on_and_does_nothing_twice(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_a_stopped_run_goes_on_and_repeats_nothing(make_bench: Make, studio: FakeStudio) -> None:
     first = make_bench("first")
 
     def stop_soon(job: Job) -> None:
@@ -202,9 +197,7 @@ def test_a_paused_job_rests_and_a_cancelled_one_ends(bench: Bench, studio: FakeS
     assert len(studio.stored()) < there
 
 
-def test_a_run_that_dies_at_any_request_is_finished_by_another(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_a_run_that_dies_is_finished_by_another(make_bench: Make, studio: FakeStudio) -> None:
     """As if the process were killed: whatever it asks for from then on does not happen."""
     for number, deadly in enumerate((2, 5, 9)):
         left = [deadly]
@@ -225,9 +218,7 @@ def test_a_run_that_dies_at_any_request_is_finished_by_another(
     assert studio.stored() == each_once()
 
 
-def test_failures_cost_nobody_else_and_pictures_whose_host_is_away_are_asked_for_again(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_failures_cost_nobody_else_and_are_retried(make_bench: Make, studio: FakeStudio) -> None:
     asked: Counter[str] = Counter()
 
     def read(source: str, task: Task) -> RGBArray:
@@ -251,9 +242,7 @@ def test_failures_cost_nobody_else_and_pictures_whose_host_is_away_are_asked_for
     assert (asked["5"], asked["7"], asked["gone"]) == (3, 2, 2)
 
 
-def test_after_an_outage_of_the_database_the_job_goes_on(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_after_an_outage_of_the_database_it_goes_on(make_bench: Make, studio: FakeStudio) -> None:
     bench = make_bench(make_database=FlakyDatabase)
     database = bench.store.database
     assert isinstance(database, FlakyDatabase)
@@ -271,9 +260,7 @@ def test_after_an_outage_of_the_database_the_job_goes_on(
     assert studio.stored() == each_once()
 
 
-def test_a_label_config_that_changes_meanwhile_is_what_counts(
-    bench: Bench, studio: FakeStudio
-) -> None:
+def test_a_label_config_that_changes_meanwhile_counts(bench: Bench, studio: FakeStudio) -> None:
 
     def change(job: Job) -> None:
         if job.done:
@@ -285,9 +272,7 @@ def test_a_label_config_that_changes_meanwhile_is_what_counts(
     assert studio.stored(job.version) == each_once()
 
 
-def test_what_is_learned_meanwhile_leaves_a_job_its_version(
-    bench: Bench, studio: FakeStudio
-) -> None:
+def test_learning_meanwhile_leaves_a_job_its_version(bench: Bench, studio: FakeStudio) -> None:
     """Else one that takes hours would begin anew with every few annotations, and never end."""
     start = bench.version(studio.label_config)
     learning = LearningStores.of(bench.store.database, "who learns")
@@ -321,9 +306,7 @@ def test_what_can_never_work_fails_with_a_sentence(
     assert sentence in job.reason
 
 
-def test_a_model_that_is_not_there_leaves_the_job_for_later(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_without_a_model_the_job_is_left_for_later(make_bench: Make, studio: FakeStudio) -> None:
     def load() -> Any:
         raise FileNotFoundError("no weights")
 
@@ -344,9 +327,7 @@ def test_who_has_lost_the_lease_stops(bench: Bench, studio: FakeStudio) -> None:
     assert len(studio.stored()) < COUNT
 
 
-def test_a_task_at_which_every_process_dies_fails_and_the_others_are_done(
-    make_bench: Callable[..., Bench], studio: FakeStudio
-) -> None:
+def test_a_task_at_which_every_process_dies_fails(make_bench: Make, studio: FakeStudio) -> None:
     read_at = list[int]()
 
     def read(source: str, task: Task) -> RGBArray:
@@ -371,9 +352,7 @@ def test_a_task_at_which_every_process_dies_fails_and_the_others_are_done(
     assert read_at[-1] >= COUNT - CHUNK, "what it was not at was done before"
 
 
-def test_tasks_at_which_a_process_has_died_once_come_last_and_together(
-    bench: Bench, studio: FakeStudio
-) -> None:
+def test_tasks_at_which_a_process_died_come_last(bench: Bench, studio: FakeStudio) -> None:
     job = bench.store.start_job(7)
     bench.store.lease_job("dies")
     bench.store.advance(job.id, "dies", at_work=[1, 2, 3])
@@ -465,9 +444,7 @@ def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(database: Path) 
     assert store.get_job(job.id).state == "done"
 
 
-def test_a_job_that_another_works_on_is_watched_to_its_end(
-    database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_of_another_is_watched(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(Database(f"sqlite:///{database}"))
     job, other, tries = store.start_job(7), "another:1:abcd", list[Any]()
     store.lease_job(other)

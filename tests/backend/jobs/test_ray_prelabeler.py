@@ -40,9 +40,7 @@ def ray_run(folder: Path, url: str, *more: str, **env: str) -> Iterator[subproce
 
 
 @pytest.mark.thorough
-def test_a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_there_twice(
-    tmp_path: Path,
-) -> None:
+def test_a_node_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
     with drawn_studio(120) as (studio, url), ray_cluster(3) as (cluster, env):
         studio.tasks[4] = {"image": "data:image/png;base64,AAAA"}
         studio.annotated = {7}
@@ -74,9 +72,7 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
         assert studio.stored() == {}
 
 
-def test_where_there_is_no_cluster_it_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_cluster_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"127.0.0.1:{free_port(0)}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     with drawn_studio(2) as (studio, url):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.jobs.conftest import CONFIG, Backend, picture, version
+from tests.backend.jobs.conftest import CONFIG, Backend, Make, picture, version
 from tests.backend.prediction.annotator import CONFIG as WITH_TOOLS
 from tests.backend.prediction.annotator import keypoint
 
@@ -60,7 +59,7 @@ def are_over(backend: Backend) -> bool:
 
 
 def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
-    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
@@ -78,9 +77,7 @@ def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
     assert (job.kind, job.state, job.done + job.skipped) == ("late", "done", 200 - len(first))
 
 
-def test_a_job_of_the_project_and_one_of_late_tasks_run_beside_each_other(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
+def test_two_kinds_of_jobs_run_beside_each_other(make_backend: Make, studio: FakeStudio) -> None:
     backend = make_backend()
     backend.segmenter.gate.clear()
     backend.store.start_job(7)
@@ -99,10 +96,7 @@ def test_a_job_of_the_project_and_one_of_late_tasks_run_beside_each_other(
 
 @pytest.mark.parametrize("ends", ["cancelled", "failed"])
 def test_tasks_of_a_job_that_will_not_write_them_are_asked_for_again(
-    make_backend: Callable[..., Backend],
-    studio: FakeStudio,
-    ends: str,
-    monkeypatch: pytest.MonkeyPatch,
+    make_backend: Make, studio: FakeStudio, ends: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
     backend = make_backend(predict_deadline_s=20)
@@ -120,9 +114,7 @@ def test_tasks_of_a_job_that_will_not_write_them_are_asked_for_again(
     later.database.close()
 
 
-def test_a_backend_that_ends_gives_its_job_to_another(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
+def test_a_backend_that_ends_gives_its_job_away(make_backend: Make, studio: FakeStudio) -> None:
     ends = make_backend()
     ends.segmenter.gate.clear()
     ends.worker.start()
@@ -138,7 +130,7 @@ def test_a_backend_that_ends_gives_its_job_to_another(
 
 
 def test_a_round_that_crashes_is_told_and_the_next_one_works(
-    make_backend: Callable[..., Backend],
+    make_backend: Make,
     studio: FakeStudio,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -160,9 +152,7 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 
 
 @pytest.fixture
-def connected(
-    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> Backend:
+def connected(make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Backend:
     """A running backend, connected to project 7."""
     monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
     monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
@@ -207,7 +197,7 @@ def test_many_annotations_at_once_make_one_version(connected: Backend, studio: F
 
 
 def test_while_it_is_measured_what_predictions_save_one_task_in_ten_gets_none(
-    make_backend: Callable[..., Backend], studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+    make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Jobs, Retrieve and polls alike; clicks are answered, and at the end all tasks get one."""
     monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
@@ -380,9 +370,7 @@ def test_what_cannot_be_withdrawn_is_refused(store: JobStore, studio: FakeStudio
         store.start_withdrawal(99)
 
 
-def test_a_backend_runs_it_and_the_tasks_can_be_predicted_again(
-    make_backend: Callable[..., Backend], studio: FakeStudio
-) -> None:
+def test_withdrawn_tasks_are_predicted_again(make_backend: Make, studio: FakeStudio) -> None:
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 6)}
     backend = make_backend()
     backend.worker.start()
@@ -401,9 +389,7 @@ def test_a_backend_runs_it_and_the_tasks_can_be_predicted_again(
     assert studio.stored() == dict.fromkeys(range(1, 6), 1)
 
 
-def test_the_command_tells_and_does_the_same(
-    server: LocalServer, store: JobStore, studio: FakeStudio
-) -> None:
+def test_the_command_does_it_too(server: LocalServer, store: JobStore, studio: FakeStudio) -> None:
     job = job_that_is_over(store, studio, 1, 2, 3)
     studio.annotate(2, [])
     reach = {"LABEL_STUDIO_URL": server.url, "LABEL_STUDIO_API_KEY": TOKEN}

@@ -45,9 +45,7 @@ def test_the_tasks_that_are_wanted(client: LabelStudioClient, studio: FakeStudio
     assert (first.data, first.project_id) == ({"image": "1.png"}, 7)
 
 
-def test_all_ids_are_walked_through_while_they_change(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_ids_are_walked_while_they_change(client: LabelStudioClient, studio: FakeStudio) -> None:
     walked = []
     for task in client.ids(7, TaskFilter(without_version=VERSION)):
         walked.append(task)
@@ -78,9 +76,7 @@ def test_the_ids_of_a_view(client: LabelStudioClient, studio: FakeStudio) -> Non
         client.view_ids(7, 4)
 
 
-def test_stored_predictions_are_listed_and_deleted(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_predictions_are_listed_and_deleted(client: LabelStudioClient, studio: FakeStudio) -> None:
     first, second = studio.add(5, VERSION, 100), studio.add(5, "other", 200)
     stored = client.stored(5)
     assert [(each.id, each.version, each.created) for each in stored] == [
@@ -94,9 +90,7 @@ def test_stored_predictions_are_listed_and_deleted(
     assert client.stored(5) == []
 
 
-def test_a_view_takes_the_place_of_the_one_of_its_title(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_a_view_replaces_that_of_its_title(client: LabelStudioClient, studio: FakeStudio) -> None:
     first = client.show_tasks(7, "Safe", [3, 1])
     other = client.show_tasks(7, "Audit", [2])
     assert client.show_tasks(7, "Safe", [5]) == first != other

@@ -138,9 +138,7 @@ def test_connections_are_kept_also_where_label_studio_closes_one(studio: FakeStu
         assert set(cookies) == {None}
 
 
-def test_an_answer_on_a_kept_connection_ends_with_its_time(
-    studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kept_connection_times_out(studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> None:
     with LocalServer(studio.answer, pause_s=0.001, keeps=True) as server:
         client = impatient(server.url, timeout_s=3)
         client.user()
@@ -166,9 +164,7 @@ def test_who_is_to_stop_waits_no_longer() -> None:
     ("token", "project", "sentence"),
     [("cd" * 20, 7, "check LABEL_STUDIO_API_KEY"), (TOKEN, 8, "no such project")],
 )
-def test_what_is_refused_for_good_is_said_at_once(
-    server: LocalServer, token: str, project: int, sentence: str
-) -> None:
+def test_refusals_are_told(server: LocalServer, token: str, project: int, sentence: str) -> None:
     with pytest.raises(StudioRefused, match=sentence) as caught:
         LabelStudioClient(server.url, token).label_config(project)
     assert token not in str(caught.value)
@@ -244,9 +240,7 @@ def test_no_token_goes_where_a_redirect_leads(status: int, key: str) -> None:
         assert elsewhere.asked == []
 
 
-def test_predictions_are_written_in_one_request_and_never_twice(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_predictions_are_never_written_twice(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.add(2, VERSION)
     assert client.write_predictions(7, VERSION, dict.fromkeys(range(1, 11), ENTRY)) == {}
     assert studio.imports == [9]
@@ -254,9 +248,7 @@ def test_predictions_are_written_in_one_request_and_never_twice(
     assert studio.stored() == dict.fromkeys(range(1, 11), 1)
 
 
-def test_an_answer_that_is_lost_does_not_store_anything_twice(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_a_lost_answer_stores_nothing_twice(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.late = 1
     assert client.write_predictions(7, VERSION, {1: ENTRY, 2: ENTRY}) == {}
     assert (studio.stored(), studio.imports) == ({1: 1, 2: 1}, [2])
@@ -268,9 +260,7 @@ def test_an_answer_that_is_lost_does_not_store_anything_twice(
     assert "404" in client.write_annotation(999, "masks", [])
 
 
-def test_one_that_is_not_taken_or_gone_costs_no_other(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_one_refused_costs_no_other(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.refused = {2}
     refused = client.write_predictions(7, VERSION, dict.fromkeys((1, 2, 3), ENTRY))
     assert refused.keys() == {2}
@@ -280,9 +270,7 @@ def test_one_that_is_not_taken_or_gone_costs_no_other(
     assert client.write_predictions(7, VERSION, {}) == {}
 
 
-def test_what_is_too_large_for_a_proxy_is_sent_in_parts(
-    client: LabelStudioClient, studio: FakeStudio
-) -> None:
+def test_what_is_too_large_is_sent_in_parts(client: LabelStudioClient, studio: FakeStudio) -> None:
     def fault(asked: Asked) -> Answer | None:
         return Answer(413, b"<h1>413</h1>") if len(asked.body) > 500 else None
 

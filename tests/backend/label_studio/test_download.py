@@ -115,9 +115,7 @@ def test_slow_hosts() -> None:
         given_up.set()
 
 
-def test_redirects_on_the_host_keep_the_token_and_end(
-    file_server: LocalServer, file_studio: FileStudio
-) -> None:
+def test_own_redirects_keep_the_token(file_server: LocalServer, file_studio: FileStudio) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
     for path, place in (("old.png", "upload/1/a.png"), ("loop", "/data/loop")):
         file_studio.answers[f"/data/{path}"] = Answer(302, headers={"Location": place})
@@ -158,9 +156,7 @@ def test_redirects_leave_the_token_behind(
     assert stranger.asked == [Asked("GET", "/bucket/a.png?signature=1", None)]
 
 
-def test_the_token_goes_along_for_files_only(
-    file_server: LocalServer, file_studio: FileStudio
-) -> None:
+def test_only_files_get_the_token(file_server: LocalServer, file_studio: FileStudio) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
     paths = ["/api/users/", "/", "/user/account", "/data/%2e%2e/api/users/", "/data/x/..%2f../api"]
     paths += ["/data/%252e%252e/api/", "/data/upload/../../api/projects/"]
@@ -175,9 +171,7 @@ def test_the_token_goes_along_for_files_only(
     assert set(authorizations.values()) == {None}
 
 
-def test_a_sent_token_stays_with_its_host_and_replaces_no_configured_one(
-    file_server: LocalServer, stranger: LocalServer
-) -> None:
+def test_a_sent_token_stays_with_its_host(file_server: LocalServer, stranger: LocalServer) -> None:
     files = LabelStudioFiles(file_server.url, LEGACY)
     files.use_setup(stranger.url, "b" * 40)
     assert fetch_file(files) == b"picture"
@@ -222,9 +216,7 @@ def test_names_that_are_none_are_not_learned(hostname: str) -> None:
         files.file_url("/data/upload/1/a.png")
 
 
-def test_other_hosts_of_this_machine_are_not_asked(
-    file_server: LocalServer, stranger: LocalServer
-) -> None:
+def test_other_local_hosts_are_not_asked(file_server: LocalServer, stranger: LocalServer) -> None:
     """The configured Label Studio is trusted at its own port only."""
     files = LabelStudioFiles(file_server.url, LEGACY)
     for url in (f"{stranger.url}/a.png", f"http://localhost:{stranger.port}/a.png"):
@@ -326,9 +318,7 @@ def test_the_prefix_of_the_address_for_people_is_known_inside_too(file_server: L
         assert fetch_file(files) == b"picture"
 
 
-def test_a_personal_token_is_exchanged_once_by_many_threads(
-    file_server: LocalServer, file_studio: FileStudio
-) -> None:
+def test_threads_exchange_a_token_once(file_server: LocalServer, file_studio: FileStudio) -> None:
     files = LabelStudioFiles(file_server.url, PERSONAL)
     with ThreadPoolExecutor(8) as threads:
         assert [*threads.map(fetch_file, [files] * 8)] == [b"picture"] * 8

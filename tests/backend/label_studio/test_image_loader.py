@@ -240,9 +240,7 @@ def test_what_is_kept_is_bounded_in_bytes() -> None:
     assert reader.cache_stats.hits == 0
 
 
-def test_images_are_decoded_at_once_within_a_bound_and_a_large_one_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_images_are_decoded_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_loader, "_DECODING_PX", 60)
     sides, at_once, lock = [(6, 4)] * 4 + [(40, 30)] + [(6, 4)] * 4, list[Any](), threading.Lock()
     now = list[tuple[int, int]]()

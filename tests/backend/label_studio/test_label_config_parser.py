@@ -303,9 +303,7 @@ def test_who_answers() -> None:
         ("adapt", 'Adapt=" OFF "', "off"),
     ],
 )
-def test_the_first_control_that_says_it_counts_else_the_settings(
-    field: str, written: str, meant: object
-) -> None:
+def test_the_first_control_that_says_it_counts(field: str, written: str, meant: object) -> None:
     settings = Settings(score="effort", adapt="ask")
     later = '<PolygonLabels name="p" toName="image" score="confidence"><Label value="x"/>'
     xml = brush_config("red", attributes=written)

@@ -53,9 +53,7 @@ def test_a_label_that_is_named_gets_the_mask(text: str, expected: tuple[str, ...
     assert read(text) == [expected]
 
 
-def test_phrases_are_separated_by_commas_and_the_prompt_label_gets_what_names_none(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_phrases_are_separated_by_commas(caplog: pytest.LogCaptureFixture) -> None:
     assert read("black cat", prompt_label="tree") == [("Veg", "black cat")]
     assert read("red car", prompt_label="tree") == [("Car", "red car")]
     assert read("black cat -> Spaceship") == []
@@ -69,9 +67,7 @@ def test_phrases_are_separated_by_commas_and_the_prompt_label_gets_what_names_no
     assert "prompt_label='nobody' is the name of no label." in caplog.text
 
 
-def test_the_names_of_many_labels_are_made_ready_once_for_all_phrases(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_names_of_many_labels_are_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, made = [f"label {number}" for number in range(100)], Counter[str]()
     monkeypatch.setattr(prompts, "words_of_name", lambda name: (made.update([name]), name)[1])
     config = parse_label_config(brush_config(*labels), None)

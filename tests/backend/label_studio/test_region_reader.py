@@ -160,9 +160,7 @@ def ellipse_mask(value: dict[str, float], size_hw: tuple[int, int]) -> np.ndarra
 
 @settings(max_examples=80, deadline=None, derandomize=True, database=None)
 @given(x=PERCENT, y=PERCENT, a=st.integers(1, 80), b=st.integers(1, 80), at=st.integers(0, 360))
-def test_an_ellipse_covers_the_pixels_whose_centres_are_inside(
-    x: int, y: int, a: int, b: int, at: int
-) -> None:
+def test_an_ellipse_covers_the_centres_inside(x: int, y: int, a: int, b: int, at: int) -> None:
     """Each pixel by the distances to the two foci, which add up to the longer axis."""
     size = 40, 40
     mask = ellipse_mask(ellipse(x, y, a, b, at), size)

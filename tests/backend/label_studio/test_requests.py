@@ -45,8 +45,7 @@ def test_a_batch_request() -> None:
 
 
 @pytest.mark.parametrize(
-    "task",
-    [{}, {"id": 10**30}, {"id": 4, "data": "x"}, {"data": {"n": "1e999"}}],
+    "task", [{}, {"id": 10**30}, {"id": 4, "data": "x"}, {"data": {"n": "1e999"}}]
 )
 def test_a_strange_task_fails_alone(task: Any) -> None:
     good = {"id": 5, "data": {"image": "x"}}
@@ -187,9 +186,7 @@ def test_a_context_has_a_bounded_number_of_boxes_and_words() -> None:
     ],
     ids=["tasks", "data", "context"],
 )
-def test_what_would_take_much_memory_is_refused(
-    change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_much_memory_is_refused(change: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.label_studio.requests._MAX_OBJECTS", 60_000)
     monkeypatch.setattr("backend.label_studio.requests._MAX_VALUES", 1000)
     with pytest.raises(PayloadTooLarge):

@@ -236,9 +236,7 @@ def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Da
     assert example.weights[lower_half].sum() == pytest.approx(1 / 6, abs=0.01)
 
 
-def test_an_image_of_which_the_annotation_says_nothing_gives_no_example(
-    database: Database,
-) -> None:
+def test_an_image_of_which_nothing_is_said_gives_no_example(database: Database) -> None:
     """An image whose labels are rectangles, for one."""
     school = School(database)
     school.learn(1)
@@ -353,9 +351,7 @@ def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:
 @pytest.mark.parametrize(
     ("adapt", "own", "pinned"), [("ask", "auto", True), ("auto", "ask", False)]
 )
-def test_what_a_project_says_of_itself_decides_whether_a_choice_is_pinned(
-    database: Database, adapt: str, own: str, pinned: bool
-) -> None:
+def test_the_config_decides_on_pins(database: Database, adapt: str, own: str, pinned: bool) -> None:
     school = School(database, adapt=adapt)
     school.learn(1, 2)
     assert school.step(brush_config("wine", "blue", attributes=f'adapt="{own}"'))
@@ -363,9 +359,7 @@ def test_what_a_project_says_of_itself_decides_whether_a_choice_is_pinned(
     assert school.learner.use(7, 1).pinned == pinned
 
 
-def test_a_version_is_shown_beside_the_words_and_the_annotation(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_before_and_after_are_shown(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     """On its pictures as they were held out; an annotation that is gone is left out."""
     school, there = School(database), studio(CONFIG.replace('"wine"', '"wine" background="Red"'))
     there.regions = {1: [region("a", "wine", left_third(), to_name="image")]}
@@ -385,9 +379,7 @@ def test_a_version_is_shown_beside_the_words_and_the_annotation(
     assert school.stores.versions.before_after(7, 9).pictures == ()
 
 
-def test_the_fit_is_told_which_labels_keep_their_words_and_what_one_may_lose(
-    database: Database,
-) -> None:
+def test_the_fit_is_told_which_labels_keep_their_words(database: Database) -> None:
     school = School(database, adapt_label_loss=4)
     school.learn(1, 2)
     school.stores.versions.keep_words(7, "wine")
@@ -511,9 +503,7 @@ def unlabelled(monkeypatch: pytest.MonkeyPatch) -> list[Example]:
     return given
 
 
-def test_pictures_that_nobody_has_corrected_make_a_version_that_waits(
-    database: Database, unlabelled: list[Example]
-) -> None:
+def test_unlabelled_pictures_make_a_version(database: Database, unlabelled: list[Example]) -> None:
     school = School(database)
     words = school.predict()
     school.stores.versions.request_step(7, unlabelled=True)
@@ -571,9 +561,7 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     assert versions.versions(7)[0].unlabelled_gain is None
 
 
-def test_another_model_learns_from_unlabelled_pictures_again_by_itself(
-    database: Database, unlabelled: list[Example]
-) -> None:
+def test_another_model_learns_them_again(database: Database, unlabelled: list[Example]) -> None:
     school = School(database)
     school.stores.versions.request_step(7, unlabelled=True)
     assert school.learner.take_due_step(studio())
@@ -588,9 +576,7 @@ def test_another_model_learns_from_unlabelled_pictures_again_by_itself(
     assert not again.take_due_step(studio()), "once"
 
 
-def test_where_there_are_corrections_they_teach(
-    database: Database, unlabelled: list[Example]
-) -> None:
+def test_corrections_come_first(database: Database, unlabelled: list[Example]) -> None:
     school = School(database)
     school.stores.versions.request_step(7, unlabelled=True)
     school.learn(1)
@@ -599,9 +585,7 @@ def test_where_there_are_corrections_they_teach(
     assert unlabelled == []
 
 
-def test_another_model_learns_again_by_itself_and_from_its_own_features_alone(
-    database: Database,
-) -> None:
+def test_another_model_learns_again_from_its_own_features_alone(database: Database) -> None:
     school = School(database)
     school.learn(1, 2)
     assert school.step()

@@ -40,9 +40,7 @@ def test_an_example_that_comes_again_changes_nothing(learning: LearningStores) -
     assert learning.examples.examples(7) == []
 
 
-def test_what_is_deleted_is_forgotten_whichever_model_has_read_it_loaded_or_not(
-    database: Database, learning: LearningStores
-) -> None:
+def test_what_is_deleted_is_forgotten_by_all(database: Database, learning: LearningStores) -> None:
     def unloaded() -> str:
         raise ModelUnavailable("The weights are missing.")
 
@@ -63,9 +61,7 @@ def test_what_is_deleted_is_forgotten_whichever_model_has_read_it_loaded_or_not(
         assert each.versions.active(7, "auto") is None
 
 
-def test_a_step_is_due_after_so_many_changes_and_one_takes_it(
-    learning: LearningStores, other: LearningStores
-) -> None:
+def test_a_step_is_due_after_some_changes(learning: LearningStores, other: LearningStores) -> None:
     learning.replace_all(1, 2)
     assert learning.versions.lease_step(3) is None
     learning.examples.forget(1)
@@ -152,9 +148,7 @@ MOVES = st.tuples(
 
 @given(st.lists(MOVES, max_size=25))
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
-def test_whatever_comes_in_whatever_order_what_is_there_counts(
-    moves: list[tuple[str, int, int, bool]],
-) -> None:
+def test_in_whatever_order_what_is_there_counts(moves: list[tuple[str, int, int, bool]]) -> None:
     """Against a dictionary: two backends learn, forget and step by chance."""
     database = Database("sqlite://")
     both = [LearningStores.of(database, owner) for owner in ("one", "other")]
@@ -192,9 +186,7 @@ def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: Learning
     assert learning.versions.active(7, "auto") is None
 
 
-def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
-    learning: LearningStores,
-) -> None:
+def test_what_passes_no_gate_or_waits_leaves_the_words(learning: LearningStores) -> None:
     learning.replace_all(1)
     assert learning.make_version(1).number == learning.versions.state(7).live == 1
     learning.make_version(None)
@@ -216,9 +208,7 @@ def test_what_passes_no_gate_or_waits_leaves_the_words_until_somebody_says_so(
     assert learning.versions.state(7).waits is None, "nobody is asked to decide"
 
 
-def test_the_first_version_waits_for_somebody_and_those_after_it_go_live(
-    learning: LearningStores,
-) -> None:
+def test_the_first_version_waits_and_those_after_it_go_live(learning: LearningStores) -> None:
     learning.replace_all(1)
     for number in (1, 2):
         learning.commit(learning.lease(), number)

@@ -154,9 +154,7 @@ def test_allowed_hosts(server: LocalServer, allowed: str, host: str, opens: bool
         assert server.asked == []
 
 
-def test_tls_names_the_host_although_the_address_is_connected_to(
-    names: Callable[..., list[str]],
-) -> None:
+def test_tls_names_the_host_although_an_address_is_used(names: Callable[..., list[str]]) -> None:
     heard: list[bytes] = []
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
@@ -174,9 +172,7 @@ def test_tls_names_the_host_although_the_address_is_connected_to(
     assert b"files.example" in heard[0]
 
 
-def test_a_proxy_of_the_environment_is_only_for_hosts_that_are_vouched_for(
-    server: LocalServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_is_for_vouched_hosts(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("http_proxy", server.url)

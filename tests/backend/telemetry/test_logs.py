@@ -77,9 +77,7 @@ def test_a_line_for_people_and_one_for_machines(logged: Logged) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_an_unexpected_error_is_one_line_with_the_way_to_it(
-    logged: Logged, log_format: str
-) -> None:
+def test_an_unexpected_error_is_one_line(logged: Logged, log_format: str) -> None:
     stream = logged(log_format=log_format)
 
     def fail() -> None:
@@ -160,9 +158,7 @@ def test_no_half_of_a_secret_is_left_where_a_long_text_is_cut_off() -> None:
     assert len(clean) == 2001
 
 
-def test_an_inner_stage_is_not_counted_twice_and_one_that_fails_is_counted(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_stages_are_counted_once_also_failed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
@@ -217,9 +213,7 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     assert tracker.images_per_second == 0
 
 
-def test_a_record_says_who_what_why_and_where_the_time_went(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_record_says_who_what_why_and_when(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[TrackedTask] = []
     tracker = TaskTracker(heard.append)
     with pytest.raises(ZeroDivisionError), tracker.task(1, 1, "batch"):

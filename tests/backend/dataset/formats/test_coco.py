@@ -117,16 +117,12 @@ def test_a_broken_mask_is_a_sentence_of_its_picture(
         ({"annotations": [{"id": 5, "image_id": 99, "category_id": 1}]}, "list the image 99"),
     ],
 )
-def test_a_file_that_does_not_hold_together_is_refused(
-    tmp_path: Path, change: dict[str, Any], reason: str
-) -> None:
+def test_incoherent_files_are_refused(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     with pytest.raises(DatasetError, match=reason):
         read(tmp_path, content() | change)
 
 
-def test_a_file_that_would_fill_the_memory_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_too_large_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, reason in (("[" + "{}," * 1_100_000 + "{}]", "too many"), ("[" * 10_000, "no COCO")):
         (tmp_path / "instances.json").write_text(text)
         with pytest.raises(DatasetError, match=reason):

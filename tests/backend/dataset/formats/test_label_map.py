@@ -268,9 +268,7 @@ def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) ->
         ("car/a.png", "", "a folder of masks for each class: give --format binary-masks"),
     ],
 )
-def test_what_a_folder_looks_like_is_said(
-    tmp_path: Path, file: str, content: str, advice: str
-) -> None:
+def test_what_a_folder_looks_like(tmp_path: Path, file: str, content: str, advice: str) -> None:
     make(tmp_path, "sky/a.png", file)
     (tmp_path / file).write_text(content)
     with pytest.raises(DatasetError, match=f"looks like {advice}"):
