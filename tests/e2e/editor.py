@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import Mask
@@ -22,6 +22,18 @@ from tests.e2e.servers import get
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SIZE, DESK, PHONE = (1440, 900), (1280, 900), (390, 844)
+
+
+def visit(page: Page, url: str) -> None:
+    """Open a page, though the one before renews itself at that moment, which ends the visit."""
+    for left in reversed(range(5)):
+        try:
+            page.goto(url)
+            return
+        except Error as error:
+            if "interrupted by another navigation" not in str(error) or not left:
+                raise
+            page.wait_for_timeout(500)
 
 
 def resize(page: Page, size: tuple[int, int]) -> None:
@@ -91,7 +103,7 @@ def switch(page: Page, name: str, on: bool) -> None:
 
 
 def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -> None:
-    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    visit(page, f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")
     page.wait_for_function("window.Htx?.annotationStore?.selected?.regions?.length > 0")
     page.wait_for_timeout(500)  # the masks are decoded and drawn after they are listed
@@ -112,7 +124,7 @@ def settled(page: Page, **options: Any) -> bytes:
 
 def open_tab(page: Page, studio_url: str, project: int, view: int) -> None:
     """Open a view of the data manager, and wait for its list of tasks."""
-    page.goto(f"{studio_url}/projects/{project}/data?tab={view}")
+    visit(page, f"{studio_url}/projects/{project}/data?tab={view}")
     expect(page.get_by_text("Label All Tasks")).to_be_visible()
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, no_complaints, resize
+from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, no_complaints, resize, visit
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -26,7 +26,7 @@ NewProject = Callable[..., int]
 def console(page: Page, backend_url: str) -> Iterator[Page]:
     """Open the dashboard on a wide screen in light colours; errors of Chromium fail the test."""
     resize(page, DESK)
-    page.goto(backend_url)
+    visit(page, backend_url)
     expect(page.get_by_text("Ready")).to_be_visible(timeout=60_000)
     with no_complaints(page, backend_url, "Failed to load resource"):
         yield page
@@ -37,12 +37,12 @@ def console(page: Page, backend_url: str) -> Iterator[Page]:
 def prelabel(console: Page, project: int) -> int:
     """Press the button on the project's page, and return the number of the job."""
     dashboard = console.url
-    console.goto(urljoin(dashboard, f"/projects/{project}"))
+    visit(console, urljoin(dashboard, f"/projects/{project}"))
     console.locator("#prelabel").get_by_role("button").click()
     console.wait_for_url("**?job=*")
     job = int(console.url.rpartition("=")[2])
     expect(console.locator("#job")).to_contain_text(f"job {job}: tasks without annotations")
-    console.goto(dashboard)
+    visit(console, dashboard)
     return job
 
 
@@ -120,7 +120,7 @@ def test_a_page_of_another_site_cannot_press_the_buttons(
     page: Page, studio: LabelStudioProcess, backend_url: str
 ) -> None:
     """The request comes from Label Studio's page, as the browser's headers say."""
-    page.goto(f"{studio.url}/user/login/")
+    visit(page, f"{studio.url}/user/login/")
     with page.expect_response(f"{backend_url}/jobs") as answer:
         page.evaluate(
             """address => {

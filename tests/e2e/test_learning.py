@@ -21,7 +21,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.core.clip.test_second_encoder import file_of
 from tests.e2e.conftest import MODEL
-from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit
+from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit, visit
 from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
 from tests.e2e.servers import get, wait_for
 
@@ -181,7 +181,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
 
     wait_for(lambda: team.learned()["waits"], "a version that waits")
     assert team.version() == words, "somebody has to look at the first one"
-    page.goto(team.learning)
+    visit(page, team.learning)
     page.get_by_role("button", name=re.compile("^Use version")).click()
     wait_for(lambda: team.version() != words, "a version that has learned")
     assert not team.learned()["pinned"], "the next ones go live by themselves"
@@ -216,7 +216,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
 
 def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
     """Open the page of the version that is live: six pictures, drawn three times each."""
-    page.goto(team.learning)
+    visit(page, team.learning)
     expect(page.locator(".trio")).to_have_count(6)
     drawn = page.locator(".trio img")
     widths = drawn.evaluate_all("all => all.map(image => image.naturalWidth)")
@@ -244,7 +244,7 @@ def decide(page: Page, team: Team) -> None:
     assert newest["number"] == first["number"] + 1
     assert newest["adapted_ious"]["lane"] < first["adapted_ious"]["lane"]
     assert team.version().endswith(f" v{first['number']}")
-    page.goto(team.learning)
+    visit(page, team.learning)
     expect(page.get_by_role("row", name="lane")).to_contain_text("keeps its words")
     page.get_by_role("button", name=f"Use version {newest['number']}").click()
     expect(page.get_by_text(f"version {newest['number']} in use")).to_be_visible()

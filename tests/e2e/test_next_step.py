@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import render_scene
+from tests.e2e.editor import visit
 from tests.e2e.masks import scene_regions
 from tests.e2e.servers import wait_for, wait_for_json
 
@@ -82,7 +83,7 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     told = wait_for_json(project.url, lambda told: told["jobs"][0]["over"])
     assert (told["next"], told["counts"]["failed"]) == ("correct", BROKEN), "the others"
     assert [each["count"] for each in told["findings"] if "prediction" in each["what"]] == [BROKEN]
-    page.goto(project.url)
+    visit(page, project.url)
     page.get_by_role("link", name="Correct").click()
     page.locator(".konvajs-content canvas").first.wait_for()
     assert page.evaluate("Htx.task.id") in project.tasks[EARLIER:], "no list of tasks between"
@@ -92,13 +93,13 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     studio.client.ml.train(id=int(backend.id or 0))  # Start Training
     told = project.is_next("learn")
     assert (told["learned"]["waits"], told["learned"]["adapt"]) == (1, "ask")
-    page.goto(project.url)
+    visit(page, project.url)
     expect(page.locator("#learn")).to_contain_text("version 1 waits for you")
     project.post("learning/use", number=1)
 
     told = project.is_next("prelabel")
     assert (told["counts"]["older"], told["counts"]["waiting"]) == (4, 4 + BROKEN)
-    page.goto(project.url)
+    visit(page, project.url)
     page.get_by_role("button", name="Prelabel the 4 that are left with version 1 (+").click()
     told = wait_for_json(project.url, lambda told: told["jobs"][0]["over"])
     assert (told["next"], told["counts"]["older"]) == ("correct", 0)
@@ -118,7 +119,7 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     project.post("datasets", formats=["coco"])
     told = project.is_next("")
     assert (told["data_set"]["pictures"], told["data_set"]["left_out"]) == (len(SEEDS) - 1, 1)
-    page.goto(project.url)
+    visit(page, project.url)
     expect(page.locator("#export")).to_contain_text("1 left out")
 
     studio.client.projects.update(id=number, label_config=asks.replace('"ask"', '"off"'))

@@ -19,7 +19,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.label_studio.set_up import label_config
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import Canvas, drag, keep_editor_picture, settled, submit, switch
+from tests.e2e.editor import Canvas, drag, keep_editor_picture, settled, submit, switch, visit
 from tests.e2e.masks import Mask, decode, iou, masks_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -161,7 +161,7 @@ def sitting_down(
     page: Page, studio: LabelStudioProcess, project: int, task: int, predicted: int = -1
 ) -> Iterator[Annotator]:
     """Open a task with more than so many masks, and let tools ask the backend."""
-    page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+    visit(page, f"{studio.url}/projects/{project}/data?task={task}")
     page.wait_for_selector(".konvajs-content canvas")
     switch(page, "auto-annotation", True)
     page.wait_for_selector("[data-testid=bottombar-auto-accept-toggle]", state="attached")

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.editor import PHONE, SIZE, no_complaints, open_task, resize, submit
+from tests.e2e.editor import PHONE, SIZE, no_complaints, open_task, resize, submit, visit
 from tests.e2e.masks import brush_region, decode, iou, labelled, masks_of
 from tests.e2e.servers import wait_for_json
 
@@ -157,7 +157,7 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
 
 def check_the_page(page: Page, backend_url: str, project: int) -> None:
     """Open the page from the dashboard; save its figures."""
-    page.goto(backend_url)
+    visit(page, backend_url)
     named = re.compile(rf"\({project}\)$")
     page.locator("#projects").get_by_role("link", name=named).click()
     page.get_by_role("link", name="Report").click()

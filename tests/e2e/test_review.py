@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.feedback.reviews import Reviewed
-from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize
+from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
 from tests.e2e.servers import get, run_command, wait_for, wait_for_json
 
 pytestmark = pytest.mark.timeout(500)
@@ -54,7 +54,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     # ---- a page by keys --------------------------------------------------------------------------
     resize(page, DESK)
     with no_complaints(page, backend_url):
-        page.goto(url)
+        visit(page, url)
         cards = page.locator("#page .card")
         expect(cards).to_have_count(40)
         expect(page.locator("#ahead .card")).to_have_count(6, timeout=60_000)
@@ -154,7 +154,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     n_checked = sum(Reviewed(each, predicted[each].id, "good").is_checked for each in rest)  # type: ignore[arg-type]
     wanted = len(accepted) + 1 + 6 - n_checked
     wait_for(lambda: len(annotations(studio, project)) == wanted, "annotations of the second page")
-    page.goto(f"{url}?seat=b")
+    visit(page, f"{url}?seat=b")
     page.get_by_role("button", name="Undo the last page (6)").click()
     expect(page.locator(".said")).to_contain_text("6 verdicts taken back")
     assert not set(annotations(studio, project)) & set(rest)
@@ -197,6 +197,6 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
         studio.client.annotations.create(id=each.task, result=each.result[2:], **known)
     report = f"{backend_url}/projects/{project}/report.json"
     wait_for_json(report, lambda told: told["annotations"]["compared"] == len(checked))
-    page.goto(url)
+    visit(page, url)
     share = round(100 / len(checked))
     expect(page.locator("#page #tally tbody")).to_contain_text(f"{share} %")

@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
+from tests.e2e.editor import visit
 from tests.e2e.servers import wait_for
 from tests.e2e.test_learning import CALLED, CORRECTED, SEEDS, Team, corrected, true_masks
 
@@ -30,11 +31,11 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     team = Team(studio, project, backend_url)
     words, done, rest = team.version(), team.tasks[:CORRECTED], team.tasks[CORRECTED : len(SEEDS)]
 
-    page.goto(team.learning)
+    visit(page, team.learning)
     page.get_by_role("button", name="Learn from unlabelled pictures").click()
     wait_for(lambda: team.learned()["waits"], "a version that waits")
     assert team.version() == words, "somebody has to look at it"
-    page.goto(team.learning)
+    visit(page, team.learning)
     expect(page.get_by_text("nobody has corrected one").first).to_be_visible()
     expect(page.locator("#before-after .pair")).to_have_count(6)
     (version,) = team.learned()["versions"]
@@ -59,7 +60,7 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     assert newest["annotations"] >= CORRECTED - 1
     assert newest["unlabelled_gain"] is not None
     assert first["live"] == (newest["unlabelled_gain"] >= 0)
-    page.goto(team.learning)
+    visit(page, team.learning)
     expect(page.locator("#learned")).to_contain_text("that nobody had corrected is")
     page.get_by_role("button", name="Use version 2").click()
     wait_for(lambda: team.version().endswith(" v2"), "what corrections teach")

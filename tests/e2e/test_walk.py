@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import DESK, PHONE, keep_picture, make_view, no_complaints, resize
+from tests.e2e.editor import DESK, PHONE, keep_picture, make_view, no_complaints, resize, visit
 from tests.e2e.masks import scene_regions
 from tests.e2e.servers import finished_run
 
@@ -54,7 +54,7 @@ class Lead:
 
     def opens(self, name: str = "") -> str:
         address = f"{self.address}/{name}".rstrip("/")
-        self.page.goto(address)
+        visit(self.page, address)
         return address
 
     def runs(self, name: str, button: str) -> Any:
@@ -62,7 +62,7 @@ class Lead:
         address = self.opens(name)
         self.page.get_by_role("button", name=button).click()
         report = finished_run(address)
-        self.page.goto(address)
+        visit(self.page, address)
         return report
 
     def step(self, name: str, *said: str) -> None:
@@ -134,7 +134,7 @@ def find_words(lead: Lead) -> None:
     page.get_by_role("button", name="Use this").first.click()
     assert client.get(id=lead.project).label_config == before, "nobody said yes"
     other = page.context.new_page()
-    other.goto(page.url)
+    visit(other, page.url)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="Use this").first.click()
     expect(page.get_by_role("status")).to_contain_text("The words are in the labeling config")
