@@ -251,7 +251,8 @@ def dataset(
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()
             references, stopping = tasks.references(), services.stopping
-            report = exporter.run(tasks.name, references, stopping, lambda n: show(n, total))
+            watch, unread = (lambda n: show(n, total)), (lambda: tasks.unread)
+            report = exporter.run(tasks.name, references, stopping, watch, unread)
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)

@@ -177,10 +177,12 @@ class DatasetExporter:
         tasks: Iterable[TaskReference],
         stopping: threading.Event,
         watch: Callable[[int], None] = lambda _: None,
+        unread: Callable[[], int] = lambda: 0,
     ) -> DatasetReport | None:
         """Write the data set of a source, such as the address of a project; None once `stopping`.
 
-        Until all of it is there, the folder stays as it is.
+        Until all of it is there, the folder stays as it is. At the end, `unread` says how many
+        tasks the source has that are not among `tasks`, since nobody has annotated them.
         """
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
@@ -199,6 +201,8 @@ class DatasetExporter:
                             return None
                         self._add(loaded)
                         watch(number)
+                self._report.tasks += unread()
+                self._report.unlabelled += unread()
                 return self._finish()
         except OSError as error:
             raise DatasetError(f"{self.folder} cannot be written: {error}.") from None

@@ -26,13 +26,14 @@ from backend.annotations.label_map import MapRule, draw_label_map, vote
 from backend.annotations.regions import LabelledRegion, Provenance
 from backend.dataset.formats.format_writer import ClassTable, LabelledImage
 from backend.dataset.mask_source import Limits, read_bytes
-from backend.errors import BackendError, BadRequest, DatasetError, TaskError
-from backend.label_studio.client import LabelStudioClient
+from backend.errors import BadRequest, DatasetError, TaskError
+from backend.label_studio.client import TOGETHER, LabelStudioClient
 from backend.label_studio.image_loader import ImageName
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation, TaskRow, WholeTask, decode_time
 from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
+from backend.label_studio.task_filter import TaskFilter
 from clearclip_core.thread_pools import read_ahead
 
 
@@ -58,17 +59,17 @@ class TaskReference:
 #: Threads that wait for Label Studio, and what is read ahead: they bound the memory.
 READERS: Final = 4
 READ_AHEAD: Final = 8
-_TOGETHER: Final = 32  # tasks of one request, whose masks are in memory at once
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ProjectTasks:
-    """The tasks of a project or a view; the newest predictions may count without annotations."""
+    """The tasks of a project or a view that have an annotation, or by choice a prediction."""
 
     _client: LabelStudioClient
     _project: int
     _view: int | None = None
     _with_predictions: bool = False
+    unread: int = field(init=False, default=0)  # the other tasks, once all are listed
 
     @property
     def name(self) -> str:
@@ -76,29 +77,40 @@ class ProjectTasks:
         return f"{self._client.url}/projects/{self._project}"
 
     def count(self) -> int | None:
-        """Return the number of tasks; None with a view, of which all ids are listed first."""
-        return None if self._view is not None else self._client.newest_change(self._project)[1]
+        """Return the number of tasks that are read; None with a view, which is listed first."""
+        return None if self._view is not None else self._client.count(self._project, self._wanted)
 
     def references(self) -> Iterator[TaskReference]:
-        among: set[int] | None = None
-        if self._view is not None:
-            among = set(self._client.view_ids(self._project, self._view))
-        for found in self._client.changed_tasks(self._project, 0.0):
-            wanted = [task for task in found if among is None or task.id in among]
-            for start in range(0, len(wanted), _TOGETHER):
-                some = wanted[start : start + _TOGETHER]
-                ids = tuple(task.id for task in some if self._counts(task))
-                whole = _WholeTasks(self._client, self._project, ids)
-                yield from (TaskReference(t.id, partial(self._read, t, whole)) for t in some)
+        total, listed = self._listed()
+        self.unread = total
+        for rows in listed:
+            wanted = [row for row in rows if self._counts(row)]
+            self.unread -= len(wanted)
+            for start in range(0, len(wanted), TOGETHER):
+                some = wanted[start : start + TOGETHER]
+                whole = _WholeTasks(self._client, self._project, tuple(row.id for row in some))
+                yield from (TaskReference(row.id, partial(self._read, row, whole)) for row in some)
+
+    def _listed(self) -> tuple[int, Iterable[Sequence[TaskRow]]]:
+        """Return how many tasks there are, and those of them that may count, page by page."""
+        if self._view is None:
+            _, total, _ = self._client.newest_change(self._project)
+            return total, self._client.pages(self._project, self._wanted)
+        rows = self._client.view_rows(self._project, self._view)
+        return len(rows), [rows]
+
+    @property
+    def _wanted(self) -> TaskFilter:
+        return TaskFilter(labeled=None if self._with_predictions else True)
 
     def _counts(self, task: TaskRow) -> bool:
         predicted = self._with_predictions and task.total_predictions
-        return bool(task.annotations or predicted)
+        return bool(task.total_annotations or predicted)
 
     def _read(self, found: TaskRow, tasks: _WholeTasks) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
-        whole = tasks.take(found.id) if self._counts(found) else None
-        if whole is None:  # nothing counts, or it is gone
+        whole = tasks.take(found.id)
+        if whole is None:  # it is gone
             return TaskRecord(task)
         predictions = sorted(whole.predictions, key=lambda each: each.id)
         if found.annotations:
@@ -113,7 +125,7 @@ class _WholeTasks:
     """Tasks that are asked for together, by the thread that takes one of them first."""
 
     def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
-        self._ask = partial(client.whole_tasks, project)
+        self._ask = partial(client.whole_tasks, project, kind=WholeTask)
         self._ids = ids
         self._found: dict[int, WholeTask] = {}
         self._lock = threading.Lock()
@@ -122,7 +134,7 @@ class _WholeTasks:
         with self._lock:
             ids, self._ids = self._ids, ()
             if ids:
-                with suppress(BackendError):  # one is broken or too large: each is asked for then
+                with suppress(BadRequest):  # one is broken or too large: each is asked for then
                     self._found = {each.id: each for each in self._ask(ids)}
             found = self._found.pop(task, None)
         return found or next(iter(self._ask((task,))), None)
@@ -163,6 +175,8 @@ class _Task(msgspec.Struct):
 
 class ExportedTasks:
     """The tasks of a file that *Export*, *JSON* has written, and what it says of their project."""
+
+    unread: Final = 0
 
     def __init__(self, path: Path, with_predictions: bool = False) -> None:
         self._with_predictions = with_predictions

@@ -1,10 +1,10 @@
 """Poll Label Studio for what has changed in connected projects.
 
 A poll walks through the tasks that changed since the mark of its project, page by page in the order
-of ids; the first poll of a project through all tasks, the newest first. It marks those of their
-annotations that are in another state than the one that was read, and queues a job for new tasks
-where their project is prelabeled by itself. The mark moves when the walk is done, so that nothing
-is lost where it is cut short. Webhooks only make a poll come sooner.
+of ids; the first poll of a project through all annotated ones, the newest first. It marks those of
+their annotations that are in another state than the one that was read, and queues a job for new
+tasks where their project is prelabeled by itself. The mark moves when the walk is done, so that
+nothing is lost where it is cut short. Webhooks only make a poll come sooner.
 
 The mark is a time on Label Studio's clock and is compared with no other clock. A change may become
 visible late, after a long transaction, or come from a server of Label Studio whose clock is behind.
@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from math import inf
 from typing import Any, Final, TypeGuard
 
@@ -41,9 +42,8 @@ from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
 from backend.feedback.experiment import Experiments
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.records import TaskRow
-from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.client import TOGETHER, LabelStudioClient
+from backend.label_studio.records import TaskContents, TaskRow
 from backend.settings import Settings, prelabels
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,8 @@ class ChangePoller:
         """Mark the annotations of a project that are not as they were read; somebody waits."""
         polls = {each.project: each.since for each in self.polls.list_polls()}
         since = polls.get(project)
-        for rows in client.changed_tasks(project, since - OVERLAP_S if since else None):
+        listed = client.changed_tasks(project, since - OVERLAP_S) if since else None
+        for rows in listed or client.annotated_tasks(project):
             self._mark(client, project, rows, {})
         if not self.is_stopping():
             self._mark_gone(client, project)
@@ -297,7 +298,7 @@ class ChangePoller:
         """
         project, began = poll.project, self.polls.now
         newest, tasks, predictions = client.newest_change(project)
-        created, done, unserved = 0, poll, dict(poll.unserved)
+        created, done, unserved = set[int](), poll, dict(poll.unserved)
         self._ask_again(client, project, unserved)
         # nothing has changed since a walk that came too late to miss anything
         is_settled = poll.walked >= poll.noted + OVERLAP_S
@@ -307,12 +308,12 @@ class ChangePoller:
                 self._forget(project)
                 return
             since = poll.since or min(connected)
-            # at first all tasks, for the annotations that the project had when it was connected
-            changed_after = poll.since - OVERLAP_S if poll.since else None
-            for rows in client.changed_tasks(project, changed_after):
+            # at first the annotations that the project had when it was connected, too
+            earlier = () if poll.since else client.annotated_tasks(project)
+            for rows in chain(earlier, client.changed_tasks(project, since - OVERLAP_S)):
                 self._mark(client, project, rows, unserved)
                 self._prelabel(client, project, since - OVERLAP_S, rows)
-                created += sum(since < row.created <= newest for row in rows)
+                created |= {row.id for row in rows if since < row.created <= newest}
                 if self.is_stopping():  # the next backend finds the rest
                     self.polls.leases.let_go(project)
                     return
@@ -320,7 +321,7 @@ class ChangePoller:
             done = replace(poll, since=since, walked=began)
             if newest > since:
                 done = replace(done, since=newest, noted=began)
-        if tasks < poll.tasks + created:
+        if not poll.since or tasks < poll.tasks + len(created):
             self._mark_gone(client, project)
         yield from self._remove_doubles(client, project, (newest, predictions))
         done = replace(done, tasks=tasks, unserved=unserved)
@@ -338,20 +339,18 @@ class ChangePoller:
         unserved: dict[int, UnservedTask],
     ) -> None:
         """Mark the annotations of tasks that are not as they were read; note what is not served."""
-        found: dict[int, dict[int, float]] = {}
-        failed = 0
+        rows = [row for row in rows if not self._rests(row, unserved.get(row.id))]
+        found, failed = _annotation_times(client, project, rows), 0
         for row in rows:
             if self.is_stopping():
                 return
-            before = unserved.get(row.id)
-            if before and before.updated == row.updated and before.due > self.polls.now:
-                continue
             try:
-                found[row.id] = client.annotation_times(row.id) if row.annotations else {}
+                if row.id not in found:
+                    found[row.id] = client.annotation_times(row.id)
                 unserved.pop(row.id, None)
             except BadRequest as error:
                 log.warning("Project %d: task %d is left out: %s", project, row.id, error)
-                tries = before.tries + 1 if before else 1
+                tries = unserved[row.id].tries + 1 if row.id in unserved else 1
                 due = self.polls.now + min(retry_delay_s(tries), LONGEST_RETRY_S)
                 unserved[row.id] = UnservedTask(str(error), tries, due, float(row.updated))
                 failed += 1
@@ -360,6 +359,9 @@ class ChangePoller:
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)
+
+    def _rests(self, row: TaskRow, before: UnservedTask | None) -> bool:
+        return bool(before and before.updated == row.updated and before.due > self.polls.now)
 
     def _ask_again(
         self, client: LabelStudioClient, project: int, unserved: dict[int, UnservedTask]
@@ -416,10 +418,26 @@ class ChangePoller:
         self._searches[project] = _Search(state, rests_until, waiting)
 
     def _mark_gone(self, client: LabelStudioClient, project: int) -> None:
-        """Mark the annotations of tasks that are deleted, of which Label Studio lists nothing."""
+        """Mark the annotations of tasks that are deleted, or have none any more."""
         tasks = self.annotations.project_tasks(project)
-        there = set(client.ids(project, TaskFilter(ids=tuple(tasks))))
+        there = {row.id for row in client.rows(project, tuple(tasks)) if row.annotations}
         self.annotations.mark_tasks(project, set(tasks) - there)
+
+
+def _annotation_times(
+    client: LabelStudioClient, project: int, rows: Sequence[TaskRow]
+) -> dict[int, dict[int, float]]:
+    """Return task -> annotation -> time of its last change, where tasks are served together.
+
+    That takes Label Studio a sixth of what the tasks one by one do.
+    """
+    found: dict[int, dict[int, float]] = {row.id: {} for row in rows if not row.annotations}
+    ids = [row.id for row in rows if row.annotations]
+    for start in range(0, len(ids), TOGETHER):
+        with suppress(BadRequest):  # one is broken or too large: each is asked for alone
+            for each in client.whole_tasks(project, ids[start : start + TOGETHER], TaskContents):
+                found[each.id] = {one.id: one.updated for one in each.annotations}
+    return found
 
 
 def _poll(row: sa.Row[Any]) -> Poll:

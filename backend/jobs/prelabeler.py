@@ -281,7 +281,7 @@ class Prelabeler:
         """Return the tasks of a view, the first ones, or what an experiment leaves; None: all."""
         ids = None
         if job.view is not None:
-            ids = tuple(self._client.view_ids(job.project, job.view))
+            ids = tuple(row.id for row in self._client.view_rows(job.project, job.view))
         is_measured = self._experiments.is_running(job.project)
         if job.limit is None and not is_measured:
             return ids

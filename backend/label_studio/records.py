@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
+
+_T = TypeVar("_T")
 
 #: The shortest and the longest working time that is believed, in seconds: up to a week.
 LEAST_SECONDS: Final = 0.1
@@ -160,6 +162,7 @@ class PredictionRow(Struct, rename={"created": "created_at"}):
 class TaskContents(Struct):
     """A task, of which its annotations and predictions are read without their regions."""
 
+    id: int
     annotations: list[IdRow]
     predictions: list[PredictionRow]
     drafts: list[IdRow] = []
@@ -184,10 +187,10 @@ class WholeTask(Struct):
     predictions: list[PredictionRegions] = []
 
 
-class WholePage(Struct):
-    """A page of the data manager with whole tasks."""
+class WholePage(Struct, Generic[_T]):
+    """A page of the data manager with what tasks hold."""
 
-    tasks: list[WholeTask]
+    tasks: list[_T]
 
 
 class UserRow(Struct):

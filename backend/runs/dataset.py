@@ -165,7 +165,8 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
     watch = partial(progress, total=source.count())
-    report = exporter.run(source.name, source.references(), threading.Event(), watch)
+    references, never = source.references(), threading.Event()
+    report = exporter.run(source.name, references, never, watch, lambda: source.unread)
     assert report is not None, "what is watched ends it, and not an event"
     _remember(settings, run, asked, folder)
     size_bytes = move_into_zip(folder, file_of(settings, run))

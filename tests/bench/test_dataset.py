@@ -168,7 +168,7 @@ def test_label_studio_serves_tasks_by_pages(report: Report, tmp_path: Path) -> N
             for way in ("tasks", "pages"):
                 began = children_s(os.getpid())
                 if way == "tasks":
-                    ids = [task.id for page in client.changed_tasks(project, 0.0) for task in page]
+                    ids = [task.id for page in client.annotated_tasks(project) for task in page]
                     found = sum(map(len, pool.map(client.annotations, ids)))
                 else:
                     references = ProjectTasks(client, project).references()

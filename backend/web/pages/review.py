@@ -32,7 +32,7 @@ from backend.errors import (
 from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
 from backend.label_studio.client import PAGE, LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import PredictionRegions, TaskRow, UserRow
+from backend.label_studio.records import PredictionRegions, TaskRow, UserRow, WholeTask
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
@@ -161,7 +161,7 @@ class _Queue:
         return owner is None or (owner == seat and not ahead)
 
     def _cards(self, rows: Sequence[TaskRow]) -> Iterator[Card]:
-        whole = self.client.whole_tasks(self.project, [row.id for row in rows])
+        whole = self.client.whole_tasks(self.project, [row.id for row in rows], WholeTask)
         newest = {
             each.id: max(each.predictions, key=lambda one: one.id)
             for each in whole

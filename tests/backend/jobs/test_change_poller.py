@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from sqlalchemy import delete
@@ -99,6 +100,10 @@ def team(server: LocalServer, own: FlakyDatabase, clock: Clock) -> Team:
     team = Team(server, own, clock)
     team.connect()
     return team
+
+
+#: What asks for task 2, or for what several tasks hold.
+BY_TWO = re.compile("/tasks/2/|fields=all")
 
 
 def asked(server: LocalServer) -> list[str]:
@@ -214,7 +219,7 @@ def test_an_outage_of_label_studio_says_so_and_loses_nothing(
     assert "HTTP 403" in poll.trouble
     assert "HTTP 403" in caplog.text
     assert TOKEN not in caplog.text
-    for away in ("/tasks/", ""), ("/tasks/2/", "whoami"):
+    for away in ("/tasks/", ""), ("fields=all", "whoami"):
         studio.fault = lambda asked, away=away: (  # type: ignore[misc]
             Answer(503) if any(each and each in asked.path for each in away) else None
         )
@@ -236,7 +241,7 @@ def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
     team: Team, studio: FakeStudio, server: LocalServer, status: int
 ) -> None:
     ids = {task: studio.annotate(task, [])["id"] for task in (1, 2, 3)}
-    studio.fault = lambda asked: Answer(status, b"{") if "/tasks/2/" in asked.path else None
+    studio.fault = lambda asked: Answer(status, b"{") if BY_TWO.search(asked.path) else None
     team.poll()
     assert team.read() == [ids[1], ids[3]]
     (poll,) = team.polls.list_polls()
@@ -261,7 +266,7 @@ def test_where_many_tasks_are_not_served_it_is_not_them(team: Team, studio: Fake
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 60)}
     for task in range(1, 60):
         studio.annotate(task, [])
-    studio.fault = lambda asked: Answer(403) if re.search(r"/tasks/\d", asked.path) else None
+    studio.fault = lambda a: Answer(403) if re.search(r"/tasks/\d|fields=all", a.path) else None
     with pytest.raises(TaskNotServed):
         team.poll()
     (poll,) = team.polls.list_polls()
@@ -381,9 +386,14 @@ def test_a_backend_that_is_killed_at_once_polls_the_project_later(
 
 
 def test_annotations_that_are_older_than_the_connection_are_read_the_newest_first(
-    server: LocalServer, own: FlakyDatabase, clock: Clock, studio: FakeStudio
+    server: LocalServer,
+    own: FlakyDatabase,
+    clock: Clock,
+    studio: FakeStudio,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And again where somebody asks, those that the table lacks too; their tasks are not new."""
+    monkeypatch.setattr("backend.label_studio.client.PAGE", 1)
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 251)}
     studio.changed = dict.fromkeys(studio.tasks, studio.now - DAY_S)
     old = [studio.annotate(task, [])["id"] for task in (3, 150, 240)]
@@ -395,8 +405,8 @@ def test_annotations_that_are_older_than_the_connection_are_read_the_newest_firs
     while team.poller.poll():
         found.append(open_(team))
     assert found[:3] == [1, 2, 3], "page by page"
-    looked = [path for path in asked(server) if re.fullmatch(r"/api/tasks/\d+/", path)]
-    assert looked == ["/api/tasks/240/", "/api/tasks/150/", "/api/tasks/3/"]
+    pages = [unquote(each.path) for each in server.asked if "fields=all" in each.path]
+    assert re.findall(r'"included":\[(.*?)\]', "".join(pages)) == ["240", "150", "3"]
     assert team.read() == old
     assert team.jobs.list_jobs() == []
     team.poll(120)
@@ -413,7 +423,7 @@ def test_a_webhook_in_a_poll_counts(team: Team, studio: FakeStudio, server: Loca
     studio.annotate(1, [])
 
     def tell(each: Asked) -> Answer | None:
-        if "/tasks/1/" in each.path:
+        if "fields=all" in each.path:
             studio.fault = lambda asked: None
             studio.annotate(3, [])
             team.poller.wake(7)
@@ -446,7 +456,7 @@ def test_a_poll_that_is_to_stop_leaves_the_page_to_another(
 
     def stop(each: Asked) -> Answer | None:
         nonlocal stopping
-        stopping = stopping or "/tasks/2/" in each.path
+        stopping = stopping or "fields=all" in each.path
         return None
 
     studio.fault = stop

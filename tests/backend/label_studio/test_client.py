@@ -71,9 +71,9 @@ def test_possible_doubles_are_found_without_reading_predictions(
 
 def test_the_ids_of_a_view(client: LabelStudioClient, studio: FakeStudio) -> None:
     studio.views[3] = [*range(250, 100, -1), 5]
-    assert client.view_ids(7, 3) == [5, *range(101, 251)]
+    assert [row.id for row in client.view_rows(7, 3)] == [5, *range(101, 251)]
     with pytest.raises(StudioRefused, match="no such project, view or task"):
-        client.view_ids(7, 4)
+        client.view_rows(7, 4)
 
 
 def test_predictions_are_listed_and_deleted(client: LabelStudioClient, studio: FakeStudio) -> None:

@@ -114,7 +114,7 @@ def world(tmp_path: Path, studio: FakeStudio) -> Iterator[World]:
 
 def test_a_file_holds_what_was_asked_for(world: World) -> None:
     done = world.export(formats=("index-png", "coco"))
-    assert (done.state, done.total) == ("done", 3)
+    assert (done.state, done.total) == ("done", 2)
     report = world.report(done)
     assert (report.pictures, report.unlabelled) == (2, 1)
     path = file_of(world.settings, done)
