@@ -69,7 +69,7 @@ docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site
 
 settings: $(VENV)/.made ## write the settings into .env.example and the page of the docs
-	$(VENV)/bin/python -m backend.cli.settings .env.example $(wildcard $(SETTINGS_PAGE))
+	PYTHONPATH=. $(VENV)/bin/python -m docs.settings .env.example $(wildcard $(SETTINGS_PAGE))
 
 lock: $(VENV)/.made ## choose the releases in the images again, into deploy/requirements.lock
 	$(VENV)/bin/python -m pip install --quiet '$(UV)'

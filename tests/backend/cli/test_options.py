@@ -18,9 +18,9 @@ from backend.cli.options import (
     with_settings,
     write_text,
 )
-from backend.cli.settings import in_two_groups, write_settings
 from backend.errors import LabelConfigError
 from backend.settings import Settings
+from docs.settings import in_two_groups, write_settings
 
 ROOT = Path(__file__).parents[3]
 

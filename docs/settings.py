@@ -42,12 +42,7 @@ def in_two_groups() -> dict[str, list[str]]:
 
 
 def settings_markdown() -> str:
-    """Return every setting as a row of one of two Markdown tables.
-
-    >>> next(row for row in settings_markdown().splitlines() if row.startswith("| `METHOD`"))
-    '| `METHOD` | `clearclip` | How dense features are read: clearclip, scclip, rfclip, \
-sfp, pearl, naclip, sclip, maskclip, clip, clipsurgery or gem. |'
-    """
+    """Return every setting as a row of one of two Markdown tables."""
     lines: list[str] = []
     for title, fields in in_two_groups().items():
         lines += ["", f"## {title}", "", "| variable | default | what it does |", "|---|---|---|"]
