@@ -1,11 +1,11 @@
-"""Serve the page of a project: its five steps, and what needs a look."""
+"""Serve the page of a project: its five steps, which one comes next, and what needs a look."""
 
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from flask import Blueprint, Response, request, url_for
@@ -19,9 +19,11 @@ from backend.errors import (
 )
 from backend.feedback.annotation_table import PRELABELLED
 from backend.feedback.report.hours_left import RECENT, Hours, at_pace
+from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.set_up import own_address
+from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
@@ -30,19 +32,81 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
+from backend.settings import Adapt
 from backend.web.middleware.errors import json_response
 from backend.web.pages.dashboard import USE, describe_job
 from backend.web.pages.forms import PROJECT, missing_project, no_key
 from backend.web.pages.html import html_page, is_for_people
 from backend.web.pages.report import describe_reading
 from backend.web.pages.status import StatusSerializer
-from backend.web.pages.steps import Facts, TaskCounts, count_tasks, next_step
 from clearclip_core.quantities import inflected
 
 _Json = dict[str, Any]
 
 _JOBS_SHOWN: Final = 3
 _UNSERVED_SHOWN: Final = 5
+
+
+#: A step; "look" for what needs a look before anybody can go on, "" where nothing is left to do.
+Step = Literal["words", "prelabel", "correct", "learn", "export", "look", ""]
+
+
+class TaskCounts(msgspec.Struct, frozen=True):
+    """What Label Studio says of the tasks and labels of a project now."""
+
+    tasks: int
+    left: int  # tasks without an annotation that nobody has skipped
+    waiting: int  # of these, tasks without a prediction of the model version in use
+    older: int  # of those that wait, tasks with a prediction of another version
+    skipped: int = 0  # tasks without an annotation that somebody has skipped
+    failed: int = 0  # of those that wait, those that failed when they were last predicted
+    adapt: Adapt = "auto"  # who decides what corrections teach
+    asks: bool = True  # whether a tool of the label config asks for masks
+    shown: bool = True  # whether Label Studio shows somebody's predictions
+    unknown: dict[str, int] = {}  # label that the config lacks -> regions
+    withheld: int = 0  # of those that wait, those that an experiment leaves out
+
+    @property
+    def done(self) -> int:
+        """The number of tasks with an annotation."""
+        return self.tasks - self.left - self.skipped
+
+    @property
+    def to_predict(self) -> int:
+        """The number of tasks that a job would predict."""
+        return self.waiting - self.failed - self.withheld
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides on the next step of a project."""
+
+    counts: TaskCounts | None = None  # None where Label Studio never said
+    words_checked: bool = False  # the words of now are, or are being, checked
+    predicting: bool = False  # whether a job predicts its tasks, or will by itself
+    version_waits: bool = False  # whether a learned version waits for somebody to decide
+    corrected: int = 0  # tasks that were corrected since the last data set
+
+
+def next_step(facts: Facts) -> Step:
+    """Return the step to do next.
+
+    It is one that a person can do now, and that changes something: learning goes on by itself, and
+    pictures that cannot be read stop nobody from correcting the others.
+
+    >>> next_step(Facts(counts=TaskCounts(tasks=15, left=15, waiting=3, older=0, failed=3)))
+    'correct'
+    """
+    counts = facts.counts
+    if facts.version_waits:
+        return "learn"  # one press, and what is predicted from then on is better
+    if counts is None:
+        return ""
+    if counts.to_predict and not facts.predicting:
+        are_new = counts.to_predict > counts.older
+        return "words" if are_new and not facts.words_checked else "prelabel"
+    if counts.left:
+        return "look" if counts.failed == counts.left and not facts.predicting else "correct"
+    return "export" if facts.corrected else ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +176,7 @@ class ProjectRoutes:
         counts = None if counted is None else counted.counts
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
         words, learned = self._words(project, counted), self._learned(project, counts)
-        data_set = self._data_set(project, counts)
+        data_set, done = self._data_set(project, counts), counts.done if counts else None
         facts = Facts(
             counts=counts,
             words_checked=words is not None and not words["is_old"],
@@ -134,7 +198,7 @@ class ProjectRoutes:
             "hours": self._hours(project, counts),
             "learned": learned,
             "data_set": data_set,
-            "read": describe_reading(self.services, project, counts),
+            "read": describe_reading(self.services, project, done),
             "checks": self._checks(project),
             "findings": list(self._findings(project, counts)),
         }
@@ -143,25 +207,55 @@ class ProjectRoutes:
 
     def _count(self, project: int) -> tuple[Counted | None, str]:
         """Return what Label Studio says now, else said last, and why it says nothing now."""
-        client, failures = self.services.page_client, FailureStore(self.services.database)
-        if client is None:
+        if (client := self.services.page_client) is None:
             return None, ""
         try:
-            parts = (
-                client,
-                self.versions,
-                self.services.settings,
-                failures,
-                self.services.experiments,
-            )
-            counts, config = count_tasks(*parts, project)
+            counted = self._count_tasks(client, project)
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
             if isinstance(error, StudioRefused) and error.status == 404:
                 self._counted.pop(project, None)
                 raise missing_project(project) from None
             return self._counted.get(project), self.serializer.scrub(str(error))
-        self._counted[project] = counted = Counted(counts, config, time.time())
+        self._counted[project] = counted
         return counted, ""
+
+    def _count_tasks(self, client: LabelStudioClient, project: int) -> Counted:
+        """Ask Label Studio for the counts of a project, and for its label config.
+
+        Raises:
+            LabelConfigError: the label config has nothing to draw.
+            ModelUnavailable: the weights are not there.
+            StudioRefused: there is no such project for this token.
+            StudioUnreachable: Label Studio does not answer.
+        """
+        found, services = client.project(project), self.services
+        config = parse_label_config(found.label_config, services.settings)
+        version = self.versions.current(config, project)
+
+        def count(**more: Any) -> int:
+            return client.count(project, TaskFilter(labeled=False, **more))
+
+        lacking = {"skipped": False, "without_version": version}
+        left = count(skipped=False)
+        waiting = count(**lacking) if left else 0
+        older = count(**lacking, predicted=True) if waiting else 0
+        withheld = services.experiments.withheld(project) if waiting else ()
+        failures = FailureStore(services.database).of_project(project) if waiting else ()
+        failing = tuple({*failures} - {*withheld})
+        counts = TaskCounts(
+            tasks=found.task_number or 0,
+            left=left,
+            waiting=waiting,
+            older=older,
+            skipped=count(skipped=True),
+            failed=count(**lacking, ids=failing) if failing else 0,
+            adapt=config.adapt,
+            asks=config.asks,
+            shown=bool(found.model_version),
+            withheld=count(**lacking, predicted=False, ids=withheld) if withheld else 0,
+            unknown=config.unknown_labels(client.region_counts(project)),
+        )
+        return Counted(counts, config, time.time())
 
     def _words(self, project: int, counted: Counted | None) -> _Json | None:
         """Return how many labels the last check of all words has found weak; None before it."""

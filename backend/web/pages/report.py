@@ -22,7 +22,6 @@ from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
-from backend.web.pages.steps import TaskCounts
 
 _REPORT: Final = f"{PROJECT}/report"
 
@@ -31,12 +30,11 @@ _USE: Final = "What annotators change is read from Label Studio"
 _FRESH_FOR_S: Final = 90.0  # how old figures may be without their age beside them, in seconds
 
 
-def describe_reading(
-    services: Services, project: int, counts: TaskCounts | None = None
-) -> dict[str, Any]:
+def describe_reading(services: Services, project: int, done: int | None = None) -> dict[str, Any]:
     """Return when annotations were read last, if that is long ago, and how many still wait.
 
-    Until all are found that the project had when it was connected, `tasks` of `of_tasks` are read.
+    Until all are found that the project had when it was connected, `tasks` of `of_tasks` are read,
+    which is `done`, the tasks with an annotation, where Label Studio has told it.
     """
     annotations = services.annotations
     polls = {each.project: each for each in services.change_poller.polls.list_polls()}
@@ -47,8 +45,8 @@ def describe_reading(
         "is_served": project in polls,
         "at": poll.polled if is_old else None,
         "open": annotations.count_open(project),
-        "tasks": annotations.count_tasks(project, 0.0) if is_first and counts else None,
-        "of_tasks": counts.done if is_first and counts else None,
+        "tasks": annotations.count_tasks(project, 0.0) if is_first and done is not None else None,
+        "of_tasks": done if is_first else None,
     }
 
 

@@ -16,8 +16,7 @@ from backend.feedback.annotation_table import ReadAnnotation
 from backend.learning.compared_images import BeforeAfter, ComparedImage, Work
 from backend.learning.versions import model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
-from backend.runs.run import AskedNothing
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import AskedNothing, RunStore
 from backend.settings import Adapt, Settings
 from clearclip_core import weights_id
 from tests.backend.fakes.colour_segmenter import brush_config, data_url, teach

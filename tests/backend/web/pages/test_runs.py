@@ -12,8 +12,7 @@ from backend.database.database import Database
 from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
 from backend.runs.label_errors import LABEL_ERRORS, LabelErrors
-from backend.runs.run import AskedNothing, RunKind
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import AskedNothing, RunKind, RunStore
 from backend.runs.runner import KINDS
 from backend.runs.words import WORDS, AskedWords, WordsReport
 from backend.settings import Settings
