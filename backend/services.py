@@ -25,8 +25,7 @@ from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.failures import FailureStore
-from backend.runs.run import RunParts
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import RunParts, RunStore
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
 
@@ -175,7 +174,8 @@ class Services:
         """Make the prelabeler, which runs jobs in this process."""
         from backend.jobs.prelabeler import Prelabeler
 
-        return Prelabeler(self.store, self.task_runner, predictor, client, self.owner)
+        parts = self.store, self.task_runner, predictor, client, self.owner
+        return Prelabeler(*parts, self.experiments)
 
     def run_parts(self, client: LabelStudioClient) -> RunParts:
         """Put together what the reports of runs are made with."""
@@ -193,7 +193,7 @@ class Services:
 
         make_parts = partial(make_actor_parts, self.settings)
         parts = self.store, self.task_runner, self.predictor(), client, self.owner
-        return ClusterPrelabeler(make_parts, address, actors, *parts)
+        return ClusterPrelabeler(make_parts, address, actors, *parts, self.experiments)
 
     def worker(self, predictor: Predictor) -> Worker:
         """Make the background threads of a server, which are not started; none without a token.

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.errors import BackendError
-from backend.runs.run import Progress
+from backend.runs.run_store import Progress
 from backend.settings import Settings, load_settings
 from backend.telemetry.logs import logging_config
 from clearclip_core.images.label_maps import write_whole

@@ -24,7 +24,7 @@ from backend.cli.options import (
 from backend.feedback.report.statistics import in_percent
 from backend.feedback.report.tables import text_table
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.runs.run import MOST_WORD_IMAGES, Run
+from backend.runs.run_store import MOST_WORD_IMAGES, Run
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import printable

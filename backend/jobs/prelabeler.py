@@ -100,10 +100,11 @@ class Prelabeler:
         predictor: Predictor,
         client: LabelStudioClient,
         owner: str,
+        experiments: Experiments,
     ) -> None:
         self._store = store
         self._failures = FailureStore(store.database)
-        self._experiments = Experiments(store.database)
+        self._experiments = experiments
         self._task_runner = task_runner
         self._predictor = predictor
         self._client = client

@@ -29,7 +29,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import image_size
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
+from backend.runs.run_store import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import BoolMask
 from clearclip_core.agreement import LabelAgreement, PairAgreement, compare_image
 from clearclip_core.images.label_maps import thumbnail

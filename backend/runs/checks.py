@@ -25,7 +25,7 @@ from backend.label_studio.requests import Task
 from backend.label_studio.set_up import login, own_address
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import is_personal
-from backend.runs.run import Progress, Run, RunKind, RunParts
+from backend.runs.run_store import Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
 

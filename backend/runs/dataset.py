@@ -25,7 +25,7 @@ from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.predicted_masks import MaskPredictor
-from backend.runs.run import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
+from backend.runs.run_store import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.images.label_maps import is_hidden, replaced, write_whole
 

@@ -23,7 +23,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import read_examples
-from backend.runs.run import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
+from backend.runs.run_store import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import HeldOutAdaptations, RGBArray, Scores
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, thumbnail
 from clearclip_core.images.opening import to_data_url

@@ -1,8 +1,14 @@
-"""The table of runs, which all backends of a database share: requests, leases and reports."""
+"""Runs over projects: what was asked for, how a kind makes a report of it, and their table.
+
+All backends of a database share the table: requests, leases and reports.
+"""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from typing import Any, Final
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -10,7 +16,14 @@ import sqlalchemy as sa
 from backend.database.database import LOCK, METADATA, Database, read_json
 from backend.database.leases import RELEASED, LeaseLost, Leases, lease_columns
 from backend.errors import Busy, NotFound
-from backend.runs.run import OVER, Report, Run, RunKind
+
+if TYPE_CHECKING:
+    from backend.inference.engine import Engine
+    from backend.label_studio.client import LabelStudioClient
+    from backend.label_studio.image_loader import ImageReader
+    from backend.learning.examples import ExampleStore
+    from backend.learning.versions import VersionStore
+    from backend.settings import Settings
 
 MOST_OPEN: Final = 5  # the most runs of a kind that wait or are at work
 
@@ -19,6 +32,90 @@ MOST_KEPT: Final = 3
 
 #: Times that a run may end with its process before it fails: it may be what ends the process.
 _MOST_ATTEMPTS: Final = 3
+
+RunState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+OVER: Final = ("done", "failed", "cancelled")  # states in which nothing more happens
+
+#: The most that is asked for at once; here, where a command's help loads no torch.
+MOST_WORD_IMAGES: Final = 24
+
+MOST_LEFT_OUT: Final = 100  # the most tasks of which a report says why they were left out
+
+Asked = TypeVar("Asked", bound=msgspec.Struct)
+Report = TypeVar("Report", bound=msgspec.Struct)
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run. Times are in seconds since the epoch."""
+
+    id: int  # its number; 0 for a run of a command, until it is kept
+    kind: str
+    project: int
+    asked: dict[str, Any]  # what was asked for, as JSON
+    state: RunState = "queued"  # "running" once a backend works on it; at the end one of `OVER`
+    done: int = 0
+    total: int | None = None  # steps in all; None where that is not known
+    reason: str = ""
+    created: float = 0.0
+    finished: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it will change any more."""
+        return self.state in OVER
+
+
+class AskedNothing(msgspec.Struct, frozen=True):
+    """What is asked of a kind without choices."""
+
+
+class Progress(Protocol):
+    """Is told of steps that are done; what it raises ends the run."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """Record progress: steps done, of how many."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunParts:
+    """What reports are made with."""
+
+    client: LabelStudioClient
+    images: ImageReader
+    engine: Engine
+    settings: Settings
+    examples: ExampleStore
+    versions: VersionStore
+    database: Database
+
+
+@dataclass(frozen=True, eq=False)
+class RunKind(Generic[Asked, Report]):
+    """A kind of run."""
+
+    name: str
+    title: str  # what people call it; also the title of its view in Label Studio
+    use: str  # what Label Studio is needed for, as a sentence without its end
+    asked: type[Asked]  # what is asked for; all its fields have defaults
+    report: type[Report]
+    make: Callable[[RunParts, Run, Asked, Progress], Report]
+    tasks: Callable[[Report], Collection[int]] | None = None  # that a view in Label Studio lists
+    needs_model: bool = True
+    forget: Callable[[Settings, Run], None] = lambda _settings, _run: None  # removes what it left
+
+    def read_asked(self, run: Run) -> Asked:
+        """Return what was asked for.
+
+        Raises:
+            ValueError: another version of the backend has asked for it, in its own way.
+        """
+        try:
+            return msgspec.convert(run.asked, self.asked)
+        except msgspec.ValidationError:
+            reason = "Another version of the backend was asked for it: ask again."
+            raise ValueError(reason) from None
+
 
 _RUNS: Final = sa.Table(
     "runs",

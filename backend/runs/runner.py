@@ -15,8 +15,7 @@ from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
-from backend.runs.run import Progress, Run, RunKind, RunParts
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import Progress, Run, RunKind, RunParts, RunStore
 from backend.runs.words import WORDS
 
 log = logging.getLogger(__name__)

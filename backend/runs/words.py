@@ -18,7 +18,7 @@ from backend.label_studio.set_up import with_words
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.predicted_masks import MaskPredictor
 from backend.learning.unlabelled import UnlabelledImages, fit_words
-from backend.runs.run import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
+from backend.runs.run_store import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
 from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
 from clearclip_core.evaluation.comparison import mask_overlaps
 from clearclip_core.evaluation.metrics import MaskOverlap

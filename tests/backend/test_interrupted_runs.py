@@ -24,7 +24,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.client import LabelStudioClient
 from backend.runs.agreement import AGREEMENT
-from backend.runs.run import Run
+from backend.runs.run_store import Run
 from backend.services import Services
 from clearclip_core import Fit
 from tests.backend.conftest import Clock, Postgres

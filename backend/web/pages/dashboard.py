@@ -11,7 +11,6 @@ from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
 from backend.label_studio.set_up import (
-    Offer,
     connect,
     login,
     name_labels,
@@ -46,22 +45,6 @@ def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dic
     if job.kind == "withdrawal":
         shown["kept"] = [*(store.task_ids(job.id) or ())]
     return shown
-
-
-@dataclass(frozen=True)
-class _SetUp:
-    """What became of a set-up: the job and what people should know, or a config to choose."""
-
-    asked: SetUpRequest
-    given_job: Job | None = None
-    said: str = ""
-    offer: Offer | None = None
-
-    @property
-    def job(self) -> Job:
-        """The job that predicts the tasks."""
-        assert self.given_job is not None
-        return self.given_job
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +91,7 @@ class JobRoutes:
             self.body,
             self._set_up,
             self._show_set_up,
-            lambda made: json_response({**self.serializer.job(made.job), "said": made.said}, 201),
+            lambda said: json_response(said, 201),
             lambda error, _: self.dashboard(error),
         )
 
@@ -142,14 +125,15 @@ class JobRoutes:
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
-    def _set_up(self, body: bytes, is_form: bool) -> _SetUp:
+    def _set_up(self, body: bytes, is_form: bool) -> dict[str, Any]:
+        """Set a project up, and return its job; or a labeling config that a form may choose."""
         asked = parse_fields(body, is_form, SetUpRequest)
         client = required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
         name_labels(client, asked.project, asked.labels)
         offer = offered_config(client, asked.project)
         if is_form and offer and not asked.tools:
-            return _SetUp(asked, offer=offer)
+            return {"asked": asked, "offer": offer}
         if offer and asked.tools == "change":
             client.replace_label_config(asked.project, offer.now, offer.then)
         client.config(asked.project)  # raises where there is nothing to draw
@@ -158,13 +142,13 @@ class JobRoutes:
         if is_form:  # a program makes them itself, from where it is
             self.services.runs.request(CHECKS, asked.project, AskedChecks(said))
         self.services.runs.request(WORDS, asked.project, AskedWords())
-        return _SetUp(asked, self.services.store.start_job(asked.project), said)
+        job = self.services.store.start_job(asked.project)
+        return {**self.serializer.job(job), "said": said}
 
-    def _show_set_up(self, made: _SetUp) -> Response:
-        """Answer a form: offer a labeling config, or go to the project."""
-        if made.offer is not None:
-            return html_page("set_up.html", asked=made.asked, offer=made.offer)
-        return see_other(url_for("project.page", project=made.job.project, job=made.job.id))
+    def _show_set_up(self, made: dict[str, Any]) -> Response:
+        if "offer" in made:
+            return html_page("set_up.html", **made)
+        return see_other(url_for("project.page", project=made["project"], job=made["id"]))
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)

@@ -12,8 +12,7 @@ from backend.errors import BackendError, BadRequest, NotFound
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
-from backend.runs.run import MOST_WORD_IMAGES, Run, RunKind
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import MOST_WORD_IMAGES, Run, RunKind, RunStore
 from backend.runs.words import MAX_WORDINGS, AskedWords, WordsReport
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from backend.runs.agreement import AGREEMENT
-from backend.runs.run import AskedNothing, Run, RunKind
+from backend.runs.run_store import AskedNothing, Run, RunKind
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.databases import end_leases

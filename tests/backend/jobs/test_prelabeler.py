@@ -22,6 +22,7 @@ from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable
+from backend.feedback.experiment import Experiments
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler
@@ -96,7 +97,8 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Make:
         client = LabelStudioClient(
             server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping
         )
-        prelabeler = Prelabeler(store, runner, predictor, client, owner)
+        experiments = Experiments(store.database)
+        prelabeler = Prelabeler(store, runner, predictor, client, owner, experiments)
         return Bench(store, prelabeler, predictor, owner, stopping)
 
     return make

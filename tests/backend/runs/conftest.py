@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from backend.label_studio.client import LabelStudioClient
-from backend.runs.run import Progress, Run, RunKind
+from backend.runs.run_store import Progress, Run, RunKind
 from backend.services import Services
 from backend.settings import Settings
 

@@ -17,7 +17,7 @@ from backend.runs.agreement import (
 from backend.runs.checks import AskedChecks, CheckResult, Checks
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
-from backend.runs.run import AskedNothing
+from backend.runs.run_store import AskedNothing
 from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnImage, WordsReport
 from tests.backend.runs.scene_project import CONFIG
 

@@ -12,7 +12,7 @@ import pytest
 from backend.label_studio.client import LabelStudioClient
 from backend.runs import agreement
 from backend.runs.agreement import AGREEMENT, Agreement, shrink
-from backend.runs.run import AskedNothing, Run
+from backend.runs.run_store import AskedNothing, Run
 from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import pixels_of

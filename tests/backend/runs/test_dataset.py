@@ -25,8 +25,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.runs import dataset as dataset_module
 from backend.runs import runner as runner_module
 from backend.runs.dataset import DATASETS, AskedDataset, file_of, folder_of, move_into_zip
-from backend.runs.run import Run
-from backend.runs.run_store import RunStore
+from backend.runs.run_store import Run, RunStore
 from backend.runs.runner import Runner
 from backend.settings import Settings
 from clearclip_core import RGBArray

@@ -15,8 +15,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import Busy, ModelUnavailable, NotFound
 from backend.runs import runner as runner_module
-from backend.runs.run import Run, RunKind
-from backend.runs.run_store import MOST_KEPT, MOST_OPEN, RunStore
+from backend.runs.run_store import MOST_KEPT, MOST_OPEN, Run, RunKind, RunStore
 from backend.runs.runner import KINDS, Runner
 from backend.settings import Settings
 from tests.backend.conftest import Clock
