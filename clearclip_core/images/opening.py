@@ -102,6 +102,11 @@ def to_data_url(rgb: RGBArray) -> str:
     >>> to_data_url(np.zeros((2, 2, 3), np.uint8))[:27]
     'data:image/jpeg;base64,/9j/'
     """
+    return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(rgb)).decode()}"
+
+
+def to_jpeg(rgb: RGBArray) -> bytes:
+    """Encode an (H, W, 3) uint8 image as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return file.getvalue()

@@ -1,6 +1,5 @@
 """Serve the review page: many predictions at a glance, each of which a person judges."""
 
-import io
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ import msgspec
 import numpy as np
 from cachetools import LRUCache, TTLCache, cachedmethod
 from flask import Blueprint, Response, request, url_for
-from PIL import Image
 
 from backend.annotations.annotated_image import AnnotatedImage, find_images
 from backend.annotations.regions import Provenance
@@ -32,7 +30,7 @@ from backend.errors import (
 from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
 from backend.label_studio.client import PAGE, LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import PredictionRegions, TaskRow, UserRow, WholeTask
+from backend.label_studio.records import PredictionRegions, TaskRow, WholeTask
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
@@ -44,6 +42,7 @@ from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, URL_NUMBER, no_key,
 from backend.web.pages.html import answer_action, html_page
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import thumbnail
+from clearclip_core.images.opening import to_jpeg
 
 #: Pictures of a page; tasks whose predictions are asked for together; and pages of Label Studio's
 #: list that are looked through for one page.
@@ -53,8 +52,6 @@ _MOST_PAGES: Final = 10
 
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
 _SIDES_PX: Final = {"small": 480, "large": 1600}
-_OPACITY: Final = 0.55
-_QUALITY: Final = 80
 
 _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
 
@@ -200,7 +197,6 @@ class ReviewRoutes:
     _drawn: LRUCache[Any, bytes] = field(
         default_factory=lambda: LRUCache(_KEPT_BYTES, getsizeof=len)
     )
-    _me: TTLCache[Any, UserRow] = field(default_factory=lambda: TTLCache(1, 300))
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def blueprint(self) -> Blueprint:
@@ -221,11 +217,6 @@ class ReviewRoutes:
     @cachedmethod(attrgetter("_configs"), lock=attrgetter("_lock"))
     def _config(self, project: int) -> LabelConfig:
         return self._client.config(project)
-
-    @cachedmethod(attrgetter("_me"), lock=attrgetter("_lock"))
-    def _who(self) -> UserRow:
-        """Return the user of the token, who completes what is accepted."""
-        return self._client.me()
 
     # ---- the page --------------------------------------------------------------------------------
 
@@ -277,7 +268,7 @@ class ReviewRoutes:
             "by_confidence": config.score == "confidence",
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],
-            "me": self._who().name,
+            "me": self._client.me().name,
             "not_written": services.reviews.not_written(project, made_at - _TOLD_S),
             "checked": CHECKED,
             "view": request.args.get("made", type=int),
@@ -296,8 +287,8 @@ class ReviewRoutes:
     def save(self, project: int) -> Response:
         """Keep the verdicts of a page; their annotations are written in the background."""
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), False, Verdicts)
-        reviews, me = self.services.reviews, self._who().id
-        others = reviews.save(project, me, asked.seat, asked.verdicts, asked.since)
+        said = asked.seat, asked.verdicts, asked.since
+        others = self.services.reviews.save(project, self._client.me().id, *said)
         fast = [e for e in asked.verdicts if e.verdict == "good" and e.seconds < TOO_FAST_S]
         told = {"others": others, "too_fast": len(fast), "saved": len(asked.verdicts) - len(others)}
         return json_response(told)
@@ -366,7 +357,10 @@ class ReviewRoutes:
             for each in find_images(there, [_said(made)], config)
             if not label or any(region.label == label for region in each.versions[0])
         ]
-        return _to_jpeg(parts)
+        height = parts[0].shape[0]
+        sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
+        row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]
+        return to_jpeg(np.hstack(row))
 
 
 def _draw(
@@ -385,7 +379,7 @@ def _draw(
         label_map = painted(image.label_map().truth(names))
         if label:
             label_map[label_map != names.index(label)] = -1
-    if label and image.size_hw is not None:
+    if label:
         mask = image.label_map().mask_of(label)
         shown = tuple(
             around(slice(found[0], found[-1] + 1), length)
@@ -393,14 +387,4 @@ def _draw(
             if len(found := np.flatnonzero(mask.any(axis)))
         )
         rgb, label_map = rgb[shown], label_map[shown]
-    return thumbnail(rgb, label_map, config.colours_of(image.tag.name), side_px, _OPACITY)
-
-
-def _to_jpeg(parts: Sequence[RGBArray]) -> bytes:
-    """Put images side by side, in the height of the first, into a JPEG file."""
-    height = parts[0].shape[0]
-    sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
-    row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]
-    file = io.BytesIO()
-    Image.fromarray(np.hstack(row)).save(file, "JPEG", quality=_QUALITY)
-    return file.getvalue()
+    return thumbnail(rgb, label_map, config.colours_of(image.tag.name), side_px)
