@@ -321,9 +321,7 @@ class Settings(BaseSettings):
         "to 20 MB of memory.",
     )
     dataset_mb: int = Field(
-        default=10_240,
-        ge=1,
-        description="Largest data set that is exported on the page.",
+        default=10_240, ge=1, description="Largest data set that is exported on the page."
     )
     download_timeout_s: float = Field(
         default=30, gt=0, description="Longest wait in seconds for an image to arrive."

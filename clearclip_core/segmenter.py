@@ -191,9 +191,7 @@ class Segmenter:
 
     @torch.inference_mode()
     def encode_batch(
-        self,
-        images: Sequence[PreparedImage],
-        windows_at_once: int | None = None,
+        self, images: Sequence[PreparedImage], windows_at_once: int | None = None
     ) -> list[DenseFeatures]:
         """Encode several images together: windows of one size share batches.
 
@@ -359,10 +357,7 @@ class Segmenter:
         return self.decide(scores, threshold, rgb, refine, propagate)
 
     def set_image(
-        self,
-        image: ImageLike,
-        labels: Labels | None = None,
-        adaptation: Adaptation | None = None,
+        self, image: ImageLike, labels: Labels | None = None, adaptation: Adaptation | None = None
     ) -> PromptPredictor:
         """Encode an image once, for as many clicks and boxes as come.
 

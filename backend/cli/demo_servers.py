@@ -170,10 +170,7 @@ class LabelStudioProcess:
             DemoError: the response is an error.
         """
         response = requests.post(
-            self.url + path,
-            headers={"Authorization": self.authorization},
-            timeout=3600,
-            **request,
+            self.url + path, headers={"Authorization": self.authorization}, timeout=3600, **request
         )
         if not response.ok:
             raise DemoError(f"Label Studio answered {response.status_code}: {response.text[:300]}")

@@ -68,9 +68,7 @@ _WORST: Final = 12  # pictures on the page, the worst
     help="Add a row for what these annotations would teach, measured on pictures held out.",
 )
 @click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    help="Measure only this many pictures, spread over all.",
+    "--limit", type=click.IntRange(min=1), help="Measure only this many pictures, spread over all."
 )
 @click.option(
     "--page",

@@ -101,10 +101,7 @@ def predict_pictures(
     check_model(settings)
     from backend.prediction.predictor import Predictor  # and torch with it
 
-    with (
-        Services(settings).engine as engine,
-        progress_bar("Predicting", "picture") as show,
-    ):
+    with Services(settings).engine as engine, progress_bar("Predicting", "picture") as show:
         engine.segmenter()  # raises now where no model can be loaded
         predictor = Predictor(engine, _read_file, settings)
         for start in range(0, len(paths), _BATCH_SIZE):

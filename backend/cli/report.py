@@ -47,10 +47,7 @@ def read_annotations(
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings("label_studio_url", "label_studio_api_key", "model_dir", "database_url")
 def report(
-    settings: Settings,
-    project: int,
-    renamed: tuple[str, ...],
-    json_file: Path | None,
+    settings: Settings, project: int, renamed: tuple[str, ...], json_file: Path | None
 ) -> None:
     """Report how much work the prelabels of a project save, and how many hours are left.
 

@@ -104,11 +104,7 @@ class _Run:
     """The tasks that a request or a job waits for, by the keys of their predictions."""
 
     def __init__(
-        self,
-        tasks: Sequence[Task],
-        spec: PredictionSpec,
-        work: Work,
-        notes_failures: bool = False,
+        self, tasks: Sequence[Task], spec: PredictionSpec, work: Work, notes_failures: bool = False
     ) -> None:
         self.wanted = {_result_key(task, spec.version): task for task in tasks}
         self.spec, self.work, self.notes_failures = spec, work, notes_failures
@@ -146,11 +142,7 @@ class TaskRunner:
         self._kept: LRUCache[str, _MadeTask] = LRUCache(_KEPT_BYTES, lambda made: len(made.packed))
 
     def run(
-        self,
-        tasks: Sequence[Task],
-        spec: PredictionSpec,
-        work: Work,
-        waited_s: float = 0.0,
+        self, tasks: Sequence[Task], spec: PredictionSpec, work: Work, waited_s: float = 0.0
     ) -> list[Outcome]:
         """Run the tasks of a request until the deadline; return their outcomes in order.
 

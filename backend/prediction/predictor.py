@@ -119,10 +119,7 @@ class Predictor:
         )
 
     def outcomes(
-        self,
-        tasks: Sequence[Task],
-        spec: PredictionSpec,
-        waited_s: float = 0.0,
+        self, tasks: Sequence[Task], spec: PredictionSpec, waited_s: float = 0.0
     ) -> list[Outcome]:
         """Return the outcomes of the tasks of a request, which has waited for `waited_s`."""
         return self._task_runner.run(tasks, spec, self.outcome, waited_s)

@@ -151,9 +151,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"lines": {**lines, "secrets": tuple(known_secrets(settings))}},
-        "handlers": {
-            "stderr": {"class": "logging.StreamHandler", "formatter": "lines"},
-        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "lines"}},
         "root": {"level": "WARNING", "handlers": ["stderr"]},
         "loggers": {
             "backend": ours,

@@ -60,11 +60,7 @@ _AFTER_ENCODING = ("score", "decide", "masks")
     help="How long to repeat; loading and embedding the labels come on top.",
 )
 def bench(
-    options: ModelOptions,
-    size_wh: tuple[int, int],
-    labels: int,
-    batch: int | None,
-    budget_s: float,
+    options: ModelOptions, size_wh: tuple[int, int], labels: int, batch: int | None, budget_s: float
 ) -> None:
     """Measure how fast this machine segments, with a drawn picture and a model of your choice.
 

@@ -50,9 +50,7 @@ class FiniteRange(click.FloatRange):
 
 
 @contextmanager
-def click_errors(
-    kinds: tuple[type[Exception], ...] = (OSError, ValueError),
-) -> Iterator[None]:
+def click_errors(kinds: tuple[type[Exception], ...] = (OSError, ValueError)) -> Iterator[None]:
     """Turn errors of files and values into errors that click prints as one line.
 
     Raises:

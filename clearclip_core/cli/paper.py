@@ -125,8 +125,7 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     help="Weights of a DINO ViT to compare with: timm's vit_base_patch16_224.dino as a file.",
 )
 @click.option(
-    "--labels",
-    help="Labels for an example, the first picture; by default what drawn scenes show.",
+    "--labels", help="Labels for an example, the first picture; by default what drawn scenes show."
 )
 @click.option(
     "--scenes",

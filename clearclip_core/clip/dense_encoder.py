@@ -154,10 +154,7 @@ class DenseEncoder(nn.Module):
     """
 
     def __init__(
-        self,
-        clip_model: nn.Module,
-        method: Method,
-        sink_channels: Sequence[int] | None = None,
+        self, clip_model: nn.Module, method: Method, sink_channels: Sequence[int] | None = None
     ) -> None:
         super().__init__()
         self.visual: Any = checked_visual(clip_model)

@@ -130,11 +130,7 @@ _SPELLED_OUT = re.compile(
 )
 
 #: Part that is there or not -> its text.
-_SWITCHES = {
-    "residual": "res",
-    "ffn": "ffn",
-    "remove_redundancy": "surgery",
-}
+_SWITCHES = {"residual": "res", "ffn": "ffn", "remove_redundancy": "surgery"}
 #: Part with a number -> the letter before it, and its type.
 _NUMBERS: Mapping[str, tuple[str, type]] = MappingProxyType(
     {"alpha": ("a", float), "blocks": ("b", int), "key_weight": ("k", float)}

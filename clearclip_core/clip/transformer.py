@@ -44,11 +44,7 @@ class LastBlocks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.method = method
 
-    def forward(
-        self,
-        tokens: torch.Tensor,
-        grid_hw: tuple[int, int] | None = None,
-    ) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, grid_hw: tuple[int, int] | None = None) -> torch.Tensor:
         """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
         Args:

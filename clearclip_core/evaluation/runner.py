@@ -69,11 +69,7 @@ def _counted(tally: Tally, label_maps: Iterator[LabelIndices], truth: Truth) -> 
 
 
 def run_through(
-    predict: Predict,
-    samples: Sequence[Sample],
-    classes: int,
-    checkpoint: Path,
-    methods: int = 1,
+    predict: Predict, samples: Sequence[Sample], classes: int, checkpoint: Path, methods: int = 1
 ) -> tuple[Tally, ...]:
     """Count a data set to its end with a progress bar, resuming from a checkpoint.
 

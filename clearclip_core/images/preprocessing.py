@@ -213,10 +213,7 @@ class Preprocessing:
         return np.asarray(resized, dtype=np.uint8)
 
     def normalize(
-        self,
-        rgb: RGBArray,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
+        self, rgb: RGBArray, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> torch.Tensor:
         """Subtract the mean and divide by the std, on the device: only bytes are sent there.
 

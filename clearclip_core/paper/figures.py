@@ -165,10 +165,7 @@ def draw_layers(found: Sequence[MapStatistics]) -> Figure:
 
 
 def _panels(
-    rows: int,
-    columns: int,
-    share_rows: bool,
-    panel_inches: tuple[float, float] = _PANEL_INCHES,
+    rows: int, columns: int, share_rows: bool, panel_inches: tuple[float, float] = _PANEL_INCHES
 ) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -370,10 +370,7 @@ class DeviceSegmentation(Segmentation):
         return self._labels_there.shape[0], self._labels_there.shape[1]
 
     def label_masks(
-        self,
-        min_island_px: int = 0,
-        min_hole_px: int = 0,
-        numbers: npt.NDArray[Any] | None = None,
+        self, min_island_px: int = 0, min_hole_px: int = 0, numbers: npt.NDArray[Any] | None = None
     ) -> LabelMasks:
         """Return the masks of all labels, see `Segmentation.label_masks`."""
         runs, sums = find_runs(self._labels_there, self._confidence_there)

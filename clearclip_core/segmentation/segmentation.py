@@ -71,10 +71,7 @@ class Segmentation:
         return {self.labels[index]: mask for index, mask in masks}
 
     def label_masks(
-        self,
-        min_island_px: int = 0,
-        min_hole_px: int = 0,
-        numbers: npt.NDArray[Any] | None = None,
+        self, min_island_px: int = 0, min_hole_px: int = 0, numbers: npt.NDArray[Any] | None = None
     ) -> LabelMasks:
         """Return the masks of all labels, to be made one at a time.
 
