@@ -185,10 +185,7 @@ class Services:
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None
     ) -> ClusterPrelabeler:
-        """Make the prelabeler that runs jobs on a Ray cluster, see `ClusterPrelabeler`.
-
-        The engine here need not be started.
-        """
+        """Make the prelabeler that runs jobs on a Ray cluster; the engine here need not start."""
         from backend.jobs.ray_prelabeler import ClusterPrelabeler
 
         make_parts = partial(make_actor_parts, self.settings)

@@ -76,11 +76,7 @@ def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, 
 
 
 def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
-    """Connect a backend to a project, as `clearclip-backend connect` does.
-
-    Raises:
-        DemoError: Label Studio cannot reach the backend, or refuses it.
-    """
+    """Connect a backend to a project as `clearclip-backend connect` does, or raise `DemoError`."""
     try:
         set_up.connect(
             LabelStudioClient(studio.url, studio.token, retry_for_s=0), project, url, **options

@@ -32,9 +32,6 @@ def free_port(preferred: int) -> int:
     """Return the preferred port where it is free on 127.0.0.1, else any free one.
 
     Label Studio itself would move to the next port and not say so.
-
-    Raises:
-        DemoError: no port is free.
     """
     for port in (preferred, 0):
         with closing(socket.socket()) as probe:
@@ -164,11 +161,7 @@ class LabelStudioProcess:
         return f"Token {self.token}"
 
     def post(self, path: str, **request: Any) -> Any:
-        """Send a POST request that the SDK has no call for, and return the JSON of the response.
-
-        Raises:
-            DemoError: the response is an error.
-        """
+        """POST what the SDK has no call for and return the JSON, or raise `DemoError`."""
         response = requests.post(
             self.url + path, headers={"Authorization": self.authorization}, timeout=3600, **request
         )
@@ -245,15 +238,10 @@ def served_backend(
     log: Path,
     variables: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """Serve the backend for a Label Studio, in a process of its own.
+    """Serve the backend for a Label Studio in a process of its own, and yield its address.
 
-    Args:
-        port: where it listens, on 127.0.0.1.
-        log: file that its output is written to; its database lies beside it.
-        variables: further settings, which win.
-
-    Yields:
-        The address of the backend.
+    It listens on 127.0.0.1; its database lies beside `log`, to which its output is written. Of
+    settings, `variables` win.
     """
     url = f"http://127.0.0.1:{port}"
     serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--model", model]

@@ -209,14 +209,7 @@ class AnnotatedPicture:
 def _find_project(
     client: LabelStudioClient, images: ImageReader, project: int, image: str | None
 ) -> AnnotatedProject:
-    """Return the annotated tasks of a project.
-
-    Args:
-        image: name of the image tag; None: the only one.
-
-    Raises:
-        LabelConfigError: there is no such tag, or several and no name.
-    """
+    """Return the annotated tasks of a project, of the image tag of that name, or the only one."""
     config = client.config(project)
     found = [tag for tag in config.images if image in (None, tag.name)]
     if len(found) != 1:
@@ -244,11 +237,7 @@ def _candidates(
     words: Mapping[str, tuple[Label, ...]],
     rule: PredictionRule,
 ) -> list[Candidate]:
-    """Load a model and return a candidate for each of the words.
-
-    Args:
-        words: name in tables -> the labels with the words that are compared.
-    """
+    """Load a model; return a candidate for each of the words, which have a name in tables."""
     from backend.inference.engine import load_segmenter
     from clearclip_core.evaluation.comparison import Candidate
 

@@ -86,9 +86,7 @@ def predict_pictures(
 ) -> list[dict[str, Any]]:
     """Make a task of each picture, with the prediction that /predict would answer.
 
-    Args:
-        url_prefix: what stands before each path in the tasks.
-        root: folder that paths in the tasks start from; None: they are as in `paths`.
+    Paths in the tasks begin with `url_prefix`, and start from `root` where there is one.
 
     Raises:
         BackendError: the labeling config has not one picture, or the model cannot be loaded.

@@ -88,11 +88,7 @@ map_option = click.option(
 
 
 def read_renamings(texts: Iterable[str]) -> dict[str, str]:
-    """Read what --map gives, such as ``House=Building``.
-
-    Raises:
-        click.BadParameter: a text has no = or nothing before it.
-    """
+    """Read what --map gives, such as ``House=Building``, or raise `click.BadParameter`."""
     pairs = {text: text.partition("=") for text in texts}
     for text, (name, equals, _) in pairs.items():
         if not equals or not name.strip():
@@ -167,14 +163,10 @@ def with_settings(*fields: str) -> Callable[[Command], Command]:
 def configure(
     given: Mapping[str, str | None], level: Literal["WARNING", "ERROR"] | None = None
 ) -> Settings:
-    """Read the settings and set up logging.
+    """Read the settings and set up logging; a wrong value raises `click.ClickException`.
 
-    Args:
-        given: the flags by field name, which win over the environment; None: not given.
-        level: least severity that is logged, in place of LOG_LEVEL.
-
-    Raises:
-        click.ClickException: a value is wrong.
+    Flags that are given, by field name, win over the environment. `level`, the least severity that
+    is logged, takes the place of LOG_LEVEL.
     """
     try:
         settings = load_settings(**given)
@@ -187,13 +179,8 @@ def configure(
 def check_model(settings: Settings, may_come_later: bool = False) -> None:
     """Refuse an unknown model or method, and weights or a device that cannot be had.
 
-    torch, which takes seconds to import, is asked only where a device or a precision is named.
-
-    Args:
-        may_come_later: whether weights that are not there are no reason to end.
-
-    Raises:
-        ValueError: a sentence says what is wrong.
+    torch, which takes seconds to import, is asked only where a device or a precision is named. The
+    `ValueError` says what is wrong; missing weights are let pass where they `may_come_later`.
     """
     from clearclip_core import Method, WeightsNotFoundError, check_weights
 
@@ -219,11 +206,7 @@ def sentences() -> Iterator[None]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file as a whole, and make its folder where there is none.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
+    """Write a whole file, and make its folder; raises `ValueError` where it cannot be written."""
     try:
         write_whole(file, text.encode())
     except OSError as error:

@@ -43,11 +43,7 @@ _RunJob = Callable[[Job, threading.Event, Callable[[Job], None]], Job]
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """End the command with a sentence where something is away and the same command goes on later.
-
-    Raises:
-        click.ClickException: the database is away, or another process has taken the job over.
-    """
+    """End the command with a sentence where something is away and it can go on later."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -91,11 +87,7 @@ def _pause(services: Services, job: int) -> None:
 
 
 def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | None:
-    """Lease a job, also one whose process has died.
-
-    Returns:
-        The job; None: another process has ended it, or after Ctrl-C.
-    """
+    """Lease a job, also one whose process has died; None where it has ended, or after Ctrl-C."""
     store, stopping = services.store, services.stopping
     while not stopping.is_set():
         leased = store.lease_job(services.owner, job.id)

@@ -124,11 +124,7 @@ def _make(
 
 
 def _print_table(rows: Iterable[Any], columns: Mapping[str, Any]) -> None:
-    """Print rows as a table, see `text_table`.
-
-    Args:
-        columns: heading -> field of the rows, or what returns the text of a row.
-    """
+    """Print rows as a table; `columns` are heading -> field, or what returns a row's text."""
     cells = ([_cell(row, each) for each in columns.values()] for row in rows)
     click.echo(f"{text_table([*columns], cells)}\n")
 

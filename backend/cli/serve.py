@@ -93,14 +93,10 @@ def missing(settings: Settings) -> Iterator[str]:
 
 
 def wait_for_database(database: Database, retry_delay_s: float = RETRY_DELAY_S) -> None:
-    """Wait until the database can be opened, and log each reason why it cannot, once.
+    """Wait until the database can be opened and upgraded; log each reason why it cannot, once.
 
-    Args:
-        database: the database; it is upgraded where it is older.
-
-    Raises:
-        DatabaseRefused: a version before 0.2 or a newer one has made it: to wait helps nobody.
-        SystemExit: a signal has ended the wait.
+    Where another version has made it, `DatabaseRefused` is raised: to wait helps nobody. A signal
+    ends the wait, and the process.
     """
     stopping, said = threading.Event(), ""
     with stopped_by_signals(stopping):

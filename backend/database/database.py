@@ -333,11 +333,7 @@ def revisions() -> tuple[str, ...]:
 
 
 def check_known(revision: str | None) -> None:
-    """Refuse a revision that this version does not know.
-
-    Raises:
-        DatabaseRefused: it does not; None: a version before 0.2 has made the tables.
-    """
+    """Raise `DatabaseRefused` for an unknown revision; None: made by a version before 0.2."""
     if revision in revisions():
         return
     if revision is None or revision < revisions()[0]:

@@ -94,10 +94,7 @@ Change = Callable[[sa.Row[Any]], dict[str, Any]]  # row -> values that it gets a
 
 
 class Leases:
-    """The leases that an owner has of a table's rows, changed under an advisory lock.
-
-    Threads may share it.
-    """
+    """The leases that an owner has of a table's rows, by an advisory lock; threads may share it."""
 
     def __init__(self, database: Database, table: sa.Table, owner: str, lock: int = LOCK) -> None:
         self._database = database

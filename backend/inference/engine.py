@@ -252,11 +252,7 @@ class Engine:
 
     @property
     def model_id(self) -> str:
-        """The identifier of the weights, known before they are loaded.
-
-        Raises:
-            ModelUnavailable: the weights are not there.
-        """
+        """The identifier of the weights, known before they are loaded, or `ModelUnavailable`."""
         try:
             return self._model_id()
         except OSError as error:

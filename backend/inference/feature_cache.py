@@ -52,11 +52,7 @@ class FeatureCache:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> FeatureCache:
-        """Return the cache that settings describe.
-
-        Raises:
-            ValueError: the cache is larger than this machine's memory.
-        """
+        """Return the cache that settings describe; raises `ValueError` where memory has no room."""
         limit_bytes, most_bytes = settings.feature_cache_mb << 20, machine_memory_bytes()
         if limit_bytes > most_bytes:
             raise ValueError(

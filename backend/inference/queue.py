@@ -79,12 +79,7 @@ class FairQueue(Generic[_T]):
                 yield from line
 
     def push(self, item: _T, priority: int, owner: Hashable, first: bool = False) -> None:
-        """Add an item.
-
-        Args:
-            priority: the lowest number is the most urgent.
-            first: before all others of its owner, instead of after them.
-        """
+        """Add an item, the last of its owner's or the `first`; the lowest priority comes first."""
         line = self._by_priority.setdefault(priority, OrderedDict()).setdefault(owner, deque())
         if first:
             line.appendleft(item)
@@ -137,11 +132,8 @@ class FairQueue(Generic[_T]):
 class ImageQueue:
     """Holds image requests until they are served, and counts them until they are resolved.
 
-    A request counts as waiting until `finish` or `fail`, in the queue or outside of it. Safe to
-    share between threads.
-
-    Args:
-        changed: guards the queue; notified when a request comes and when one is resolved.
+    A request counts as waiting until `finish` or `fail`, in the queue or outside of it. Threads may
+    share it: `changed` guards it, and is notified of requests that come and that are resolved.
     """
 
     def __init__(self, changed: threading.Condition) -> None:

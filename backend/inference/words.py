@@ -41,13 +41,10 @@ class WordsRequest:
 
 
 class WordsQueue:
-    """Embeds the words of labels between batches of images.
+    """Embeds the words of labels between batches of images, which return to their queue then.
 
-    Safe to share between threads; `admit` and `embed_some` are for the model's thread alone.
-
-    Args:
-        images: the queue to which images return once their words are embedded.
-        changed: guards the queue; notified when labels come.
+    Safe to share between threads, by `changed`, which is notified when labels come; `admit` and
+    `embed_some` are for the model's thread alone.
     """
 
     def __init__(self, images: ImageQueue, changed: threading.Condition) -> None:

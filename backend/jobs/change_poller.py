@@ -292,10 +292,7 @@ class ChangePoller:
     # ---- one project -------------------------------------------------------------------------
 
     def _walk(self, client: LabelStudioClient, poll: Poll) -> Iterator[bool]:
-        """Walk through what has changed, and move the mark once all is kept.
-
-        Yields True after each page.
-        """
+        """Walk through what has changed, a page a yield, and move the mark once all is kept."""
         project, began = poll.project, self.polls.now
         newest, tasks, predictions = client.newest_change(project)
         created, done, unserved = set[int](), poll, dict(poll.unserved)

@@ -75,11 +75,7 @@ class ImageTag:
         return sources
 
     def source(self, data: Mapping[str, Any], index: int | None) -> str:
-        """Return the address of one image.
-
-        Raises:
-            TaskError: the task has no such image, or see `sources`.
-        """
+        """Return the address of one image, or raise `TaskError` where there is none."""
         sources = self.sources(data)
         if (index or 0) >= len(sources):
             raise TaskError(f"The task has no picture {(index or 0) + 1} any more.")

@@ -57,11 +57,7 @@ class FoundControl:
 
 
 def parse_xml(xml: str) -> Element:
-    """Parse the XML of a label config.
-
-    Raises:
-        LabelConfigError: it is not well-formed, or what no person writes.
-    """
+    """Parse XML; raises `LabelConfigError` where it is not well-formed, or what nobody writes."""
     if len(xml) > MAX_CONFIG_LENGTH:
         raise LabelConfigError(
             f"Expected a label config of at most {MAX_CONFIG_LENGTH} letters, but got {len(xml)}."

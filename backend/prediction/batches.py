@@ -149,11 +149,8 @@ class TaskRunner:
         Of a batch, tasks that an open job has from an earlier request are left to it. A prediction
         that has gone to another answer since Label Studio chose the tasks is left out: it would
         store both. Polls delete what is stored twice all the same. A task that somebody has opened
-        is handed to everybody who opens it.
-
-        Args:
-            work: makes the outcome of a task; an error that it raises is raised here.
-            waited_s: how long their request has waited before, in seconds.
+        is handed to everybody who opens it. The request has waited for `waited_s` seconds before;
+        what `work`, which makes the outcome of a task, raises is raised here.
         """
         end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
         wanted, most_bytes = tasks, math.inf

@@ -114,9 +114,7 @@ class Agreement(msgspec.Struct, frozen=True):
 def measure_agreement(
     parts: RunParts, run: Run, _asked: AskedNothing, progress: Progress
 ) -> Agreement:
-    """Compare the annotations of all tasks that several people have annotated.
-
-    Nothing is written to Label Studio.
+    """Compare the annotations of all tasks that several people have annotated; write nothing.
 
     Raises:
         ValueError: there are such tasks, and none of them can be compared.

@@ -223,15 +223,10 @@ def remove_old_datasets(settings: Settings) -> None:
 
 
 def move_into_zip(folder: Path, path: Path) -> int:
-    """Move the files of a folder into a ZIP file, the hidden ones excepted.
+    """Move the files of a folder, without hidden ones, into a ZIP file; return its bytes.
 
-    Each is removed once it is in there, so that the disk holds them once.
-
-    Args:
-        path: of the ZIP file, which is there when it is complete.
-
-    Returns:
-        Its size in bytes.
+    Each is removed once it is in there, so that the disk holds them once. The file is at `path`
+    when it is complete.
     """
     with replaced(path) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
         files = (each for each in folder.rglob("*") if each.is_file())

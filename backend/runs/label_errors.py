@@ -310,10 +310,7 @@ def draw_place(
     box: tuple[slice, slice],
     colours: RGBArray,
 ) -> tuple[str, str, list[int]]:
-    """Return two pictures of a place and what is around it, as data URLs, and the labels in them.
-
-    A white frame marks the place.
-    """
+    """Return data URLs of a place in a white frame, as drawn and by scores, and its labels."""
     drawn = painted(truth)
     shown = tuple(around(side, length) for side, length in zip(box, rgb.shape[:2], strict=True))
     labels = np.union1d(drawn[shown], made[shown])

@@ -105,11 +105,7 @@ class RunKind(Generic[Asked, Report]):
     forget: Callable[[Settings, Run], None] = lambda _settings, _run: None  # removes what it left
 
     def read_asked(self, run: Run) -> Asked:
-        """Return what was asked for.
-
-        Raises:
-            ValueError: another version of the backend has asked for it, in its own way.
-        """
+        """Return what was asked for; raises `ValueError` where another version asked for it."""
         try:
             return msgspec.convert(run.asked, self.asked)
         except msgspec.ValidationError:
@@ -151,11 +147,7 @@ class RunStore:
     # ---- requests of people ----------------------------------------------------------------------
 
     def request(self, kind: RunKind[Any, Any], project: int, asked: msgspec.Struct) -> Run:
-        """Queue a run, unless an equal one waits or is at work: return that then.
-
-        Raises:
-            Busy: too many of the kind wait.
-        """
+        """Queue a run, or return an equal one that is not over; raises `Busy` where many wait."""
         text = msgspec.json.encode(asked).decode()
         query = sa.select(*_RUN).where(_is_open(), _RUNS.c.kind == kind.name)
         with self.database.write_exclusively(LOCK) as connection:
@@ -173,11 +165,7 @@ class RunStore:
         return [_run(row) for row in self.database.rows(query)]
 
     def get(self, kind: RunKind[Any, Any], project: int, number: int) -> Run:
-        """Return one run of a project.
-
-        Raises:
-            NotFound: there is none of that number, or none any more.
-        """
+        """Return one run of a project; raises `NotFound` where there is none, or none any more."""
         found = next((each for each in self.runs(kind, project) if each.id == number), None)
         if found is None:
             raise NotFound(
@@ -231,11 +219,7 @@ class RunStore:
         return {"state": "failed", "reason": reason, **self._over()}
 
     def advance(self, run: Run, done: int, total: int | None) -> None:
-        """Note the progress of a run.
-
-        Raises:
-            LeaseLost: it was cancelled or deleted, or another owner has it.
-        """
+        """Note the progress of a run; raises `LeaseLost` where this owner does not have it."""
         with self.database.write() as connection:
             self._change(connection, run, done=done, total=total)
 

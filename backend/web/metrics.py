@@ -58,11 +58,7 @@ class Metrics:
         ProcessCollector(registry=registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that has been answered.
-
-        Args:
-            route: the route as it is declared, or "other"; never the path that a client sent.
-        """
+        """Count an answered request by its route as declared, or "other"; never by its path."""
         known = method if method in _METHODS else "other"
         self._requests.labels(route, known, str(status)).inc()
         self._request_s.labels(route).observe(seconds)

@@ -64,9 +64,8 @@ class MlBackendRoutes:
     def setup(self) -> Response:
         """Learn a project's address, and answer with the version of its predictions."""
         asked = parse_setup(self.body.read())
-        self.services.files.use_setup(
-            asked.hostname, asked.access_token, trusted=self._has_password
-        )
+        has_password = self.services.settings.basic_auth_user is not None
+        self.services.files.use_setup(asked.hostname, asked.access_token, trusted=has_password)
         status = self.services.engine.status
         if status.state == "failed":
             raise ModelUnavailable(status.reason)
@@ -118,7 +117,3 @@ class MlBackendRoutes:
             if agent.startswith(_LABEL_STUDIO_AGENT):  # it shows nobody the reason
                 self.tracker.refused(f"{error} {_FEWER_AT_ONCE}")
             raise
-
-    @property
-    def _has_password(self) -> bool:
-        return self.services.settings.basic_auth_user is not None

@@ -206,10 +206,7 @@ def _end(app: StartingApp) -> None:
 
 
 def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]:
-    """Make the application, with its engine and its worker started.
-
-    Returns:
-        The application, and a function that ends what was started.
+    """Make the application, its engine and worker started, and a function that ends these.
 
     Raises:
         ValueError: the settings name a model that is not there.
@@ -234,11 +231,8 @@ def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]
 class StartingApp:
     """A WSGI application that hands requests on to another one, once that is made.
 
-    Until then ``/health`` says that the process is up, and all else is answered 503.
-
-    Args:
-        make: makes the application, and a function that ends it; it may take long.
-        on_failure: called where the application cannot be made.
+    Until then ``/health`` says that the process is up, and all else is answered 503. `make`, which
+    may take long, returns it and a function that ends it; `on_failure` is called where it cannot.
     """
 
     def __init__(

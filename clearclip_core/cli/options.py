@@ -294,12 +294,9 @@ def read_image(path: Path) -> RGBArray | None:
 
 
 class ImageSource:
-    """Images of files, then drawn scenes; can be iterated several times.
+    """Images of files, then a number of drawn scenes; can be iterated several times.
 
     A file that cannot be read is left out from then on.
-
-    Args:
-        scenes: number of scenes that are drawn after the files.
     """
 
     def __init__(self, paths: Sequence[Path], scenes: int = 0) -> None:

@@ -82,11 +82,7 @@ class HostNames:
         self._rules = HostRules.parse(settings.server_names)
 
     def check(self, request: Request) -> None:
-        """Refuse a request under another name.
-
-        Raises:
-            UnknownName: the backend does not answer under the name of its host.
-        """
+        """Raise `UnknownName` for a request under a name that is not allowed."""
         host = request.host
         if self._is_any_allowed or _is_private(host):
             return
@@ -162,14 +158,7 @@ class BodyReader:
         self._max_mb = settings.max_body_mb
 
     def read(self, max_bytes: int | None = None) -> bytes:
-        """Read the body of the current request.
-
-        Args:
-            max_bytes: for a route that expects little; None for ``MAX_BODY_MB``.
-
-        Raises:
-            PayloadTooLarge: the body is larger than a limit.
-        """
+        """Read the body, at most `max_bytes` or ``MAX_BODY_MB``, or raise `PayloadTooLarge`."""
         limit = self._max_mb << 20 if max_bytes is None else max_bytes
         if (request.content_length or 0) > limit:  # the server knows it of bodies in chunks, too
             raise PayloadTooLarge(
@@ -240,11 +229,7 @@ class Slots:
 
     @contextmanager
     def hold(self, timeout_s: float) -> Iterator[None]:
-        """Hold a slot, after waiting for it.
-
-        Raises:
-            Busy: none was free in time, or too many threads wait already.
-        """
+        """Hold a slot; raises `Busy` where none is free in time, or too many threads wait."""
         if not self._places.acquire(blocking=False):
             raise Busy(_BUSY)
         try:

@@ -32,11 +32,7 @@ def missing_project(project: int) -> NotFound:
 
 @dataclass(frozen=True, eq=False)
 class ProjectCheck:
-    """Asks Label Studio for a project while somebody waits.
-
-    Args:
-        page_client: Label Studio; None without a token, and then no project is refused.
-    """
+    """Asks Label Studio for a project while somebody waits; without a token it refuses none."""
 
     page_client: LabelStudioClient | None
 

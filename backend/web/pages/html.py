@@ -97,8 +97,7 @@ def is_for_people() -> bool:
 def html_page(template: str, refusal: BackendError | None = None, **values: Any) -> Response:
     """Render a template, with headers that keep content of other sites off the page.
 
-    Args:
-        refusal: why what a form has asked for was not done; it sets the response's status.
+    A `refusal`, why what a form has asked for was not done, sets the response's status.
     """
     nonce = secrets.token_urlsafe(16)
     text = render_template(template, nonce=nonce, refusal=refusal, **values)

@@ -109,10 +109,7 @@ def _weak_words(version: Version) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class LearningRoutes:
-    """Answer the routes below ``/projects/<id>/learning``.
-
-    None of them waits for the model or for Label Studio.
-    """
+    """Answer the routes below ``/projects/<id>/learning``; none waits for the model."""
 
     services: Services
     body: BodyReader

@@ -167,11 +167,7 @@ class ProjectRoutes:
         return None
 
     def describe(self, project: int) -> _Json:
-        """Return what the page shows.
-
-        Raises:
-            NotFound: Label Studio has no such project.
-        """
+        """Return what the page shows; raises `NotFound` where there is no such project."""
         counted, trouble = self._count(project)
         counts = None if counted is None else counted.counts
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
@@ -220,14 +216,7 @@ class ProjectRoutes:
         return counted, ""
 
     def _count_tasks(self, client: LabelStudioClient, project: int) -> Counted:
-        """Ask Label Studio for the counts of a project, and for its label config.
-
-        Raises:
-            LabelConfigError: the label config has nothing to draw.
-            ModelUnavailable: the weights are not there.
-            StudioRefused: there is no such project for this token.
-            StudioUnreachable: Label Studio does not answer.
-        """
+        """Ask Label Studio for the counts of a project, and for its label config."""
         found, services = client.project(project), self.services
         config = parse_label_config(found.label_config, services.settings)
         version = self.versions.current(config, project)

@@ -52,11 +52,7 @@ class RunRoutes:
         return self.services.runs
 
     def client(self) -> LabelStudioClient:
-        """Return Label Studio, for requests of pages.
-
-        Raises:
-            BadRequest: there is no token.
-        """
+        """Return Label Studio, for requests of pages; raises `BadRequest` without a token."""
         return required_client(self.services.page_client, self.kind.use)
 
     # ---- what kinds do in their own way ----------------------------------------------------------
@@ -108,10 +104,7 @@ class RunRoutes:
         return json_response(self._describe(project, found))
 
     def start(self, project: int) -> Response:
-        """Ask for a run; where an equal one waits or is at work, answer with that.
-
-        A form that is refused comes back with what was typed into it.
-        """
+        """Ask for a run, or answer with an equal one; a form that is refused keeps its fields."""
         return answer_form(
             self.body,
             lambda body, is_form: self._start(project, body, is_form),
@@ -335,11 +328,7 @@ class DatasetRoutes(RunRoutes):
         }
 
     def file(self, project: int, run: int) -> Response:
-        """Answer with the ZIP file of a data set.
-
-        Raises:
-            NotFound: there is none, it is not done, or is on another machine.
-        """
+        """Answer with the ZIP file of a data set, or raise `NotFound`, which says why."""
         found = self.store.get(self.kind, project, run)
         path = file_of(self.services.settings, found)
         if found.state != "done":

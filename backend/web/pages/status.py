@@ -113,15 +113,12 @@ class StatusReport:
         self._tracker = tracker
         self._failures = FailureStore(services.database)
         self.serializer = StatusSerializer(services.files, known_secrets(services.settings))
-        self._versions = package_versions()
+        packages = {name: version(name) for name in _PACKAGES}
+        self._versions = {"python": platform.python_version(), **packages}
         self._started_at = time.time()
 
     def read(self) -> _Json:
-        """Read the status of one moment.
-
-        Returns:
-            JSON: durations in seconds, sizes in bytes, times in seconds since the epoch.
-        """
+        """Read the status of one moment as JSON: seconds, since the epoch for times, and bytes."""
         now, tasks = self._services.engine.snapshot(), self._services.task_runner.count_waiting()
         stored = self._read_database()
         jobs = [self.serializer.job(job) for job in stored.jobs]
@@ -212,10 +209,6 @@ class StatusReport:
             "words": {"hits": now.words_known, "misses": now.words_new},
             "pictures": msgspec.to_builtins(self._services.images.cache_stats),
         }
-
-
-def package_versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
 def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
