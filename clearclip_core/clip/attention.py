@@ -43,14 +43,8 @@ def align(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the map ``R`` that turns `source` towards `target`: an approximate Procrustes.
 
     ``R = M (MᵀM)^(-1/2)`` with ``M = sourceᵀ · target``, its inverse root by five steps of the
-    coupled Newton-Schulz iteration.
-
-    Args:
-        source: (..., N, d) float32 or float64.
-        target: (..., N, d).
-
-    Returns:
-        (..., d, d).
+    coupled Newton-Schulz iteration. `source` and `target` are (..., N, d), float32 or float64, and
+    ``R`` is (..., d, d).
     """
     products = source.mT @ target
     gram = products.mT @ products

@@ -221,12 +221,9 @@ class DenseEncoder(nn.Module):
         return tokens
 
     def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
-        """Run the last blocks as the method reads them out.
+        """Run the last blocks as the method reads them out; patches are `grid_hw`.
 
-        Args:
-            tokens: from `run_trunk` of this encoder, or of one whose method reads out as many
-                blocks.
-            grid_hw: patches (h, w).
+        `tokens` are `run_trunk`'s, of this encoder or one whose method reads out as many blocks.
         """
         dense = self.last(tokens, grid_hw)  # (B, 1 + h*w, width), CLS first
         if not self.method.remove_redundancy:
@@ -305,12 +302,7 @@ _OTHER_WINDOWS = 8
 
 
 def batches(windows: Iterator[torch.Tensor], batch_size: int) -> Iterator[torch.Tensor]:
-    """Stack windows of one size into batches: (B, 3, h, w).
-
-    Args:
-        windows: (3, h, w) each.
-        batch_size: windows of a batch; the last batch may hold fewer.
-    """
+    """Stack windows (3, h, w) of one size into batches (B, 3, h, w), B at most `batch_size`."""
     while batch := list(islice(windows, batch_size)):
         yield torch.stack(batch)
 
@@ -323,14 +315,9 @@ def join_windows(encoded: Sequence[WindowFeatures]) -> WindowFeatures:
 
 
 def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[WindowFeatures]:
-    """Split features into consecutive groups of windows.
+    """Split features of ``sum(counts)`` windows into consecutive groups of these counts.
 
-    Args:
-        windows: features of ``sum(counts)`` windows.
-
-    Yields:
-        The features of each group. Where there are several, each is a copy, so that dropping one
-        group frees its memory.
+    Where there are several, each is a copy, so that dropping one group frees its memory.
     """
     patches = torch.split(windows.patches, list(counts))
     cls = repeat(None) if windows.cls is None else torch.split(windows.cls, list(counts))

@@ -37,13 +37,10 @@ from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS
 
 
 def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """Embed token ids by a model's own text tower; embeddings are not normalised: (B, D) float32.
+    """Embed (B, context) int64 token ids by a model's own text tower: (B, D) float32, unnormalised.
 
     In a causal tower that reads out the end-of-text token, a token depends on those before it
     alone. So what follows the last end, most of the context, is left out.
-
-    Args:
-        tokens: (B, context) int64 token ids.
     """
     tower: Any = clip_model
     if not _reads_end_of_text(tower):

@@ -138,11 +138,7 @@ _NUMBERS: Mapping[str, tuple[str, type]] = MappingProxyType(
 
 
 def parse(name: str) -> dict[str, Any] | None:
-    """Parse a spelled-out name; None where it is none.
-
-    Returns:
-        The parts that the name has, by the names of the attributes of `Method`; their values are
-        unchecked.
+    """Parse a spelled-out name into unchecked values of attributes of `Method`; None: it is none.
 
     >>> parse("qq-res-a2")
     {'attention': 'qq', 'residual': True, 'alpha': 2.0}

@@ -147,9 +147,7 @@ def attention_output(block: Any, projections: Projections, attention: str) -> to
 def project_out(block: Any, heads: torch.Tensor, bias_factor: int = 1) -> torch.Tensor:
     """Compute a block's output projection of attended values, layer scale included: (B, N, width).
 
-    Args:
-        heads: (B, heads, N, d).
-        bias_factor: number of outputs whose sum `heads` is.
+    `heads`, (B, heads, N, d), are the sum of `bias_factor` outputs.
     """
     merged = heads.transpose(1, 2).flatten(2)  # (B, N, width)
     layer = block.attn.out_proj

@@ -406,10 +406,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
 
 
 def weights_file(name: ModelName, folder: Path | None, download: bool) -> Path:
-    """Return the file of a model's weights, whose checksum is right.
-
-    Args:
-        download: whether it may be fetched where it is not on disk.
+    """Return the file of a model's weights, whose checksum is right; `download` may fetch it.
 
     Raises:
         WeightsNotFoundError: there is none, or it is damaged.

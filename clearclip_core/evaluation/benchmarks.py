@@ -379,12 +379,9 @@ _PEARL_KEY_WEIGHTS = {"ade20k": 0.3, "cityscapes": 0.3}
 
 
 def benchmark_for(name: str, method: Method) -> Benchmark:
-    """Return a benchmark under the protocol of a method's authors.
+    """Return a benchmark under the protocol of a method's authors; drawn scenes keep their own.
 
-    The drawn scenes keep their own.
-
-    Args:
-        method: a method; one that is no preset is measured as the paper does.
+    A method that is no preset is measured as the paper does.
     """
     benchmark, protocol = BENCHMARKS[name], PROTOCOLS.get(str(method))
     if protocol is None or name == "demo":

@@ -119,15 +119,10 @@ def draw_masks(
 def predict_all(
     candidates: Sequence[Candidate], rgb: RGBArray, image: str = ""
 ) -> Iterator[tuple[dict[int, BoolMask], float]]:
-    """Predict an image with each candidate; it is encoded once for those that share a segmenter.
+    """Predict an image (H, W, 3) uint8 with each candidate; those of one segmenter encode it once.
 
-    Args:
-        rgb: (H, W, 3) uint8.
-        image: its name, by which what was learned of the others is known.
-
-    Yields:
-        The masks of each candidate, in order, and the seconds from the image in memory to them,
-        with the encoder's share.
+    By its name, `image`, it is known what was learned of the others. Yield the masks of each
+    candidate, in order, and the seconds from the image in memory to them, the encoder's included.
     """
     encoded: dict[int, tuple[Any, float]] = {}
     for candidate in candidates:
@@ -292,12 +287,7 @@ class Comparison:
 
 
 def mask_overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverlap]:
-    """Compare the masks of each label with the truth, without the pixels that are not counted.
-
-    Args:
-        masks: index of the label -> (H, W) bool.
-        truth: (H, W) label indices, 255 for pixels that are not counted.
-    """
+    """Compare masks, label index -> (H, W) bool, with the truth (H, W), where that is not 255."""
     counted = truth != IGNORE
     found = []
     for index in range(labels):

@@ -25,16 +25,10 @@ _HAS_RGB: Final = hasattr(cv2, "IMREAD_COLOR_RGB")
 
 
 def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
-    """Decode an opened JPEG file in memory, if it is one of 8-bit colour that is whole.
+    """Decode an opened JPEG file in memory: (H, W, 3) uint8 RGB as stored, not turned.
 
-    All other files, grey, CMYK, truncated or with bytes behind their end, are left to Pillow, whose
-    errors are known.
-
-    Args:
-        image: as `clearclip_core.images.opening.open_image` returns it.
-
-    Returns:
-        (H, W, 3) uint8 RGB as stored, not turned; None where Pillow is to decode it.
+    It has to be whole and of 8-bit colour. For all others, grey, CMYK, truncated or with bytes
+    behind their end, None is returned: Pillow decodes them, and its errors are known.
     """
     if not isinstance(image, JpegImageFile) or image.format != "JPEG" or image.mode != "RGB":
         return None
@@ -53,11 +47,9 @@ def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
 
 
 def has_too_many_scans(image: Image.Image, content: bytes) -> bool:
-    """Tell whether decoding takes very long: a scan may have no more than a few bytes.
+    """Tell whether decoding an opened image takes very long: a scan may have only a few bytes.
 
-    Args:
-        image: as Pillow has opened it, without decoding.
-        content: its file. What stands behind the end of the image, as a video does, counts too.
+    Of its file, what stands behind the end of the image, as a video does, counts too.
     """
     if not isinstance(image, JpegImageFile) or image.fp is None:
         return False

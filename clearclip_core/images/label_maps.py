@@ -298,10 +298,7 @@ def overlay(
 ) -> Image.Image:
     """Lay the labels' colours over an image, with a legend of the labels in it.
 
-    Args:
-        rgb: (H, W, 3) uint8.
-        label_map: (H, W) int, index into `labels`, -1 for no label.
-        opacity: of the colours, 0 to 1.
+    See `blend` for the arguments, in which `labels` take the place of the colours.
     """
     colours = palette(len(labels))
     shares = label_shares(label_map, len(labels))
@@ -313,13 +310,9 @@ def overlay(
 def blend(
     rgb: RGBArray, label_map: npt.NDArray[Any], colours: RGBArray, opacity: float = 0.55
 ) -> RGBArray:
-    """Lay the labels' colours over an image: (H, W, 3) uint8.
+    """Lay labels' colours (labels, 3) uint8 over an image (H, W, 3) uint8, and return the same.
 
-    Args:
-        rgb: (H, W, 3) uint8.
-        label_map: (H, W) int, index into `colours`, -1 for no label.
-        colours: (labels, 3) uint8.
-        opacity: of the colours, 0 to 1.
+    `label_map` (H, W) int is the index into `colours`, -1 for no label; `opacity` is 0 to 1.
     """
     blended = rgb.copy()
     inside = label_map >= 0

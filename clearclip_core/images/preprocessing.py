@@ -58,12 +58,6 @@ def decode_rgb(image: Image.Image) -> RGBArray:
 
     The pixels of a JPEG file may differ by rounding where Pillow and OpenCV have other releases of
     the decoder.
-
-    Args:
-        image: as `clearclip_core.images.opening.open_image` returns it; may stay undecoded.
-
-    Returns:
-        (H, W, 3) uint8, upright, C-contiguous.
     """
     decoded = decode_jpeg(image)
     if decoded is None:
@@ -98,11 +92,7 @@ def _upright(image: Image.Image) -> Image.Image:
 def upright_transposition(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition that turns the pixels of a file as its EXIF orientation says.
 
-    Args:
-        image: an opened image; a TIFF has to be loaded, which turns it.
-
-    Returns:
-        None where the pixels are upright, or the EXIF data cannot be read.
+    A TIFF has to be loaded, which turns it. None where pixels are upright, or EXIF is unreadable.
     """
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
@@ -215,14 +205,9 @@ class Preprocessing:
     def normalize(
         self, rgb: RGBArray, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
     ) -> torch.Tensor:
-        """Subtract the mean and divide by the std, on the device: only bytes are sent there.
+        """Subtract the mean from (H, W, 3) uint8 and divide by the std, on the device.
 
-        Args:
-            rgb: (H, W, 3) uint8.
-            dtype: float32 by default, or float64.
-
-        Returns:
-            (3, H, W) in `dtype`.
+        Only bytes are sent there. Return (3, H, W) in `dtype`, float32 by default, or float64.
         """
         import torch  # takes seconds and 300 MB, which those who only read pictures do not need
 

@@ -40,13 +40,9 @@ class GeodesicGrid:
     root_probabilities: FloatMap  # (h, w, Q) float32, square roots of the queries' probabilities
 
     def distance(self, seeds: BoolMask) -> FloatMap:
-        """Compute the length of the shortest path from each cell to any of the seeds.
+        """Compute (h, w) float32 lengths of the shortest paths from cells to any of the seeds.
 
-        Args:
-            seeds: (h, w) bool, at least one.
-
-        Returns:
-            (h, w) float32, 0 at the seeds.
+        These are (h, w) bool, at least one, and their lengths are 0.
 
         >>> flat = GeodesicGrid(np.zeros((1, 3, 3)), np.ones((1, 3, 1)))
         >>> flat.distance(np.array([[True, False, False]])).tolist()

@@ -378,12 +378,7 @@ class GuidedFilter:
         self.colour_fit = ColourFit(colours, self.grid, refinement.epsilon)
 
     def argmax(self, functions: torch.Tensor, owners: npt.NDArray[np.int16]) -> TileArgmax:
-        """Prepare the argmax over linear functions of the colours.
-
-        Args:
-            functions: (K, 4, rows + 1, columns + 1), see `ColourFit.fit`.
-            owners: (K,) the label of each.
-        """
+        """Prepare the argmax over functions, see `ColourFit.fit`, with (K,) the label of each."""
         maps = functions.numpy().transpose(2, 1, 0, 3)
         return TileArgmax(maps, owners, *self.grid.cells, self._image)
 

@@ -35,13 +35,9 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
 
 
 def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
-    """Fill holes of fewer than `max_px` pixels; a part that touches the border is no hole.
+    """Fill holes of fewer than `max_px` pixels in a mask (H, W) bool: a new array.
 
-    Args:
-        mask: (H, W) bool.
-
-    Returns:
-        (H, W) bool, a new array.
+    A part that touches the border is no hole.
     """
     filled, box = mask.copy(), _bounding_box(mask)
     if max_px <= 1 or not mask[box].size:

@@ -258,14 +258,9 @@ _RUNS_BAND_PX = 1 << 24
 def find_runs(
     label_map: torch.Tensor, confidence: torch.Tensor
 ) -> tuple[LabelRuns, npt.NDArray[np.float64]]:
-    """Find the runs of a label map, and sum the confidence over each.
+    """Find the runs of a label map (H, W) int16, -1 for none, and sum the confidence over each.
 
-    Args:
-        label_map: (H, W) int16, index of the label or -1.
-        confidence: (H, W) float16, on the same device.
-
-    Returns:
-        The runs, as of `LabelRuns.of`; and (N,) float64, as of `LabelRuns.sums`.
+    That is (H, W) float16, on the same device. Return what `LabelRuns.of` and its `sums` do.
     """
     height, width = label_map.shape
     rows_at_once = max(1, _RUNS_BAND_PX // max(1, width))
@@ -299,13 +294,9 @@ def decide_refined_on_device(
     refinement: Refinement = REFINEMENT,
     patch_px: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute what `decide_refined` computes, on the device of the scores.
+    """Compute what `decide_refined` computes, on the device of the scores and of its results.
 
-    Args:
-        image: (H, W, 3) uint8 RGB, the image itself.
-
-    Returns:
-        (H, W) int16 labels and (H, W) float16 probabilities, on the device.
+    `image` is (H, W, 3) uint8 RGB; return (H, W) int16 labels and (H, W) float16 probabilities.
     """
     check_image_size(scores, image)
     check_image(image)

@@ -179,13 +179,7 @@ class AxisSamples(NamedTuple):
 
 
 def upsample(values: Values, rows: Values, columns: Values) -> Values:
-    """Upsample maps along both axes: (m, ..., n).
-
-    Args:
-        values: (h, ..., w).
-        rows: (m, h), weights for the rows.
-        columns: (n, w), weights for the columns.
-    """
+    """Upsample maps (h, ..., w) along both axes by weights (m, h) and (n, w): (m, ..., n)."""
     used = np.flatnonzero(rows.any(axis=0))
     some = slice(used[0], used[-1] + 1)  # a few rows of pixels have weights for few patches
     bands = rows[:, some] @ values[some].reshape(some.stop - some.start, -1)
