@@ -383,19 +383,16 @@ def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable])
         for each in found:
             by_kind[each.kind].append((index, each))
     numbers: dict[Hashable, int] = {}
-    odds = _log_odds(
-        by_kind["label"], [numbers.setdefault(each, len(numbers)) for each in pictures]
-    )
+    numbered = [numbers.setdefault(each, len(numbers)) for each in pictures]
+    odds = _log_odds(by_kind["label"], numbered)
     unlikely = [
         (index, each, value * math.sqrt(each.weight))
         for index, each, value in _beyond_usual(by_kind["label"])
     ]
     judged = [each for each in odds if each is not None]
     not_judged = [each for each, own in zip(unlikely, odds, strict=True) if own is None]
-    missing, edges = (
-        _beyond_usual(by_kind["missing"]),
-        _image_means(_beyond_usual(by_kind["edges"])),
-    )
+    missing = _beyond_usual(by_kind["missing"])
+    edges = _image_means(_beyond_usual(by_kind["edges"]))
     measures = (
         (judged, _scale(judged, _NOISE_ODDS)),
         (not_judged, _scale(unlikely, _NOISE["label"])),

@@ -162,9 +162,8 @@ def prelabel(
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     services.database.check()
-    required_client(services.page_client, "").label_config(
-        project
-    )  # asks once, before the model loads
+    page_client = required_client(services.page_client, "")
+    page_client.label_config(project)  # asks once, before the model loads
     with resumable(), services.engine if where == "local" else nullcontext():
         prelabeler = (
             services.prelabeler(client, services.predictor())

@@ -212,9 +212,8 @@ class _Search:
         stored = self.parts.examples.examples(self.project)
         if not stored:
             return HeldOutAdaptations(), 0
-        return HeldOutAdaptations.fit(*read_examples(stored, self.parts.engine, self.config)), len(
-            stored
-        )
+        read = read_examples(stored, self.parts.engine, self.config)
+        return HeldOutAdaptations.fit(*read), len(stored)
 
     def _scored_images(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""
