@@ -90,18 +90,14 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="One brush or bitmask region for each object, not one for each label; label maps do not "
     "tell objects apart.",
 )
-@click.option(
-    "--version-name", help='Name of this import; by default "masks" and the folder\'s name.'
-)
+@click.option("--version-name", help='Name of this import; else "masks" and the folder\'s name.')
 @click.option(
     "--replace",
     is_flag=True,
     help="Replace the predictions that an earlier import of this name stored.",
 )
 @click.option("--skip-broken", is_flag=True, help="Write the others where some have problems.")
-@click.option(
-    "--dry-run", is_flag=True, help="Check all masks, say what does not fit, write nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Check masks, say what does not fit, write nothing.")
 @click.option(
     "--report", "report_file", type=OUTPUT_FILE, help="Write what was done to this file as JSON."
 )

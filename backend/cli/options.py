@@ -70,9 +70,7 @@ NUMBER: Final = click.IntRange(1, _LARGEST)
 
 NUMBER_OR_ZERO: Final = click.IntRange(0, _LARGEST)  # the number of a version, or 0 for none
 
-project_option = click.option(
-    "--project", type=NUMBER, required=True, help="Number of the project."
-)
+project_option = click.option("--project", type=NUMBER, required=True, help="The project's number.")
 
 view_option = click.option(
     "--view", type=NUMBER, help="Number of a view of the data manager: its tasks only."

@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 _USE: Final = "The project is read from Label Studio"  # what these commands need Label Studio for
 _Show = Callable[[Any], None]  # prints a report
 
-_json_option = click.option(
-    "--json", "json_file", type=OUTPUT_FILE, help="Write the report to a file."
-)
+_json_option = click.option("--json", "json_file", type=OUTPUT_FILE, help="Write it to a file.")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 _view_option = click.option(
     "--make-view", is_flag=True, help="After asking, make a view in Label Studio with these tasks."
@@ -190,9 +188,7 @@ def show_agreement(report: Agreement) -> None:
 @_command(
     "words",
     MODEL_SETTINGS,
-    click.option(
-        "--label", default="", help="The label; without it, the words of all are checked."
-    ),
+    click.option("--label", default="", help="The label; else the words of all are checked."),
     click.option(
         "--words",
         "wordings",

@@ -80,13 +80,11 @@ class AnnotationReader:
         self._client = client
         self._learner = learner
 
-    def read_all(
-        self, project: int, stopping: threading.Event, watch: Callable[[int], None]
-    ) -> int:
+    def read_all(self, project: int, halt: threading.Event, watch: Callable[[int], None]) -> int:
         """Read all annotations of a project that are due; return how many."""
         count, since = 0, self._annotations.now  # an annotation that fails is not read again here
-        while not stopping.is_set():
-            some = self.read_some(project, stopping.is_set, since)
+        while not halt.is_set():
+            some = self.read_some(project, halt.is_set, since)
             if not some:
                 break
             count += some

@@ -236,6 +236,4 @@ def _count_pixels(predicted: BoolMask | None, true: BoolMask | None) -> dict[str
     """Count the pixels of two masks of a label; a missing one covers none."""
     shared = None if predicted is None or true is None else predicted & true
     masks = {"predicted_px": predicted, "true_px": true, "shared_px": shared}
-    return {
-        name: 0 if mask is None else int(np.count_nonzero(mask)) for name, mask in masks.items()
-    }
+    return {key: 0 if mask is None else int(np.count_nonzero(mask)) for key, mask in masks.items()}

@@ -111,9 +111,7 @@ class Agreement(msgspec.Struct, frozen=True):
 # ---- the comparison ------------------------------------------------------------------------------
 
 
-def measure_agreement(
-    parts: RunParts, run: Run, _asked: AskedNothing, progress: Progress
-) -> Agreement:
+def measure_agreement(parts: RunParts, run: Run, _: AskedNothing, progress: Progress) -> Agreement:
     """Compare the annotations of all tasks that several people have annotated; write nothing.
 
     Raises:

@@ -298,9 +298,7 @@ def check_pictures(setup: Setup) -> str:
     failures: dict[str, str] = {}
     for task in tasks:
         try:
-            sources = [
-                each.strip() for tag in setup.config.images for each in tag.sources(task.data)
-            ]
+            sources = [url.strip() for tag in setup.config.images for url in tag.sources(task.data)]
         except BackendError as error:
             failures.setdefault(str(error), f"Task {task.id}: {error}")
             continue

@@ -122,9 +122,7 @@ class WindowFeatures(NamedTuple):
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
         """Convert the features if a dtype is given, and move them to a device, see `to_device`."""
         where, dtype = torch.device(device), dtype or self.patches.dtype
-        cls, second = (
-            None if part is None else to_device(part.to(dtype), where) for part in self[1:]
-        )
+        cls, second = (None if one is None else to_device(one.to(dtype), where) for one in self[1:])
         return WindowFeatures(to_device(self.patches.to(dtype), where), cls, second)
 
 

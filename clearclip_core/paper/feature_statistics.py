@@ -238,9 +238,7 @@ def map_statistics(
     Raises:
         ValueError: no image could be read.
     """
-    found = [
-        _image_statistics(tower, _windows(tower, picture, preprocessing)) for picture in pictures
-    ]
+    found = [_image_statistics(tower, _windows(tower, each, preprocessing)) for each in pictures]
     if not found:
         raise ValueError("Expected one or more pictures that can be read, but got none.")
     values, attention_norm, channels = (np.stack(each) for each in zip(*found, strict=True))

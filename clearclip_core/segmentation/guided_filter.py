@@ -230,9 +230,7 @@ class ColourFit:
 
 def _inverse(matrices: torch.Tensor) -> torch.Tensor:
     """Invert (3, 3, ...) symmetric matrices by their cofactors."""
-    rows = [
-        torch.linalg.cross(matrices[(i + 1) % 3], matrices[(i + 2) % 3], dim=0) for i in range(3)
-    ]
+    rows = [torch.linalg.cross(matrices[i - 2], matrices[i - 1], dim=0) for i in range(3)]
     cofactors = torch.stack(rows)
     determinant = (matrices[0] * cofactors[0]).sum(dim=0)
     return cofactors / determinant

@@ -159,9 +159,7 @@ class TileArgmax:
         """Compute several maps in (h, N) rows of N cells: (h, N, width) labels and values."""
         left = self._columns.first_px[x]
         columns = np.minimum(left[:, None] + np.arange(width), len(self._along) - 1)
-        pixels = [
-            _stretches(plane, width)[lines, left].reshape(len(lines), -1) for plane in colours
-        ]
+        pixels = [_stretches(each, width)[lines, left].reshape(len(lines), -1) for each in colours]
         functions = _interpolate(ends, width, self._along[columns].ravel())
         values = _evaluate(functions, down.repeat(width, axis=1), pixels)
         best, largest = first_maximum(values)

@@ -105,9 +105,7 @@ class ReportRoutes:
         jobs = self.services.store.list_jobs(project)
         busy = next((job for job in jobs if not job.over and job.kind == "project"), None)
         if busy is not None:
-            raise BadRequest(
-                f"Job {busy.id} is to predict the tasks: wait for it, or cancel it first."
-            )
+            raise BadRequest(f"Job {busy.id} predicts the tasks: wait for it, or cancel it first.")
         self.services.experiments.begin(project)
         return see_other(url_for("report.page", project=project, _anchor="measure"))
 
