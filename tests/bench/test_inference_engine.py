@@ -96,9 +96,7 @@ def test_many_at_once(report: Report) -> None:
     throughputs, waits, windows = [], [], []
     for _ in range(3):
         # new pictures each time: one that was predicted is answered without the encoder
-        first, tasks, last = (
-            [task(next(seeds)) for _ in range(count)] for count in (4, AT_ONCE, 4)
-        )
+        first, tasks, last = ([task(next(seeds)) for _ in range(n)] for n in (4, AT_ONCE, 4))
         alone_s = [predict(app, one) for one in first]
         before = engine.snapshot()
         started = time.perf_counter()

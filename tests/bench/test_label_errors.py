@@ -48,9 +48,7 @@ class Annotated:
         """Choose a connected part of a label that has that share of the picture at least."""
         found = []
         for label in self.labels:
-            _, parts, stats, _ = cv2.connectedComponentsWithStats(
-                (self.truth == label).view(np.uint8)
-            )
+            _, parts, stats, _ = cv2.connectedComponentsWithStats(np.uint8(self.truth == label))
             large = np.flatnonzero(stats[:, cv2.CC_STAT_AREA] >= least * self.truth.size)
             found += [parts == number for number in large if number]
         chosen: BoolMask = found[int(self.rng.integers(len(found)))]

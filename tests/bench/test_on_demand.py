@@ -56,11 +56,7 @@ def vit() -> Segmenter:
     ids=["demo", "vit"],
 )
 def test_prompts(
-    report: Report,
-    name: str,
-    load: Callable[[], Segmenter],
-    size_hw: tuple[int, int],
-    goal_ms: int,
+    report: Report, name: str, load: Callable[[], Segmenter], size_hw: tuple[int, int], goal_ms: int
 ) -> None:
     scene = render_scene(seed=10_000_000, size_hw=size_hw)
     with Engine(load, lambda: name, cache=FeatureCache(256 << 20)) as engine:
@@ -109,15 +105,8 @@ class Annotator:
         height, width = self._scene.label_map.shape
         y, x = np.mgrid[:height, :width]
         mask = np.hypot(y - height / 2, x - width / 2) < 0.28 * width + 9 * np.sin(y + x)
-        drawn = {
-            "format": "rle",
-            "rle": encode_runs(RunMask.of(mask)),
-            "brushlabels": [SCENE_LABELS[0]],
-        }
-        return {
-            "result": [self._region("brushlabels", "mask", **drawn)],
-            "updated_at": "2026-01-01",
-        }
+        drawn = {"rle": encode_runs(RunMask.of(mask)), "brushlabels": [SCENE_LABELS[0]]}
+        return {"result": [self._region("brushlabels", "mask", **drawn)], "updated_at": "2026-01"}
 
     def _region(self, kind: str, control: str, **value: Any) -> dict[str, Any]:
         height, width = self._scene.label_map.shape

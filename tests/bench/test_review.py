@@ -38,9 +38,8 @@ def test_a_page_of_forty_and_the_editor(
     backend_url: str,  # noqa: F811
     new_project: Callable[..., int],  # noqa: F811
 ) -> None:
-    project = new_project(
-        ["sky", "grass", "tree", "house"], seeds=list(range(30_000, 30_000 + TASKS))
-    )
+    seeds = list(range(30_000, 30_000 + TASKS))
+    project = new_project(["sky", "grass", "tree", "house"], seeds=seeds)
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
     report.add(*measure(page, studio, backend_url, project))

@@ -53,9 +53,8 @@ class Reference:
         """Resize, cut into windows, and encode one after the other."""
         height, width = rgb.shape[:2]
         sizes = self.sizes
-        scale = min(
-            sizes.short_side_px / min(height, width), sizes.long_side_px / max(height, width)
-        )
+        short, long = sorted(rgb.shape[:2])
+        scale = min(sizes.short_side_px / short, sizes.long_side_px / long)
         resized_hw = int(height * scale + 0.5), int(width * scale + 0.5)
         resized = cv2.resize(rgb, resized_hw[::-1], interpolation=cv2.INTER_LINEAR)
         pixels = torch.from_numpy(resized).to(self.weight).permute(2, 0, 1)

@@ -91,9 +91,7 @@ def test_labels_that_are_taken_for_each_other() -> None:
     }
 
 
-def test_memory_is_a_few_bytes_a_pixel_where_no_pixel_agrees(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_memory_is_bounded_where_no_pixel_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agreement, "_COUNTED_PX", 1 << 12)
     size_hw = (1000, 1000)
     sky, car = (np.full(size_hw, number, np.uint16) for number in (1, 2))

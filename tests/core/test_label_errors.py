@@ -107,10 +107,8 @@ def test_a_thing_with_the_label_of_what_it_touches_is_found_where_it_is_a_region
 
 def test_the_connected_parts_of_a_region_are_judged_one_by_one() -> None:
     """A region around the car lies between two parts of another one."""
-    columns = [
-        each.box[1] for each in parts_of(right(), regions_of((slice(64, 128), slice(28, 68))))
-    ]
-    assert columns == [slice(68, 128), slice(0, 28), slice(28, 68)]
+    made = parts_of(right(), regions_of((slice(64, 128), slice(28, 68))))
+    assert [each.box[1] for each in made] == [slice(68, 128), slice(0, 28), slice(28, 68)]
 
 
 def test_a_missing_thing_is_found_with_its_place() -> None:
@@ -375,9 +373,7 @@ def test_kinds_are_compared_by_what_is_far_out_and_right_work_is_not() -> None:
 
 def test_edges_of_all_labels_together_tell_more_than_one() -> None:
     """Labels vary by 0.1 to and fro; on image 6 all are 0.08 worse, which no other image is."""
-    images = [
-        [edges(0.3 + 0.1 * ((n + label) % 3 - 1), label) for label in range(6)] for n in range(39)
-    ]
+    images = [[edges(0.3 + 0.1 * ((n + k) % 3 - 1), k) for k in range(6)] for n in range(39)]
     images[6] = [edges(0.38, label) for label in range(6)]
     assert ranked(images)[0].index == 6
 

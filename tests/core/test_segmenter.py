@@ -167,9 +167,7 @@ def test_batches_without_a_window_are_refused(segmenter: Segmenter, model: Loade
         segmenter.encode_batch([segmenter.prepare(picture(64, 64))], windows_at_once=0)
 
 
-def test_a_digest_tells_pictures_and_geometries_apart(
-    segmenter: Segmenter, model: LoadedModel
-) -> None:
+def test_a_digest_is_of_picture_and_geometry(segmenter: Segmenter, model: LoadedModel) -> None:
     image = picture(64, 140)
     prepared = segmenter.prepare(image)
     assert prepared.digest == segmenter.prepare(image.copy()).digest
@@ -237,9 +235,7 @@ def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter, tmp_path: Pa
     )
 
 
-def test_a_predictor_answers_clicks_and_boxes_from_the_scores_of_its_labels(
-    segmenter: Segmenter,
-) -> None:
+def test_a_predictor_answers_clicks_and_boxes_from_its_scores(segmenter: Segmenter) -> None:
     image, points = picture(90, 120), [Point(40, 30), Point(100, 80, positive=False)]
     predictor = segmenter.set_image(image, ["dog", "sky"])
     features = segmenter.encode(image)
@@ -304,9 +300,7 @@ def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0.05)
 
 
-def test_a_segmentation_gives_masks_by_name_and_drops_pixels_below_a_threshold(
-    tmp_path: Path,
-) -> None:
+def test_a_segmentation_gives_masks_by_name_above_a_threshold(tmp_path: Path) -> None:
     label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
     confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
     result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
@@ -368,10 +362,7 @@ def model_of(clip: open_clip.CLIP, dtype: torch.dtype) -> LoadedModel:
 @pytest.mark.parametrize("words", [SYNONYMS, MANY])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_label_map_is_the_references(
-    clip_model: open_clip.CLIP,
-    image_hw: tuple[int, int],
-    words: Vocabulary,
-    dtype: torch.dtype,
+    clip_model: open_clip.CLIP, image_hw: tuple[int, int], words: Vocabulary, dtype: torch.dtype
 ) -> None:
     model = model_of(clip_model, dtype)
     embeddings = unit(len(words.queries))
@@ -441,9 +432,7 @@ def test_dense_features_are_the_references(deep_clip: open_clip.CLIP, method: Me
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_model_of_fewer_blocks_is_read_out_as_a_whole(
-    clip_model: open_clip.CLIP, name: str
-) -> None:
+def test_a_model_of_fewer_blocks_is_read_out_whole(clip_model: open_clip.CLIP, name: str) -> None:
     model = model_of(clip_model, torch.float64)  # of 3 blocks
     image = render_scene(7, size_hw=(64, 64)).image
     (window,) = Reference(model.clip, SIZES, METHODS[name]).encode(image)
@@ -485,9 +474,7 @@ NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
         pytest.param("cuda", "fp16", marks=NEEDS_CUDA),
     ],
 )
-def test_half_precision_agrees_with_the_reference_on_drawn_scenes(
-    device: str, precision: str
-) -> None:
+def test_half_precision_agrees_with_the_reference(device: str, precision: str) -> None:
     exact = Segmenter.load("demo", device="cpu", precision="fp32")
     words = exact.vocabulary(SCENE_LABELS)
     embeddings = exact.embed(words.queries)

@@ -83,8 +83,6 @@ def test_a_names_file_names_each_value_with_its_words(tmp_path: Path) -> None:
         ("".join(f"a{n}\n" for n in range(255)), "but got 255 lines"),
     ],
 )
-def test_names_files_that_name_no_labels_are_refused(
-    tmp_path: Path, text: str, reason: str
-) -> None:
+def test_names_files_without_labels_are_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         MapNames.read(names_file(tmp_path, text))

@@ -107,9 +107,7 @@ def test_the_backend_is_told_every_setting_but_those_of_its_container(name: str)
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_what_is_empty_in_env_has_its_default(name: str, bare: pytest.MonkeyPatch) -> None:
-    own: dict[str, Any] = {
-        variable.lower(): value for variable, value in (OWN | STUDIO_URL).items()
-    }
+    own: dict[str, Any] = {name.lower(): value for name, value in (OWN | STUDIO_URL).items()}
     expected = Settings(**own, label_studio_api_key="token")
     empty = dict.fromkeys(SETTINGS, "") | {"LABEL_STUDIO_API_KEY": "token"}
     for variable, value in told(name, empty).items():

@@ -154,9 +154,7 @@ class Canvas:
 
     def read_pixels(self) -> tuple[npt.NDArray[np.int64], Mask]:
         """Return (H, W, 3) colours of the image's pixels on the screen, and (H, W) bool visible."""
-        shot = np.asarray(
-            Image.open(io.BytesIO(self.page.screenshot(clip=self.box))).convert("RGB")
-        )
+        shot = np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=self.box))))[..., :3]
         xs, ys = np.meshgrid(self.xs.astype(int), self.ys.astype(int))
         height, width = shot.shape[:2]
         in_sight = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)

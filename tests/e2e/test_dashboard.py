@@ -103,9 +103,7 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     fold.locator("summary").click()
     for typed, drawn_anew in (("sky, tree", False), ("", True)):
         fold.get_by_label("Labels").fill(typed)
-        others.evaluate(
-            "each => { each.dataset.before = 'a look'; document.activeElement.blur(); }"
-        )
+        others.evaluate("e => { e.dataset.before = 'a look'; document.activeElement.blur(); }")
         console.evaluate("refresh()")
         expect(console.locator("#others[data-before]")).to_have_count(0 if drawn_anew else 1)
         expect(fold.get_by_label("Labels")).to_have_value(typed)
@@ -116,9 +114,7 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
 
 
-def test_a_page_of_another_site_cannot_press_the_buttons(
-    page: Page, studio: LabelStudioProcess, backend_url: str
-) -> None:
+def test_another_site_is_refused(page: Page, studio: LabelStudioProcess, backend_url: str) -> None:
     """The request comes from Label Studio's page, as the browser's headers say."""
     visit(page, f"{studio.url}/user/login/")
     with page.expect_response(f"{backend_url}/jobs") as answer:

@@ -50,9 +50,7 @@ def project(studio: LabelStudioProcess) -> Iterator[int]:
     studio.client.projects.delete(id=made.id)
 
 
-def test_what_was_painted_is_what_the_training_set_has(
-    studio: LabelStudioProcess, project: int, tmp_path: Path
-) -> None:
+def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_path: Path) -> None:
     front_hw, rear_hw = (600, 1000), (300, 200)
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying: what is 200 px wide is stored as 200 px high

@@ -40,9 +40,7 @@ class Project:
 
     def is_next(self, step: str) -> dict[str, Any]:
         """Wait until a step is the next one, and return what the page tells."""
-        return wait_for_json(
-            self.url, lambda told: told["next"] == step and not told["read"]["open"]
-        )
+        return wait_for_json(self.url, lambda now: now["next"] == step and not now["read"]["open"])
 
     def post(self, path: str, **body: Any) -> requests.Response:
         answer = requests.post(f"{self.url}/{path}", json=body, timeout=60)
@@ -113,9 +111,7 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     assert (told["counts"]["left"], told["counts"]["skipped"]) == (0, BROKEN)
 
     broken = studio.client.annotations.get(id=last).result
-    studio.client.annotations.update(
-        id=last, result=[each | {"original_width": 7} for each in broken]
-    )
+    studio.client.annotations.update(id=last, result=[e | {"original_width": 7} for e in broken])
     project.post("datasets", formats=["coco"])
     told = project.is_next("")
     assert (told["data_set"]["pictures"], told["data_set"]["left_out"]) == (len(SEEDS) - 1, 1)

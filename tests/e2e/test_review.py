@@ -59,9 +59,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         expect(cards).to_have_count(40)
         expect(page.locator("#ahead .card")).to_have_count(6, timeout=60_000)
         tasks = [int(str(each.get_attribute("data-task"))) for each in cards.all()]
-        assert [predicted[task].score for task in tasks] == [
-            predicted[task].score for task in by_score[:40]
-        ]
+        assert [predicted[e].score for e in tasks] == [predicted[e].score for e in by_score[:40]]
         assert set(shown(url, "other")).isdisjoint(tasks), "two people share the work"
         size = "each => [each.naturalWidth, each.clientWidth]"
         natural, on_screen = cards.first.locator("img").evaluate(size)
@@ -124,9 +122,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     listed = get(studio, f"/api/tasks?view={view}&project={project}").json()["tasks"]
     checked = [task for task, drawn in zip(tasks, is_checked, strict=True) if drawn]
     to_correct = {tasks[5], *(task for task in checked if task in tasks[:5] + tasks[7:17])}
-    assert [each["id"] for each in listed] == sorted(
-        to_correct, key=lambda task: predicted[task].score
-    )
+    assert [each["id"] for each in listed] == sorted(to_correct, key=lambda e: predicted[e].score)
     corrected = accepted[-1]
     open_task(page, studio, project, corrected)
     page.locator("[class*=outliner-item]").first.click()

@@ -19,10 +19,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.mark.thorough
 def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
-    page: Page,
-    studio: LabelStudioProcess,
-    backend_url: str,
-    new_project: Callable[..., int],
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     seeds = [*SEEDS, *range(SEEDS[-1] + 1, SEEDS[-1] + 13)]
     project = new_project(list(CALLED.values()), seeds=seeds)
@@ -44,10 +41,9 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     page.get_by_role("button", name="Use version 1").click()
     wait_for(lambda: team.version().endswith(" +0 v1"), "the version in use")
     team.retrieve(team.tasks)
-    shown = team.predictions(team.version())
-    before, after = (
-        np.mean([*team.quality(each, rest).values()]) for each in (words, team.version())
-    )
+    used = team.version()
+    shown = team.predictions(used)
+    before, after = (np.mean([*team.quality(each, rest).values()]) for each in (words, used))
     print(f"mean IoU with the words {before:.3f}, with unlabelled pictures {after:.3f}")
 
     for task in done:

@@ -86,9 +86,7 @@ def test_one_press_connects_shows_checks_predicts_and_may_be_repeated(
     assert len(services.store.list_jobs(7)) == len(services.runs.runs(WORDS, 7)) == 1
 
 
-def test_a_config_is_changed_only_after_a_yes_and_never_under_annotations(
-    studio: FakeStudio, run: Run
-) -> None:
+def test_a_config_is_changed_after_a_yes_not_when_in_use(studio: FakeStudio, run: Run) -> None:
     before = studio.label_config
     declined = run("--project", "7", answer="n\n")
     assert '<Labels name="mask"' in declined.output
@@ -99,9 +97,7 @@ def test_a_config_is_changed_only_after_a_yes_and_never_under_annotations(
     assert studio.label_config == before
 
 
-def test_a_page_offers_the_config_and_ends_with_the_checks(
-    studio: FakeStudio, services: Services
-) -> None:
+def test_a_page_offers_a_config_and_ends_in_checks(studio: FakeStudio, services: Services) -> None:
     here = f"http://127.0.0.1:{services.settings.port}"
     form, before = {"project": 7, "url": "http://backend:9090"}, studio.label_config
 

@@ -47,9 +47,7 @@ def run(*arguments: Any) -> Result:
         (("--pictures", "copy", "--format", "bmp"), "bmp"),
     ],
 )
-def test_wrong_arguments_are_one_sentence(
-    more: tuple[Any, ...], sentence: str, tmp_path: Path
-) -> None:
+def test_wrong_arguments_are_refused(more: tuple[Any, ...], sentence: str, tmp_path: Path) -> None:
     with FakeStudio(CONFIG, {}).served() as server:
         done = run(*reach(server), "--to", tmp_path / "set", *more)
     assert done.exit_code != 0
@@ -57,9 +55,7 @@ def test_wrong_arguments_are_one_sentence(
     assert not (tmp_path / "set").exists()
 
 
-def test_a_task_whose_annotations_are_too_large_is_skipped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_too_large_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
 
     def files(asked: Asked) -> Answer | None:

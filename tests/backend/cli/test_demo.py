@@ -130,9 +130,7 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
         ("import time; time.sleep(600)", "did not answer within 5 s"),
     ],
 )
-def test_a_server_that_ends_or_never_answers_is_given_up(
-    tmp_path: Path, code: str, sentence: str
-) -> None:
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, code: str, sentence: str) -> None:
     with (
         pytest.raises(DemoError, match=sentence),
         running(

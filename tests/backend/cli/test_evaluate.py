@@ -67,9 +67,7 @@ def expected(thresholds: tuple[float, ...]) -> tuple[float, float]:
     return float((both[seen] / union[seen]).mean()), float(1 - wrong.sum() / true.sum())
 
 
-def test_a_project_is_measured_with_its_words_and_thresholds(
-    server: LocalServer, tmp_path: Path
-) -> None:
+def test_a_project_is_measured_with_its_own_words(server: LocalServer, tmp_path: Path) -> None:
     words, page, out = (tmp_path / name for name in ("words.txt", "page.html", "out.json"))
     words.write_text("heaven\nlawn\nplant\nbuilding\n")
     (tmp_path / "own.txt").write_text("\n".join(LABELS))

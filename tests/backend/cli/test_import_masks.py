@@ -38,9 +38,7 @@ def run(studio: FakeStudio, folder: Path, *more: str) -> Result:
         return CliRunner().invoke(main, command)
 
 
-def test_a_dry_run_says_what_does_not_fit_and_writes_nothing(
-    studio: FakeStudio, folder: Path
-) -> None:
+def test_a_dry_run_says_what_does_not_fit(studio: FakeStudio, folder: Path) -> None:
     done = run(studio, folder, "--dry-run")
     assert done.exit_code == 1
     assert 'The class "light" is no label of the brushes, bitmasks' in done.output
@@ -51,9 +49,7 @@ def test_a_dry_run_says_what_does_not_fit_and_writes_nothing(
     assert "light -> Traffic Light (mask), in 1 picture" in done.output
 
 
-def test_nothing_is_written_where_something_is_wrong_unless_told(
-    studio: FakeStudio, folder: Path
-) -> None:
+def test_nothing_is_written_where_something_is_wrong(studio: FakeStudio, folder: Path) -> None:
     Image.fromarray(np.zeros((3, 3), np.uint8)).save(folder / "b.png")
     studio.tasks[2] = studio.tasks[1] | {"image": "/data/upload/7/00000002-b.jpg"}
     studio.files["/data/upload/7/00000002-b.jpg"] = picture()

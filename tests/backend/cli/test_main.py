@@ -112,9 +112,7 @@ def test_what_label_studio_refuses_is_said_before_the_model_is_loaded(
 
 
 @pytest.mark.usefixtures("demo_model")
-def test_nothing_is_loaded_while_label_studio_is_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_is_loaded_while_label_studio_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Label Studio is asked once."""
     load = Mock(side_effect=ValueError("The model would be loaded now."))
     monkeypatch.setattr(Engine, "__enter__", load)

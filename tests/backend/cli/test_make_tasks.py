@@ -53,9 +53,7 @@ def test_it_writes_tasks_ready_to_import(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("colours")
-def test_it_takes_a_projects_own_config_and_keeps_a_broken_picture_as_a_task(
-    tmp_path: Path,
-) -> None:
+def test_it_takes_a_projects_config_and_keeps_a_broken_picture_as_a_task(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
     Image.fromarray(flag("red")).save(tmp_path / "b.png")
     config, out = tmp_path / "config.xml", tmp_path / "tasks.json"
@@ -96,9 +94,5 @@ def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
     (control,) = config.controls
     assert (control.kind, control.tool) == ("brushlabels", "mask")
     assert [label.name for label in control.labels] == ["sky", "tree"]
-    assert [config.tool(name) is not None for name in ("click", "box", "words")] == [
-        True,
-        True,
-        False,
-    ]
+    assert [name for name in ("click", "box", "words") if config.tool(name)] == ["click", "box"]
     assert config.prompt_tools == {"box"}

@@ -65,9 +65,7 @@ def test_a_file_that_cannot_be_made_is_refused_before_any_work(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("kind", [OUTPUT_FILE, OUTPUT_FOLDER])
-def test_a_file_is_written_into_new_folders_or_what_forbids_it_told(
-    tmp_path: Path, kind: click.ParamType
-) -> None:
+def test_a_file_is_written_into_new_folders_or_not(tmp_path: Path, kind: click.ParamType) -> None:
     file = kind.convert(str(tmp_path / "new" / "er" / "a"), None, None)
     for _ in range(2):  # also over what is there
         write_text(file, "é")
@@ -93,9 +91,7 @@ def test_every_setting_is_in_one_group() -> None:
 
 
 @pytest.mark.parametrize("name", [".env.example", "docs/reference/settings.md"])
-def test_both_files_are_what_the_settings_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_files_are_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Nothing that is set is shown, and what stands around the settings is kept."""
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "s3cret")
     monkeypatch.setenv("PORT", "none")  # a value that cannot be is no reason to say nothing

@@ -66,9 +66,7 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
     assert json.loads(out.read_text())["suspicions"][0]["annotation"] == wrong
 
 
-def test_agreement_is_printed_kept_and_shown_as_a_view(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_agreement_is_told_and_made_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     studio = shared_studio(
         [(1, [brushed((0, 0, 20, 20))]), (2, [brushed((0, 0, 10, 20))])], [(1, []), (2, [])]

@@ -66,9 +66,7 @@ def test_the_help_shows_what_many_people_need_and_all_on_request() -> None:
     assert "--feature-cache-mb" in long
 
 
-def test_the_greeting_says_where_to_go_and_what_is_missing(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_greeting_says_where_to_go_and_what_lacks(capsys: pytest.CaptureFixture[str]) -> None:
     greet(Settings(model="demo", host="0.0.0.0", port=9090))
     said = capsys.readouterr().err
     for text in (":9090", "http://localhost:9090", "demo", "no jobs, no report, no learning"):
@@ -77,9 +75,7 @@ def test_the_greeting_says_where_to_go_and_what_is_missing(
     assert capsys.readouterr().err == ""
 
 
-def test_serve_waits_for_a_database_and_names_each_reason_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_waits_and_names_reasons_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     in_the_way = tmp_path / "models"
     in_the_way.write_text("a file where the folder should be")
 
@@ -99,9 +95,7 @@ def test_serve_waits_for_a_database_and_names_each_reason_once(
     assert (in_the_way / "clearclip.db").exists()
 
 
-def test_a_signal_ends_the_wait_for_a_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_ends_the_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").write_text("a file where the folder should be")
     end = "backend.cli.serve.log.error"  # it waits from then on
     monkeypatch.setattr(end, lambda *_: os.kill(os.getpid(), signal.SIGTERM))

@@ -85,9 +85,7 @@ def out_of_memory_once() -> Callable[[], str]:
     return compute
 
 
-def test_too_little_memory_beside_the_model_makes_its_batches_smaller_too(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_too_little_memory_elsewhere_makes_small_batches(caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(windows_at_once=8)
     assert scene.engine.with_room(out_of_memory_once()) == "made"
     assert scene.engine.snapshot().windows_at_once == 4

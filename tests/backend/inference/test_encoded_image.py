@@ -68,9 +68,7 @@ def test_an_image_is_handed_over_with_the_end_of_its_scores(made: list[Mock]) ->
     assert default.method_calls == [call.record_event()]
 
 
-def test_three_threads_at_a_time_have_a_stream_each_and_later_ones_take_these(
-    made: list[Mock],
-) -> None:
+def test_three_threads_have_a_stream_each_and_later_ones_take_these(made: list[Mock]) -> None:
     barrier, used = threading.Barrier(3), []
 
     def work(_: int) -> None:

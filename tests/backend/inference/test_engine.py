@@ -108,9 +108,7 @@ def test_a_full_queue_is_said_at_once_to_clicks(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("priority", [BATCH, OPENED])
-def test_others_wait_for_room_and_all_get_through(
-    priority: Priority, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_others_wait_and_get_through(priority: Priority, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "CAPACITY", 2)
     scene = Scene()
     scene.hold()

@@ -45,9 +45,7 @@ def request_for(
 ) -> RequestWithConfig:
     """A request as it is parsed, with what the settings give."""
     config = parse_label_config(xml, Settings(**settings))
-    event, prompt = (
-        ("", None) if context is None else (context.event, parse_prompt(context, config))
-    )
+    event, prompt = (context.event, parse_prompt(context, config)) if context else ("", None)
     return RequestWithConfig(tasks, config, project, event, prompt, xml=xml)
 
 

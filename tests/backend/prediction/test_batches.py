@@ -88,9 +88,7 @@ def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
 
 
 @pytest.mark.parametrize("has_token", [True, False])
-def test_what_has_not_begun_is_late_and_what_runs_is_kept(
-    has_token: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_not_begun_is_late(has_token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     work, late = HeldWork(*FIRST), LateJobs()
     runner = TaskRunner(None, late if has_token else None, 0.3)
     assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
@@ -125,9 +123,7 @@ def test_the_time_in_line_counts_towards_the_deadline() -> None:
     work.release()
 
 
-def test_two_requests_for_a_task_share_the_work_and_one_gets_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_two_requests_for_a_task_share_it_and_one_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """From two answers, Label Studio would store it twice; what one waits for is not late."""
     work, late = HeldWork(1), LateJobs()
     runner, hasty = TaskRunner(None, late, 60), 59.7
@@ -242,9 +238,7 @@ def test_what_is_no_fault_of_one_task_ends_all_of_them_at_once() -> None:
     assert late.added == []
 
 
-def test_a_database_that_is_away_costs_no_prediction(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_outage_costs_no_prediction(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = FlakyDatabase(f"sqlite:///{tmp_path}/jobs.db")
     store = JobStore(database)
     runner, work = TaskRunner(FailureStore(database), store, 60), HeldWork(*FIRST)

@@ -289,9 +289,7 @@ def disc(radius_px: int) -> Mask:
         ("RectangleLabels", False),
     ],
 )
-def test_what_lies_inside_is_left_by_masks_not_by_outlines(
-    annotator: Annotator, tag: str, leaves_it: bool
-) -> None:
+def test_what_lies_inside_is_left_by_masks(annotator: Annotator, tag: str, leaves_it: bool) -> None:
     image = np.zeros((200, 300, 3), np.uint8)
     image[disc(90)], image[disc(40)] = RGB["red"], RGB["blue"]
     there = {"drafts": [{"result": [brush(disc(60))], "updated_at": "2026-01-01"}]}
@@ -314,9 +312,7 @@ def test_slivers_along_what_is_there_are_no_regions() -> None:
 
 
 @pytest.mark.parametrize("prompt", [keypoint(*CENTRE), textarea("red")], ids=lambda p: p["type"])
-def test_an_annotation_is_left_too_unless_it_has_most_of_the_mask(
-    annotator: Annotator, prompt: Any
-) -> None:
+def test_an_annotation_is_left_but_for_most_of_the_mask(annotator: Annotator, prompt: Any) -> None:
     """Another annotator's covers the same things, and leaves the first prompts something."""
 
     def asks(taken: Mask) -> Mask:
@@ -436,9 +432,7 @@ def test_where_that_is_not_known_or_not_wanted_it_is_a_region_of_its_own(more: A
     np.testing.assert_array_equal(mask, LEFT_THING)
 
 
-def test_until_a_draft_is_saved_an_accepted_answer_is_not_undone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_until_a_draft_is_saved_an_answer_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clicks come together until they are accepted; then others come, and the draft is old."""
     annotator, now = Annotator(), [100.0]
     monkeypatch.setattr(masks.time, "monotonic", lambda: now[0])

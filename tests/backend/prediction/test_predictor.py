@@ -134,10 +134,7 @@ TWO_TAGS = (
     ],
 )
 def test_a_missing_picture_costs_no_other_of_its_task(
-    data: dict[str, Any],
-    places: list[tuple[str, int | None]],
-    reason: str,
-    sentence: str,
+    data: dict[str, Any], places: list[tuple[str, int | None]], reason: str, sentence: str
 ) -> None:
     records: list[TrackedTask] = []
     tracker = TaskTracker(records.append)
@@ -171,9 +168,7 @@ PAGES = ["http://a/away", "http://a/red", "http://b/red", "s3://c/gone", "s3://c
 @pytest.mark.parametrize(
     ("patience_s", "given_up"), [(60.0, []), (1e-9, ["http://a/red"])], ids=["all", "impatient"]
 )
-def test_a_host_that_is_waited_for_in_vain_is_given_up_and_no_other(
-    patience_s: float, given_up: list[str]
-) -> None:
+def test_a_host_that_never_answers_is_given_up(patience_s: float, given_up: list[str]) -> None:
     config = (
         '<View><Image name="many" valueList="$pages"/><BrushLabels name="m" toName="many">'
         '<Label value="red"/></BrushLabels></View>'
@@ -416,10 +411,8 @@ def box_entries() -> list[dict[str, Any]]:
     """Return a box as the editor sends it: only the entry of the labels has them."""
     size = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
     shape = {**size, "id": "b", "type": "rectangle", "from_name": "ask", "value": BOX}
-    return [
-        shape,
-        shape | {"type": "labels", "from_name": "kind", "value": BOX | {"labels": ["r"]}},
-    ]
+    labelled = {"type": "labels", "from_name": "kind", "value": BOX | {"labels": ["r"]}}
+    return [shape, shape | labelled]
 
 
 def test_a_box_is_answered_with_the_label_of_its_other_entry() -> None:

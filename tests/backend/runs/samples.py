@@ -36,10 +36,7 @@ LABEL_ERRORS: Final = LabelErrors(
 
 AGREEMENT: Final = Agreement(
     *(40, 41, 85, 0.0312),
-    labels=(
-        AgreementOnLabel(EVIL, 9, 0.75, 0.01),
-        AgreementOnLabel("tree", 10, 0.25, 0.02),
-    ),
+    labels=(AgreementOnLabel(EVIL, 9, 0.75, 0.01), AgreementOnLabel("tree", 10, 0.25, 0.02)),
     confusions=(Confusion(EVIL, "tree", 0.125), Confusion("tree", "", 0.0625)),
     annotators=(AnnotatorFigures(5, EVIL, 40, 0.8125), AnnotatorFigures(6, "", 2, 0.5)),
     disputes=(

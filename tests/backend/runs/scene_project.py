@@ -28,11 +28,7 @@ def scenes() -> list[Scene]:
 def painted(scene: Scene) -> list[dict[str, Any]]:
     """The labels of a scene as brush regions."""
     masks = {name: scene.label_map == SCENE_LABELS.index(name) for name in LABELS}
-    return [
-        brush_region(mask, name, id=name, to_name="image")
-        for name, mask in masks.items()
-        if mask.any()
-    ]
+    return [brush_region(m, k, id=k, to_name="image") for k, m in masks.items() if m.any()]
 
 
 def scene_studio(annotated: int) -> FakeStudio:

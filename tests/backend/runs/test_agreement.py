@@ -131,9 +131,7 @@ def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> No
     assert (sign.label, sign.pictures, sign.iou) == ("sign", 1, pytest.approx(0.5))
 
 
-def test_a_task_that_cannot_be_compared_is_left_out_with_its_reason(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_task_that_cannot_be_compared_says_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     larger, broken = brushed(LEFT) | {"original_width": WIDTH + 1}, brushed(LEFT)
     del broken["value"]["rle"][20:]
     tasks = [

@@ -65,9 +65,7 @@ class World:
         self.stopping = threading.Event()
         client = LabelStudioClient.from_settings(self.settings, retry_for_s=0)
         images = SimpleNamespace(read_file=lambda source, task: self.studio.files[source])
-        parts: Any = SimpleNamespace(
-            client=client, images=images, engine=None, settings=self.settings
-        )
+        parts: Any = SimpleNamespace(client=client, images=images, engine=0, settings=self.settings)
         self.runner = Runner([DATASETS], self.store, parts, self.stopping)
 
     def export(self, **asked: Any) -> Run:
@@ -256,9 +254,7 @@ def test_other_values_are_refused(wrong: dict[str, Any]) -> None:
         msgspec.convert(wrong, AskedDataset)
 
 
-def test_a_data_set_is_exported_downloaded_and_deleted_on_the_page(
-    world: World, tmp_path: Path
-) -> None:
+def test_a_data_set_is_exported_and_deleted_on_the_page(world: World, tmp_path: Path) -> None:
     dashboard = Dashboard(
         model_dir=tmp_path,
         database_url=world.store.database.url.render_as_string(False),

@@ -48,9 +48,7 @@ def exchange(studio: FakeStudio, task: int, label: str, other: str) -> int:
     return int(annotation["id"])
 
 
-def test_an_exchanged_label_and_a_thing_that_was_not_painted_come_first(
-    make: Maker, studio: FakeStudio
-) -> None:
+def test_an_exchanged_label_and_a_missing_thing_come_first(make: Maker, studio: FakeStudio) -> None:
     wrong = exchange(studio, 2, "sky", "house")
     result = annotation_of(studio, 3)["result"]
     result[:] = [each for each in result if each["value"]["brushlabels"] != ["sky"]]
@@ -99,9 +97,7 @@ def test_each_annotation_counts_but_what_cannot_be_read_or_was_skipped(
     assert "sends more than 1 MB" in report.left_out[2]
 
 
-def test_an_annotation_that_has_gone_or_changed_meanwhile_has_no_pictures(
-    make: Maker, studio: FakeStudio
-) -> None:
+def test_an_annotation_that_has_changed_has_no_picture(make: Maker, studio: FakeStudio) -> None:
     wrong = exchange(studio, 2, "sky", "house")
 
     def fault(asked: Asked) -> Answer | None:

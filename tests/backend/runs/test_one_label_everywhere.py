@@ -78,13 +78,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
         [painted("c", 1), boxed("box", "sky", 0, 50)],
         ["?", "car", "", ""],
     ),
-    "an ellipse covers its thing": (
-        [
-            painted("c", 0, 1),
-            ROUND,
-        ],
-        ["car", "sky", "", ""],
-    ),
+    "an ellipse covers its thing": ([painted("c", 0, 1), ROUND], ["car", "sky", "", ""]),
     "what a prompt has left behind is nothing": (
         [painted("c", 0), boxed("ask", "car", 50, 50)],
         ["car", "", "", ""],
@@ -122,10 +116,8 @@ class Consumers:
         return found
 
     def scores(self) -> Any:
-        read = self.services.images.read
-        (image,) = AnnotatedProject(
-            self.client, read, 7, self.config, self.config.images[0]
-        ).pictures()
+        given = self.client, self.services.images.read, 7, self.config, self.config.images[0]
+        (image,) = AnnotatedProject(*given).pictures()
         return self.named(image.read()[1])
 
     def label_errors(self) -> Any:

@@ -65,9 +65,7 @@ def fail(error: Exception) -> Any:
 
 
 @each_kind
-def test_a_report_is_made_kept_and_read_by_every_backend(
-    bench: Bench, database: Database, kind: Kind
-) -> None:
+def test_a_report_is_kept_for_every_backend(bench: Bench, database: Database, kind: Kind) -> None:
     asked, report = SAMPLES[kind.name]
     run = bench.store.request(kind, 7, asked)
     assert (run.state, run.is_over, kind.read_asked(run)) == ("queued", False, asked)
@@ -99,9 +97,7 @@ def test_what_another_version_was_asked_fails_with_a_sentence(kind: Kind) -> Non
         kind.read_asked(Run(id=1, kind=kind.name, project=7, asked=[]))  # type: ignore[arg-type]
 
 
-def test_few_wait_and_those_who_ask_at_once_are_told_alike(
-    bench: Bench, database: Database
-) -> None:
+def test_few_wait_and_who_ask_at_once_are_told_alike(bench: Bench, database: Database) -> None:
     stores = [bench.store, other_of(bench, database).store] * 4
     with ThreadPoolExecutor(len(stores)) as pool:
         runs = list(pool.map(lambda store: store.request(KIND, 7, ASKED), stores))
@@ -112,9 +108,7 @@ def test_few_wait_and_those_who_ask_at_once_are_told_alike(
         bench.store.request(KIND, 99, ASKED)
 
 
-def test_a_run_whose_backend_has_died_is_made_by_another_one(
-    bench: Bench, database: Database, clock: Clock
-) -> None:
+def test_a_run_outlives_its_backend(bench: Bench, database: Database, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
     assert RunStore(bench.store.database, "dead").lease([KIND.name]) is not None
     other = other_of(bench, database)
@@ -184,9 +178,7 @@ def test_a_run_that_is_cancelled_ends_at_its_next_step(bench: Bench) -> None:
         ),
     ],
 )
-def test_what_fails_says_why_and_the_last_report_stays(
-    bench: Bench, error: Exception, reason: str
-) -> None:
+def test_what_fails_says_why_and_reports_stay(bench: Bench, error: Exception, reason: str) -> None:
     bench.store.add_done(KIND, 7, ASKED, REPORT, 1.0)
     run = bench.store.request(KIND, 7, ASKED)
     assert bench.run_next(KIND, fail(error))

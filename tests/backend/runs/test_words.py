@@ -65,9 +65,7 @@ def by_hand(words: tuple[str, ...], learns: bool = False) -> tuple[float, float,
     )
 
 
-def test_wordings_are_measured_on_corrected_pictures_and_the_best_comes_first(
-    measure: Maker, studio: FakeStudio
-) -> None:
+def test_wordings_are_measured_and_ranked(measure: Maker, studio: FakeStudio) -> None:
     before = studio.label_config
     told: list[tuple[int, int | None]] = []
     report = measure(
@@ -128,9 +126,7 @@ def test_without_corrections_nothing_is_ranked(
     assert [each.task for each in spread.pictures] == [1], "of two that are measured"
 
 
-def test_a_quarter_of_the_corrected_pictures_lacks_the_label(
-    measure: Maker, studio: FakeStudio
-) -> None:
+def test_a_quarter_of_corrected_pictures_lacks_it(measure: Maker, studio: FakeStudio) -> None:
     """Tasks 2, 3, 5 and 6 show a house; 1 and 7 do not, and show trees."""
     for task, same in ((5, 2), (6, 2), (7, 1)):
         studio.tasks[task] = studio.tasks[same]

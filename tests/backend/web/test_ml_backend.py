@@ -88,9 +88,7 @@ def test_a_bad_task_has_an_empty_entry_beside_a_good_one(
         ("/setup", b'{"schema": "<View>"}', "not well-formed XML"),
     ],
 )
-def test_wrong_requests_are_400_with_one_sentence(
-    client: FlaskClient, path: str, body: bytes, sentence: str
-) -> None:
+def test_wrong_requests_are_400(client: FlaskClient, path: str, body: bytes, sentence: str) -> None:
     response = client.post(path, data=body, content_type="application/json")
     assert response.status_code == 400
     assert sentence in error_of(response)
@@ -179,9 +177,7 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
     assert [asked.authorization for asked in other.asked] == [None]
 
 
-def test_tasks_above_the_limit_are_left_for_later(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tasks_over_the_limit_wait(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ml_backend, "MAX_TASKS", 2)
     first, second, *others = predicted(client, *(RED | {"id": number} for number in range(4)))
     assert all((first["result"], second["result"]))

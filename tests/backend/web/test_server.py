@@ -139,9 +139,7 @@ def test_who_never_finishes_a_request_is_let_go(server: str, beginning: bytes) -
     assert requests.get(f"{server}/health", timeout=60).status_code == 200
 
 
-def test_only_an_engine_of_its_own_is_started_and_the_worker_with_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_only_an_engine_of_its_own_is_started_and_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     given, started = colour_engine(), []
     monkeypatch.setattr(Engine, "start", lambda _: started.append("engine"))
     monkeypatch.setattr(Worker, "start", lambda _: started.append("worker"))

@@ -275,9 +275,7 @@ def test_a_label_loses_too_much(mean: float, spread: float, expected: bool) -> N
     assert find_losing(change, 0.03).tolist() == [expected]
 
 
-def test_nothing_passes_that_costs_a_label_more_than_the_bound(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_passes_that_costs_a_label_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[float] = set()
 
     def sofa_loses(change: fitting.Float64Array, bound: float) -> Mask:
@@ -327,9 +325,7 @@ def regression() -> tuple[Targets, Regression]:
     return targets, Regression(targets, np.array([0, 1]))
 
 
-def test_the_mode_is_that_of_autograd_and_of_terms_of_cosines(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_mode_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     """The posterior written down again on terms of logits, with the prior of whitened features."""
     monkeypatch.setattr(fitting, "_STOP", {"maxiter": 2000, "ftol": 1e-12, "gtol": 1e-7})
     targets, made = regression()
@@ -346,12 +342,10 @@ def test_the_mode_is_that_of_autograd_and_of_terms_of_cosines(
     directions = torch.zeros(2, WIDTH, dtype=torch.float64, requires_grad=True)
     offsets = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     scale = torch.from_numpy(precisions)
-    optimizer = torch.optim.LBFGS(
-        [directions, offsets], max_iter=500, line_search_fn="strong_wolfe"
-    )
+    lbfgs = torch.optim.LBFGS([directions, offsets], max_iter=500, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
-        optimizer.zero_grad()
+        lbfgs.zero_grad()
         logits = torch.from_numpy(targets.text).double().clone()
         logits[:, :2] += centred @ root @ directions.T + offsets
         value = -(counts[:, None] * torch.from_numpy(targets.target) * logits.log_softmax(1)).sum()
@@ -359,7 +353,7 @@ def test_the_mode_is_that_of_autograd_and_of_terms_of_cosines(
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    lbfgs.step(closure)  # type: ignore[no-untyped-call]
     terms = (directions @ root.T).detach().numpy()
     adaptation = made.adaptation(weights, 8)
     order = [1, 0]  # sky, sofa
@@ -371,9 +365,7 @@ def test_the_mode_is_that_of_autograd_and_of_terms_of_cosines(
 
 
 def test_classes_weigh_by_their_area_and_words_as_far_as_they_may() -> None:
-    targets = Targets.of(
-        [sofa_with_little_sky(seed) for seed in range(6)], embed(WORDS.queries), WORDS
-    )
+    targets = Targets.of([*map(sofa_with_little_sky, range(6))], embed(WORDS.queries), WORDS)
     sky, sofa = (
         targets.fit_weights[targets.drawn & (targets.target[:, label] > 0.5)].sum()
         for label in (1, 0)
@@ -428,9 +420,7 @@ def test_no_iou_is_told_of_a_label_of_which_little_was_drawn() -> None:
         features, masks = drawn_image(70 + number)
         sofa = masks["sofa"].copy()
         sofa[16:] = False
-        examples.append(
-            Example.of(features, {"sofa": sofa, "sky": masks["sky"]}, KNOWN, f"{number}")
-        )
+        examples.append(Example.of(features, masks | {"sofa": sofa}, KNOWN, f"{number}"))
     fit = adapt(examples, embed, WORDS)
     assert set(fit.shown) == {"sofa", "sky"}
     assert set(fit.text_ious) == set(fit.adapted_ious) == {"sky"}

@@ -9,13 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import (
-    Example,
-    Scores,
-    UnlabelledFit,
-    adapt_unlabelled,
-    judge_adaptation,
-)
+from clearclip_core import Example, Scores, UnlabelledFit, adapt_unlabelled, judge_adaptation
 from tests.core.adaptation.test_fitting import KNOWN, WORDS, drawn_image, embed
 
 #: Where features lie: on the side of their words that is turned to another one.

@@ -93,9 +93,7 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     assert (tmp_path / "result.json").read_text().startswith('{"miou"')
 
 
-def test_an_interrupted_run_goes_on_and_counts_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cut_run_counts_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     common = ["eval", "--benchmark=demo", "--model=demo", "--device=cpu", "--precision=fp32"]
     common += ["--short-side=64", "--limit=4"]
     out, whole = tmp_path / "cut.json", tmp_path / "whole.json"
@@ -169,9 +167,7 @@ def options(tmp_path: Path) -> list[str]:
     return [f"--{option}={tmp_path / name}" for option, name in parts.items()]
 
 
-def test_own_pictures_are_measured_as_plain_loops_measure(
-    options: list[str], tmp_path: Path
-) -> None:
+def test_own_pictures_are_measured_as_plain_loops_do(options: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     result = clearclip("eval", *MODEL, *options, "--as-paper", f"--out={out}")
     assert result.exit_code == 0, result.output
@@ -228,9 +224,7 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
     assert result.output.count("These are demo weights") == 1
 
 
-def test_pictures_without_labels_teach_a_row_of_their_own(
-    options: list[str], tmp_path: Path
-) -> None:
+def test_unlabelled_pictures_teach_a_row_of_their_own(options: list[str], tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     out, more = tmp_path / "out.json", ("--method=maskclip", f"--unlabelled={tmp_path / 'more'}")
     for number, seed in enumerate(HELD_OUT_SEEDS[10:40]):
@@ -252,9 +246,7 @@ def test_pictures_without_labels_teach_a_row_of_their_own(
         (("--as-paper", "--no-refine"), "--as-paper goes without --threshold and --no-refine"),
     ],
 )
-def test_options_that_do_not_fit_pictures_are_refused(
-    options: list[str], more: tuple[str, ...], reason: str
-) -> None:
+def test_options_that_do_not_fit(options: list[str], more: tuple[str, ...], reason: str) -> None:
     result = clearclip("eval", *MODEL, *options, *more)
     assert result.exit_code == 2
     assert reason in " ".join(result.output.split())

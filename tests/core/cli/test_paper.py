@@ -88,9 +88,7 @@ def test_statistics_of_pictures_are_a_table_and_two_figures(photos: Path, tmp_pa
 
 
 def test_statistics_of_drawn_scenes_compare_towers(tmp_path: Path) -> None:
-    vit = VisionTransformer(
-        img_size=32, patch_size=16, embed_dim=64, depth=2, num_heads=1, num_classes=0
-    )
+    vit = VisionTransformer(32, 16, embed_dim=64, depth=2, num_heads=1, num_classes=0)
     save_file(vit.state_dict(), tmp_path / "vits.safetensors")
     dino = f"--dino={tmp_path / 'vits.safetensors'}"
     out = tmp_path / "out"

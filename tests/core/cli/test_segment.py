@@ -20,9 +20,7 @@ def options(model_folder: Path, tmp_path: Path) -> list[str]:
     return [model, "--short-side=64", "--device=cpu", "--precision=fp32", f"-o{tmp_path / 'out'}"]
 
 
-def test_a_file_becomes_a_label_map_and_an_overlay(
-    photos: Path, options: list[str], tmp_path: Path
-) -> None:
+def test_a_file_becomes_map_and_overlay(photos: Path, options: list[str], tmp_path: Path) -> None:
     result = clearclip("segment", photos / "two.png", "--labels", "sky, dog", *options)
     assert result.exit_code == 0
     assert f"1 picture segmented into {tmp_path / 'out'}, 0 failed." in result.output
@@ -35,9 +33,7 @@ def test_a_file_becomes_a_label_map_and_an_overlay(
         assert overlay.width > 40  # the legend
 
 
-def test_a_broken_picture_in_a_folder_with_folders_costs_only_itself(
-    photos: Path, options: list[str], tmp_path: Path
-) -> None:
+def test_a_broken_picture_costs_itself(photos: Path, options: list[str], tmp_path: Path) -> None:
     whole = (photos / "one.jpg").read_bytes()
     (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "no-picture.png").write_text("no picture")
@@ -52,9 +48,7 @@ def test_a_broken_picture_in_a_folder_with_folders_costs_only_itself(
 
 
 @pytest.mark.parametrize("others", ["a/x.png", "a/deep/x.jpg"])
-def test_pictures_that_share_a_name_do_not_overwrite_each_other(
-    tmp_path: Path, options: list[str], others: str
-) -> None:
+def test_pictures_of_one_name_are_apart(tmp_path: Path, options: list[str], others: str) -> None:
     draw(tmp_path / "a" / "x.jpg", (60, 50))
     draw(tmp_path / others, (50, 70))
     arguments = [tmp_path / "a" / "x.jpg", tmp_path / others]
@@ -68,9 +62,7 @@ def test_pictures_that_share_a_name_do_not_overwrite_each_other(
     assert len(written(tmp_path / "out")) == 4
 
 
-def test_results_inside_the_folder_are_not_taken_for_pictures(
-    photos: Path, options: list[str]
-) -> None:
+def test_results_in_the_folder_are_not_taken_for_pictures(photos: Path, options: list[str]) -> None:
     for _ in range(2):
         result = clearclip("segment", photos, "--labels=sky", *options, "-o", photos / "out")
         assert "3 pictures segmented" in result.output

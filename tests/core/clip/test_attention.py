@@ -75,9 +75,7 @@ def applied(keys: list[torch.Tensor], value: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("numbers", "tokens"), [(1, 12), (40, 12), (1 << 18, 12), (1 << 18, 2), (40, 16), (40, 17)]
 )
-def test_maps_in_pieces_are_the_whole_maps(
-    monkeypatch: pytest.MonkeyPatch, numbers: int, tokens: int
-) -> None:
+def test_maps_in_pieces_agree(monkeypatch: pytest.MonkeyPatch, numbers: int, tokens: int) -> None:
     """One row, three rows with a shorter rest, and all at once; padded with 14, no and 15 zeros."""
     monkeypatch.setattr(attention, "_CACHED_NUMBERS", numbers)
     torch.manual_seed(0)

@@ -42,9 +42,7 @@ def pixels_of(height: int, width: int, dtype: torch.dtype = torch.float32) -> to
 @pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("quick_gelu", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_faster_ways_of_inference_change_nothing(
-    batch: int, quick_gelu: bool, inference: bool
-) -> None:
+def test_faster_ways_of_inference_are_exact(batch: int, quick_gelu: bool, inference: bool) -> None:
     """In float64, so that nothing hides behind rounding."""
     model = make_clip(quick_gelu, ls_init_value=0.3).double()
     before = copy.deepcopy(model.state_dict())

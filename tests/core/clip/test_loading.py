@@ -78,9 +78,7 @@ def test_precision_is_that_of_the_weights(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["no config", "no json", "no weights", "other weights"])
-def test_folders_that_hold_no_model_are_refused(
-    tmp_path: Path, model_folder: Path, content: str
-) -> None:
+def test_other_folders_are_refused(tmp_path: Path, model_folder: Path, content: str) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     config = folder / "open_clip_config.json"
@@ -195,10 +193,7 @@ def test_absent_weights_say_how_to_bring_them(
 
 
 def test_a_hub_repository_is_read_from_the_cache_without_network(
-    tmp_path: Path,
-    model_folder: Path,
-    clip_model: open_clip.CLIP,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, model_folder: Path, clip_model: open_clip.CLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsNotFoundError, match=r"hf-hub:org/tiny are not.*local-dir:FOLDER"):
@@ -240,9 +235,7 @@ def test_openais_archive_is_read_through_its_state_dict(
     assert load_model(f"{tiny_arch}-gelu@{safetensors_file}", device="cpu").sink_channels is None
 
 
-def test_weights_of_another_architecture_are_refused(
-    tmp_path: Path, archive: Path, safetensors_file: Path
-) -> None:
+def test_other_weights_are_refused(tmp_path: Path, archive: Path, safetensors_file: Path) -> None:
     config = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},

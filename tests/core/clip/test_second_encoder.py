@@ -120,13 +120,9 @@ def test_maps_are_the_models_own(seconds: dict[str, SecondEncoder]) -> None:
     assert (convnext.maps, seconds["test_vit"].maps) == (2, 1)
 
 
-def test_words_score_as_without_it_to_the_last_bit(
-    seconds: dict[str, SecondEncoder], model: LoadedModel
-) -> None:
+def test_words_score_as_without_it(seconds: dict[str, SecondEncoder], model: LoadedModel) -> None:
     image = picture(70, 150)
-    made = [
-        Segmenter(model, "clearclip", SIZES, second=second) for second in (None, *seconds.values())
-    ]
+    made = [Segmenter(model, "clearclip", SIZES, second=each) for each in (None, *seconds.values())]
     plain, *joined = (each.score(each.encode(image), ["sky", "dog"]).cosines for each in made)
     assert all(torch.equal(plain, each) for each in joined)
     assert len({each.features_id for each in made}) == len(made)
@@ -137,9 +133,8 @@ def test_what_is_learned_may_use_both_and_fits_no_other_model(
 ) -> None:
     """Terms of joined features score as the joined matrix product says."""
     words = Vocabulary.of(["sky", "dog"])
-    features = Segmenter(model, "clearclip", SIZES, second=seconds["test_vit"]).encode(
-        picture(70, 150)
-    )
+    both = Segmenter(model, "clearclip", SIZES, second=seconds["test_vit"])
+    features = both.encode(picture(70, 150))
     directions = torch.randn(2, features.width, generator=torch.manual_seed(0))
     wanted = features.plan.mosaic((features.joined @ directions.T).permute(0, 3, 1, 2))
     found = Scores.of(features, directions, words).cosines

@@ -62,9 +62,7 @@ def unit(vector: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize("templates", [TEMPLATES, BEST_TEMPLATES])
-def test_embeddings_are_normalised_averaged_and_normalised_again(
-    templates: Sequence[Template],
-) -> None:
+def test_embeddings_are_normalised_averaged_normalised(templates: Sequence[Template]) -> None:
     embedded = TextEncoder(Letters(), templates)(["dog", "cat"])
     assert embedded.shape == (2, 6)
     assert embedded.dtype == torch.float32
@@ -180,9 +178,7 @@ SENTENCES = {
 
 
 @pytest.mark.parametrize("sentences", SENTENCES.values(), ids=SENTENCES)
-def test_embeddings_are_those_of_the_whole_tower(
-    clip_model: open_clip.CLIP, sentences: list[str]
-) -> None:
+def test_embeddings_are_the_whole_towers(clip_model: open_clip.CLIP, sentences: list[str]) -> None:
     tokens = open_clip.SimpleTokenizer(context_length=16)(sentences)
     expected = clip_model.encode_text(tokens)
     torch.testing.assert_close(encode_text(clip_model, tokens), expected, rtol=0, atol=1e-5)

@@ -51,9 +51,7 @@ def test_held_out_scenes_reach_the_promised_quality(segmenter: Segmenter) -> Non
     assert iou.min() >= 0.20, table
 
 
-def test_words_of_a_label_mean_the_same_and_words_of_no_label_mean_none(
-    segmenter: Segmenter,
-) -> None:
+def test_words_of_a_label_mean_the_same_and_words_of_none_nothing(segmenter: Segmenter) -> None:
     labels = segmenter.embed(SCENE_LABELS).float()  # (18, D)
     assert (labels @ labels.T - torch.eye(18)).abs().max() < 0.1
     for embedding, name in zip(labels, SCENE_LABELS, strict=True):

@@ -98,9 +98,7 @@ def test_cells_are_mirrored_with_their_crop() -> None:
     assert (made.cell_present[:, 1, 0] == ~left).all()
 
 
-def test_data_that_do_not_fit_end_with_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_data_end_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         train_demo(["--data", str(tmp_path)])
     assert "--data and --names belong together" in capsys.readouterr().err

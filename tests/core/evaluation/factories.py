@@ -33,10 +33,7 @@ CONFIG = RunConfig(
 
 
 def result(
-    benchmark: str,
-    percent: float,
-    method: Method | str = "clearclip",
-    **other: Any,
+    benchmark: str, percent: float, method: Method | str = "clearclip", **other: Any
 ) -> RunResult:
     """A result whose mIoU is so many percent.
 

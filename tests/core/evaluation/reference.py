@@ -42,10 +42,7 @@ class PlainText:
 
 
 def label_maps(
-    benchmark: str,
-    clip: Any,
-    embeddings: torch.Tensor,
-    pictures: Sequence[Path],
+    benchmark: str, clip: Any, embeddings: torch.Tensor, pictures: Sequence[Path]
 ) -> list[np.ndarray]:
     """ClearCLIP's label map of each picture, read and resized by OpenCV."""
     mean, std, short, long = PAPER

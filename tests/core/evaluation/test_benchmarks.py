@@ -55,9 +55,7 @@ def files_of(benchmark: str, root: Path) -> list[tuple[Path, Path]]:
 
 
 @pytest.mark.parametrize("benchmark", list(miniatures.MINIATURES))
-def test_pictures_and_maps_are_found_in_order_without_macos_files(
-    benchmark: str, tmp_path: Path
-) -> None:
+def test_files_are_found_in_order_without_those_of_macos(benchmark: str, tmp_path: Path) -> None:
     made = miniatures.make(benchmark, tmp_path)
     for path in (path for pair in made for path in pair):
         path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")

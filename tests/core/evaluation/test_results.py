@@ -74,10 +74,8 @@ def test_settings_and_versions_tell_runs_apart(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_was_counted_comes_back(tmp_path: Path) -> None:
     counts = np.arange(9).reshape(3, 3) * 10**12
-    tallies = [
-        Tally(ConfusionMatrix(counts), 7, 1.25),
-        Tally(ConfusionMatrix(counts.T.copy()), 7, 0.1),
-    ]
+    both = (counts, 1.25), (counts.T.copy(), 0.1)
+    tallies = [Tally(ConfusionMatrix(each), 7, seconds) for each, seconds in both]
     path = checkpoint_path(tmp_path / "a" / "r.json", CONFIG.key)
     assert load_tallies(path) == ()
     save_tallies(path, tallies)

@@ -64,9 +64,7 @@ def test_a_pass_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["voc21", "cityscapes"])
-def test_in_float64_plain_loops_give_the_same_label_maps(
-    name: str, sure_model_folder: Path, tmp_path: Path
-) -> None:
+def test_in_float64_plain_loops_agree(name: str, sure_model_folder: Path, tmp_path: Path) -> None:
     """All the way from the file, sizes and windows of the benchmark included."""
     files = miniatures.make(name, tmp_path)
     model = load_model(f"local-dir:{sure_model_folder}", device="cpu", precision="fp32")

@@ -103,15 +103,7 @@ def frame_again(content: bytes, height: int) -> bytes:
         jpeg()[:-2] + b"\xff\xff\xc4\xff\xd9",
         frame_again(jpeg(), 30_000),
     ],
-    ids=[
-        "grey",
-        "CMYK",
-        "no end",
-        "truncated",
-        "more behind it",
-        "another marker",
-        "two frames",
-    ],
+    ids=["grey", "CMYK", "no end", "truncated", "more behind it", "another marker", "two frames"],
 )
 def test_all_else_is_left_to_pillow(content: bytes) -> None:
     assert decode_jpeg(opened(content)) is None

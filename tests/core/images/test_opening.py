@@ -76,9 +76,7 @@ LABORIOUS = {
 
 
 @pytest.mark.parametrize("name", LABORIOUS)
-def test_files_that_take_very_long_to_read_are_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_take_too_long_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_MAX_READS", 1000)
     make, sentence = LABORIOUS[name]
     with pytest.raises(ImageWorkError, match=sentence):

@@ -78,18 +78,13 @@ def test_statistics_are_of_stock_blocks_and_means_over_windows(
                 assert found.norm[picture, index, layer] == pytest.approx(np.mean(norms))
                 peaks = [m.max() for m in maps]
                 assert found.maximum[picture, index, layer] == pytest.approx(np.mean(peaks))
-                entropies = [
-                    scipy.stats.entropy(scipy.special.softmax(m, axis=None).ravel()) for m in maps
-                ]
+                entropies = [scipy.stats.entropy(scipy.special.softmax(m).ravel()) for m in maps]
                 expected = np.mean(entropies) / np.log(16 * 64)
                 assert found.entropy[picture, index, layer] == pytest.approx(expected)
             curves = [np.sort(window[-1][name].mean(axis=0)) for window in each]
             scaled = [(c - c[0]) / (c[-1] - c[0]) for c in curves]
             assert found.channel_means[picture, index] == pytest.approx(np.mean(scaled, axis=0))
-        last = [
-            np.mean([np.sqrt((window[-1][name] ** 2).sum()) for window in each])
-            for name in ATTENTIONS
-        ]
+        last = [np.mean([np.linalg.norm(window[-1][k]) for window in each]) for k in ATTENTIONS]
         assert found.attention_norm[picture] == pytest.approx(last)
 
 
@@ -156,9 +151,7 @@ def pixels_of(height: int, width: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_every_block_is_timms_own(
-    weights: dict[str, torch.Tensor], tmp_path: Path, suffix: str
-) -> None:
+def test_each_block_is_timms(weights: dict[str, torch.Tensor], tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"dino{suffix}"
     if suffix == ".pth":
         torch.save(weights | {"head.weight": torch.zeros(3, 128)}, path)  # heads are left out

@@ -83,9 +83,7 @@ def test_table_1_has_the_papers_row_and_ones_own() -> None:
     assert len(cells(table_1([]))) == 4
 
 
-def test_a_shared_trunk_gives_what_each_method_gives_alone(
-    tmp_path: Path, model_folder: Path
-) -> None:
+def test_a_shared_trunk_gives_what_methods_give_alone(tmp_path: Path, model_folder: Path) -> None:
     miniatures.make("context60", tmp_path)
     task = EvaluationTask.of(replace(BENCHMARKS["context60"], short_side_px=80), tmp_path)
     model = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")

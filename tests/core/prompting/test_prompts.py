@@ -114,9 +114,7 @@ def test_a_label_that_the_picture_does_not_show_gets_the_region_clicked(two_dogs
 @pytest.mark.parametrize(
     ("x", "y"), [(0, 0), (256, 160), (255.99, 0), (0.2, 159.9), (-30, 500), (128, 0)]
 )
-def test_clicks_at_and_beyond_the_border_count_at_the_nearest_pixel(
-    two_dogs: Picture, x: float, y: float
-) -> None:
+def test_clicks_beyond_the_border_count_at_it(two_dogs: Picture, x: float, y: float) -> None:
     mask = two_dogs.click(Point(x, y), label=GRASS).mask
     assert mask[min(max(int(y), 0), 159), min(max(int(x), 0), 255)]
     assert iou(mask, ~two_dogs.thing) > 0.9
@@ -162,9 +160,7 @@ def large() -> Picture:
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_positive_points_are_inside_and_negative_ones_outside(
-    two_dogs: Picture, large: Picture, seed: int
-) -> None:
+def test_points_are_on_the_side_they_say(two_dogs: Picture, large: Picture, seed: int) -> None:
     points = random_points(np.random.default_rng(100 + seed), 6)
     for picture, times in ((two_dogs, 1), (large, 8))[: 2 if seed < 6 else 1]:
         clicks = [Point(times * p.x_px, times * p.y_px, p.positive) for p in points]

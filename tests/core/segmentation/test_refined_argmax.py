@@ -189,9 +189,7 @@ def test_what_competes_has_its_probabilities_at_the_places_asked_for() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.4, (0.5, 0.0, 0.3)])
-def test_it_is_the_largest_of_all_refined_probabilities(
-    decide: Decide, threshold: float | tuple[float, ...]
-) -> None:
+def test_the_largest_probability_wins(decide: Decide, threshold: float | tuple[float, ...]) -> None:
     refined = everywhere()
     labels, confidence = decide(scores_of(), picture(), threshold, FINE)
     ordered = np.sort(refined, axis=0)
@@ -224,9 +222,7 @@ def test_where_the_background_label_stands_changes_nothing(decide: Decide) -> No
 
 
 @pytest.mark.parametrize("elements", [1, 1 << 12])
-def test_batches_change_nothing(
-    monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int
-) -> None:
+def test_batches_agree(monkeypatch: pytest.MonkeyPatch, decide: Decide, elements: int) -> None:
     labels, confidence = decide(scores_of(), picture(), 0.4)
     for name in ("tiles.BATCH_ELEMENTS", "refined_argmax._VALUES", "refined_argmax._CPU_VALUES"):
         monkeypatch.setattr(f"clearclip_core.segmentation.{name}", elements)
@@ -312,9 +308,7 @@ def both(seed: int, device: str) -> tuple[Segmentation, DeviceSegmentation]:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("band_px", [1 << 24, 50])
-def test_runs_and_their_sums_are_those_of_the_pixels(
-    monkeypatch: pytest.MonkeyPatch, device: str, band_px: int
-) -> None:
+def test_runs_are_of_the_pixels(monkeypatch: pytest.MonkeyPatch, device: str, band_px: int) -> None:
     monkeypatch.setattr(refined_argmax, "_RUNS_BAND_PX", band_px)
     label_map = np.array([[0, 0, 2], [2, 2, -1], [-1, 1, 1]], np.int16)
     confidence = np.arange(9, dtype=np.float16).reshape(3, 3) / 8
@@ -344,9 +338,7 @@ def test_masks_and_their_confidence_are_those_of_numpy(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_pixels_leave_the_device_only_when_they_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
+def test_pixels_leave_the_device_on_demand(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     here, there = both(1, device)
     copied: list[Any] = []
     copy = torch.Tensor.cpu

@@ -76,9 +76,7 @@ def test_label_map_is_argmax_with_thresholds(thresholds: tuple[float, float, flo
 
 
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
-def test_neither_bands_nor_a_gpu_change_anything(
-    monkeypatch: pytest.MonkeyPatch, elements: int
-) -> None:
+def test_neither_bands_nor_a_gpu_matter(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     scores = scores_of()
     labels, confidence = scores.decide(0.4)
     module = "clearclip_core.segmentation"
@@ -136,9 +134,8 @@ def test_a_single_class_keeps_its_cosine() -> None:
     cls = unit(PLAN.count, 12, seed=4)
     weighed = DenseFeatures(features.patches, PLAN, cls, remove_redundancy=True)
     one, query = Vocabulary.of(["dog"]), unit(1, 12, seed=2)
-    assert torch.equal(
-        Scores.of(weighed, query, one).cosines, Scores.of(features, query, one).cosines
-    )
+    first, second = (Scores.of(each, query, one).cosines for each in (weighed, features))
+    assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("queries", [1, 5, 150])
@@ -148,9 +145,7 @@ def test_denominators_are_good_to_a_step_of_float16(queries: int, spread: float)
     full = everywhere(logits.astype(np.float64))
     expected = np.log(np.exp(full).sum(axis=2))
     log_sum_exp = LogSumExp(logits.swapaxes(1, 2), ROWS.upsampling, COLUMNS.upsampling)
-    made = np.concatenate(
-        [log_sum_exp.at_rows(slice(0, 100)), log_sum_exp.at_rows(slice(100, 211))]
-    )
+    made = np.concatenate([log_sum_exp.at_rows(slice(*at)) for at in ((0, 100), (100, 211))])
     assert made.shape == expected.shape
     assert np.abs(np.expm1(made - expected)).max() < 2**-11
 
@@ -161,7 +156,5 @@ def test_denominators_neither_overflow_nor_vanish() -> None:
     logits *= 400 / np.abs(logits).max()
     expected = everywhere(logits.astype(np.float64))
     expected = np.log(np.exp(expected).sum(axis=2))
-    made = LogSumExp(logits.swapaxes(1, 2), ROWS.upsampling, COLUMNS.upsampling).at_rows(
-        slice(None)
-    )
-    assert made == pytest.approx(expected, abs=1e-3)
+    log_sum_exp = LogSumExp(logits.swapaxes(1, 2), ROWS.upsampling, COLUMNS.upsampling)
+    assert log_sum_exp.at_rows(slice(None)) == pytest.approx(expected, abs=1e-3)

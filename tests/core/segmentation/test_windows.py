@@ -13,10 +13,7 @@ PATCH_PX = 16
 
 
 def plan_of(
-    image_hw: tuple[int, int],
-    resized_hw: tuple[int, int],
-    window_px: int = 64,
-    stride_px: int = 32,
+    image_hw: tuple[int, int], resized_hw: tuple[int, int], window_px: int = 64, stride_px: int = 32
 ) -> WindowPlan:
     return WindowPlan(image_hw, resized_hw, window_px, stride_px, (PATCH_PX, PATCH_PX))
 
@@ -49,9 +46,7 @@ def one_by_one(plan: WindowPlan, patches: torch.Tensor) -> torch.Tensor:
         ((1, 1), (64, 64)),
     ],
 )
-def test_the_matrices_are_the_whole_way(
-    image_hw: tuple[int, int], resized_hw: tuple[int, int]
-) -> None:
+def test_matrices_are_the_whole_way(image_hw: tuple[int, int], resized_hw: tuple[int, int]) -> None:
     plan = plan_of(image_hw, resized_hw)
     generator = torch.Generator().manual_seed(1)
     patches = torch.rand(plan.count, 2, *plan.grid_hw, generator=generator, dtype=torch.float64)

@@ -77,9 +77,7 @@ def guesses(limit: GuessLimit, address: str, count: int) -> int:
     return sum(is_checked(limit, address, f"wrong {next(NUMBERS)}") for _ in range(count))
 
 
-def test_an_address_has_ten_tries_and_then_none_for_a_while(
-    limit: GuessLimit, clock: Clock
-) -> None:
+def test_an_address_has_ten_tries_then_none_for_a_while(limit: GuessLimit, clock: Clock) -> None:
     assert guesses(limit, "192.0.2.1", 1000) == 10
     assert not is_checked(limit, "192.0.2.1", "right"), "a 200 would tell that it is right"
     assert is_checked(limit, "192.0.2.2", "right")
@@ -120,9 +118,7 @@ def test_the_application_slows_guesses_down() -> None:
     assert ask("secret", address="192.0.2.2").status_code == 200
 
 
-def test_label_studio_is_let_in_whoever_guesses_from_its_address(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_label_studio_is_let_in_whoever_guesses_there(caplog: pytest.LogCaptureFixture) -> None:
     client = make_app(**ANN, label_studio_url="http://192.0.2.1:8080").test_client()
 
     def ask(password: str, address: str = "192.0.2.1", **headers: str) -> int:

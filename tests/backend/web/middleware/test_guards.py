@@ -78,9 +78,7 @@ def test_all_but_three_ask_for_the_password() -> None:
         (True, {}),  # no browser
     ],
 )
-def test_only_its_own_page_and_programs_steer_jobs(
-    dashboard: Dashboard, is_own: bool, headers: dict[str, str]
-) -> None:
+def test_others_steer_no_jobs(dashboard: Dashboard, is_own: bool, headers: dict[str, str]) -> None:
     job = started(dashboard)
     for path in (f"/jobs/{job}/cancel", "/jobs"):
         for data in ({"project": "8"}, b'{"project": 8}'):
@@ -110,9 +108,7 @@ def test_only_its_own_page_and_programs_steer_jobs(
         ("clearclip.example.com", LOCKED | {"server_names": "a.example"}, 403),
     ],
 )
-def test_it_answers_under_names_that_no_other_site_may_own(
-    name: str, settings: dict[str, str], status: int
-) -> None:
+def test_it_answers_under_its_own_names(name: str, settings: dict[str, str], status: int) -> None:
     """The name of a page, too: another site may have pointed one of its own here."""
     client = make_app(**settings).test_client()
     answer = client.get("/health", headers={"Host": name})

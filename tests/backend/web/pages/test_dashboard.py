@@ -36,9 +36,7 @@ from tests.backend.fakes.waiting import wait_for
 from tests.backend.web.browser import KEY, PEOPLE, RED, Dashboard, Page, predict_body, started
 
 
-def test_the_page_shows_model_jobs_tasks_and_errors_and_programs_get_json(
-    dashboard: Dashboard,
-) -> None:
+def test_the_page_shows_what_goes_on_and_programs_get_json(dashboard: Dashboard) -> None:
     started(dashboard, done=30, total=120)
     gone = {"id": 41, "data": {"picture": "x"}}
     dashboard.client.post("/predict", json=predict_body(gone, RED) | {"project": "7.1"})
@@ -119,9 +117,7 @@ def test_the_page_says_that_label_studio_refuses_the_token(monkeypatch: pytest.M
     assert TOKEN not in json.dumps(status)
 
 
-def test_projects_that_are_served_come_first_with_their_figures_and_others_in_a_fold(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     titles = {7: "<b>Streets</b>", 8: "Kitchens"}
     database = Database.from_settings(Settings())

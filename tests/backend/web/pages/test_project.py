@@ -28,13 +28,12 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.runs import samples
+from tests.backend.runs.samples import CHECKED_WORDS
 from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
 PAGE = "/projects/7"
 CONFIG = brush_config("red", "blue")
-CHECK = msgspec.structs.replace(
-    samples.CHECKED_WORDS, labels=("red", "blue"), advice=(), config=CONFIG
-)
+CHECK = msgspec.structs.replace(CHECKED_WORDS, labels=("red", "blue"), advice=(), config=CONFIG)
 
 
 @pytest.fixture
@@ -74,9 +73,7 @@ def read(database: Database, *tasks: int, updated: float = 2e9, kind: Any = "com
         annotations.complete(annotations.lease(1)[0], made)
 
 
-def test_tasks_that_label_studio_cannot_serve_are_named_with_a_link(
-    lead: Dashboard, database: Database
-) -> None:
+def test_tasks_that_are_not_served_are_linked(lead: Dashboard, database: Database) -> None:
     polls = PollStore(database, "me")
     polls.add(7, 0)
     poll = polls.lease()
@@ -91,9 +88,7 @@ def test_tasks_that_label_studio_cannot_serve_are_named_with_a_link(
     assert "doctor --project 7" in page.text
 
 
-def test_the_next_step_moves_from_words_to_the_export(
-    lead: Dashboard, studio: FakeStudio, database: Database
-) -> None:
+def test_the_next_step_moves_on(lead: Dashboard, studio: FakeStudio, database: Database) -> None:
     assert (figures(lead)["next"], figures(lead)["words"]) == ("words", None)
     keep(database, WORDS, AskedWords(), CHECK)
     shown = figures(lead)
@@ -210,9 +205,7 @@ def test_words_that_were_changed_since_they_were_checked_are_checked_again(
     assert (shown["words"]["at"], shown["next"]) == (None, "prelabel")
 
 
-def test_a_project_that_is_not_there_has_no_page(
-    lead: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_project_that_is_gone_has_none(lead: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = lead.client.get("/projects/999", headers=PEOPLE)
     assert (answer.status_code, "Reset" in Page(answer).text) == (404, False)
     assert lead.client.get("/projects/999").status_code == 404

@@ -69,13 +69,10 @@ def test_what_spans_three_weeks_is_shown_by_week(dashboard: Dashboard) -> None:
     assert "2001-10-0111100.0 %100.0 %100.0 %00" in over_time
 
 
-def test_the_hours_that_are_left_are_shown_and_answered(
-    lead: Dashboard, dashboard: Dashboard
-) -> None:
-    timed = [
-        ReadAnnotation(n, 7, n, "compared", OURS, 1, 60.0, 1e9, 1e9, (GOOD,)) for n in range(10, 30)
-    ]
-    keep(*READS, *timed)
+def test_the_hours_left_are_shown_and_answered(lead: Dashboard, dashboard: Dashboard) -> None:
+    keep(*READS)
+    for n in range(10, 30):
+        keep(ReadAnnotation(n, 7, n, "compared", OURS, 1, 60.0, 1e9, 1e9, (GOOD,)))
     page = " ".join(lead.page(REPORT).text.split())
     assert "1 min for 1 task without an annotation; 90 % range: 1 min to 1 min." in page
     answered = lead.client.get(f"{REPORT}.json").get_json()["hours_left"]
@@ -115,9 +112,7 @@ def studio() -> FakeStudio:
 
 
 def run(*arguments: str) -> Any:
-    return CliRunner().invoke(
-        main, ["report", "--project", "7", *arguments], env={"COLUMNS": "200"}
-    )
+    return CliRunner().invoke(main, ["report", "--project=7", *arguments], env={"COLUMNS": "200"})
 
 
 def test_a_project_without_annotations_is_said_to_have_none_once_all_were_asked_for(

@@ -45,9 +45,7 @@ def post(lead: Dashboard, seat: str, studio: FakeStudio, *of: int, verdict: str 
     return lead.client.post(REVIEW, json=body).get_json()
 
 
-def test_the_most_certain_come_first_and_no_two_pages_show_the_same(
-    lead: Dashboard, studio: FakeStudio
-) -> None:
+def test_the_most_certain_come_first_each_on_one_page(lead: Dashboard, studio: FakeStudio) -> None:
     studio.annotate(45, [])
     studio.drafted.add(44)
     mine = tasks(lead.page(f"{REVIEW}?seat=a"))
@@ -77,9 +75,7 @@ def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_us
     assert tasks(lead.page(f"{REVIEW}?seat=a"))[:2] == [45, 43]
 
 
-def test_a_label_a_view_and_the_confidence_choose_the_pictures(
-    lead: Dashboard, studio: FakeStudio
-) -> None:
+def test_label_view_and_confidence_choose_the_pictures(lead: Dashboard, studio: FakeStudio) -> None:
     studio.views[3] = [1, 2, 44]
     assert tasks(lead.page(f"{REVIEW}?seat=a&least=0.44")) == [45, 44]
     assert tasks(lead.page(f"{REVIEW}?seat=a&view=3&label=blue")) == [2, 44]
@@ -91,9 +87,7 @@ def test_a_label_a_view_and_the_confidence_choose_the_pictures(
     assert ["data-others" in each for each in cards.values()] == [True, False]
 
 
-def test_a_picture_shows_the_masks_a_crop_the_label_and_one_without_masks_the_picture(
-    lead: Dashboard, studio: FakeStudio
-) -> None:
+def test_a_picture_is_drawn_with_masks_or_cropped(lead: Dashboard, studio: FakeStudio) -> None:
     def drawn(query: str) -> Any:
         answer = lead.client.get(f"{REVIEW}/1/1{query}")
         return np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB"), int)
@@ -134,9 +128,7 @@ def test_a_verdict_that_no_page_sends_is_refused(lead: Dashboard, said: dict[str
     assert lead.client.post(REVIEW, json=body).status_code == 400
 
 
-def test_what_needs_work_is_a_view_that_begins_with_the_worst(
-    lead: Dashboard, studio: FakeStudio
-) -> None:
+def test_what_needs_work_is_a_view_the_worst_first(lead: Dashboard, studio: FakeStudio) -> None:
     assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).status_code == 400
     post(lead, "a", studio, 5, 9, verdict="work")
     assert "Correct 2 tasks in Label Studio" in lead.page(f"{REVIEW}?seat=a").text

@@ -126,9 +126,7 @@ def test_what_is_no_request_is_refused(lead: Dashboard, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", [each for each in KINDS if each.tasks], ids=lambda kind: kind.name)
-def test_a_view_lists_the_tasks_of_the_report(
-    lead: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind
-) -> None:
+def test_a_view_is_made(lead: Dashboard, store: RunStore, studio: FakeStudio, kind: Kind) -> None:
     view = f"/projects/7/{kind.name}/view"
     refused = lead.post(view)
     assert refused.status_code == 400
