@@ -11,7 +11,6 @@ import pytest
 
 from clearclip_core import BoolMask, agreement
 from clearclip_core.agreement import LabelAgreement, compare_image
-from clearclip_core.evaluation.metrics import MaskOverlap
 
 SIZE_HW = (40, 60)
 
@@ -55,14 +54,6 @@ def test_a_pair_that_has_left_the_label_out_both_is_not_counted() -> None:
     assert [pair.people for pair in compared(None, square(5, 5), None).pairs] == [(0, 1), (1, 2)]
     nobody = compared(None, np.zeros(SIZE_HW, bool))
     assert (nobody.pairs, nobody.disputed_px) == ((), 0)
-
-
-@pytest.mark.parametrize("corner", [(0, 0), (30, 50), (5, 7)])
-def test_masks_anywhere_overlap_as_the_metric_says(corner: tuple[int, int]) -> None:
-    masks = [square(*corner), square(max(0, corner[0] - 1), max(0, corner[1] - 3)), square(20, 20)]
-    for pair in compared(*masks).pairs:
-        first, second = (masks[person] for person in pair.people)
-        assert pair.iou == pytest.approx(MaskOverlap.of(first, second).iou)
 
 
 def test_a_pixel_is_in_dispute_where_not_all_have_given_it_the_same_label() -> None:

@@ -371,12 +371,15 @@ def test_the_label_map_is_the_references(
     windows = reference.encode(image)
     features = Segmenter(model, preprocessing=SIZES).encode(image)
     scores = Scores.of(features, embeddings, words)
-    for threshold in (0.0, 0.05, 0.3):
-        expected = reference.label_map(
-            windows, embeddings, words.query_labels, image_hw, [threshold] * len(words.labels)
-        )
-        labels = scores.label_map(threshold)
+    best = reference.probabilities(windows, embeddings, image_hw).amax(dim=0).numpy()
+    mixed = [0.0, *np.linspace(0.3, 0.05, len(words.labels) - 1)]
+    for threshold in (0.0, 0.05, 0.3, mixed):
+        limits = np.broadcast_to(threshold, len(words.labels))
+        expected = reference.label_map(windows, embeddings, words.query_labels, image_hw, limits)
+        labels, confidence = scores.decide(threshold)
         assert (labels == expected).mean() >= 0.9999
+        assert np.array_equal(scores.label_map(threshold), labels)
+        assert confidence == pytest.approx(best, abs=2e-3)  # the winner's, contrast included
         if threshold == 0.0 and dtype == torch.float64:
             assert np.array_equal(labels, expected)
 

@@ -24,7 +24,6 @@ from clearclip_core.clip.dense_encoder import (
     resize_position_embedding,
 )
 from tests.core.conftest import make_clip
-from tests.core.reference import attention
 
 
 def stock_tokens(model: open_clip.CLIP, pixels: torch.Tensor) -> torch.Tensor:
@@ -58,29 +57,6 @@ def test_faster_ways_of_inference_are_exact(batch: int, quick_gelu: bool, infere
 def test_wrong_pixels_are_refused(clip_model: open_clip.CLIP, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="`pixels`"):
         DenseEncoder(clip_model, METHODS["clearclip"]).encode(torch.zeros(shape))
-
-
-@pytest.mark.parametrize("name", ["clipsurgery", "gem"])
-def test_the_second_path_is_its_input_and_the_attention_outputs_along_the_first(name: str) -> None:
-    """Against stock blocks, whose inputs are listened to: 6 of 8 blocks."""
-    model = make_clip(layers=8).double()
-    method, pixels = METHODS[name], pixels_of(64, 64, torch.float64)
-    heard: list[torch.Tensor] = []
-    blocks = model.visual.transformer.resblocks
-    hooks = [b.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for b in blocks]
-    whole = model.visual(pixels)
-    for hook in hooks:
-        hook.remove()
-    total = heard[2]
-    for block, x in zip(blocks[2:], heard[2:], strict=True):
-        total = total + torch.cat([attention(block, one[None], method.attention) for one in x])
-    expected = F.normalize(model.visual.ln_post(total[:, 1:]) @ model.visual.proj, dim=-1)
-    features = DenseEncoder(model, method)(pixels)
-    torch.testing.assert_close(features.patches.flatten(1, 2), expected, rtol=1e-9, atol=1e-10)
-    if method.remove_redundancy:
-        torch.testing.assert_close(features.cls, F.normalize(whole, dim=-1), rtol=1e-9, atol=1e-10)
-    else:
-        assert features.cls is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -51,12 +51,6 @@ def with_quick_gelu(model: open_clip.CLIP) -> open_clip.CLIP:
     return other
 
 
-def test_the_activation_can_be_told(clip_model: open_clip.CLIP) -> None:
-    """Else the tests below could not tell which was chosen."""
-    difference = features(clip_model) - features(with_quick_gelu(clip_model))
-    assert difference.abs().max() > 1e-3
-
-
 def test_a_model_folder(model_folder: Path, clip_model: open_clip.CLIP) -> None:
     loaded = load_model(f"local-dir:{model_folder}", device="cpu", precision="fp32")
     assert_same(loaded.clip, clip_model)

@@ -7,37 +7,24 @@ import pytest
 from clearclip_core import METHODS, Method
 from clearclip_core.clip.methods import MAPS
 
+#: Presets, spelled out; see `Method.of`.
+PAPERS = {
+    "clip": "qk-res-ffn",
+    "maskclip": "identity-res-ffn",
+    "sclip": "qq+kk-res-ffn",
+    "clearclip": "qq",
+    "clipsurgery": "vv-res-b6-bilinear-surgery",
+    "gem": "ensemble-res-b6-size",
+    "naclip": "neighbour",
+    "pearl": "procrustes-k0.08",
+    "scclip": "kk+affinity-affinity.middle-repair.density-layers.middle",
+    "sfp": "kk+qq+affinity-affinity.sparse-repair.attention-layers.middle-second.affinity",
+    "rfclip": "kk+earlier-affinity.mean-repair.sinks-layers.mean",
+}
+
 
 def test_presets_are_the_papers() -> None:
-    assert dict(METHODS) == {
-        "clip": Method("qk", residual=True, ffn=True),
-        "maskclip": Method("identity", residual=True, ffn=True),
-        "sclip": Method("qq+kk", residual=True, ffn=True),
-        "clearclip": Method("qq", residual=False, ffn=False),
-        "clipsurgery": Method(
-            "vv",
-            residual=True,
-            ffn=False,
-            alpha=1,
-            blocks=6,
-            positions="bilinear",
-            remove_redundancy=True,
-        ),
-        "gem": Method("ensemble", residual=True, ffn=False, alpha=1, blocks=6, positions="size"),
-        "naclip": Method("neighbour"),
-        "pearl": Method("procrustes", key_weight=0.08),
-        "scclip": Method(
-            "kk+affinity", affinity="middle", repair="density", layers="middle", second=""
-        ),
-        "sfp": Method(
-            "kk+qq+affinity",
-            affinity="sparse",
-            repair="attention",
-            layers="middle",
-            second="affinity",
-        ),
-        "rfclip": Method("kk+earlier", affinity="mean", repair="sinks", layers="mean"),
-    }
+    assert dict(METHODS) == {name: Method.of(parts) for name, parts in PAPERS.items()}
 
 
 @pytest.mark.parametrize(

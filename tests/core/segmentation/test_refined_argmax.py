@@ -35,7 +35,6 @@ from clearclip_core.segmentation.guided_filter import (
     guided,
     kept_share,
     mean_colours,
-    noise_variance,
 )
 from clearclip_core.segmentation.refined_argmax import (
     DeviceSegmentation,
@@ -398,35 +397,6 @@ def test_single_patches_of_noisy_scores_go() -> None:
         wrong += [(one != truth).mean() for one in maps]
     assert wrong[0] > 0.1
     assert wrong[1] < 0.2 * wrong[0]
-
-
-def test_a_thin_object_is_not_lost_beside_large_ones_where_scores_are_noisy() -> None:
-    """A pole that colours show: the windows of the filter have more of the wall than of it."""
-    labels, image = street()
-    labels[:, 5] = 2
-    image[:, 80:96] = (image[:, 80:96] * 0.6).astype(np.uint8)
-    truth = np.kron(labels == 2, np.ones((16, 16), bool))
-    overlaps = []
-    for seed in range(3):
-        scores = street_scores(labels, noise=2.5, seed=seed)
-        found = [one == 2 for one in (scores.decide()[0], decide_refined(scores, image)[0])]
-        overlaps.append([(truth & one).sum() / (truth | one).sum() for one in found])
-    plain, refined = np.mean(overlaps, axis=0)
-    assert refined > plain + 0.1
-
-
-def roots_of(logits: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(logits).softmax(dim=0).sqrt().float()
-
-
-@pytest.mark.parametrize("deviation", [0.05, 0.2])
-def test_the_variance_of_noise_on_the_logits_is_found(deviation: float) -> None:
-    generator = np.random.default_rng(2)
-    logits = generator.normal(0, 1, (40, 30, 30))
-    noisy = logits + deviation * generator.standard_normal(logits.shape)
-    clear, seen = map(roots_of, (logits, noisy))
-    # A sum of many squares is about its mean everywhere.
-    assert float(noise_variance([(seen, clear)])) == pytest.approx(deviation**2, rel=0.2)
 
 
 #: Operators whose result the host must know before it goes on.

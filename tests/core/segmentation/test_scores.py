@@ -33,48 +33,6 @@ def scores_of(words: Vocabulary = WORDS) -> Scores:
     return Scores.of(features_of(), unit(len(words.queries), 12, seed=2), words)
 
 
-def softmax_at_full_resolution(scores: Scores) -> torch.Tensor:
-    """(Q, H, W): each query's cosines by explicit sums, one window after the other."""
-    patches = features_of().patches
-    queries = unit(len(scores.vocabulary.queries), 12, seed=2)
-    cosines = torch.einsum("nhwd,qd->nqhw", patches.double(), queries.double())
-    logits = 50 * one_by_one(PLAN, cosines)
-    exponents = torch.exp(logits - logits.amax(dim=0))
-    return exponents / exponents.sum(dim=0)
-
-
-def expected_labels(
-    softmax: torch.Tensor, thresholds: tuple[float, float, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels pixel by pixel, and where they hang on a hair."""
-    ordered = softmax.sort(dim=0, descending=True).values
-    labels = np.empty(softmax.shape[1:], int)
-    unsure = (ordered[0] - ordered[1]).numpy() < 1e-3
-    for y in range(labels.shape[0]):
-        for x in range(labels.shape[1]):
-            best = int(softmax[:, y, x].argmax())
-            label, probability = OWNERS[best], float(softmax[best, y, x])
-            if label >= 0:
-                unsure[y, x] |= abs(probability - thresholds[label]) < 1e-3
-                label = label if probability >= thresholds[label] else -1
-            labels[y, x] = label
-    return labels, unsure
-
-
-@pytest.mark.parametrize("thresholds", [(0.0, 0.0, 0.0), (0.6, 0.6, 0.6), (0.9, 0.0, 0.5)])
-def test_label_map_is_argmax_with_thresholds(thresholds: tuple[float, float, float]) -> None:
-    expected, unsure = expected_labels(softmax_at_full_resolution(scores_of()), thresholds)
-    one_for_all = len(set(thresholds)) == 1
-    labels, confidence = scores_of().decide(thresholds[0] if one_for_all else thresholds)
-    assert labels.dtype == np.int16
-    assert unsure.mean() < 0.02
-    assert np.array_equal(labels[~unsure], expected[~unsure])
-    assert {-1, 0, 1, 2} == set(np.unique(labels).tolist())  # all of it happens here
-    assert np.array_equal(scores_of().label_map(thresholds), labels)
-    best = softmax_at_full_resolution(scores_of()).amax(dim=0).numpy()
-    assert confidence == pytest.approx(best, abs=2e-3)  # the winner's, contrast included
-
-
 @pytest.mark.parametrize("elements", [1, 8 * 83 * 7, 8 * 83 * 56])
 def test_neither_bands_nor_a_gpu_matter(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
     scores = scores_of()
