@@ -27,8 +27,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A measured figure, as a row of the table."""
-
     figure: str
     goal: str
     measured: str

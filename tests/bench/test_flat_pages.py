@@ -105,7 +105,6 @@ def teach(database: Database, model: str) -> None:
 
 
 def once(call: Callable[[], Any]) -> str:
-    """Return the time of one call, and that of this process's processor."""
     cpu_s = time.process_time()
     wall_s = seconds(call)
     return f"{wall_s:.2f} s ({time.process_time() - cpu_s:.2f} CPU)"

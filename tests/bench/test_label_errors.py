@@ -56,17 +56,14 @@ class Annotated:
 
     @property
     def labels(self) -> list[int]:
-        """Labels of which there is enough."""
         known = np.unique(self.truth[self.truth < NOTHING]).tolist()
         return [each for each in known if (self.truth == each).mean() >= LEAST_THING]
 
     def other(self, thing: BoolMask) -> int:
-        """Choose another label than that of a thing."""
         own = int(self.truth[thing][0])
         return int(self.rng.choice([n for n in range(len(self.nearest)) if n != own]))
 
     def half(self, thing: BoolMask) -> BoolMask:
-        """Choose a half of a thing."""
         places = np.nonzero(thing)
         along = places[self.rng.integers(2)]
         chosen = (along <= np.median(along)) == bool(self.rng.integers(2))

@@ -144,7 +144,6 @@ class Annotator:
         return {"type": "textarea", "from_name": "words", "to_name": "image", "value": value}
 
     def asks(self, prompt: dict[str, Any]) -> float:
-        """Return the milliseconds until the response."""
         body = {"tasks": [self._task], "label_config": CONFIG, "project": "1.7"}
         body["params"] = {"context": {"result": [prompt]}}
         began = time.perf_counter()

@@ -72,7 +72,6 @@ def iou(mask: BoolMask, truth: BoolMask) -> float:
 
 
 def after_clicks(ask: Callable[[list[Point]], BoolMask], truth: BoolMask) -> list[float]:
-    """Return the IoU after each click."""
     points, found = [centre(truth)], []
     for _ in range(CLICKS):
         mask = ask(points)

@@ -134,7 +134,6 @@ async def pipeline(port: int) -> None:
 
 @contextmanager
 def serving(log: Path) -> Iterator[tuple[int, int]]:
-    """Serve the demo model; yields the port and the process id once it has predicted."""
     port = demo_servers.free_port(0)
     serve = ["serve", "--port", str(port), "--model", "demo"]
     with demo_servers.running(

@@ -54,7 +54,6 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def safetensors_file(tmp_path_factory: pytest.TempPathFactory, clip_model: open_clip.CLIP) -> Path:
-    """The weights of `clip_model`."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_file({name: tensor.clone() for name, tensor in clip_model.state_dict().items()}, path)
     return path

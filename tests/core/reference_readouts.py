@@ -87,7 +87,6 @@ class Tower(NamedTuple):
 
 
 def cosines(patches: torch.Tensor) -> torch.Tensor:
-    """(N, width) -> (N, N)."""
     unit = patches / patches.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return unit @ unit.T
 

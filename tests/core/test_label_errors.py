@@ -84,7 +84,6 @@ def parts_of(truth: Truth, regions: np.ndarray) -> list[Disagreement]:
 
 
 def regions_of(*boxes: tuple[slice, slice]) -> np.ndarray:
-    """Regions painted one after the other on the first, which is everywhere."""
     regions = np.full((SIDE, SIDE), 300, np.uint16)
     for number, box in enumerate(boxes, 301):
         regions[box] = number

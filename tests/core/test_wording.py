@@ -89,7 +89,6 @@ def test_the_demo_model_knows_its_words_and_no_others() -> None:
 
 
 def scores_of(logits: np.ndarray, vocabulary: Vocabulary) -> Scores:
-    """Scores with these logits (Q, h, w)."""
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=64)
     plan = segmenter.prepare(np.zeros((64, 64, 3), np.uint8)).plan
     return Scores(torch.from_numpy(logits / 50).float(), plan, vocabulary)

@@ -33,14 +33,12 @@ FIRST_SEED = 10_000_700
 
 
 def studio() -> LabelStudioProcess:
-    """Return Label Studio as the backend's own settings name it."""
     return LabelStudioProcess(
         os.environ["LABEL_STUDIO_URL"], token=os.environ["LABEL_STUDIO_API_KEY"]
     )
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 600) -> Any:
-    """Return the first true value of a condition."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"{what} has not come in {seconds:g} s"
@@ -49,7 +47,6 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 600) -> A
 
 
 def is_up(url: str) -> bool:
-    """Return whether a server answers /health."""
     try:
         return requests.get(f"{url}/health", timeout=5).ok
     except requests.RequestException:
@@ -57,7 +54,6 @@ def is_up(url: str) -> bool:
 
 
 def ready() -> dict[str, Any]:
-    """Wait until both servers answer and the model is loaded."""
     wait_for(lambda: is_up(studio().url), "Label Studio", 1200)
     wait_for(lambda: is_up(BACKEND), "the backend")
     wait_for(lambda: requests.get(f"{BACKEND}/ready", timeout=5).ok, "the model")
@@ -87,7 +83,6 @@ def connect(pictures: str) -> dict[str, Any]:
 
 
 def add(project: str, pictures: str) -> dict[str, Any]:
-    """Upload more drawn scenes."""
     seeds = range(FIRST_SEED, FIRST_SEED + int(pictures))
     files = (demo.scene_file(seed) for seed in seeds)
     demo.upload(studio(), int(project), files)
@@ -95,7 +90,6 @@ def add(project: str, pictures: str) -> dict[str, Any]:
 
 
 def predictions(project: str) -> dict[int, Any]:
-    """Return task -> its newest prediction."""
     found = studio().client.predictions.list(project=int(project))
     return {each.task: each for each in sorted(found, key=lambda each: each.id)}
 
@@ -111,7 +105,6 @@ def predict(project: str) -> dict[str, Any]:
 
 
 def count(project: str) -> dict[str, Any]:
-    """Count the tasks, and those that have a prediction with regions."""
     tasks = list(studio().client.tasks.list(project=int(project)))
     predicted = [task for task, each in predictions(project).items() if each.result]
     return {"tasks": len(tasks), "predicted": len(predicted)}
@@ -141,7 +134,6 @@ def annotate(project: str) -> dict[str, Any]:
 
 
 def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one brush region for each label that a scene shows."""
     seed = int(image.rpartition("scene-")[2].removesuffix(".png"))
     label_map = render_scene(seed).label_map
     regions = []
@@ -155,13 +147,11 @@ def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def compared(project: str) -> int:
-    """Return how many annotations the backend has compared with its predictions."""
     report = requests.get(f"{BACKEND}/projects/{project}/report.json", timeout=60).json()
     return int(report["annotations"]["compared"])
 
 
 def version(project: str) -> dict[str, Any]:
-    """Return the model version that the backend tells Label Studio, as at every Retrieve."""
     config = studio().client.projects.get(id=int(project)).label_config
     body = {"project": f"{project}.1", "schema": config, "hostname": studio().url}
     answer = requests.post(f"{BACKEND}/setup", json=body, timeout=60)

@@ -61,7 +61,6 @@ def insert(value: str, variables: dict[str, str]) -> str:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The environment without a setting."""
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     return monkeypatch

@@ -76,7 +76,6 @@ class Walk:
         (self.folder / ".env").write_text(text, encoding="utf-8")
 
     def compose(self, *words: str, text: str | None = None) -> str:
-        """Run `docker compose` on the project."""
         return run(*self._compose, *words, text=text, cwd=self.folder)
 
     def inside(self, step: str, *words: str) -> dict[str, Any]:
@@ -91,7 +90,6 @@ class Walk:
         return self.compose("exec", "-T", "backend-cpu", "clearclip-backend", *words)
 
     def doctor(self, project: str) -> None:
-        """Check that every check of `doctor` was made and has passed."""
         said = self.backend("doctor", "--project", project)
         found = re.findall(r"^(ok|FAIL|-) ", said, re.MULTILINE)
         assert len(found) > 5, said
@@ -114,7 +112,6 @@ class Walk:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step, and say that it is done."""
         begun = time.monotonic()
         yield
         self.rows.append((name, time.monotonic() - begun))
@@ -127,7 +124,6 @@ class Walk:
 
 
 def walk(steps: Walk) -> None:
-    """Take all steps."""
     steps.write_env(COMPOSE_PROFILES="cpu,label-studio")
     with steps.step("build"):
         steps.compose("build", "backend-cpu")
@@ -170,7 +166,6 @@ def on_a_folder_of_root(steps: Walk) -> None:
 
 
 def wait_for_log(container: str, words: str, seconds: float = 300) -> None:
-    """Wait until a container has logged these words."""
     end = time.monotonic() + seconds
     while words not in (logged := run("docker", "logs", container)):
         assert time.monotonic() < end, logged[-2000:]
@@ -279,7 +274,6 @@ def with_profiles(steps: Walk) -> None:
 
 
 def main() -> None:
-    """Walk, and print the seconds of each step as a table of Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--file", type=Path, action="append", default=[], help="one more for Compose"

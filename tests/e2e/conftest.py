@@ -49,7 +49,6 @@ class DemoRun:
 
 
 def is_listening(port: int) -> bool:
-    """Return whether a server accepts connections to a port of this machine."""
     with closing(socket.socket()) as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 

@@ -123,7 +123,6 @@ def settled(page: Page, **options: Any) -> bytes:
 
 
 def open_tab(page: Page, studio_url: str, project: int, view: int) -> None:
-    """Open a view of the data manager, and wait for its list of tasks."""
     visit(page, f"{studio_url}/projects/{project}/data?tab={view}")
     expect(page.get_by_text("Label All Tasks")).to_be_visible()
 
@@ -161,12 +160,10 @@ class Canvas:
         return shot[ys.clip(0, height - 1), xs.clip(0, width - 1)].astype(np.int64), in_sight
 
     def on_screen(self, row: int, column: int) -> tuple[float, float]:
-        """Return the position of an image's pixel on the page."""
         return self.box["x"] + float(self.xs[column]), self.box["y"] + float(self.ys[row])
 
 
 def drag(page: Page, start: tuple[float, float], by: tuple[float, float]) -> None:
-    """Draw one stroke with the tool that is chosen, from a point of the page on."""
     page.mouse.move(*start)
     page.mouse.down()
     page.mouse.move(start[0] + by[0], start[1] + by[1], steps=8)

@@ -15,7 +15,6 @@ Mask = npt.NDArray[np.bool_]
 
 
 def scene_seed(path: str) -> int:
-    """Read the seed of a drawn scene in the address that Label Studio gave its picture."""
     return int(path.rpartition("scene-")[2].removesuffix(".png"))
 
 
@@ -64,11 +63,9 @@ def labelled(result: Iterable[dict[str, Any]]) -> list[tuple[str, dict[str, Any]
 
 
 def decode(region: dict[str, Any]) -> Mask:
-    """Decode a stored brush region into a (H, W) bool mask."""
     height, width = region["original_height"], region["original_width"]
     return np.asarray(decode_rle(region["value"]["rle"]).reshape(height, width, 4)[..., 3] > 127)
 
 
 def iou(a: Mask, b: Mask) -> float:
-    """Return the intersection over union of two masks."""
     return float((a & b).sum() / (a | b).sum())

@@ -14,7 +14,6 @@ from backend.cli.main import main
 
 
 def get(studio: LabelStudioProcess, path: str) -> requests.Response:
-    """Ask Label Studio's API."""
     headers = {"Authorization": studio.authorization}
     answer = requests.get(studio.url + path, headers=headers, timeout=60)
     answer.raise_for_status()
@@ -22,7 +21,6 @@ def get(studio: LabelStudioProcess, path: str) -> requests.Response:
 
 
 def run_command(studio: LabelStudioProcess, *arguments: object) -> str:
-    """Run a command of `clearclip-backend` on Label Studio, and return what it says."""
     reach = ["--label-studio-url", studio.url, "--label-studio-api-key", studio.token]
     done = CliRunner().invoke(main, [*map(str, arguments), *reach])
     assert done.exit_code == 0, done.output
@@ -30,7 +28,6 @@ def run_command(studio: LabelStudioProcess, *arguments: object) -> str:
 
 
 def wait_for(condition: Callable[[], bool], what: str, within_s: float = 180) -> None:
-    """Try a condition until it holds, or fail."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, f"{what} has not come within {within_s} s"
@@ -38,7 +35,6 @@ def wait_for(condition: Callable[[], bool], what: str, within_s: float = 180) ->
 
 
 def wait_for_json(url: str, is_there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """Ask a page for JSON until something is there."""
     told: dict[str, Any] = {}
 
     def asked() -> bool:
@@ -51,7 +47,6 @@ def wait_for_json(url: str, is_there: Callable[[dict[str, Any]], bool]) -> dict[
 
 
 def finished_run(url: str) -> Any:
-    """Wait until a run is done, and return its report."""
     told = wait_for_json(url, lambda told: told["run"]["state"] in ("done", "failed"))
     assert told["run"]["state"] == "done", told["run"]["reason"]
     return told["report"]

@@ -12,7 +12,6 @@ from clearclip_core import Segmenter
 
 
 def slow_down(seconds_a_picture: float) -> None:
-    """Delay the encoding of each image by a number of seconds."""
     encode = Segmenter.encode_batch
 
     def slowly(self: Segmenter, pictures: Sequence[Any], windows_at_once: int) -> Any:

@@ -47,7 +47,6 @@ def prelabel(console: Page, project: int) -> int:
 
 
 def predicted(studio: LabelStudioProcess, project: int) -> list[int]:
-    """Return the tasks that have predictions in Label Studio."""
     return sorted(each.task for each in studio.client.predictions.list(project=project))
 
 

@@ -39,13 +39,11 @@ def _backend(backend_url: str) -> None:
 def task_of(
     studio: LabelStudioProcess, project: int, index: int
 ) -> tuple[int, npt.NDArray[np.int64]]:
-    """Return a task of the project by its index, and the label map of its scene."""
     task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
     return task.id, render_scene(scene_seed(task.data["image"])).label_map
 
 
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:
-    """Return label -> stored mask of a task's prediction."""
     (prediction,) = studio.client.predictions.list(task=task)
     return masks_of(prediction.result)
 

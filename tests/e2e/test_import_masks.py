@@ -101,7 +101,6 @@ def import_masks(studio: LabelStudioProcess, project: int, folder: Path, *more: 
 
 
 def true_masks(seed: int) -> dict[str, Mask]:
-    """Return the masks of a drawn scene by their class."""
     values = true_map(seed)
     return {SCENE_LABELS[v]: values == v for v in np.unique(values).tolist() if v != 255}
 

@@ -40,7 +40,6 @@ Region = dict[str, Any]
 
 
 def true_masks(image: str) -> dict[str, Mask]:
-    """Return label -> mask, of labels that a scene shows."""
     label_map = render_scene(scene_seed(image)).label_map
     masks = {label: label_map == SCENE_LABELS.index(name) for name, label in CALLED.items()}
     return {label: mask for label, mask in masks.items() if mask.any()}
@@ -86,7 +85,6 @@ class Team:
         self.tasks = sorted(self.images)
 
     def version(self) -> str:
-        """Return the model version in the response of /setup."""
         body = {"project": f"{self.project}.1", "schema": self.config, "hostname": self.studio.url}
         answer = requests.post(f"{self.url}/setup", json=body, timeout=60)
         return str(answer.json()["model_version"])
@@ -105,7 +103,6 @@ class Team:
         return told
 
     def retrieve(self, tasks: list[int]) -> None:
-        """Run the action Retrieve Predictions of the data manager on tasks."""
         self.studio.post(
             f"/api/dm/actions?id=retrieve_tasks_predictions&project={self.project}",
             json={"selectedItems": {"all": False, "included": tasks}},
@@ -131,14 +128,12 @@ class Team:
         return {each["model_version"] for each in answer["predictions"]}
 
     def quality(self, version: str, tasks: Iterable[int]) -> dict[str, float]:
-        """Return label -> IoU of the predictions of a version with the ground truth."""
         stored = self.predictions(version)
         return mean_iou(
             (masks_of(stored[task].result), true_masks(self.images[task])) for task in tasks
         )
 
     def correct(self, task: int, predicted: Any, lead_time_s: float = 20.0) -> int:
-        """Submit a prediction as an annotator corrects it; return the annotation."""
         made = self.studio.client.annotations.create(
             id=task,
             result=corrected(predicted.result, true_masks(self.images[task])),
@@ -148,7 +143,6 @@ class Team:
         return int(made.id or 0)
 
     def exported(self) -> list[dict[str, Any]]:
-        """Return all annotations as Label Studio exports them."""
         path = f"/api/projects/{self.project}/export?exportType=JSON"
         tasks = get(self.studio, path).json()
         return [annotation for task in tasks for annotation in task["annotations"]]

@@ -32,14 +32,11 @@ SKIP = {"result": [], "was_cancelled": True, "lead_time": 3}
 
 @dataclass(frozen=True)
 class Project:
-    """A project of the real Label Studio, and its pages in the backend."""
-
     studio: LabelStudioProcess
     id: int
     url: str
 
     def is_next(self, step: str) -> dict[str, Any]:
-        """Wait until a step is the next one, and return what the page tells."""
         return wait_for_json(self.url, lambda now: now["next"] == step and not now["read"]["open"])
 
     def post(self, path: str, **body: Any) -> requests.Response:

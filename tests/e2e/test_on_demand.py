@@ -36,8 +36,6 @@ ASKED = "/interactive-annotating"
 
 @dataclass
 class Annotator:
-    """One task, open in the editor."""
-
     page: Page
     studio: LabelStudioProcess
     task: int
@@ -60,7 +58,6 @@ class Annotator:
         return np.asarray(self.truth == SCENE_LABELS.index(label))
 
     def takes(self, tool: str, label: str) -> None:
-        """Choose a tool and its label."""
         self.page.locator(".lsf-tool_smart").first.hover()
         self.page.locator(f"[aria-label={tool}]").last.click()
         chip = self.page.locator(".lsf-label").filter(has_text=label)
@@ -83,7 +80,6 @@ class Annotator:
         settled(self.page)
 
     def clicks(self, label: str, pixel: tuple[int, int], key: str = "") -> None:
-        """Click with a label, with a key held down where one is named."""
         self.takes("key-point-tool", label)
         if key:
             self.page.keyboard.down(key)
@@ -109,12 +105,10 @@ class Annotator:
         self.asks(lambda: self.page.keyboard.press("Shift+Enter"))
 
     def labels(self, regions: str) -> list[str]:
-        """Return the labels of the brush regions among some of the editor's regions."""
         found: list[str] = self.page.evaluate(f"{regions}.filter({IS_BRUSH}).map(r => r.labels[0])")
         return found
 
     def brushes(self) -> list[dict[str, Any]]:
-        """Return id, label and RLE of the brush regions of the annotation."""
         what = "r => ({clean: r.cleanId, label: r.labels[0], rle: [...r.rle]})"
         found: list[Any] = self.page.evaluate(f"{REGIONS}.filter({IS_BRUSH}).map({what})")
         return found
@@ -129,7 +123,6 @@ class Annotator:
         self.page.wait_for_function(f"{SUGGESTIONS}.length === 0")
 
     def submits(self) -> list[dict[str, Any]]:
-        """Submit the annotation, and return the regions that Label Studio stores."""
         submit(self.page, self.task)
         self.page.wait_for_timeout(1500)  # what the editor asks after that, and adds
         (annotation,) = self.studio.client.annotations.list(id=self.task)

@@ -73,7 +73,6 @@ def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def make_project() -> Iterator[MakeProject]:
-    """Make projects with a number of small scenes; removed at the end."""
     made: list[tuple[LabelStudioProcess, int]] = []
     name, content = demo.scene_file(10_000_200)
     scene = Image.open(io.BytesIO(content)).resize((96, 72))
@@ -100,7 +99,6 @@ def make_project() -> Iterator[MakeProject]:
 def slow_backend(
     studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Serve a backend with a slow model; the value is its address and its process."""
     url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
     with demo_servers.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
@@ -125,7 +123,6 @@ def reach(studio: LabelStudioProcess) -> dict[str, str]:
 def bulk_run(
     studio: LabelStudioProcess, project: int, seconds_a_picture: float, database: Path
 ) -> subprocess.Popen[str]:
-    """``clearclip-backend prelabel`` with a slow model."""
     return subprocess.Popen(
         [*SLOW, str(seconds_a_picture), "prelabel", "--project", str(project), *SMALL],
         env=os.environ | reach(studio) | {"DATABASE_URL": f"sqlite:///{database}"},
@@ -137,14 +134,12 @@ def bulk_run(
 
 
 def press_retrieve(studio: LabelStudioProcess, project: int) -> None:
-    """Run the action Retrieve Predictions of the data manager on all tasks."""
     everything = {"selectedItems": {"all": True, "excluded": []}}
     action = f"/api/dm/actions?id=retrieve_tasks_predictions&project={project}"
     studio.post(action, json=everything)
 
 
 def predictions(studio: LabelStudioProcess, project: int) -> Counter[int]:
-    """Return task -> number of its predictions."""
     return Counter(p.task for p in studio.client.predictions.list(project=project))
 
 
@@ -230,7 +225,6 @@ def kill_and_go_on(
 
 
 def counted(store: JobStore) -> int:
-    """Return the number of predicted tasks in the jobs of a database."""
     return sum(job.done + job.skipped for job in store.list_jobs())
 
 
@@ -285,5 +279,4 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
 
 
 def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
-    """Whether an owner is a process of this group."""
     return os.getpgid(int(owner.split(":")[1])) == process.pid

@@ -23,7 +23,6 @@ LABELS = ["sky", "grass", "tree", "house"]
 
 
 def report(backend_url: str, project: int, **kinds: int) -> dict[str, Any]:
-    """Wait until the report has a number of annotations, and return it."""
     return wait_for_json(
         f"{backend_url}/projects/{project}/report.json",
         lambda told: not told["waiting"] and kinds.items() <= told["annotations"].items(),
@@ -156,7 +155,6 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
 
 
 def check_the_page(page: Page, backend_url: str, project: int) -> None:
-    """Open the page from the dashboard; save its figures."""
     visit(page, backend_url)
     named = re.compile(rf"\({project}\)$")
     page.locator("#projects").get_by_role("link", name=named).click()

@@ -25,7 +25,6 @@ LABELS = ["sky", "grass", "tree", "house"]
 
 
 def annotations(studio: LabelStudioProcess, project: int) -> dict[int, dict[str, Any]]:
-    """Return task -> its annotation, as Label Studio exports it."""
     exported = get(studio, f"/api/projects/{project}/export?exportType=JSON").json()
     return {task["id"]: each for task in exported for each in task["annotations"]}
 

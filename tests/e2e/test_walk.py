@@ -31,8 +31,6 @@ BY_TWO, OFF_PX = 4, 4
 
 @dataclass
 class Lead:
-    """A person before the pages of a project."""
-
     page: Page
     studio: LabelStudioProcess
     project: int
@@ -58,7 +56,6 @@ class Lead:
         return address
 
     def runs(self, name: str, button: str) -> Any:
-        """Start a run on its page, and return its report, which is shown then."""
         address = self.opens(name)
         self.page.get_by_role("button", name=button).click()
         report = finished_run(address)
@@ -66,7 +63,6 @@ class Lead:
         return report
 
     def step(self, name: str, *said: str) -> None:
-        """Check which step is the next one, and what it says."""
         self.opens()
         steps = self.page.locator(".steps > div")
         next_one = steps.filter(has=self.page.get_by_text("next", exact=True))
@@ -80,7 +76,6 @@ class Lead:
 
 @pytest.fixture
 def second_person(studio: LabelStudioProcess) -> Iterator[int]:
-    """Another user of the same organization."""
     person = {"email": "bo@example.com", "username": "bo", "first_name": "Bo", "last_name": "Lind"}
     made = studio.post("/api/users/", json=person | {"password": "a-second-annotator"})["id"]
     yield made

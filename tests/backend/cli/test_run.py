@@ -24,7 +24,6 @@ from tests.backend.runs.test_label_errors import exchange
 
 
 def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:
-    """What a command says about project 7 of a studio."""
     with studio.served() as server:
         reach = ["--label-studio-url", server.url, "--label-studio-api-key", TOKEN]
         return CliRunner().invoke(main, ["run", *arguments, "--project", "7", *reach], input=answer)

@@ -108,12 +108,10 @@ class ColourSegmenter:
 
     @property
     def encoded(self) -> list[tuple[int, ...]]:
-        """The widths of the pictures of each batch."""
         return [widths for work, widths in self.log if work == "encode"]  # type: ignore[misc]
 
     @property
     def embedded(self) -> list[tuple[str, ...]]:
-        """The prompts of each call of the text encoder."""
         return [prompts for work, prompts in self.log if work == "embed"]  # type: ignore[misc]
 
     def prepare(self, image: RGBArray) -> PreparedImage:
@@ -187,7 +185,6 @@ def teach(**colours: str) -> Adaptation:
 
 
 def taught_colours(adaptation: Adaptation | None) -> dict[str, str]:
-    """The colours of `teach`, by label."""
     if adaptation is None:
         return {}
     words = {rgb: word for word, rgb in RGB.items()}
@@ -196,7 +193,6 @@ def taught_colours(adaptation: Adaptation | None) -> dict[str, str]:
 
 
 def colour_engine(segmenter: ColourSegmenter | None = None, **options: Any) -> Engine:
-    """An engine that has loaded the stand-in."""
     stand_in: Any = segmenter or ColourSegmenter()
     engine = Engine(lambda: stand_in, lambda: "colours-1", **options)
     engine.start()
@@ -228,7 +224,6 @@ def pixels_of(url: str) -> npt.NDArray[np.int64]:
 
 
 def brush_config(*labels: str, attributes: str = "") -> str:
-    """A label config with one brush control."""
     tags = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><Image name="image" value="$image"/>'

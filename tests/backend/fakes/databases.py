@@ -41,7 +41,6 @@ def tables(url: str) -> set[str]:
 
 
 def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Run one statement, and return its rows."""
     engine = create_engine(url)
     with engine.begin() as connection:
         result = connection.execute(text(statement))
@@ -51,7 +50,6 @@ def execute(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 
 def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows of all tables, in a fixed order."""
     return {name: sorted(execute(url, f"SELECT * FROM {name}"), key=repr) for name in tables(url)}
 
 

@@ -57,7 +57,6 @@ class FakeStudio:
     _ids: Iterator[int] = field(default_factory=lambda: count(1))
 
     def served(self) -> LocalServer:
-        """It as a server, to use as a context manager."""
         return LocalServer(self.answer)
 
     def stored(self, version: str | None = None) -> Counter[int]:
@@ -67,7 +66,6 @@ class FakeStudio:
         )
 
     def add(self, task: int, version: str, created: float = 0.0, result: Sequence[Any] = ()) -> int:
-        """Let a task have a prediction; the value is its id."""
         at, id_ = _at(created), next(self._ids)
         prediction = {"id": id_, "task": task, "model_version": version, "result": list(result)}
         self.predictions.append(prediction | {"created_at": at, "updated_at": at, "score": 0.5})
@@ -76,7 +74,6 @@ class FakeStudio:
     def annotate(
         self, task: int, result: Sequence[Any], created: float = 0.0, **more: Any
     ) -> dict[str, Any]:
-        """Let a task have an annotation."""
         id_ = next(self._ids)
         self.annotations[id_] = {
             "id": id_,
@@ -108,7 +105,6 @@ class FakeStudio:
         return task
 
     def update(self, annotation: int, **more: Any) -> None:
-        """Let an annotation be changed."""
         found = self.annotations[annotation]
         found |= more | {"updated_at": _at(self.touch(found["task"]))}
 
@@ -117,7 +113,6 @@ class FakeStudio:
         self.touch(self.annotations.pop(annotation)["task"])
 
     def answer(self, asked: Asked) -> Answer:
-        """What the real one would answer."""
         faulty = self.fault(asked)
         if faulty is not None:
             return faulty

@@ -25,11 +25,9 @@ class LearningStores:
     def of(
         cls, database: Database, owner: str, model_key: Callable[[], str] = lambda: "model"
     ) -> LearningStores:
-        """Put the stores of a backend together."""
         return cls(ExampleStore(database, model_key), VersionStore(database, owner, model_key))
 
     def replace_all(self, *annotations: int, project: int = 7) -> None:
-        """Keep an example of each annotation."""
         for annotation in annotations:
             self.examples.replace(annotation, project, [example(f"of {annotation}")])
 

@@ -12,8 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it came in."""
-
     method: str
     path: str  # with its query
     authorization: str | None

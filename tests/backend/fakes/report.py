@@ -22,7 +22,6 @@ from backend.feedback.sums import (
 
 
 def sums_of(changes: Iterable[LabelDiff]) -> LabelSums:
-    """Add up the differences of one label."""
     sums = LabelSums()
     for change in changes:
         sums.add(change)
@@ -54,7 +53,6 @@ def project_sums(reads: Iterable[ReadAnnotation]) -> ProjectSums:
 
 
 def report_of(reads: Iterable[ReadAnnotation], waiting: int = 0) -> PrelabelReport:
-    """Make the report of annotations of project 7."""
     return PrelabelReport(7, project_sums(reads), waiting)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 
 def wait_for(condition: Callable[[], Any], within_s: float = 20.0) -> None:
-    """Wait until a condition holds; fail where it does not in time."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end

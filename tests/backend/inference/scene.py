@@ -67,7 +67,6 @@ class Scene:
         self.segmenter.gate.set()
 
     def served(self) -> list[tuple[Any, ...]]:
-        """What the model did once it was released."""
         wait_for(lambda: not sum(self.engine.snapshot().waiting.values()))
         return [what for _, what in self.segmenter.log if what != (99,)]
 

@@ -28,7 +28,6 @@ current = threading.local()
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Mock]:
-    """The streams that are made on demand."""
     made: list[Mock] = []
 
     def make(device: torch.device) -> Mock:

@@ -78,8 +78,6 @@ def _region(kind: str, control: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 class Annotator:
-    """Asks a served stand-in as Label Studio would."""
-
     def __init__(self, engine: Engine | None = None, **settings: Any) -> None:
         self.client: FlaskClient = create_app(
             Settings(**{"min_island_share": 0, **settings}), engine or colour_engine()
@@ -88,7 +86,6 @@ class Annotator:
     def asks(
         self, image: RGBArray | str, *context: Any, config: str = CONFIG, **task: Any
     ) -> list[dict[str, Any]]:
-        """The regions of the answer."""
         params = {"context": {"result": list(context)}}
         entry = self._entry(image, config, task, params=params)
         if "score" in entry:
@@ -97,12 +94,10 @@ class Annotator:
         return list(entry["result"])
 
     def tells(self, event: str, config: str, *prompts: Any) -> dict[str, Any]:
-        """The answer to an event."""
         params = {"context": {"event": event, "result": list(prompts)}}
         return self._entry(TWO, config, {}, params=params)
 
     def predicted(self, image: RGBArray, config: str = CONFIG) -> list[dict[str, Any]]:
-        """The regions of the prediction of a task that is opened."""
         entry = self._entry(image, config, {})
         assert LabelInterface(config).validate_prediction(entry)
         return list(entry["result"])
@@ -117,7 +112,6 @@ class Annotator:
         return dict(entry)
 
     def mask(self, image: RGBArray | str, *context: Any, **options: Any) -> Mask:
-        """The one brush mask of the answer."""
         (region,) = self.asks(image, *context, **options)
         return mask_of(region)
 

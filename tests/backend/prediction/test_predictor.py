@@ -61,7 +61,6 @@ def request(
 
 
 def predicted(asked: RequestWithConfig, predictor: Predictor | None = None) -> dict[str, Any]:
-    """The prediction of the only task."""
     (entry,) = (predictor or make_predictor()).predict(asked)
     assert isinstance(entry, dict)
     assert LabelInterface(asked.xml).validate_prediction(entry)

@@ -16,8 +16,6 @@ from backend.settings import Settings
 
 @dataclass(frozen=True)
 class Maker:
-    """Makes reports."""
-
     kind: RunKind[Any, Any]
     services: Services
     client: LabelStudioClient

@@ -52,7 +52,6 @@ LINE: Final = '<Label value="tree" predicted_values="fir"/>'
 
 
 def tried(row: int, words: str, line: str = LINE) -> TriedWords:
-    """A wording that was tried."""
     return TriedWords(row, (words,), line, 0.8, 0.8, 0.25, (WordsOnImage(3, 0.75, PICTURE),))
 
 

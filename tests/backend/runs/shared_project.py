@@ -38,7 +38,6 @@ def brushed(box: Box, label: str = "car") -> dict[str, Any]:
 
 
 def boxed(box: Box, label: str = "sign") -> dict[str, Any]:
-    """A rectangle."""
     shares = (100 * each / side for each, side in zip(box, (WIDTH, HEIGHT) * 2, strict=True))
     sides = dict(zip(("x", "y", "width", "height"), shares, strict=True))
     place = {"id": f"{label}{box}", "to_name": "image"}

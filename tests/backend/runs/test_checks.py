@@ -74,7 +74,6 @@ def found(server: LocalServer, **given: Any) -> dict[str, CheckResult]:
 
 
 def ill(findings: dict[str, CheckResult]) -> dict[str, str]:
-    """The checks that did not go well -> their mark; without those that were not made."""
     return {name: each.mark for name, each in findings.items() if each.mark in ("FAIL", "warn")}
 
 

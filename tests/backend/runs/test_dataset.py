@@ -69,7 +69,6 @@ class World:
         self.runner = Runner([DATASETS], self.store, parts, self.stopping)
 
     def export(self, **asked: Any) -> Run:
-        """Ask for a data set, and make it; the value is what became of it."""
         run = self.store.request(DATASETS, 7, AskedDataset(**asked))
         assert self.runner.run_next()
         return self.store.get(DATASETS, 7, run.id)

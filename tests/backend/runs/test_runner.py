@@ -53,7 +53,6 @@ def bench(database: Database) -> Bench:
 
 
 def other_of(bench: Bench, database: Database) -> Bench:
-    """Another backend on the same database."""
     return Bench(RunStore(Database(database.url.render_as_string(False), database.clock), "b"))
 
 

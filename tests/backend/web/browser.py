@@ -89,7 +89,6 @@ class Dashboard:
 
 
 def started(dashboard: Dashboard, done: int = 0, total: int | None = None) -> int:
-    """A job in work."""
     job = dashboard.store.start_job(7)
     dashboard.store.lease_job("worker", job.id)
     dashboard.store.advance(job.id, "worker", total=total, done=done)

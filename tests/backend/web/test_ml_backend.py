@@ -29,7 +29,6 @@ from tests.backend.web.browser import RED, error_of, make_app, predict_body
 
 
 def predicted(client: FlaskClient, *tasks: Any, **body: Any) -> Any:
-    """The results of tasks."""
     response = client.post("/predict", json=predict_body(*tasks, **body))
     assert response.status_code == 200
     return response.get_json(force=True)["results"]

@@ -133,7 +133,6 @@ def test_a_second_encoder_is_used_where_held_out_pictures_gain_by_it(words_tell:
 
 
 def sofa_with_little_sky(seed: int) -> Example:
-    """One patch of sky, on a picture of sofa."""
     features, _ = drawn_image(seed, PLACES | {"": PLACES["sofa"], "sky": PLACES["sofa"]})
     sky = np.zeros((80, 64), np.bool_)
     row = 16 * (seed % 3)

@@ -20,7 +20,6 @@ def clearclip(*arguments: str | Path) -> Result:
 
 
 def draw(path: Path, size: tuple[int, int] = (60, 50), seed: int = 0) -> Path:
-    """Write an image of random pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     width, height = size
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -29,5 +28,4 @@ def draw(path: Path, size: tuple[int, int] = (60, 50), seed: int = 0) -> Path:
 
 
 def written(folder: Path) -> set[str]:
-    """Return the files below a folder."""
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}

@@ -10,7 +10,6 @@ from tests.core.cli.clearclip import clearclip
 
 
 def test_a_machine_is_measured(tiny_arch: str) -> None:
-    """Random weights will do."""
     model = [f"--model={tiny_arch}/random", "--device=cpu", "--precision=fp32", "--short-side=64"]
     result = clearclip(
         "bench", *model, "--size", "90", "60", "--labels=3", "--batch=3", "--seconds=0"

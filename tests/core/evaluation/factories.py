@@ -48,5 +48,4 @@ def result(
 
 
 def results(benchmark: str, percents: dict[Method, float], **other: Any) -> list[RunResult]:
-    """Results of several methods."""
     return [result(benchmark, each, method, **other) for method, each in percents.items()]

@@ -107,7 +107,6 @@ def make(benchmark: str, root: Path) -> list[tuple[Path, Path]]:
 
 
 def draw(path: Path, seed: int, size_wh: tuple[int, int] = (60, 44)) -> Path:
-    """A picture of coloured blocks."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)

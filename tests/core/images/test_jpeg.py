@@ -127,7 +127,6 @@ def test_other_formats_and_decoded_images_are_left_to_pillow() -> None:
 
 
 def repeated(content: bytes, times: int) -> bytes:
-    """Repeat the last scan of a file."""
     scan = content.rindex(b"\xff\xda")
     return content[:-2] + content[scan:-2] * times + content[-2:]
 

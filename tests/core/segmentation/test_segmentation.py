@@ -37,7 +37,6 @@ def scores_of(words: Vocabulary, plan: WindowPlan = PLAN, seed: int = 1) -> Scor
 
 
 def by_hand(scores: Scores, thresholds: list[float]) -> tuple[float, float]:
-    """Pixel after pixel and class after class, in plain floats."""
     matrices = scores.plan.rows.matrix, scores.plan.columns.matrix
     logits = np.einsum("yi,qij,xj->yxq", matrices[0], scores.cosines.double(), matrices[1])
     owners = list(scores.vocabulary.query_labels)

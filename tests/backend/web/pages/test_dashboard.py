@@ -325,8 +325,6 @@ def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
 
 
 class Scene:
-    """The parts of a backend, and their status report."""
-
     def __init__(self, database: Database | None = None) -> None:
         settings = Settings(
             model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
@@ -339,7 +337,6 @@ class Scene:
         self.status = StatusReport(self.services, self.tracker)
 
     def read(self) -> dict[str, Any]:
-        """What a client would get."""
         now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
         return now
 

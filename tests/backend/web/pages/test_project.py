@@ -48,7 +48,6 @@ def database() -> Database:
 
 
 def keep(database: Database, kind: RunKind[Any, Any], asked: Any, report: Any) -> None:
-    """Let a run be done."""
     RunStore(database).add_done(kind, 7, asked, report, created=2.5e9)
 
 
@@ -58,14 +57,12 @@ def figures(lead: Dashboard) -> dict[str, Any]:
 
 
 def paint(studio: FakeStudio, task: int, label: str) -> None:
-    """Let a task have an annotation with one region."""
     value = {"format": "rle", "rle": [], "brushlabels": [label]}
     region = {"id": "a", "from_name": "mask", "to_name": "image", "type": "brushlabels"}
     studio.annotate(task, [region | {"value": value}])
 
 
 def read(database: Database, *tasks: int, updated: float = 2e9, kind: Any = "compared") -> None:
-    """Let the backend have read an annotation of each task, with its figures."""
     annotations = AnnotationStore(database, "reader")
     for task in tasks:
         annotations.mark(7, [task])

@@ -29,7 +29,6 @@ BAD = LabelDiff("<b>dog</b>", deleted=1, predicted_px=30)
 
 
 def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
-    """What a backend has read, in the database of the test."""
     annotations = AnnotationStore(Database.from_settings(Settings()), "who reads")
     for read in reads:
         annotations.mark(read.project, [read.annotation])

@@ -38,7 +38,6 @@ def store() -> RunStore:
 
 
 def keep(report: WordsReport | LabelErrors) -> str:
-    """Keep a trial of words, or label errors; the value is its path."""
     kind: Kind = WORDS if isinstance(report, WordsReport) else LABEL_ERRORS
     asked = AskedWords(report.label) if isinstance(report, WordsReport) else AskedNothing()
     runs = RunStore(Database.from_settings(Settings()))
