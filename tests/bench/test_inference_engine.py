@@ -62,12 +62,7 @@ def picture(seed: int) -> RGBArray:
 
 def predict(app: Flask, *tasks: Any, labels: tuple[str, ...] = LABELS, **params: Any) -> float:
     """Return the seconds until the response; none of its predictions may be empty."""
-    body = {
-        "tasks": list(tasks),
-        "label_config": brush_config(*labels),
-        "project": "1.7",
-        "params": params,
-    }
+    body = {"tasks": tasks, "label_config": brush_config(*labels), "params": params}
 
     def ask() -> None:
         response = app.test_client().post("/predict", json=body)

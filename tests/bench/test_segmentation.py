@@ -120,12 +120,8 @@ def test_picture_to_label_map(
     words = bench.random_words(count) if kind == "random" else bench.spread_words(count)
     goals = {("auto", 5): "5× (4×)", ("auto", 150): "15× (10×)", ("fp32", 150): "4× (3×)"}
     expected, ours = bench.reference_map(words), label_map(segmenter, words)  # and warm up both
-    timed = compare(
-        lambda: bench.reference_map(words),
-        lambda: label_map(segmenter, words),
-        rounds=3,
-        warm_up=False,
-    )
+    both = (lambda: bench.reference_map(words)), (lambda: label_map(segmenter, words))
+    timed = compare(*both, rounds=3, warm_up=False)
     where = f"{bench.name(segmenter)}, {count} labels, {kind} words"
     goal = goals.get((precision, count), "")
     report.add(f"picture → label map, {where}", goal, f"{timed.ratio:.1f}×", f"{timed}")

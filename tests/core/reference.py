@@ -58,10 +58,7 @@ class Reference:
         resized_hw = int(height * scale + 0.5), int(width * scale + 0.5)
         resized = cv2.resize(rgb, resized_hw[::-1], interpolation=cv2.INTER_LINEAR)
         pixels = torch.from_numpy(resized).to(self.weight).permute(2, 0, 1)
-        mean, std = (
-            torch.tensor(values).to(self.weight)[:, None, None]
-            for values in (sizes.mean, sizes.std)
-        )
+        mean, std = torch.tensor([sizes.mean, sizes.std]).to(self.weight)[..., None, None]
         pixels = (pixels - mean) / std
         windows = []
         for top in starts(resized_hw[0], sizes.window_px, sizes.stride_px):

@@ -56,9 +56,7 @@ def test_a_batch_of_mixed_sizes_gives_what_the_cpu_gives(on_cpu: Segmenter) -> N
 
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - {"rfclip"}))
 def test_every_method_gives_what_the_cpu_gives(name: str) -> None:
-    on_cpu, on_cuda = (
-        Segmenter.load("demo", name, device=device, precision="fp32") for device in ("cpu", "cuda")
-    )
+    on_cpu, on_cuda = (Segmenter.load("demo", name, device, "fp32") for device in ("cpu", "cuda"))
     image = render_scene(SEEDS[0]).image
     expected, found = on_cpu.encode(image), on_cuda.encode(image)
     assert ((found.patches.cpu() * expected.patches).sum(dim=-1) > 0.999).all()

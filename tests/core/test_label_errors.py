@@ -384,9 +384,8 @@ def test_long_edges_count_more() -> None:
     found = ranked(images)
     assert [(each.index, each.disagreement.label) for each in found] == [(9, 0), (2, 1)]
     # Two labels vary less than one; 0.15 is noise.
-    assert [each.score for each in found] == pytest.approx(
-        [mean * 2**0.5 / 0.15 for mean in (0.9 * 0.04, 0.1 * 0.04)]
-    )
+    means = np.array([0.9 * 0.04, 0.1 * 0.04])
+    assert [each.score for each in found] == pytest.approx(means * 2**0.5 / 0.15)
 
 
 def test_a_rare_label_is_compared_with_all() -> None:
@@ -423,10 +422,7 @@ def test_a_mistake_with_a_label_that_is_painted_for_the_first_time_is_found() ->
 def test_annotations_of_one_picture_do_not_vouch_for_each_other() -> None:
     """Two people paint 40 pictures, of which six have label 2, and label 1 as that on one."""
     rng = np.random.default_rng(7)
-    images = [
-        [part(label, label, rng) for label in (0, 1, 2) if label < 2 or picture % 7 == 0]
-        for picture in range(40)
-    ]
+    images = [[part(k, k, rng) for k in (0, 1, 2)[: 3 if n % 7 == 0 else 2]] for n in range(40)]
     images[11][1] = part(2, 1, rng)
     twice = images * 2
     first, second, *others = rank(twice, [index % 40 for index in range(80)])

@@ -143,9 +143,8 @@ def test_rfclip_stays_within_fp16_where_a_channel_is_large(
     sizes = Preprocessing(MEAN, STD, 256, 256, window_px=256, stride_px=256)
     model = LoadedModel("", clip, lambda _: torch.empty(0), MEAN, STD, sink_channels=())
     half = dataclasses.replace(model, clip=copy.deepcopy(clip).half())
-    ours, wanted = (
-        Segmenter(each, "rfclip", sizes).encode(picture(256, 256)).patches for each in (half, model)
-    )
+    both = (Segmenter(each, "rfclip", sizes) for each in (half, model))
+    ours, wanted = (segmenter.encode(picture(256, 256)).patches for segmenter in both)
     assert not caplog.records
     assert float((ours.float() * wanted).sum(dim=-1).min()) > 0.999
 
@@ -230,9 +229,7 @@ def test_segment_is_decide_of_score_of_encode(segmenter: Segmenter, tmp_path: Pa
     assert np.array_equal(whole.label_map, parts.label_map)
     assert np.array_equal(whole.confidence, parts.confidence)
     assert whole.labels == parts.labels == ("pet", "sky")
-    assert np.array_equal(
-        segmenter.segment(image, labels, threshold=[1, 1]).label_map, np.full((100, 75), -1)
-    )
+    assert (segmenter.segment(image, labels, threshold=[1, 1]).label_map == -1).all()
 
 
 def test_a_predictor_answers_clicks_and_boxes_from_its_scores(segmenter: Segmenter) -> None:
@@ -290,9 +287,7 @@ def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     assert loaded.method == METHODS["sclip"]
     model = loaded.model
     assert loaded.preprocessing == Preprocessing(model.mean, model.std, 896, 4096, 448, 224)
-    full, half = (
-        Segmenter.load(name, device="cpu", precision=p, short_side_px=64) for p in ("fp32", "bf16")
-    )
+    full, half = (Segmenter.load(name, "clearclip", "cpu", p, 64) for p in ("fp32", "bf16"))
     image = picture(64, 64)
     assert half.encode(image).patches.dtype == torch.bfloat16
     one, other = (s.score(s.encode(image), WORDS).cosines for s in (full, half))
@@ -344,9 +339,8 @@ def unit(count: int, width: int = 24, seed: int = 3) -> torch.Tensor:
 
 
 def model_of(clip: open_clip.CLIP, dtype: torch.dtype) -> LoadedModel:
-    return LoadedModel(
-        "tiny", copy.deepcopy(clip).to(dtype), lambda _: torch.empty(0), MEAN, STD, sink_channels=()
-    )
+    moved = copy.deepcopy(clip).to(dtype)
+    return LoadedModel("tiny", moved, lambda _: torch.empty(0), MEAN, STD, sink_channels=())
 
 
 @pytest.mark.parametrize(

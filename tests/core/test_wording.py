@@ -34,11 +34,8 @@ def embed(words: Sequence[str]) -> torch.Tensor:
 
 
 def test_limits_lie_half_way_between_what_is_known_of_the_model() -> None:
-    labels = [
-        Label("one", ("a", "b")),
-        Label("two", ("a4", "a6")),
-        Label("three", ("blick", "z4", "z6")),
-    ]
+    words = {"one": ("a", "b"), "two": ("a4", "a6"), "three": ("blick", "z4", "z6")}
+    labels = [Label(*each) for each in words.items()]
     found = check_vocabulary(embed, labels, ("a", "b", "c"))
     pairs = [(each.labels, each.words) for each in found.near if each.labels[0] == "one"]
     assert pairs == [(("one", "two"), ("a", "a6"))]
@@ -77,11 +74,8 @@ def test_the_demo_model_knows_its_words_and_no_others() -> None:
     known = [Label(name, (name, SYNONYMS[name][0])) for name in some]
     clean = check_vocabulary(segmenter.embed, known, segmenter.model.contrast)
     assert (clean.near, clean.unknown) == ((), ())
-    planted = [
-        *(Label(name) for name in some),
-        Label("again", (SYNONYMS[some[1]][1],)),
-        Label("tool", ("stethoscope",)),
-    ]
+    again, tool = Label("again", (SYNONYMS[some[1]][1],)), Label("tool", ("stethoscope",))
+    planted = [*map(Label, some), again, tool]
     found = check_vocabulary(segmenter.embed, planted, segmenter.model.contrast)
     assert [each.labels for each in found.near] == [(some[1], "again")]
     assert [each.word for each in found.unknown] == ["stethoscope"]

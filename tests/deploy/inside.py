@@ -33,9 +33,8 @@ FIRST_SEED = 10_000_700
 
 
 def studio() -> LabelStudioProcess:
-    return LabelStudioProcess(
-        os.environ["LABEL_STUDIO_URL"], token=os.environ["LABEL_STUDIO_API_KEY"]
-    )
+    url, token = (os.environ[f"LABEL_STUDIO_{name}"] for name in ("URL", "API_KEY"))
+    return LabelStudioProcess(url, token=token)
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 600) -> Any:

@@ -131,9 +131,8 @@ def test_label_studio_may_reach_the_backend_and_waits_for_predictions() -> None:
     (address,) = re.findall(r"http://(backend[^ ]*):9090", "\n".join(EXAMPLE_LINES))
     assert "." not in address  # for others Label Studio makes a webhook, which it may not call
     for name in BACKENDS:
-        assert (
-            SERVICES[name]["environment"]["LABEL_STUDIO_API_KEY"] == told["LABEL_STUDIO_USER_TOKEN"]
-        )
+        own = SERVICES[name]["environment"]
+        assert own["LABEL_STUDIO_API_KEY"] == told["LABEL_STUDIO_USER_TOKEN"]
         assert address in SERVICES[name]["networks"]["default"]["aliases"]
 
 

@@ -34,9 +34,8 @@ def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) 
     Label Studio takes files only where a config shows one picture.
     """
     for name, content in files.items():
-        studio.post(
-            f"/api/projects/{project}/import?commit_to_project=false", files={name: (name, content)}
-        )
+        kept = f"/api/projects/{project}/import?commit_to_project=false"
+        studio.post(kept, files={name: (name, content)})
     found = get(studio, f"/api/projects/{project}/file-uploads?all=true").json()
     return [f"/data/{each['file']}" for each in sorted(found, key=lambda each: each["id"])]
 
@@ -54,10 +53,8 @@ def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_
     front_hw, rear_hw = (600, 1000), (300, 200)
     exif = Image.Exif()
     exif[0x0112] = 6  # stored lying: what is 200 px wide is stored as 200 px high
-    files = {
-        "größe 1.png": picture_bytes(1, front_hw),
-        "turned.jpg": picture_bytes(1, rear_hw[::-1], "JPEG", exif=exif),
-    }
+    turned = picture_bytes(1, rear_hw[::-1], "JPEG", exif=exif)
+    files = {"größe 1.png": picture_bytes(1, front_hw), "turned.jpg": turned}
     addresses = uploaded(studio, project, files)
     studio.client.projects.update(id=project, label_config=CONFIG)
     data = {"front": addresses[0], "rear": addresses[1]}
@@ -95,9 +92,8 @@ def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_
     with Image.open(tmp_path / "images" / rear) as upright:
         assert upright.size == rear_hw[::-1]
     assert [each["annotation"] for each in told[front]["regions"]] == [kept] * 3
-    found, found_rear = (
-        np.asarray(Image.open(tmp_path / "masks" / f"{Path(name).stem}.png")) for name in told
-    )
+    masks = (tmp_path / "masks" / f"{Path(name).stem}.png" for name in told)
+    found, found_rear = (np.asarray(Image.open(each)) for each in masks)
     assert np.array_equal(found == 0, sky)
     assert np.array_equal(found == 2, tree & ~sky)
     visible = house & ~sky & ~tree

@@ -54,9 +54,8 @@ NAMES = {701: "straße 1 (süd).png", 702: "b.png", 704: "c.v2.jpg"}
 def true_map(seed: int) -> Any:
     """Return the label map of a drawn scene at `SIZE`; 255 for nothing."""
     label_map = render_scene(seed).label_map
-    return np.asarray(
-        Image.fromarray(np.where(label_map < 0, 255, label_map).astype(np.uint8)).resize(SIZE, 0)
-    )
+    values = np.where(label_map < 0, 255, label_map).astype(np.uint8)
+    return np.asarray(Image.fromarray(values).resize(SIZE, 0))
 
 
 @pytest.fixture(scope="module")

@@ -28,11 +28,8 @@ from tests.e2e.servers import get, wait_for
 pytestmark = pytest.mark.timeout(300)
 
 #: Label of the scenes -> name of the label in the project.
-CALLED = {
-    **{name: name for name in ("sky", "mountain", "grass", "house")},
-    "tree": "vegetation",
-    "road": "lane",
-}
+CALLED = {name: name for name in ("sky", "mountain", "grass", "house")}
+CALLED |= {"tree": "vegetation", "road": "lane"}
 CORRECTED = 11
 SEEDS = [10_000_600 + number for number in range(18)]
 
@@ -79,9 +76,8 @@ class Team:
     def __init__(self, studio: LabelStudioProcess, project: int, backend_url: str) -> None:
         self.studio, self.project, self.url = studio, project, backend_url
         self.config = studio.client.projects.get(id=project).label_config
-        self.images = {
-            task.id: task.data["image"] for task in studio.client.tasks.list(project=project)
-        }
+        tasks = studio.client.tasks.list(project=project)
+        self.images = {task.id: task.data["image"] for task in tasks}
         self.tasks = sorted(self.images)
 
     def version(self) -> str:
@@ -129,9 +125,7 @@ class Team:
 
     def quality(self, version: str, tasks: Iterable[int]) -> dict[str, float]:
         stored = self.predictions(version)
-        return mean_iou(
-            (masks_of(stored[task].result), true_masks(self.images[task])) for task in tasks
-        )
+        return mean_iou((masks_of(stored[e].result), true_masks(self.images[e])) for e in tasks)
 
     def correct(self, task: int, predicted: Any, lead_time_s: float = 20.0) -> int:
         made = self.studio.client.annotations.create(
@@ -262,9 +256,8 @@ def served(
     @contextmanager
     def serve(project: int, **variables: str) -> Iterator[Team]:
         variables = {"POLL_INTERVAL_S": "1", **variables}
-        with demo_servers.served_backend(
-            studio, model=MODEL, port=port, log=log, variables=variables
-        ) as url:
+        options: Any = {"port": port, "log": log, "variables": variables}
+        with demo_servers.served_backend(studio, model=MODEL, **options) as url:
             yield Team(studio, project, url)
 
     return serve

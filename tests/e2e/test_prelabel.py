@@ -49,9 +49,8 @@ class OwnLabelStudio:
     stack: ExitStack = field(default_factory=ExitStack)
 
     def start(self) -> LabelStudioProcess:
-        return self.stack.enter_context(
-            demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
-        )
+        started = demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
+        return self.stack.enter_context(started)
 
     def stop(self) -> None:
         self.stack.close()
@@ -154,11 +153,8 @@ def test_pressing_retrieve_again_predicts_all_of_100_tasks(
 ) -> None:
     """The backend has no token, so only its responses can deliver the predictions."""
     project = make_project(studio, 100)
-    options = {
-        "LABEL_STUDIO_API_KEY": "",
-        "PREDICT_DEADLINE_S": "2",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/one.db",
-    }
+    options = {"LABEL_STUDIO_API_KEY": "", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
+    options["PREDICT_DEADLINE_S"] = "2"
     with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
         demo.connect(studio, project, url)
         counts = []

@@ -101,9 +101,8 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         assert one["parent_prediction"] == predicted[task].id
         assert (one["completed_by"], one["ground_truth"]) == (whoami, False)
         assert {each["source"] for each in one["result"]} == {"review"}
-        assert [each["value"] for each in one["result"]] == [
-            each["value"] for each in predicted[task].result
-        ]
+        kept, shown_ = ([e["value"] for e in r] for r in (one["result"], predicted[task].result))
+        assert kept == shown_
         assert (one["lead_time"] > 0.7) == (task in tasks[:5])
     report = f"{backend_url}/projects/{project}/report.json"
     told = wait_for_json(report, lambda told: told["annotations"]["reviewed"] == len(accepted))
@@ -140,10 +139,8 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     # ---- taken back ------------------------------------------------------------------------------
     seat = {"seat": "b", "since": 1.0}
     rest = [task for task in by_score if task not in tasks]
-    verdicts = [
-        {"task": task, "prediction": predicted[task].id, "verdict": "good", "seconds": 2}
-        for task in rest
-    ]
+    good = {"verdict": "good", "seconds": 2}
+    verdicts = [{"task": task, "prediction": predicted[task].id} | good for task in rest]
     saved = requests.post(url, json={**seat, "verdicts": verdicts}, timeout=60).json()
     assert saved == {"saved": 6, "others": [], "too_fast": 0}
     n_checked = sum(Reviewed(each, predicted[each].id, "good").is_checked for each in rest)  # type: ignore[arg-type]

@@ -48,9 +48,8 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
 
     for task in done:
         result = corrected(shown[task].result, true_masks(team.images[task]))
-        studio.client.annotations.create(
-            id=task, result=result, parent_prediction=shown[task].id, lead_time=20.0
-        )
+        known = {"parent_prediction": shown[task].id, "lead_time": 20.0}
+        studio.client.annotations.create(id=task, result=result, **known)
     wait_for(lambda: team.learned()["waits"] == 2, "a version of corrections")
     newest, first = team.learned()["versions"]
     assert newest["annotations"] >= CORRECTED - 1

@@ -67,9 +67,8 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
 
 def test_agreement_is_told_and_made_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
-    studio = shared_studio(
-        [(1, [brushed((0, 0, 20, 20))]), (2, [brushed((0, 0, 10, 20))])], [(1, []), (2, [])]
-    )
+    whole, half = brushed((0, 0, 20, 20)), brushed((0, 0, 10, 20))
+    studio = shared_studio([(1, [whole]), (2, [half])], [(1, []), (2, [])])
     studio.annotate(2, [brushed((0, 0, 5, 5), "no label")], completed_by=1)
     models = tmp_path / "models"
     made = run(studio, "agreement", "--make-view", f"--model-dir={models}", answer="y\n")

@@ -295,16 +295,14 @@ def test_the_version_follows_all_that_changes_masks() -> None:
 
 
 def test_what_a_config_chooses_is_in_the_version_only_where_it_changes_predictions() -> None:
-    plain, other = (
-        brush_config("red", attributes=f'score="{score}"') for score in ("confidence", "effort")
-    )
+    scores = ('score="confidence"', 'score="effort"')
+    plain, other = (brush_config("red", attributes=each) for each in scores)
     assert version(plain, score="effort") == version(score="confidence") == version()
     assert version(other) == version(score="effort") != version()
 
 
-PLAIN = (
-    '<Labels name="kind" toName="img"><Label value="red" alias="r"/><Label value="blue"/></Labels>'
-)
+PLAIN = '<Labels name="kind" toName="img"><Label value="red" alias="r"/>'
+PLAIN += '<Label value="blue"/></Labels>'
 TOOLS = {
     "brush": '<Brush name="brush" toName="img"/>',
     "bitmask": '<Bitmask name="bitmask" toName="img"/>',

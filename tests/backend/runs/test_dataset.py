@@ -58,9 +58,8 @@ class World:
 
     def __init__(self, folder: Path, studio: FakeStudio, url: str, **limits: Any) -> None:
         self.studio = studio
-        self.settings = Settings(
-            model_dir=folder, label_studio_url=url, label_studio_api_key=TOKEN, **limits
-        )
+        reach = {"label_studio_url": url, "label_studio_api_key": TOKEN}
+        self.settings = Settings(model_dir=folder, **reach, **limits)
         self.store = RunStore(Database(f"sqlite:///{folder}/shared.db"), "a")
         self.stopping = threading.Event()
         client = LabelStudioClient.from_settings(self.settings, retry_for_s=0)

@@ -166,10 +166,8 @@ def test_what_setup_sends_opens_pictures_on_that_host_only() -> None:
 
     with LocalServer(route) as studio, LocalServer(lambda _: Answer(body=png)) as other:
         client = make_app(allowed_hosts="127.0.0.1").test_client()
-        client.post(
-            "/setup",
-            json={"schema": brush_config("red"), "hostname": studio.url, "access_token": token},
-        )
+        reach = {"hostname": studio.url, "access_token": token}
+        client.post("/setup", json={"schema": brush_config("red")} | reach)
         tasks = [{"id": 1, "data": {"image": "/data/upload/1/a.png"}}]
         tasks += [{"id": 2, "data": {"image": f"{other.url}/a.png"}}]
         assert all(predicted(client, *tasks))

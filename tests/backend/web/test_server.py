@@ -46,9 +46,8 @@ def served(
     """``clearclip-backend serve`` as a process; the value is its address, and the process."""
     port = free_port(0)
     command = [sys.executable, *program, "serve", "--port", str(port), *flags]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=variables or None
-    )
+    pipes: Any = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=variables or None, **pipes)
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(1200):

@@ -11,9 +11,8 @@ from tests.core.cli.clearclip import clearclip
 
 def test_a_machine_is_measured(tiny_arch: str) -> None:
     model = [f"--model={tiny_arch}/random", "--device=cpu", "--precision=fp32", "--short-side=64"]
-    result = clearclip(
-        "bench", *model, "--size", "90", "60", "--labels=3", "--batch=3", "--seconds=0"
-    )
+    size = "--size", "90", "60"
+    result = clearclip("bench", *model, *size, "--labels=3", "--batch=3", "--seconds=0")
     assert result.exit_code == 0, result.output
     for shown in ("90×60 px, resized to 96×64", "3 at once", "3 labels", "clearclip, fp32"):
         assert shown in result.output

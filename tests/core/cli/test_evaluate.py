@@ -67,11 +67,9 @@ def test_every_benchmark_measures_what_plain_loops_measure(
     sure_clip: open_clip.CLIP,
     tmp_path: Path,
 ) -> None:
-    files = miniatures.make(benchmark, tmp_path / "data")
-    out = tmp_path / "result.json"
-    result = clearclip(
-        "eval", f"--benchmark={benchmark}", f"--data={tmp_path / 'data'}", *model, f"-o{out}"
-    )
+    data, out = tmp_path / "data", tmp_path / "result.json"
+    files = miniatures.make(benchmark, data)
+    result = clearclip("eval", f"--benchmark={benchmark}", "--data", data, *model, f"-o{out}")
     assert result.exit_code == 0, result.output
     content = read_json(out)
     names = list(content["iou"])

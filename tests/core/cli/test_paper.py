@@ -15,6 +15,8 @@ from clearclip_core import HELD_OUT_SEEDS
 from tests.core.cli.clearclip import clearclip, written
 from tests.core.evaluation import factories, miniatures
 
+DEMO = ("--model=demo", "--device=cpu")
+
 
 @pytest.fixture
 def arguments(model_folder: Path, tmp_path: Path) -> list[str | Path]:
@@ -71,9 +73,7 @@ def test_tables_with_files_and_folders_of_results(tmp_path: Path) -> None:
 def test_statistics_of_pictures_are_a_table_and_two_figures(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "statistics"
     (photos / "broken.png").write_text("no picture")
-    result = clearclip(
-        *("statistics", photos, "--model=demo", "--device=cpu", "--short-side=112", "-o", out)
-    )
+    result = clearclip("statistics", photos, *DEMO, "--short-side=112", "-o", out)
     assert result.exit_code == 1  # for the broken one, which is told of once
     assert result.output.count("broken.png: cannot identify image file") == 1
     assert "demo, 5 blocks, 3 pictures" in result.output
@@ -92,11 +92,7 @@ def test_statistics_of_drawn_scenes_compare_towers(tmp_path: Path) -> None:
     save_file(vit.state_dict(), tmp_path / "vits.safetensors")
     dino = f"--dino={tmp_path / 'vits.safetensors'}"
     out = tmp_path / "out"
-    result = clearclip(
-        *("statistics", "--model=demo", dino, "--scenes=2", "--short-side=64", "--device=cpu"),
-        "-o",
-        out,
-    )
+    result = clearclip("statistics", *DEMO, dino, "--scenes=2", "--short-side=64", "-o", out)
     assert result.exit_code == 0
     assert written(out) == {"statistics.json", "norms.png", "layers.png", "maps.png"}
     content = json.loads((out / "statistics.json").read_text())

@@ -92,19 +92,16 @@ def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP)
             return 2 * super().forward(x)
 
     plain, adapted = copy.deepcopy(clip_model), copy.deepcopy(clip_model)
-    for block, other in zip(
-        plain.visual.transformer.resblocks, adapted.visual.transformer.resblocks, strict=True
-    ):
+    towers = (each.visual.transformer.resblocks for each in (plain, adapted))
+    for block, other in zip(*towers, strict=True):
         layer = Doubled(256, 64)
         layer.load_state_dict(block.mlp.c_proj.state_dict())
         other.mlp.c_proj = layer.requires_grad_(False)
         block.mlp.c_proj.weight *= 2
         block.mlp.c_proj.bias *= 2
     with torch.inference_mode():
-        one, two = (
-            DenseEncoder(model, METHODS["clearclip"]).encode(pixels_of(64, 64))
-            for model in (plain, adapted)
-        )
+        encoders = (DenseEncoder(each, METHODS["clearclip"]) for each in (plain, adapted))
+        one, two = (encoder.encode(pixels_of(64, 64)) for encoder in encoders)
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
 

@@ -66,9 +66,8 @@ def test_stock_open_clip_names_what_a_picture_shows() -> None:
     crops = [render_scene(seed) for seed in range(HELD_OUT_SEEDS.start, HELD_OUT_SEEDS.start + 60)]
     window = np.s_[112:336, 186:410]
     pixels = torch.stack([preprocess(Image.fromarray(scene.image[window])) for scene in crops])
-    present = np.stack(
-        [np.bincount(scene.label_map[window].ravel(), minlength=18) > 1000 for scene in crops]
-    )
+    seen = [np.bincount(scene.label_map[window].ravel(), minlength=18) for scene in crops]
+    present = np.stack(seen) > 1000
     with torch.inference_mode():
         words = model.encode_text(tokenizer([f"a {name}" for name in SCENE_LABELS]), normalize=True)
         cosines = (model.eval().encode_image(pixels, normalize=True) @ words.T).numpy()

@@ -36,10 +36,8 @@ def test_a_value_that_is_no_class_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_ones_own_gives_several_words_to_a_class(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("sky, air ,heaven\nautomobile\n\n")
-    assert read_labels(path, ("sky", "car")) == (
-        Label("sky", ("sky", "air", "heaven")),
-        Label("car", ("automobile",)),
-    )
+    sky, car = Label("sky", ("sky", "air", "heaven")), Label("car", ("automobile",))
+    assert read_labels(path, ("sky", "car")) == (sky, car)
     path.write_text("sky\ncar\ntree\n")
     with pytest.raises(ValueError, match=r"2 lines with a word, one a class .* but got 3"):
         read_labels(path, ("sky", "car"))
@@ -182,9 +180,8 @@ def test_cityscapes_ids_become_train_ids(tmp_path: Path) -> None:
     (path,) = prepare("cityscapes", tmp_path)
     assert path == tmp_path / "gtFine" / "val" / f"{name}_gtFine_labelTrainIds.png"
     names = class_names("cityscapes")
-    assert read_map(path) == [
-        names.index(CITYSCAPES[number]) if number in CITYSCAPES else 255 for number in ids
-    ]
+    values = {number: names.index(name) for number, name in CITYSCAPES.items()}
+    assert read_map(path) == [values.get(number, 255) for number in ids]
 
 
 def test_what_is_missing_or_unknown_is_refused(coco: Path) -> None:

@@ -68,9 +68,8 @@ def example(name: str = "ViT-B-16/openai") -> MapExample:
 def test_examples_are_drawn_under_their_labels_colours() -> None:
     figure = draw_examples([example(), example("demo")])
     rows = np.reshape(figure.axes, (2, 5))
-    assert [axis.get_title() for axis in rows[0]] == [
-        *("picture", "$X_{sum}$", "$X_{res}$", "$X_{attn}$", "ClearCLIP")
-    ]
+    titles = ["picture", "$X_{sum}$", "$X_{res}$", "$X_{attn}$", "ClearCLIP"]
+    assert [axis.get_title() for axis in rows[0]] == titles
     assert [row[0].get_ylabel() for row in rows] == ["ViT-B-16/openai", "demo"]
     picture, by_sum, by_residual = (np.asarray(axis.images[0].get_array()) for axis in rows[1][:3])
     assert np.array_equal(picture, example().image)

@@ -89,9 +89,8 @@ def scores_of(plan: WindowPlan = PLAN, words: Vocabulary = WORDS) -> Scores:
     windows = torch.arange(len(plan.columns.starts_px)) * 2
     along = (windows[:, None] + torch.arange(plan.columns.patches)).ravel()
     distance = (HOME[: len(words.queries), None, None] - along).abs()
-    chance = torch.randn(
-        len(distance), len(plan.rows.starts_px) * plan.rows.patches, len(along), generator=generator
-    )
+    rows = len(plan.rows.starts_px) * plan.rows.patches
+    chance = torch.randn(len(distance), rows, len(along), generator=generator)
     return Scores(0.01 * chance - 0.04 * distance, plan, words)
 
 

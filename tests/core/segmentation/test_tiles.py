@@ -47,9 +47,8 @@ def test_winners_are_those_of_all_queries(dtype: type, queries: int, spread: flo
     argmax = TileArgmax(values.swapaxes(1, 2)[:, None], query_labels, *cells)
     bare, labels = np.full((2, ROWS.image_px, COLUMNS.image_px), -2, np.int16)
     covered = 0
-    for (rows, none), (again, found) in zip(
-        argmax.decide(bare, with_values=False), argmax.decide(labels), strict=True
-    ):
+    both = zip(argmax.decide(bare, with_values=False), argmax.decide(labels), strict=True)
+    for (rows, none), (again, found) in both:
         assert rows == again
         assert rows.start == covered
         covered = rows.stop

@@ -15,11 +15,8 @@ from tests.backend.web.browser import PEOPLE, Dashboard, Page, error_of, make_ap
 LOCKED = {"basic_auth_user": "ann", "basic_auth_pass": "secret"}
 
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cache-Control": "no-store",
-}
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+HEADERS |= {"Cache-Control": "no-store"}
 
 
 def answers(app: Flask, **options: Any) -> Iterator[tuple[str, str, int]]:

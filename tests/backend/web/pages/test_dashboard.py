@@ -172,12 +172,8 @@ def test_what_comes_from_outside_is_text(dashboard: Dashboard) -> None:
     dashboard.store.advance(job, "worker", failures=[(1, evil)], version=evil)
     dashboard.store.finish(job, "worker", reason=evil)
     refused = dashboard.post("/jobs", {"project": "7", evil: "1"})
-    for page in (
-        dashboard.page(),
-        dashboard.page("/?part=1"),
-        dashboard.page("/projects/7?job=1"),
-        Page(refused),
-    ):
+    shown = map(dashboard.page, ("/", "/?part=1", "/projects/7?job=1"))
+    for page in (*shown, Page(refused)):
         assert "alert(1)" in page.text
         assert page.all("img") == []
         assert all(script.get("nonce") for script in page.all("script"))
@@ -324,11 +320,13 @@ def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
     }
 
 
+STUDIO_URL = "http://label-studio:8080"
+
+
 class Scene:
     def __init__(self, database: Database | None = None) -> None:
-        settings = Settings(
-            model="demo", label_studio_url="http://label-studio:8080", label_studio_api_key=KEY
-        )
+        studio: Any = {"label_studio_url": STUDIO_URL, "label_studio_api_key": KEY}
+        settings = Settings(model="demo", **studio)
         self.segmenter = ColourSegmenter()
         self.services = Services(settings, colour_engine(self.segmenter))
         if database is not None:
