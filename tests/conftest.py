@@ -1,7 +1,5 @@
 """What a test sets up in the process ends with it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

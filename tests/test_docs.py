@@ -1,7 +1,5 @@
 """What README and pages show runs; links within docs/ are checked by `make docs`."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Collect the figures of `make bench` and write them into a page as one Markdown table."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """What people look at every few seconds, with a million tasks and 100,000 annotations."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The speed of ViT-B/16 does not depend on its weights, so they are random. Words 
 template, as the figures are about images.
 """
 
-from __future__ import annotations
-
 import itertools
 import statistics
 import time

@@ -10,8 +10,6 @@ The worlds are those of `tests.bench.corrections`: drawn scenes, and street phot
 and by a network.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

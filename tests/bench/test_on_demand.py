@@ -4,8 +4,6 @@ The speed of ViT-B/16 does not depend on its weights, so they are random; masks 
 Words are embedded in one template, except where embedding is timed.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import statistics

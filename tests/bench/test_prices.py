@@ -3,8 +3,6 @@
 The speed of ViT-B/16 does not depend on its weights, so they are random.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import replace

@@ -5,8 +5,6 @@ of one label. The first click is at its centre, the point farthest from its bord
 at the centre of the largest error, positive where something is missed.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial

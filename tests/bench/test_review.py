@@ -4,8 +4,6 @@ Nobody looks at the pictures: it is what the programs themselves take, and peopl
 same beside both. A picture counts once it can be seen with its masks, and each is accepted.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

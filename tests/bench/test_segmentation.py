@@ -5,8 +5,6 @@ are the argmax somewhere depends on the cosines: random words, whose cosines are
 random weights, are measured beside words with the cosines' spread of a trained model.
 """
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever else goes on.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import io

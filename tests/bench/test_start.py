@@ -1,7 +1,5 @@
 """A process from its start to its first answer and first prediction; its memory over thousands."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

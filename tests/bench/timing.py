@@ -1,7 +1,5 @@
 """Compare two timings on a noisy machine: both in turn, and the median of the pairs' ratios."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import time

@@ -1,7 +1,5 @@
 """Small CLIP models with random weights: exactness needs no trained ones."""
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil

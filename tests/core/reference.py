@@ -4,8 +4,6 @@ One window at a time, the stock model with the last blocks' softmax spelled out,
 queries at full resolution. Nothing here is shared with the library but its values' fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ The formulas are those of the methods' papers and released settings. Nothing her
 the library.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Agreement of several people, as a whole and by label."""
 
-from __future__ import annotations
-
 import tracemalloc
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """The library on a CUDA device: the same answers as on a CPU, in bounded memory."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Devices, number formats and CPU threads, with and without a GPU."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Mistakes that are planted in an annotation are found where they are, and come first."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -2,8 +2,6 @@
 of it against the plain reference, with windows, synonyms, contrast, thresholds and dtypes.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import itertools

@@ -1,7 +1,5 @@
 """Threads of BLAS, OpenCV and torch, as threadpoolctl and the libraries themselves tell them."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

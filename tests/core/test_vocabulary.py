@@ -1,7 +1,5 @@
 """Labels, their prompts and contrast words as queries."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The check of words finds what was planted, on embeddings by hand and on the demo model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

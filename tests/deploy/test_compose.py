@@ -1,7 +1,5 @@
 """The container files, as far as they can be held without an engine; `make check` lints them."""
 
-from __future__ import annotations
-
 import configparser
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The package as the index takes it, and as people install it from there."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tarfile

@@ -4,8 +4,6 @@ Everything happens in a copy of the repository, in a Compose project and an imag
 of which are removed at the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

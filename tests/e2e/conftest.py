@@ -4,8 +4,6 @@ All tests share the servers of one `clearclip-backend demo` in an empty folder: 
 start takes 40 s.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

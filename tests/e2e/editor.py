@@ -1,7 +1,5 @@
 """Pages in Chromium: their sizes and pictures, and the editor with the image's pixels."""
 
-from __future__ import annotations
-
 import io
 import os
 import time

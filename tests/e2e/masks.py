@@ -1,7 +1,5 @@
 """Write and read masks with Label Studio's own converter, and compare masks by IoU."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any
 

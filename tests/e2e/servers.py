@@ -1,7 +1,5 @@
 """Ask Label Studio and the backend, and wait for what they do in their own time."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """The backend with a slow model: ``python -m tests.e2e.slow_segmenter SECONDS serve ...``."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The backend's own page, in Chromium, beside the real Label Studio."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A project of the real Label Studio as a training set: every kind of mask, two images a task."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

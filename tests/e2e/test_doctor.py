@@ -1,7 +1,5 @@
 """`clearclip-backend doctor` as a user runs it, on the real Label Studio."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

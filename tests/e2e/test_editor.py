@@ -1,7 +1,5 @@
 """What an annotator sees and does, in Chromium."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A prelabel corrected by strokes: as a training set, in Label Studio's PNGs, imported again."""
 
-from __future__ import annotations
-
 import io
 import re
 import zipfile

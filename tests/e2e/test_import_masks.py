@@ -3,8 +3,6 @@
 What comes back is decoded by Label Studio's own converter and by Pillow.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -3,8 +3,6 @@
 Corrections and new tasks are found by asking for them: Label Studio may call no webhook here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager

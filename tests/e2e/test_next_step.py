@@ -3,8 +3,6 @@
 The rule as a table without servers: `tests/backend/web/pages/test_steps.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

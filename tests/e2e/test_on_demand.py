@@ -3,8 +3,6 @@
 The scene has two dogs, one before the other: to the label they are one thing, to a click two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

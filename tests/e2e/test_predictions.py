@@ -1,7 +1,5 @@
 """What the demo says, and the predictions that Label Studio has stored of its scenes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 The predictions at the end are counted through Label Studio's own API.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import random

@@ -1,7 +1,5 @@
 """Annotators correct predictions in the real Label Studio; the report counts the corrections."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Predictions are judged on the review page, beside the real Label Studio and its editor."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A project learns from pictures that nobody has corrected, and then from corrections."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A lead takes one project from its words to a data set, page by page, in the real Label Studio."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 The real Label Studio: `tests/e2e/test_doctor.py`.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from html import unescape

@@ -1,7 +1,5 @@
 """The commands `clearclip-backend database`, and what other commands say of a newer database."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

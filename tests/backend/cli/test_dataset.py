@@ -1,7 +1,5 @@
 """The command `clearclip-backend dataset`, on a project."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

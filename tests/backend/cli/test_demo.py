@@ -1,7 +1,5 @@
 """The demo and its servers, which run as child processes; with Label Studio: `tests/e2e`."""
 
-from __future__ import annotations
-
 import io
 import os
 import signal

@@ -1,7 +1,5 @@
 """`clearclip-backend run eval` as a person uses it, on drawn scenes annotated in a stand-in."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

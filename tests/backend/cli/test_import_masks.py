@@ -1,7 +1,5 @@
 """The command `clearclip-backend import-masks`; what it stores: tests.backend.dataset."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

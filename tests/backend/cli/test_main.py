@@ -1,7 +1,5 @@
 """The command line `clearclip-backend`, and what has to be so before torch is loaded."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

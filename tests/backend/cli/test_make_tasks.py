@@ -1,7 +1,5 @@
 """`clearclip-backend make-tasks`, with a stand-in for the model."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

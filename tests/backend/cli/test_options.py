@@ -1,7 +1,5 @@
 """The options that commands share, the settings as pages show them, and Ctrl-C."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from pathlib import Path

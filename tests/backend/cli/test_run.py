@@ -1,7 +1,5 @@
 """`clearclip-backend run` as a person uses it, on drawn scenes in a stand-in."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from unittest.mock import Mock

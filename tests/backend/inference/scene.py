@@ -1,7 +1,5 @@
 """An engine with the stand-in for the model, and requests in a known order."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 

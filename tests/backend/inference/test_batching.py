@@ -1,7 +1,5 @@
 """Batches of images: their size, and what one failure costs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

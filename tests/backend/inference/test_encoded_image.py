@@ -1,7 +1,5 @@
 """The stream of each thread, with stand-ins for CUDA's streams and events."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """One model for all: who waits for whom, and what one failure costs the others."""
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """Features that are kept: bounded, and the same when they come back."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Words that are embedded between batches of images."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

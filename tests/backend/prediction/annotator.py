@@ -1,7 +1,5 @@
 """An annotator who asks a served stand-in as Label Studio would, and what is asked for."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fixtures for prompts."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.backend.prediction.annotator import Annotator

@@ -3,8 +3,6 @@
 And failures: their order, and how many are kept.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """What clicks, boxes and words mean, from the request to the regions that the editor gets."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

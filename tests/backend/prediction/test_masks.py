@@ -3,8 +3,6 @@
 That the editor puts an answer in its place: `tests/e2e/test_on_demand.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace

@@ -4,8 +4,6 @@ At the end ``<Labels>`` with a ``<Brush>``, ``<Polygon>`` or ``<Rectangle>``: on
 tags, whose regions are as Label Studio 1.23.2 writes them; really: `tests/e2e/test_editor.py`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

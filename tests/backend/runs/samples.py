@@ -1,7 +1,5 @@
 """A report of each kind of run, and what it was asked."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import msgspec

@@ -1,7 +1,5 @@
 """A stand-in for Label Studio with a project of drawn scenes, some of them annotated."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene

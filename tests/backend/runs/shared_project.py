@@ -1,7 +1,5 @@
 """A stand-in for Label Studio with tasks that several people have annotated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Agreement of a project's people against counts by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any

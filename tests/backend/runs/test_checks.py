@@ -3,8 +3,6 @@
 The real Label Studio: `tests/e2e/test_doctor.py`.
 """
 
-from __future__ import annotations
-
 import base64
 import sys
 import threading

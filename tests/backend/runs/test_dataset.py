@@ -1,7 +1,5 @@
 """Data sets are made of what a stand-in for Label Studio's API has."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

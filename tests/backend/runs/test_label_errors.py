@@ -1,7 +1,5 @@
 """A run finds the annotation with a mistake among right ones, on drawn scenes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A pixel of an annotation has the same label in scores, runs, learning and data sets."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What all kinds of runs have in common, from asking for one to reading its report."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Words are measured as plain loops over the library's masks do it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

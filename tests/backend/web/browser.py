@@ -1,7 +1,5 @@
 """An application with a stand-in for the model, what is sent to it, and a browser before it."""
 
-from __future__ import annotations
-
 import json
 from html.parser import HTMLParser
 from typing import Any

@@ -1,7 +1,5 @@
 """Who asks an application with a stand-in for the model."""
 
-from __future__ import annotations
-
 import pytest
 from flask.testing import FlaskClient
 

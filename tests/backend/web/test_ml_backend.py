@@ -1,7 +1,5 @@
 """The routes as Label Studio calls them."""
 
-from __future__ import annotations
-
 import base64
 import threading
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The served process as a user starts it."""
 
-from __future__ import annotations
-
 import base64
 import os
 import socket

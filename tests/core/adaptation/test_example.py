@@ -1,7 +1,5 @@
 """Training examples: the pixels that stand for an image, and what annotators left there."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace

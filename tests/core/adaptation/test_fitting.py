@@ -1,7 +1,5 @@
 """What corrections teach: the mode against autograd, and what it does to label maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the targets of training examples are made of."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

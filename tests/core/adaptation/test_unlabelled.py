@@ -1,7 +1,5 @@
 """What pictures teach that nobody has corrected, where the truth is known."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

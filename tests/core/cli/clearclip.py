@@ -1,7 +1,5 @@
 """The command `clearclip` in this process, and image files for it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Images for the commands."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`clearclip bench` as a person uses it."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """`clearclip eval` and `prepare` as a person uses them, on miniature data sets."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Options, the list of models, and what a command imports."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`clearclip ablate` and `tables` as a person uses them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

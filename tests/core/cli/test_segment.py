@@ -1,7 +1,5 @@
 """`clearclip segment` as a person uses it: files in, files out, one line an error."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attention beyond what the reference compares: names, bf16, alignment, maps of keys in pieces."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Models from every kind of file, of a size that loads in a blink."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import functools

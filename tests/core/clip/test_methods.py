@@ -1,7 +1,5 @@
 """Methods: presets, what makes no sense, and their names as text."""
 
-from __future__ import annotations
-
 import pytest
 
 from clearclip_core import METHODS, Method

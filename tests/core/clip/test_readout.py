@@ -1,7 +1,5 @@
 """Read-outs that are younger than the paper, at the shapes of B/16 and L/14, random weights."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import open_clip

@@ -1,7 +1,5 @@
 """A second encoder: what it samples, which models of timm serve, and what words make of it."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Words: what queries a vocabulary asks, and how their embeddings come about."""
 
-from __future__ import annotations
-
 import copy
 import math
 import threading

@@ -1,7 +1,5 @@
 """Model names, and the files that they stand for."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

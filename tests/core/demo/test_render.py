@@ -1,7 +1,5 @@
 """The demo model on scenes that it has never seen, through the public API; and the scenes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Training a tiny CLIP on a folder of pictures with label maps: crops, losses and the way."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

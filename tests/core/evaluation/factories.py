@@ -1,7 +1,5 @@
 """Settings and results that no model has to be run for."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

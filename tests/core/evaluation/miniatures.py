@@ -4,8 +4,6 @@ Paths are written down here as the data sets' own documents have them, not taken
 under test.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

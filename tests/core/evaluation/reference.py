@@ -1,7 +1,5 @@
 """The benchmarks' protocol once more, in plain loops: what the real command is held to."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

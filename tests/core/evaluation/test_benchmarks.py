@@ -1,7 +1,5 @@
 """The benchmarks, held to the paper's Sec. 4.1 and its released settings; their files."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Candidates compared on labelled pictures, by figures that are worked out by hand."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Confusion matrix, overlap of masks, boundaries."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

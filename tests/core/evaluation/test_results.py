@@ -1,7 +1,5 @@
 """Results and checkpoints as files; settings tell runs apart."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

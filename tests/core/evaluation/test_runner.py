@@ -1,7 +1,5 @@
 """A pass over pictures, cut off and gone on with."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

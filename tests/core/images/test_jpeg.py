@@ -1,7 +1,5 @@
 """JPEG files: their markers, and decoding by OpenCV."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

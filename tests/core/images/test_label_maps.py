@@ -1,7 +1,5 @@
 """Folders of pictures and label maps: which files belong together, and what their values mean."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

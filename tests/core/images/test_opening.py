@@ -1,7 +1,5 @@
 """Which bytes become an image, and that none of them starts another program."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Pictures of every kind, against values worked out by hand."""
 
-from __future__ import annotations
-
 import io
 import struct
 from typing import Any

@@ -1,7 +1,5 @@
 """Statistics of feature maps against plain numpy and scipy, on maps that stock blocks give."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures: what they show, asked of matplotlib's own objects."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables with rows of the paper and of one's own."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

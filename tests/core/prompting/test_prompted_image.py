@@ -1,7 +1,5 @@
 """An image made ready for prompts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

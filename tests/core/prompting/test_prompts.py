@@ -1,7 +1,5 @@
 """Masks from clicks and boxes, on pictures made by hand: two colours, two meanings."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

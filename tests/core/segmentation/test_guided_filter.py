@@ -1,7 +1,5 @@
 """The guided filter against least squares in one window after the other."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

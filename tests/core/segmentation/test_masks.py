@@ -1,7 +1,5 @@
 """Masks: islands, holes and boundaries against whole pictures, runs against pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import cv2

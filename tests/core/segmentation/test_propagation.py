@@ -1,7 +1,5 @@
 """The propagation against the formula with a dense matrix, cell by cell and query by query."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

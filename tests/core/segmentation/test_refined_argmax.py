@@ -3,8 +3,6 @@
 Detail beside the filter: kept where scores are clear, left out where they are noise.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace

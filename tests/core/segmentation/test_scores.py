@@ -1,7 +1,5 @@
 """Label maps and probabilities against every query upsampled to full resolution."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

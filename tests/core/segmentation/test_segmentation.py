@@ -1,7 +1,5 @@
 """The two figures against a softmax of every pixel, class by class."""
 
-from __future__ import annotations
-
 import math
 from itertools import groupby
 

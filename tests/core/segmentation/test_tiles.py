@@ -1,7 +1,5 @@
 """The argmax against every query computed in every pixel, in float64."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Windows back to pixels; how they are cut: `tests.core.test_segmenter`, against the reference."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Basic auth as browsers and as Label Studio write it, and slow guesses."""
 
-from __future__ import annotations
-
 import base64
 import itertools
 from typing import Any

@@ -1,7 +1,5 @@
 """Every failure is one sentence and one line of the log; a browser gets a page with it."""
 
-from __future__ import annotations
-
 import logging
 import sqlite3
 from contextlib import closing

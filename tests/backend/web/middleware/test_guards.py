@@ -1,7 +1,5 @@
 """Other sites steer nothing through a browser, under whatever name, and behind a proxy too."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

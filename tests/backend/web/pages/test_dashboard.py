@@ -1,7 +1,5 @@
 """The dashboard, jobs, and what monitoring asks for; nothing of it waits for the model."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

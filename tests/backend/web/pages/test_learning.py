@@ -1,7 +1,5 @@
 """The routes of what projects learn, their page, and the same from the command line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

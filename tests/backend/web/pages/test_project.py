@@ -1,7 +1,5 @@
 """The page of a project: what it says of its steps, what comes next, and what needs a look."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page of the report, its files, and the same from the command line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """The review page before a stand-in for Label Studio: which pictures it shows, and what it does."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

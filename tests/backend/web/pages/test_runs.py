@@ -1,7 +1,5 @@
 """The pages of runs: ask, watch, read, cancel, confirm, use; people and programs alike."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
