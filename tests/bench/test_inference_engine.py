@@ -60,7 +60,8 @@ def picture(seed: int) -> RGBArray:
 
 def predict(app: Flask, *tasks: Any, labels: tuple[str, ...] = LABELS, **params: Any) -> float:
     """Return the seconds until the response; none of its predictions may be empty."""
-    body = {"tasks": tasks, "label_config": brush_config(*labels), "params": params}
+    body: dict[str, Any] = {"tasks": tasks, "label_config": brush_config(*labels), "params": params}
+    body["project"] = "1.7"
 
     def ask() -> None:
         response = app.test_client().post("/predict", json=body)

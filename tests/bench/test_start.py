@@ -1,6 +1,5 @@
 """A process from its start to its first answer and first prediction; its memory over thousands."""
 
-import os
 import subprocess
 import sys
 import time
@@ -15,18 +14,10 @@ from clearclip_core import render_scene
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.bench.conftest import Report
-from tests.bench.timing import memory_mb
+from tests.bench.timing import cpu_s, memory_mb
 
 TASKS = 100
 SIZE_HW = (1000, 1000)
-
-
-def cpu_s(pid: int) -> float:
-    """Return the processor time of a process and of its children, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu_s(int(child)) for child in children)
 
 
 def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> str:

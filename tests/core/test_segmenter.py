@@ -364,12 +364,13 @@ def test_the_label_map_is_the_references(
     features = Segmenter(model, preprocessing=SIZES).encode(image)
     scores = Scores.of(features, embeddings, words)
     best = reference.probabilities(windows, embeddings, image_hw).amax(dim=0).numpy()
-    mixed = [0.0, *np.linspace(0.3, 0.05, len(words.labels) - 1)]
+    mixed = np.where(np.arange(len(words.labels)) % 2, np.median(best), 0).tolist()
     for threshold in (0.0, 0.05, 0.3, mixed):
         limits = np.broadcast_to(threshold, len(words.labels))
         expected = reference.label_map(windows, embeddings, words.query_labels, image_hw, limits)
         labels, confidence = scores.decide(threshold)
-        assert (labels == expected).mean() >= 0.9999
+        is_sure = np.abs(best[..., None] - limits).min(axis=2) > 3e-3
+        assert (labels == expected)[is_sure].mean() >= 0.9999
         assert np.array_equal(scores.label_map(threshold), labels)
         assert confidence == pytest.approx(best, abs=2e-3)  # the winner's, contrast included
         if threshold == 0.0 and dtype == torch.float64:

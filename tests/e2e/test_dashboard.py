@@ -111,21 +111,6 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
 
 
-def test_another_site_is_refused(page: Page, studio: LabelStudioProcess, backend_url: str) -> None:
-    """The request comes from Label Studio's page, as the browser's headers say."""
-    visit(page, f"{studio.url}/user/login/")
-    with page.expect_response(f"{backend_url}/jobs") as answer:
-        page.evaluate(
-            """address => {
-                const form = document.createElement("form");
-                form.method = "post"; form.action = address;
-                document.body.append(form); form.submit();
-            }""",
-            f"{backend_url}/jobs",
-        )
-    assert answer.value.status == 403
-
-
 @pytest.mark.thorough
 def test_the_readmes_picture_of_the_page(
     console: Page, studio: LabelStudioProcess, new_project: NewProject, tmp_path: Path

@@ -111,26 +111,6 @@ def test_one_press_sets_a_project_up(studio: LabelStudioProcess, backend_url: st
     studio.client.projects.delete(id=project)
 
 
-def test_what_is_missing_in_label_studio(
-    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
-) -> None:
-    empty = new_project(["sky"], seeds=[])
-    diagnosis = doctor(studio, empty, "--backend-url", backend_url)
-    assert diagnosis.ill() == {"connection", "pictures"}
-    assert "under Model" in diagnosis.texts["connection"]
-    assert "no task" in diagnosis.texts["pictures"]
-    nowhere = doctor(studio, 999_999)
-    assert "project" in nowhere.ill()
-    assert "HTTP 404" in nowhere.texts["project"]
-    nothing = studio.client.projects.create(title="Texts", label_config="<View/>")
-    try:
-        texts = doctor(studio, nothing.id or 0, "--backend-url", backend_url)
-    finally:
-        studio.client.projects.delete(id=nothing.id or 0)
-    assert "label config" in texts.ill()
-    assert "<Image" in texts.texts["label config"]
-
-
 def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
     studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:

@@ -22,7 +22,6 @@ from tests.e2e.editor import (
     switch,
 )
 from tests.e2e.masks import Mask, decode, iou, labelled, masks_of, scene_seed
-from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -145,32 +144,6 @@ def click_and_accept(page: Page, label: str, down: float) -> list[dict[str, Any]
     page.wait_for_function(f"{suggestions} === 0")
     result: list[dict[str, Any]] = answer.value.json()["data"]["result"]
     return result
-
-
-def test_a_prediction_is_shown_submitted_and_reported_as_accepted(
-    page: Page, studio: LabelStudioProcess, backend_url: str, project: int
-) -> None:
-    demo.upload(studio, project, [demo.scene_file(700)])
-    (task,) = studio.client.tasks.list(project=project)
-    open_task(page, studio, project, task.id)
-    shown = page.evaluate(f"{REGIONS}.map(r => [r.type, r.labels[0], r.results.map(x => x.type)])")
-    assert {label for _, label, _ in shown} <= {"s", "grass"}
-    assert [[type_, types] for type_, _, types in shown] == [
-        ["brushregion", ["brush", "labels"]] for _ in shown
-    ]
-    page.wait_for_timeout(6_000)  # submitted sooner, nobody would have looked at it
-    submit(page, task.id)
-    (annotation,) = studio.client.annotations.list(id=task.id)
-    (prediction,) = studio.client.predictions.list(task=task.id)
-    kept = ("id", "type", "from_name", "to_name", "value")
-    assert [{key: each[key] for key in kept} for each in annotation.result] == [
-        {key: each[key] for key in kept} for each in prediction.result
-    ]
-    address = f"{backend_url}/projects/{project}/report.json"
-    told = wait_for_json(address, lambda told: bool(told["annotations"]["compared"]))
-    figures = told["all"]["labels"]
-    assert {each["accepted_share"] for each in figures.values()} == {1}
-    assert sum(each["accepted"] for each in figures.values()) == len(shown)
 
 
 RULE = """<View>

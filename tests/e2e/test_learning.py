@@ -1,4 +1,4 @@
-"""Annotators correct predictions of two words that the model does not know, and it adapts.
+"""Projects learn from corrections, and from pictures that nobody has corrected.
 
 Corrections and new tasks are found by asking for them: Label Studio may call no webhook here.
 """
@@ -17,7 +17,6 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.core.clip.test_second_encoder import file_of
 from tests.e2e.conftest import MODEL
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit, visit
 from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
@@ -301,42 +300,45 @@ def test_annotations_and_new_tasks_are_found(
 
 @pytest.mark.thorough
 @pytest.mark.timeout(600)
-def test_a_second_encoder_is_switched_on_learned_with_and_switched_off(
-    studio: LabelStudioProcess,
-    new_project: Callable[..., int],
-    served: Callable[..., AbstractContextManager[Team]],
-    tmp_path: Path,
+@pytest.mark.thorough
+def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
-    """Each time by a restart alone."""
-    second, every = file_of("test_efficientnet", tmp_path), {"ADAPT_EVERY": "6"}
+    seeds = [*SEEDS, *range(SEEDS[-1] + 1, SEEDS[-1] + 13)]
+    project = new_project(list(CALLED.values()), seeds=seeds)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    team = Team(studio, project, backend_url)
+    words, done, rest = team.version(), team.tasks[:CORRECTED], team.tasks[CORRECTED : len(SEEDS)]
 
-    def learned(team: Team) -> str:
-        """Press Use once all six annotations have made a version, and return the predictions'."""
-        wait_for(lambda: team.learned()["waits"] or " +6 v" in team.version(), "a version")
-        wait_for(lambda: team.learned()["unread"] == 0, "annotations that are read again")
-        if number := team.learned()["waits"]:
-            requests.post(f"{team.learning}/use", json={"number": number}, timeout=60)
-        assert " +6 v" in team.version()
-        return team.version()
+    visit(page, team.learning)
+    page.get_by_role("button", name="Learn from unlabelled pictures").click()
+    wait_for(lambda: team.learned()["waits"], "a version that waits")
+    assert team.version() == words, "somebody has to look at it"
+    visit(page, team.learning)
+    expect(page.get_by_text("nobody has corrected one").first).to_be_visible()
+    expect(page.locator("#before-after .pair")).to_have_count(6)
+    (version,) = team.learned()["versions"]
+    assert version["unlabelled"] >= 20
+    assert sorted(version["areas"]) == sorted(CALLED.values())
+    page.get_by_role("button", name="Use version 1").click()
+    wait_for(lambda: team.version().endswith(" +0 v1"), "the version in use")
+    team.retrieve(team.tasks)
+    used = team.version()
+    shown = team.predictions(used)
+    before, after = (np.mean([*team.quality(each, rest).values()]) for each in (words, used))
+    print(f"mean IoU with the words {before:.3f}, with unlabelled pictures {after:.3f}")
 
-    def predicted(team: Team) -> object:
-        (task,) = [{"id": team.tasks[6], "data": {"image": team.images[team.tasks[6]]}}]
-        body = {"tasks": [task], "label_config": team.config, "project": f"{project}.1"}
-        answer = requests.post(f"{team.url}/predict", json=body, timeout=100).json()["results"]
-        return [each["result"] for each in answer]
-
-    project = new_project(list(CALLED.values()), seeds=SEEDS[:7])
-    with served(project, **every) as team:
-        demo.connect(studio, project, team.url)
-        demo.retrieve_predictions(studio, project)
-        first = team.predictions(team.version())
-        for task in team.tasks[:6]:
-            team.correct(task, first[task])
-        alone, by_alone = learned(team), predicted(team)
-    with served(project, **every, SECOND_MODEL=second) as team:
-        both = learned(team)
-        status = requests.get(f"{team.url}/status", timeout=60)
-        assert status.json()["model"]["name"] == f"{MODEL} + {second}"
-    with served(project, **every) as team:
-        assert learned(team).rpartition(" v")[0] == alone.rpartition(" v")[0] != both
-        assert predicted(team) == by_alone
+    for task in done:
+        result = corrected(shown[task].result, true_masks(team.images[task]))
+        known = {"parent_prediction": shown[task].id, "lead_time": 20.0}
+        studio.client.annotations.create(id=task, result=result, **known)
+    wait_for(lambda: team.learned()["waits"] == 2, "a version of corrections")
+    newest, first = team.learned()["versions"]
+    assert newest["annotations"] >= CORRECTED - 1
+    assert newest["unlabelled_gain"] is not None
+    assert first["live"] == (newest["unlabelled_gain"] >= 0)
+    visit(page, team.learning)
+    expect(page.locator("#learned")).to_contain_text("that nobody had corrected is")
+    page.get_by_role("button", name="Use version 2").click()
+    wait_for(lambda: team.version().endswith(" v2"), "what corrections teach")

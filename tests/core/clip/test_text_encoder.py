@@ -45,10 +45,6 @@ class Letters:
         self.busy.release()
         return torch.tensor([counts(sentence) for sentence in sentences])
 
-    @property
-    def batches(self) -> list[int]:
-        return [len(sentences) for sentences in self.sentences]
-
 
 def counts(sentence: str) -> list[float]:
     return [sentence.count(letter) + 0.5 for letter in "adgort"]
