@@ -103,10 +103,10 @@ def draw_label_map(
         mask = mask[top : top + height, left : left + width]
         part = numbers[top : top + height, left : left + width]
         is_counted = rule.fills_rectangles or not region.is_rectangle
-        if (below := part[mask]).any():
+        if np.logical_and(part, mask).any():
             is_other = (label_of >= 0) & (label_of != label_of[number])
-            covered += int(np.bincount(below, minlength=count + 2)[is_other].sum())
-        part[mask] = number if is_counted else count + 1
+            covered += int(np.bincount(part[mask], minlength=count + 2)[is_other].sum())
+        np.copyto(part, number if is_counted else count + 1, where=mask)
     return LabelMap(numbers, labels, covered)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
@@ -269,7 +269,7 @@ class DatasetExporter:
         labelled = self._tasks.label(image, size_hw)
         things = labelled.objects(options.by_label)
         entries = self._entries(things)
-        written = WrittenImage(name, self._label_map(labelled), file.rgb if file else None)
+        written = WrittenImage(name, self._label_map(labelled), file)
         kept = {w.name: some for w, some in entries if w.keeps_entries}
         row = ImageRow(
             image=name + (suffix or ".png"),
@@ -287,12 +287,12 @@ class DatasetExporter:
         if not options.dry_run:
             if file is not None:
                 self._copy_image(image.source, file, row.image)
-            for writer, some in entries:
-                for path, content in writer.image_files(written, some).items():
-                    self._output.write(path, content)
-        if self.scorer and written.rgb is not None and written.label_map is not None:
+            files = [writer.image_files(written, some) for writer, some in entries]
+            for path, content in ChainMap(*map(dict, files)).items():  # some formats share one
+                self._output.write(path, content)
+        if self.scorer and file is not None and written.label_map is not None:
             names = self._classes.all_names
-            self.scorer.add(written.rgb, image.tag.name, written.label_map, names)
+            self.scorer.add(file.rgb, image.tag.name, written.label_map, names)
         if self.describe is not None and file is not None:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")

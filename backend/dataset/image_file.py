@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -16,11 +17,10 @@ from typing import Final
 from PIL import Image
 
 from backend.errors import ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import ImageName, as_uploaded, decode_image
+from backend.label_studio.image_loader import ImageName, as_uploaded, opened
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
-from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import upright_transposition
+from clearclip_core.images.preprocessing import to_rgb, upright_transposition
 
 _DIGEST_BYTES: Final = 16
 
@@ -51,24 +51,30 @@ class ImageFile:
     size_hw: tuple[int, int]
     digest: str  # of the bytes of its file
     is_original: bool
-    rgb: RGBArray = field(repr=False, compare=False)  # (H, W, 3) uint8, upright
+    image: Image.Image = field(repr=False, compare=False)  # decoded
+
+    @cached_property
+    def rgb(self) -> RGBArray:
+        """Its pixels, (H, W, 3) uint8, upright: few formats need them."""
+        return to_rgb(self.image)
 
 
 def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> ImageFile:
     """Decode a picture as a whole; see `decode_image` for the errors."""
-    rgb = decode_image(content, max_megapixels)
-    with open_image(io.BytesIO(content)) as image:
+    with opened(content, max_megapixels) as image:
         known = _SUFFIXES.get(image.format or "", ())
         is_deep = image.mode.startswith(("I", "F"))
         is_original = bool(known) and not is_deep and upright_transposition(image) is None
-    height, width = rgb.shape[:2]
+        image.load()  # which fails where the file is truncated
+        if not is_original:
+            image = Image.fromarray(to_rgb(image))
     digest = digest_of(content)
     if not is_original:
         file = io.BytesIO()
-        Image.fromarray(rgb).save(file, "PNG", compress_level=3)
+        image.save(file, "PNG", compress_level=3)
         content, known = file.getvalue(), (".png",)
     chosen = suffix if suffix.lower() in known else known[0]
-    return ImageFile(content, chosen, (height, width), digest, is_original, rgb)
+    return ImageFile(content, chosen, image.size[::-1], digest, is_original, image)
 
 
 def digest_of(content: bytes) -> str:

@@ -47,6 +47,7 @@ class OutputFolder:
         self._max_mb = max_mb
         self._ours = _OURS.union(ours)
         self._bytes = 0
+        self._made: set[Path] = set()
         self._lock = FileLock(self.path / _LOCK)
 
     def __enter__(self) -> OutputFolder:
@@ -87,7 +88,9 @@ class OutputFolder:
     def place(self, name: str) -> Path:
         """Return the path of a file in a folder that is there; its bytes are for `take`."""
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
         return path
 
     def take(self, size_bytes: int) -> None:

@@ -26,6 +26,9 @@ _CHANNELS = 4
 #: Bytes of a stream that are decoded at once; each takes up to six hundred of memory.
 _PART_BYTES = 1 << 16
 
+#: Mean pixels of a run from which on runs are written one by one, and those of 0 not at all.
+_LONG_RUN = 500
+
 
 def encode_runs(mask: RunMask) -> list[int]:
     """Encode a mask, painted pixels as 255; the same integers as Label Studio's own converter.
@@ -70,13 +73,13 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
             f"but got {n_values if len(data) >= 7 else 'no'} values."
         )
     source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
-    alpha = np.empty(height * width, dtype=np.uint8)
+    alpha = np.zeros(height * width, dtype=np.uint8)
     before = 0
     for tokens in _read_tokens(data, n_values, word_bits, length_bits):
-        after = before + int(tokens.counts.sum())
-        pixels = slice(before // _CHANNELS, after // _CHANNELS)
-        alpha[pixels] = _alphas(source, tokens, word_bits, before)
-        before = after
+        values, ends = _values(source, tokens, word_bits, before)
+        # How many alphas lie before each end.
+        _fill(alpha, values, ends // _CHANNELS, before // _CHANNELS)
+        before = int(ends[-1])
     return alpha.reshape(height, width)
 
 
@@ -95,17 +98,36 @@ def _read_header(data: bytes) -> tuple[int, int, list[int]]:
     return header >> 21, ((header >> 16) & 0b11111) + 1, length_bits
 
 
-def _alphas(
+def _values(
     source: npt.NDArray[np.uint8], tokens: _Tokens, word_bits: int, before: int
-) -> npt.NDArray[np.uint8]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return the value of each run or literal, (N,), at most 255, and where each ends, (N,)."""
     is_run, counts, positions = tokens
+    if is_run.all():  # as in masks that nobody has painted softly
+        values = _read_words(source, positions, word_bits)
+        return np.minimum(values, 255).astype(np.uint8), before + np.cumsum(counts)
     words = np.where(is_run, 1, counts)  # (N,) values to read for each token
     nth = np.arange(words.sum()) - np.repeat(np.cumsum(words) - words, words)
     values = _read_words(source, np.repeat(positions, words) + nth * word_bits, word_bits)
     ends = before + np.cumsum(np.repeat(np.where(is_run, counts, 1), words))
-    # How many alphas lie before each end.
-    pixels = np.diff(ends // _CHANNELS, prepend=before // _CHANNELS)
-    return np.repeat(np.minimum(values, 255).astype(np.uint8), pixels)
+    return np.minimum(values, 255).astype(np.uint8), ends
+
+
+def _fill(
+    alpha: npt.NDArray[np.uint8],
+    values: npt.NDArray[np.uint8],
+    ends: npt.NDArray[np.int64],
+    start: int,
+) -> None:
+    """Write each value up to its end into pixels that are 0."""
+    starts = np.concatenate([[start], ends[:-1]])
+    if int(ends[-1]) - start < _LONG_RUN * len(ends):
+        alpha[start : ends[-1]] = np.repeat(values, ends - starts)
+        return
+    painted = np.flatnonzero(values)
+    runs = (each[painted].tolist() for each in (starts, ends, values))
+    for first, end, value in zip(*runs, strict=True):
+        alpha[first:end] = value
 
 
 def _pack(
@@ -229,7 +251,7 @@ def _read_words(
 ) -> npt.NDArray[np.int64]:
     """Read words of up to 32 bits at any bit: (N,) positions -> (N,) values."""
     first = positions >> 3
-    window = np.zeros(positions.shape, dtype=np.int64)
-    for byte in range(5):  # 32 bits from the last bit of a byte on
+    window, n_bytes = np.zeros(positions.shape, dtype=np.int64), (word_bits + 14) // 8
+    for byte in range(n_bytes):  # all of a word that begins with the last bit of a byte
         window = window << 8 | source[first + byte]
-    return window >> (40 - word_bits - (positions & 7)) & ((1 << word_bits) - 1)
+    return window >> (8 * n_bytes - word_bits - (positions & 7)) & ((1 << word_bits) - 1)

@@ -136,7 +136,7 @@ class ImageReader:
 
     def _decode(self, content: bytes) -> RGBArray:
         """Decode an image, once there is memory for it beside those that are decoded now."""
-        with _opened(content, self._max_megapixels) as image, self._room.taken(*image.size):
+        with opened(content, self._max_megapixels) as image, self._room.taken(*image.size):
             return decode_rgb(image)
 
     def _fetch(self, address: str, source: str) -> bytes:
@@ -173,13 +173,13 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
 
     Its size is read from the header and checked before anything is decoded.
     """
-    with _opened(content, max_megapixels) as image:
+    with opened(content, max_megapixels) as image:
         return decode_rgb(image)
 
 
 def read_size(content: bytes, max_megapixels: float) -> tuple[int, int]:
     """Read the upright height and width in px of an image from the header of its file."""
-    with _opened(content, max_megapixels) as image:
+    with opened(content, max_megapixels) as image:
         if isinstance(image, TiffImageFile):
             image.load()  # which turns it
         turned = upright_transposition(image) in _SWAPPING
@@ -187,7 +187,7 @@ def read_size(content: bytes, max_megapixels: float) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
+def opened(content: bytes, max_megapixels: float) -> Iterator[Image.Image]:
     """Open an image within the limit; what goes wrong while it is read is told in a sentence."""
     try:
         with open_image(io.BytesIO(content)) as image:

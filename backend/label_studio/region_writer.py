@@ -314,10 +314,12 @@ def _turned(ring: npt.NDArray[Any], by: int) -> npt.NDArray[Any]:
 def _shortest_cut(ring: npt.NDArray[Any], hole: npt.NDArray[Any]) -> tuple[int, int]:
     """Return indices of a point of each that are near to each other, without all distances."""
     ring, hole = ring.astype(np.float64), hole.astype(np.float64)
-    near, far = 0, 0
+    near, far, before = 0, 0, -1
     for _ in range(3):
         near = _nearest(ring, hole[far])
-        far = _nearest(hole, ring[near])
+        if near == before:  # so is the other end
+            break
+        far, before = _nearest(hole, ring[near]), near
     return near, far
 
 

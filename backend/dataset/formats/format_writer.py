@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from backend.annotations.label_map import LabelMap, Overlap
 from backend.annotations.regions import LabelledRegion
+from backend.dataset.image_file import ImageFile
 from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
-from clearclip_core import BoolMask, RGBArray
+from clearclip_core import BoolMask
 from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
 
 if TYPE_CHECKING:
@@ -174,20 +174,19 @@ class SetFrame:
 @dataclass(frozen=True)
 class WrittenImage:
     """A picture whose own files, of a name, are written: as far as a writer has that, its label map
-    (H, W) uint8 and its pixels (H, W, 3) uint8."""
+    (H, W) uint8 and its file."""
 
     name: str
     label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
-    rgb: RGBArray | None = field(default=None, repr=False, compare=False)
+    file: ImageFile | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def label_png(self) -> bytes:
         """Its label map as a grey PNG: of a palette others read grey levels, without a word."""
         assert self.label_map is not None, "has_label_maps"
-        file = io.BytesIO()
-        # Three times faster than at the default level, 6; the files are a third larger.
-        Image.fromarray(self.label_map).save(file, "PNG", compress_level=3)
-        return file.getvalue()
+        # Two to three times as fast as Pillow, which tries five filters for each row; files are
+        # larger by half.
+        return cv2.imencode(".png", self.label_map)[1].tobytes()
 
 
 class FormatWriter:
