@@ -1,7 +1,5 @@
 """No test keeps anything beyond its own folder, and a real PostgreSQL for those that ask."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shlex
@@ -98,7 +96,6 @@ class Postgres:
     user: str | None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -F"
         self._control("-l", str(self.folder / "log"), "-o", options, "start")
 
@@ -107,7 +104,6 @@ class Postgres:
         self._control("-m", "fast", "stop")
 
     def make_url(self, name: str) -> str:
-        """Make an empty place in it, and return its URL."""
         return _create(self.port, name)
 
     def remover(self) -> subprocess.Popen[bytes]:
@@ -157,7 +153,6 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Postgres) -> Callable[[str], str]:
-    """Makes an empty place in a PostgreSQL on 127.0.0.1 and returns its URL."""
     return postgres.make_url
 
 

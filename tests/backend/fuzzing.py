@@ -4,8 +4,6 @@
 each time.
 """
 
-from __future__ import annotations
-
 import os
 
 from hypothesis import HealthCheck, settings

@@ -1,7 +1,5 @@
 """Parsers of what comes from outside, with inputs that hypothesis makes: only errors on purpose."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

@@ -3,8 +3,6 @@
 Each is followed by a good request, which has its masks.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re
@@ -114,10 +112,7 @@ CONFIG = f"""<View><Image name="image" value="$image"/>
 <RectangleLabels name="box" toName="image" smart="true">{LABELS}</RectangleLabels>
 <TextArea name="words" toName="image"/></View>"""
 BODIES = st.fixed_dictionaries(
-    {
-        "tasks": st.lists(TASKS, max_size=3) | JSON,
-        "label_config": st.just(CONFIG) | JSON,
-    },
+    {"tasks": st.lists(TASKS, max_size=3) | JSON, "label_config": st.just(CONFIG) | JSON},
     optional={
         "project": JSON,
         "params": JSON

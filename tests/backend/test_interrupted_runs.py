@@ -3,8 +3,6 @@
 A run is killed with its process, loses its PostgreSQL, or gets a login page in place of an answer.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -68,7 +66,6 @@ class Bench:
 
     @cached_property
     def services(self) -> Services:
-        """The parts of a server on the database."""
         return make_services(self.database_url, self.url)
 
     def do(self) -> Run:
@@ -80,7 +77,6 @@ class Bench:
             services.database.close()
 
     def last(self) -> Any | None:
-        """The last report that is kept."""
         made = self.services.runs.last(AGREEMENT, 7)
         return None if made is None else made[1]
 
@@ -166,7 +162,6 @@ def test_one_task_that_label_studio_never_serves(
         run = bench.do()
         assert (run.state, run.reason) == ("done", "")
         report = bench.last()
-        assert report is not None
         assert (report.tasks, [*report.left_out]) == (3, [2])
 
 
@@ -196,7 +191,6 @@ def test_a_step_of_learning_whose_process_is_killed(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         text=True,
     ) as killed:
-        assert killed.stdout is not None
         assert killed.stdout.readline() == "at work\n"
         killed.kill()
     assert_made_once(school, clock)

@@ -1,7 +1,5 @@
 """The label-studio-ml face, with whichever release of that package is installed."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The parts of the backend and how they are put together; the errors that all of them raise."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import threading
@@ -29,7 +27,6 @@ def services(tmp_path: Path) -> Services:
 def test_parts_are_made_once_and_open_nothing(services: Services, tmp_path: Path) -> None:
     threads = threading.active_count()
     client, predictor = services.client, services.predictor()
-    assert client is not None
     assert client.url == "http://studio"
     services.prelabeler(client, predictor)
     services.ray_prelabeler(client, "", None)

@@ -1,13 +1,10 @@
 """Which annotations of a task count, and the images that they are of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from label_studio_sdk.converter import brush
 
 from backend.annotations.annotated_image import (
     AnnotatedImage,
@@ -22,6 +19,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
+from tests.backend.dataset.drawn_tasks import brush_region, region
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 
 ALL = [
@@ -68,22 +66,16 @@ CONFIG = parse_label_config(
 DOG, NONE = 1, 254
 
 
-def region(kind: str, control: str, label: str, value: dict[str, Any], **more: Any) -> Any:
-    """A region on a picture of 2 x 4 px."""
-    size = {"original_width": 4, "original_height": 2, "to_name": "img"}
-    return {"type": kind, "from_name": control, "value": value | {kind: [label]}} | size | more
-
-
 def painted(label: str, *columns: int, **more: Any) -> Any:
-    mask = np.zeros((2, 4), np.uint8)
-    mask[:, list(columns)] = 255
-    value = {"format": "rle", "rle": brush.mask2rle(mask)}
-    return region("brushlabels", "mask", label, value, **more)
+    """A region on a picture of 2 x 4 px."""
+    mask = np.zeros((2, 4), np.bool_)
+    mask[:, list(columns)] = True
+    return brush_region(mask, label, **more)
 
 
 def boxed(label: str, x: float, width: float) -> Any:
     value = {"x": x, "y": 0, "width": width, "height": 100}
-    return region("rectanglelabels", "box", label, value)
+    return region("rectanglelabels", "box", label, (2, 4), value=value)
 
 
 def images(*regions: Any) -> list[AnnotatedImage]:
@@ -157,14 +149,9 @@ def project_of(client: LabelStudioClient, studio: FakeStudio) -> AnnotatedProjec
     return AnnotatedProject(client, read_image, 7, config, config.images[0])
 
 
-def left(**more: Any) -> dict[str, Any]:
-    """The left half of a picture of 1 x 2 px, painted red."""
-    size_hw = more.get("original_height", 1), 2
-    mask = np.zeros(size_hw, np.uint8)
-    mask[:, 0] = 255
-    size = {"original_width": 2, "original_height": 1, "from_name": "mask", "to_name": "image"}
-    value = {"format": "rle", "brushlabels": ["red"], "rle": brush.mask2rle(mask)}
-    return {"id": "r", "type": "brushlabels", "value": value} | size | more
+def left(height: int = 1, **more: Any) -> dict[str, Any]:
+    """The left half of a picture that is 2 px wide, painted red."""
+    return brush_region(np.tile([True, False], (height, 1)), "red", to_name="image", **more)
 
 
 def test_pictures_are_read_when_asked(client: LabelStudioClient, studio: FakeStudio) -> None:
@@ -187,7 +174,7 @@ def test_what_cannot_be_measured_says_why(client: LabelStudioClient, studio: Fak
     studio.tasks[5] = {"photo": "5.png"}
     studio.annotate(4, [])
     studio.annotate(5, [left()])
-    studio.annotate(6, [left(original_width=2, original_height=2)])
+    studio.annotate(6, [left(2)])
     empty, keyless, large = project_of(client, studio).pictures()
     with pytest.raises(ValueError, match="has no region of a label on it"):
         empty.read()

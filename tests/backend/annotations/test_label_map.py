@@ -1,7 +1,5 @@
 """Label maps by every rule, and votes, against loops over pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -17,7 +15,6 @@ SIZE_HW = (6, 7)
 
 
 def boxed(label: str, x: int, y: int, width: int, height: int) -> LabelledRegion:
-    """A rectangle in px."""
     sides = {"x": x / 7, "y": y / 6, "width": width / 7, "height": height / 6}
     value = {key: 100 * share for key, share in sides.items()}
     mask = np.zeros(SIZE_HW, np.bool_)

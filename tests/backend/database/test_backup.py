@@ -1,7 +1,5 @@
 """Backups of SQLite databases, made beside a backend that writes, and what restores them."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys
@@ -37,7 +35,6 @@ def process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         cwd=ROOT,
     )
     try:
-        assert running.stdout is not None
         assert running.stdout.readline() == "ready\n"
         yield running
     finally:
@@ -177,7 +174,6 @@ def test_what_is_no_backup_is_not_restored(
 
 def test_a_file_that_is_no_database_any_more_stays(database: Database, tmp_path: Path) -> None:
     back_up(database, tmp_path / "monday.db")
-    assert database.file is not None
     _write_text(database.file)
     with pytest.raises(ValueError, match="move it away"):
         restore(database, tmp_path / "monday.db")
@@ -189,7 +185,6 @@ def test_nothing_and_the_database_itself_are_no_backup(database: Database, tmp_p
     with pytest.raises(ValueError, match="no SQLite file"):
         back_up(Database("sqlite://"), tmp_path / "monday.db")
     assert not (tmp_path / "monday.db").exists()
-    assert database.file is not None
     with pytest.raises(ValueError, match="the database itself"):
         restore(database, database.file)
     check_filled(str(database.url))

@@ -1,7 +1,5 @@
 """The database that backends share, and those of other versions; SQLite and a real PostgreSQL."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sqlite3
@@ -22,7 +20,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock
 from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.pool import QueuePool
 
 import backend.web.app
 from backend.cli.serve import wait_for_database
@@ -126,7 +123,6 @@ def test_a_database_that_is_up_to_date_is_opened_beside_one_who_writes(url: str)
 def test_a_reader_waits_for_no_writers_however_many_of_them_wait(url: str) -> None:
     store = Database(url)
     pool = store._open_engines()[0].pool
-    assert isinstance(pool, QueuePool)
     all_wait = 15 if url.startswith("sqlite") else pool.size() + pool._max_overflow
     has_read = threading.Event()
 
@@ -264,7 +260,6 @@ def test_backends_that_start_together_make_all_tables_once(url: str) -> None:
     )
     with ExitStack() as stack:
         for each in [stack.enter_context(process(code, url)) for _ in range(3)]:
-            assert each.stdin is not None
             each.stdin.write("\n")
             each.stdin.flush()
     assert tables(url) == set(METADATA.tables)
@@ -372,7 +367,6 @@ def test_differences_of_another_shape_are_summed_up_anew(earlier: str, change: s
         LabelDiff("tree", accepted=1, predicted_px=50, true_px=50, shared_px=50),
     )
     read = leased[12].before
-    assert read is not None
     store.complete(leased[12], replace(read, changes=(roof, tree)))
     assert store.sums(7) == before
 

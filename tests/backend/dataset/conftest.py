@@ -1,7 +1,5 @@
 """A folder for data sets of exported tasks."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Tasks as Label Studio has them: a project with every kind of mask, on drawn pictures."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -44,7 +42,6 @@ SIZE_HW = (40, 60)
 
 
 def saved(picture: Image.Image, kind: str = "PNG", **save: Any) -> bytes:
-    """A picture's file."""
     file = io.BytesIO()
     picture.save(file, kind, **save)
     return file.getvalue()
@@ -141,7 +138,6 @@ class Bench:
         person: int = 1,
         **more: Any,
     ) -> None:
-        """Add a picture, and a task with an annotation of it."""
         number = len(self.tasks) + 1
         source = self.add(name, picture_bytes(number, size_hw))
         self.tasks.append(task(number, source, [annotation(number, [*regions], person)], **more))

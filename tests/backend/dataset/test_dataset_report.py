@@ -1,7 +1,5 @@
 """The score of a data set against counts by hand, and against loops over the library's masks."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

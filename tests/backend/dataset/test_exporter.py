@@ -1,7 +1,5 @@
 """Data sets of tasks: what is in them, what is skipped, what a later run does."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Pictures: names that every file system takes, files as a whole, files of this machine."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -2,8 +2,6 @@
 
 What was stored is decoded by Label Studio's own converter."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,7 +54,6 @@ def studio() -> FakeStudio:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Label maps of `a` and `b`."""
     folder = tmp_path / "set"
     folder.mkdir()
     (folder / "names.txt").write_text("sky\ntraffic_light\n")
@@ -67,8 +64,6 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def importer(server: LocalServer) -> Callable[..., MaskImporter]:
-    """Make an importer with options into project 7."""
-
     def make(version: str = "masks set", **options: Any) -> MaskImporter:
         settings = load_settings(label_studio_url=server.url, label_studio_api_key=TOKEN)
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=20, first_pause_s=0.01)

@@ -1,7 +1,5 @@
 """Files to pictures of tasks, and classes to labels: by name, by alias, by words, by a table."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Shares, groups of near-duplicates against a loop over all pairs, and parts that stay."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

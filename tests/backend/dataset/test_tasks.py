@@ -1,7 +1,5 @@
 """Tasks of a project, read through a stand-in for Label Studio's API."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
@@ -100,7 +98,6 @@ SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
 
 
 def write(bench: Bench, **project: Any) -> Path:
-    """An export of the tasks beside their pictures."""
     path = bench.pictures / "project-7-at-2026-12-01.json"
     path.write_text(json.dumps([each | {"project": 7} | project for each in bench.tasks]))
     return path

@@ -1,7 +1,5 @@
 """A stand-in for the model whose answers a person can foresee: labels are the names of colours."""
 
-from __future__ import annotations
-
 import base64
 import io
 import threading

@@ -1,7 +1,5 @@
 """Databases with rows in them, what tables hold, outages, and leases that end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import inf
@@ -16,7 +14,6 @@ from backend.prediction.failures import FailureStore
 
 
 def fill(url: str) -> None:
-    """Put a job and a failure into a database."""
     store = JobStore(Database(url))
     store.start_job(7)
     FailureStore(store.database).add([(9, "No image: “é”.")])

@@ -1,7 +1,5 @@
 """A stand-in for Label Studio that exchanges tokens and hands out files."""
 
-from __future__ import annotations
-
 import base64
 import json
 

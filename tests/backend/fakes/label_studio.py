@@ -1,7 +1,5 @@
 """A stand-in for Label Studio's API, as the real one was seen to answer; see tests/e2e for that."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

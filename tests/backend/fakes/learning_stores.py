@@ -16,8 +16,6 @@ from clearclip_core import Adaptation
 
 @dataclass(frozen=True)
 class LearningStores:
-    """The stores of learning as one backend has them."""
-
     examples: ExampleStore
     versions: VersionStore
 
@@ -61,7 +59,6 @@ class LearningStores:
 
 
 def example(content: str) -> TrainingExample:
-    """An example of some content, which no model could read."""
     return TrainingExample(content, content.encode())
 
 

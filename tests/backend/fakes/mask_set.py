@@ -1,7 +1,5 @@
 """Label maps of a drawn data set, and the pictures and the project that they are for."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

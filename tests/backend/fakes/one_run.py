@@ -1,7 +1,5 @@
 """Do one background run as a server does it, also in a process of its own, which may be killed."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 
@@ -14,7 +12,6 @@ from tests.backend.fakes.label_studio import TOKEN
 
 
 def make_services(database_url: str, studio_url: str) -> Services:
-    """The parts of a server with the demo model."""
     options: dict[str, Any] = {"database_url": database_url, "label_studio_api_key": TOKEN}
     return Services(
         Settings(

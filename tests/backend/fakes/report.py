@@ -1,7 +1,5 @@
 """The report, added up from each annotation: what the sums of the database are to be."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import get_args
 
@@ -29,7 +27,6 @@ def sums_of(changes: Iterable[LabelDiff]) -> LabelSums:
 
 
 def project_sums(reads: Iterable[ReadAnnotation]) -> ProjectSums:
-    """Add up annotations, in whatever order."""
     groups: dict[Grouping, dict[str, GroupSums]] = {each: {} for each in get_args(Grouping)}
     seen: dict[str, float] = {}
     broken: list[tuple[float, int, str]] = []

@@ -1,7 +1,5 @@
 """Annotations through the API of a stand-in for Label Studio: what is kept, learned, forgotten."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from label_studio_sdk.converter import brush
 
 from backend.database.database import Database
 from backend.errors import ImageRefused, StudioRefused, StudioUnreachable
@@ -19,6 +16,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import PRELABELLED, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff
 from backend.label_studio.client import LabelStudioClient
+from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
@@ -29,18 +27,12 @@ OURS = "ViT-B-16/openai clearclip 12ab34cd"
 
 def region(id_: str, label: str, columns: int, **more: Any) -> dict[str, Any]:
     """A brush region of 4 x 8 px: so many columns of it, from the left."""
-    mask = np.zeros((4, 8), dtype=np.uint8)
-    mask[:, :columns] = 255
-    value = {"format": "rle", "rle": brush.mask2rle(mask), "brushlabels": [label]}
-    size = {"original_width": 8, "original_height": 4}
-    names = {"id": id_, "type": "brushlabels", "from_name": "mask", "to_name": "image"}
-    return names | size | {"value": value} | more
+    mask = np.tile(np.arange(8) < columns, (4, 1))
+    return brush_region(mask, label, id=id_, to_name="image", **more)
 
 
 @dataclass
 class Notebook:
-    """Takes down what there was to learn."""
-
     known: dict[int, AnnotationDiff] = field(default_factory=dict)
     forgotten: list[int] = field(default_factory=list)
     trouble: Exception | None = None

@@ -1,7 +1,5 @@
 """Marks and what was read of them, on SQLite and on a real PostgreSQL."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, get_args
 

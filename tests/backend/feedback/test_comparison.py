@@ -1,11 +1,9 @@
 """Small masks drawn by hand, with figures counted by hand, which Label Studio's SDK writes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +38,6 @@ def drawn(*rows: str) -> npt.NDArray[np.bool_]:
 
 
 def region(id_: str, label: str, mask: npt.NDArray[np.bool_], **more: Any) -> dict[str, Any]:
-    """A brush region as Label Studio's own converter writes masks."""
     return brush_region(mask, label, id=id_, **more)
 
 
@@ -213,20 +210,8 @@ def test_what_cannot_be_read_is_a_sentence(broken: dict[str, Any], side: str) ->
         compare_annotation(*sides[side], CONFIG)
 
 
-def test_figures_against_a_plain_reference() -> None:
-    rng = np.random.default_rng(3)
-    for _ in range(5):
-        old, new = (cv2.blur(rng.random((70, 90)), (15, 15)) > 0.5 for _ in range(2))
-        made = change([region("a", "Car", old)], [region("a", "Car", new)])
-        assert made.iou == pytest.approx((old & new).sum() / (old | new).sum())
-        assert made.true_px + made.predicted_px - 2 * made.shared_px == (old ^ new).sum()
-
-
 def test_a_change_is_kept_as_json() -> None:
-    made = LabelDiff("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9)
-    kept = msgspec.json.encode(made)
-    assert msgspec.json.decode(kept, type=LabelDiff) == made
-    assert kept == (
+    assert msgspec.json.encode(LabelDiff("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9)) == (
         b'{"label":"Car","accepted":1,"corrected":2,"deleted":3,"relabelled":{"Dog":4},"added":5,'
         b'"received":6,"predicted_px":7,"true_px":8,"shared_px":9}'
     )

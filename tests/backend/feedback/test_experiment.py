@@ -1,7 +1,5 @@
 """Experiments with annotators whose times are known, and what counts in them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np
@@ -35,17 +33,8 @@ class Studio:
         for task in tasks:
             self._count += 1
             self._store.mark(7, [self._count])
-            read = ReadAnnotation(
-                self._count,
-                7,
-                task,
-                kind,
-                seconds=seconds,
-                annotator=task % 3,
-                created=at,
-                updated=at,
-                predicted=predicted,
-            )
+            times = {"seconds": seconds, "created": at, "updated": at, "predicted": predicted}
+            read = ReadAnnotation(self._count, 7, task, kind, annotator=task % 3, **times)
             self._store.complete(self._store.lease(1)[0], read)
 
 
@@ -76,9 +65,7 @@ def test_an_experiment_ends_and_says_what_is_saved(database: Database, clock: Cl
     clock.now += 100
     studio.annotate(others[70:90], "compared", 9000, clock.now, clock.now)
     over = experiments.find(7)
-    assert over is not None
     assert (over.without, over.beside, over.ended) == (ENOUGH, 60, clock.now - 100)
-    assert over.saved is not None
     assert over.saved.seconds == pytest.approx(120 - (50 * 60 + 10 * 3) / 60)
     assert "A prediction saves 1 min 10 s a picture" in over.sentence
     experiments.begin(7)
@@ -95,7 +82,6 @@ def test_an_experiment_stopped_early_tells_nothing(database: Database, clock: Cl
     studio.annotate(others[: LEAST + 5], "compared", 60, clock.now, clock.now)
     experiments.stop(7)
     found = experiments.find(7)
-    assert found is not None
     assert (found.saved, experiments.withhold(7, TASKS)) == (None, set())
     assert "Too few" in found.sentence
 

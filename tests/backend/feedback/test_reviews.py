@@ -1,7 +1,5 @@
 """Verdicts, and the annotations that a stand-in for Label Studio gets of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -72,8 +72,6 @@ CONFIG = brush_config("red")
 
 @dataclass
 class Backend:
-    """The parts of a backend as `serve` runs it."""
-
     client: Any
     worker: Worker
     store: JobStore

@@ -3,8 +3,6 @@
 The real one: `tests/e2e/test_learning.py`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

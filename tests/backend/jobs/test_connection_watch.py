@@ -3,8 +3,6 @@
 The real one: `tests/e2e/test_dashboard.py`.
 """
 
-from __future__ import annotations
-
 import pytest
 
 from backend.errors import StudioUnreachable

@@ -1,7 +1,5 @@
 """Jobs, on SQLite and on a real PostgreSQL."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """Whole projects, against a stand-in for Label Studio's API; tests/e2e has the real one."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
@@ -60,8 +58,6 @@ def read_image(source: str, task: Task) -> RGBArray:
 
 @dataclass
 class Bench:
-    """One process that prelabels."""
-
     store: JobStore
     prelabeler: Prelabeler
     predictor: Predictor
@@ -71,7 +67,6 @@ class Bench:
     def run(self, watch: Callable[[Job], None] = lambda _: None, **asked: Any) -> Job:
         self.store.start_job(7, **asked)
         job = self.store.lease_job(self.owner)
-        assert job is not None
         return self.prelabeler.run(job, self.stopping, watch)
 
     def version(self, config: str) -> str:
@@ -247,7 +242,6 @@ def test_failures_cost_nobody_else_and_are_retried(make_bench: Make, studio: Fak
 def test_after_an_outage_of_the_database_it_goes_on(make_bench: Make, studio: FakeStudio) -> None:
     bench = make_bench(make_database=FlakyDatabase)
     database = bench.store.database
-    assert isinstance(database, FlakyDatabase)
 
     def leave(job: Job) -> None:
         if job.done:

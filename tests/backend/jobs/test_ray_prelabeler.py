@@ -1,7 +1,5 @@
 """A bulk run on Ray, on clusters of this machine, against a stand-in for Label Studio's API."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

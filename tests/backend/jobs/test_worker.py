@@ -1,7 +1,5 @@
 """Rounds of the worker against a stand-in for Label Studio's API: jobs, late tasks, withdrawals."""
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path
@@ -153,7 +151,6 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 
 @pytest.fixture
 def connected(make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    """A running backend, connected to project 7."""
     monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
     monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
     studio.backends = [{"id": 1, "url": "http://here:9090", "created_at": "2001-09-09T01:46:40Z"}]

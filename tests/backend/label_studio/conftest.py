@@ -1,7 +1,5 @@
 """Stand-ins for Label Studio's API and for its files, and a client of the API."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The RLE against Label Studio's own converter, and streams built bit by bit."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Label Studio's API through its SDK, against a stand-in; tests/e2e asks the real one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -132,7 +130,6 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     assert client.user_names() == {5: "Ann", 6: "bo@example.com"}
     assert [(each.url, each.created) for each in client.backends(7)] == [("http://here", 1e9)]
     found = client.prediction(prediction)
-    assert found is not None
     assert (found.version, found.regions) == (VERSION, [{"id": "a"}])
     expected: dict[str, Any] = {"seconds": 10.0, "annotator": 1, "created": 3.0, "updated": 3.0}
     expected |= {"ground_truth": True, "prediction": prediction}
@@ -165,6 +162,5 @@ def test_a_label_config_leaves_open_what_the_settings_say(server: LocalServer) -
         adapt="off",
     )
     client = LabelStudioClient.from_settings(settings)
-    assert client is not None
     config = client.config(7)
     assert (config.score, config.adapt) == ("effort", "off")

@@ -1,7 +1,5 @@
 """Calls of Label Studio's API: what is an answer and repeated, what goes along and is stored."""
 
-from __future__ import annotations
-
 import contextvars
 import json
 import threading

@@ -1,7 +1,5 @@
 """Downloads over real HTTP: redirects, errors, limits of time and size, who is sent the token."""
 
-from __future__ import annotations
-
 import base64
 import threading
 import time

@@ -1,7 +1,5 @@
 """Images from every place that a task may name, over real HTTP, and files that are none."""
 
-from __future__ import annotations
-
 import base64
 import io
 import struct

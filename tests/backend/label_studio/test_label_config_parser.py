@@ -1,7 +1,5 @@
 """Labeling configs as projects have them; names and aliases checked against the SDK's reading."""
 
-from __future__ import annotations
-
 from typing import Any
 from xml.etree import ElementTree
 

@@ -1,7 +1,5 @@
 """From an annotator's clicks, boxes and words to a prompt request."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
@@ -89,10 +87,8 @@ def test_the_last_prompt_decides() -> None:
     click, again, boxed = (Prompt(shape, ("red",)) for shape in (first, second, box))
     blue = Prompt(Keypoint(3, 3), ("blue",))
     ask = parse_prompt(Context((click, blue, boxed, again)), config)
-    assert ask is not None
     assert ask.query == Clicks(Label("red"), (first, second))
     ask = parse_prompt(Context((click, boxed)), config)
-    assert ask is not None
     assert ask.query == Boxes(Label("red"), (box,))
 
 
@@ -100,6 +96,5 @@ def test_a_click_without_a_label_is_for_the_only_one() -> None:
     one = parse_label_config(brush_config("red"), None)
     bare = Context((Prompt(Keypoint(1, 1)),))
     ask = parse_prompt(bare, one)
-    assert ask is not None
     assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
     assert parse_prompt(bare, parse_label_config(CONFIG, None)) is None

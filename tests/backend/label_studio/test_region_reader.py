@@ -1,7 +1,5 @@
 """Regions as Label Studio sends them, read and drawn as masks."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

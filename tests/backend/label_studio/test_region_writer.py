@@ -1,7 +1,5 @@
 """Regions against hand-drawn masks, the SDK's decoder and the SDK's validation."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass
@@ -35,8 +33,6 @@ DOG = ControlLabel("dog", "dog")
 
 @dataclass
 class Source:
-    """Probabilities given pixel by pixel."""
-
     confidence: npt.NDArray[Any]
 
 

@@ -1,7 +1,5 @@
 """Examples, steps, versions and what is live, on SQLite and on a real PostgreSQL."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest
@@ -81,7 +79,6 @@ def test_a_tenth_of_many_annotations_has_to_change(learning: LearningStores) -> 
         assert learning.versions.lease_step(2) is None
     learning.replace_all(50, 51, project=8)  # others wait for nobody
     lease = learning.versions.lease_step(2)
-    assert lease is not None
     assert lease.project == 8
     learning.examples.forget(4)  # of 39, so 4 will do as 3 do
     assert learning.versions.lease_step(2) == StepLease(7, changed=4, live=1)
@@ -93,7 +90,6 @@ def test_a_step_can_be_asked_for(learning: LearningStores, other: LearningStores
     learning.replace_all(1)
     assert learning.versions.request_step(7).asked
     lease = other.versions.lease_step(10)
-    assert lease is not None
     other.commit(lease, None)
     assert not learning.versions.state(7).asked
     assert other.versions.lease_step(10) is None
@@ -180,7 +176,6 @@ def test_in_whatever_order_what_is_there_counts(moves: list[tuple[str, int, int,
 def test_a_step_of_examples_that_are_gone_by_then_is_not_kept(learning: LearningStores) -> None:
     learning.replace_all(1)
     lease = learning.versions.lease_step(1)
-    assert lease is not None
     learning.examples.forget(1)
     assert learning.commit(lease) is None
     assert learning.versions.active(7, "auto") is None
@@ -252,7 +247,6 @@ def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores
     learning.replace_all(1)
     learning.versions.keep_words(7, "pole")
     lease = learning.versions.lease_step(10)
-    assert lease is not None
     assert lease.as_words == ("pole", "sign")
     assert learning.versions.keep_words(7, "sign", kept=False).as_words == ("pole",)
     learning.commit(lease, None)
@@ -268,7 +262,6 @@ def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -
     running = learning.lease()
     learning.versions.use(7, 1, pin=False)
     made = learning.commit(running, 3)
-    assert made is not None
     assert (made.number, learning.versions.state(7).live) == (3, 1)
 
 

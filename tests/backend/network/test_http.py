@@ -1,7 +1,5 @@
 """Which addresses are connected to, against lists of the registries' own special ones."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """One line an event, with what it is about, never with a secret; and how tasks are followed."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

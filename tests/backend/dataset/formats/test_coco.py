@@ -1,7 +1,5 @@
 """COCO files of all kinds of masks, made by COCO's API, damaged ones, and ours read by it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """LabelMe's files: shapes of each kind against Pillow's drawing and masks that are known."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path

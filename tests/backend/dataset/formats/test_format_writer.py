@@ -1,7 +1,5 @@
 """A format that a test adds is written, replaced, offered by the command and by the page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec, module_from_spec
@@ -60,8 +58,6 @@ def test_a_format_is_written_and_replaced(bench: Bench) -> None:
 def test_the_command_and_the_page_offer_it() -> None:
     AskedDataset(formats=("areas",))
     spec = find_spec("backend.cli.dataset")
-    assert spec is not None
-    assert spec.loader is not None
     anew = module_from_spec(spec)
     spec.loader.exec_module(anew)
     (option,) = (each for each in anew.dataset.params if each.name == "chosen")

@@ -1,7 +1,5 @@
 """Label maps of every depth against the values that were drawn; formats of folders, classes."""
 
-from __future__ import annotations
-
 import json
 import struct
 import unicodedata

@@ -1,7 +1,5 @@
 """Tables read by pyarrow: pictures, label maps, classes, and what datasets is told of them."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

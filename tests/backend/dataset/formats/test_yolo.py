@@ -1,7 +1,5 @@
 """YOLO's files: against another rasteriser, damaged, and ours as Ultralytics reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures worked out by hand, from changes written by hand, and how they are shown."""
 
-from __future__ import annotations
-
 import csv
 import io
 from datetime import datetime, timezone
@@ -213,7 +211,6 @@ def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
         assert found == HoursLeft(120, 50, 45, at_pace(120, [60.0, 30.0] * 25))
-        assert found.expected is not None
         assert (found.expected.hours, found.missing) == (120 * 45 / 3600, "")
         assert "so far there are 9" in HoursLeft(120, 9, 45).missing
         assert estimate(annotations, client, 8) is None, "nothing was measured"
@@ -230,7 +227,6 @@ def test_the_interval_holds_the_time_of_the_tasks_that_are_left(done: int, sprea
     for _ in range(400):
         found = at_pace(200, rng.lognormal(4, spread, done).tolist())
         hours = float(rng.lognormal(4, spread, 200).sum()) / 3600
-        assert found is not None
         off += (found.hours / hours - 1) / 400
         if found.low is not None and found.high is not None:
             held += found.low <= hours <= found.high
@@ -244,8 +240,6 @@ def test_a_break_hardly_counts_and_a_change_of_pace_is_said() -> None:
     rng = np.random.default_rng(3)
     times = rng.lognormal(np.log(60), 0.3, 50)
     plain, broken = at_pace(60, [*times]), at_pace(60, [*times[:-1], 7200.0])
-    assert plain is not None
-    assert broken is not None
     assert broken.hours < 1.12 * plain.hours
     faster = at_pace(60, [*(times[:25] / 2), *times[25:]])
     assert faster == Hours(pytest.approx(float(times[:25].sum()) / 50 * 60 / 3600))
