@@ -49,12 +49,6 @@ def test_a_model_that_does_not_exist_is_refused() -> None:
         _ = Services(Settings(model="nothing")).engine
 
 
-def test_a_database_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(ValueError, match="folder"):
-        Services(Settings(database_url=f"sqlite:///{tmp_path}/folder")).database.check()
-
-
 def test_commands_and_server_make_predictions_of_one_version() -> None:
     settings, config = Settings(), parse_label_config(brush_config("red"), None)
     served = create_app(settings, colour_engine()).test_client()

@@ -377,27 +377,19 @@ def test_annotators_and_predictions_and_where_regions_come_from(bench: Bench) ->
     assert run("6") == []
 
 
-def test_a_majority_has_the_pixels_that_more_than_half_agree_on(bench: Bench) -> None:
-    """Against a loop over pixels; what annotators disagree on is no background."""
-    random = np.random.default_rng(5)
-    maps = [random.integers(0, 3, SIZE_HW) for _ in range(5)]  # 2: nothing
-    annotations = [
-        annotation(n, [brush_region(each == v, ("sky", "road")[v]) for v in (0, 1)], person=n)
-        for n, each in enumerate(maps, 1)
-    ]
-    stale = annotation(28 + 1, [brush_region(SKY, "sky")], person=1)
-    stale["updated_at"] = "2020-01-01T00:00:00Z"
+def test_what_a_majority_disagrees_on_is_no_background(bench: Bench) -> None:
+    left, right = rectangle(0, 0, 40, 30), rectangle(0, 20, 40, 50)
+    drawn = [brush_region(left, "sky")], [brush_region(left, "sky")], [brush_region(right, "road")]
     bench.draw("a.png")
-    bench.tasks[0]["annotations"] = [stale, *annotations]
-    for background, values in (("", (0, 1, 255)), ("sea", (1, 2, 0))):
-        bench.done(choice=AnnotationChoice.parse("majority"), background=background)
-        expected = np.full(SIZE_HW, 255)
-        for y, x in np.ndindex(*SIZE_HW):
-            votes = [int(each[y, x]) for each in maps]
-            for vote, value in enumerate(values):
-                if votes.count(vote) > 2:
-                    expected[y, x] = value
-        assert np.array_equal(bench.mask("a"), expected)
+    votes = [annotation(n, regions, person=n) for n, regions in enumerate(drawn, 1)]
+    stale = annotation(29, [brush_region(right, "road")], person=1)
+    bench.tasks[0]["annotations"] = [stale | {"updated_at": "2020-01-01T00:00:00Z"}, *votes]
+    bench.done(choice=AnnotationChoice.parse("majority"), background="sea")
+    assert np.array_equal(bench.mask("a"), np.where(left, 1, 0))
+    votes.append(annotation(4, drawn[2], person=4))
+    bench.tasks[0]["annotations"] = votes
+    bench.done(choice=AnnotationChoice.parse("majority"), background="sea")
+    assert np.array_equal(bench.mask("a"), np.where(left | right, 255, 0))
 
 
 def test_equal_files_are_in_one_part(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-
 import msgspec
 import numpy as np
 import numpy.typing as npt

@@ -50,12 +50,6 @@ def stream(bits: str) -> list[int]:
     return list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
 
 
-def test_decodes_soft_edges_and_colours() -> None:
-    rgba = np.random.default_rng(1).integers(0, 256, (13, 11, 4))
-    alpha = decode_rle(brush.encode_rle(rgba.ravel()), 13, 11)
-    np.testing.assert_array_equal(alpha, rgba[..., 3])
-
-
 @pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (16, 16, 16, 16)])
 @pytest.mark.parametrize("word_bits", [1, 5, 11, 32])
 def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, ...]) -> None:
