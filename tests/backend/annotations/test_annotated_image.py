@@ -35,11 +35,7 @@ ALL = [
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
-        ("preferred", [2]),
-        ("newest", [1]),
-        ("ground-truth", [2]),
-        ("5", [2]),
-        ("6", []),
+        *(("preferred", [2]), ("newest", [1]), ("ground-truth", [2]), ("5", [2]), ("6", [])),
         ("majority", [1, 2, 5, 6]),
     ],
 )

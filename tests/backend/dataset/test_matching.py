@@ -49,12 +49,8 @@ PLACES = [
 @pytest.mark.parametrize(
     ("name", "task"),
     [
-        ("my photo (1)", 1),
-        ("1a2b3c4d-my_photo_1", 1),
-        ("train/a", 2),
-        ("any/val/a.jpg", 3),
-        ("val\\a", 3),
-        (unicodedata.normalize("NFD", "bär"), 4),
+        *(("my photo (1)", 1), ("1a2b3c4d-my_photo_1", 1), ("train/a", 2), ("any/val/a.jpg", 3)),
+        *(("val\\a", 3), (unicodedata.normalize("NFD", "bär"), 4)),
         ("b.v2.png", 5),  # a data set may have the picture in another format
         ("train/bär_png.rf.0a1b2c3d", 4),  # as Roboflow names it
         ("b.v2_jpeg.rf.0a1b2c3d.jpg", 5),

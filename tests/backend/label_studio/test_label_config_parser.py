@@ -91,16 +91,12 @@ def test_written_names_are_those_that_the_sdk_knows() -> None:
     ("label", "prompts"),
     [
         ('value="traffic_light"', ("traffic light",)),
-        ('value="TrafficLight"', ("traffic light",)),
-        ('value="HDMIPort"', ("hdmi port",)),
-        ('value="iPhone"', ("iphone",)),
-        ('value="Hund" alias="dog"', ("dog",)),
-        ('value="dog" alias="cls_dog_2"', ("dog",)),
-        ('value="dog" alias="DG"', ("dog",)),
+        *(('value="TrafficLight"', ("traffic light",)), ('value="HDMIPort"', ("hdmi port",))),
+        *(('value="iPhone"', ("iphone",)), ('value="Hund" alias="dog"', ("dog",))),
+        *(('value="dog" alias="cls_dog_2"', ("dog",)), ('value="dog" alias="DG"', ("dog",))),
         ('value="c1" predicted_values=" tabby cat , kitten ,, "', ("tabby cat", "kitten")),
         ('value="sky" predicted_values=" "', ("sky",)),
-        ('alias="sky"', ("sky",)),
-        ('value="__"', ("__",)),
+        *(('alias="sky"', ("sky",)), ('value="__"', ("__",))),
     ],
 )
 def test_prompts(label: str, prompts: tuple[str, ...]) -> None:

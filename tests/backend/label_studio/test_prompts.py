@@ -34,17 +34,14 @@ def read(text: str, config: LabelConfig = STREET, prompt_label: str = "") -> lis
         ("red car -> Car", ("Car", "red car")),
         ("rusty thing->tl", ("TrafficLight", "rusty thing")),
         ("old thing → traffic light", ("TrafficLight", "old thing")),
-        ("car ->", ("Car", "car", "van")),
-        ("red car -> Spaceship", ("Car", "red car")),
-        ("Car", ("Car", "car", "van")),
-        ("van", ("Car", "van")),
+        *(("car ->", ("Car", "car", "van")), ("red car -> Spaceship", ("Car", "red car"))),
+        *(("Car", ("Car", "car", "van")), ("van", ("Car", "van"))),
         ("trafficLight", ("TrafficLight", "traffic light")),
         ("tl", ("TrafficLight", "traffic light")),
         ("the traffic light by the car", ("TrafficLight", "the traffic light by the car")),
         ("a bush!", ("Veg", "a bush!")),
         ("van or tree", ("Veg", "van or tree")),  # the longest
-        ("car near van", ("Car", "car near van")),
-        ("black cat, red car", ("Car", "red car")),
+        *(("car near van", ("Car", "car near van")), ("black cat, red car", ("Car", "red car"))),
     ],
 )
 def test_a_label_that_is_named_gets_the_mask(text: str, expected: tuple[str, ...]) -> None:

@@ -128,14 +128,11 @@ def test_a_name_is_looked_up_once_and_only_its_public_addresses_are_tried(
 @pytest.mark.parametrize(
     ("allowed", "host", "opens"),
     [
-        ("127.0.0.0/8", "localhost", True),
-        ("localhost", "localhost", True),
-        ("LocalHost:{port}", "localhost", True),
-        ("localhost", "127.0.0.1", False),
+        *(("127.0.0.0/8", "localhost", True), ("localhost", "localhost", True)),
+        *(("LocalHost:{port}", "localhost", True), ("localhost", "127.0.0.1", False)),
         ("*.localhost", "localhost", False),
         ("10.0.0.0/8, 127.0.0.0/30", "127.0.0.1", True),
-        ("127.0.0.1:{port}", "127.0.0.1", True),
-        ("127.0.0.1:{port}", "2130706433", False),
+        *(("127.0.0.1:{port}", "127.0.0.1", True), ("127.0.0.1:{port}", "2130706433", False)),
     ],
 )
 def test_allowed_hosts(server: LocalServer, allowed: str, host: str, opens: bool) -> None:
