@@ -91,11 +91,8 @@ REGIONS = JSON | st.fixed_dictionaries(
     optional={
         "from_name": st.sampled_from(["click", "box", "words", "mask"]) | JSON,
         "to_name": st.just("image") | JSON,
-        "original_width": NUMBERS,
-        "original_height": NUMBERS,
-        "item_index": NUMBERS,
-        "is_positive": JSON,
-        "id": JSON,
+        **dict.fromkeys(("original_width", "original_height", "item_index"), NUMBERS),
+        **dict.fromkeys(("is_positive", "id"), JSON),
     },
 )
 VERSIONS = st.lists(

@@ -73,19 +73,10 @@ class FakeStudio:
         self, task: int, result: Sequence[Any], created: float = 0.0, **more: Any
     ) -> dict[str, Any]:
         id_ = next(self._ids)
-        self.annotations[id_] = {
-            "id": id_,
-            "task": task,
-            "project": self.project,
-            "result": list(result),
-            "parent_prediction": None,
-            "parent_annotation": None,
-            "was_cancelled": False,
-            "lead_time": 10.0,
-            "completed_by": 1,
-            "created_at": _at(created),
-            "updated_at": _at(created),
-        } | more
+        made = {"id": id_, "task": task, "project": self.project, "result": list(result)}
+        made |= {"parent_prediction": None, "parent_annotation": None, "was_cancelled": False}
+        made |= {"lead_time": 10.0, "completed_by": 1, "created_at": _at(created)}
+        self.annotations[id_] = made | {"updated_at": made["created_at"]} | more
         self.touch(task)
         return self.annotations[id_]
 
@@ -294,11 +285,8 @@ class FakeStudio:
         rows = [self._row(task, given.get("query", "")) for task in some]
         if given["fields"] == "all":
             rows = [row | self._held(row["id"]) for row in rows]
-        counts = {
-            "total": len(found),
-            "total_predictions": sum(map(self.stored().__getitem__, found)),
-        }
-        return _json({"tasks": rows} | counts)
+        predictions = sum(map(self.stored().__getitem__, found))
+        return _json({"tasks": rows, "total": len(found), "total_predictions": predictions})
 
     def _row(self, task: int, query: str) -> dict[str, Any]:
         """As seen: versions are told where they are asked for, each once, in any order."""

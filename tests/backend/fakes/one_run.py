@@ -12,17 +12,9 @@ from tests.backend.fakes.label_studio import TOKEN
 
 
 def make_services(database_url: str, studio_url: str) -> Services:
-    options: dict[str, Any] = {"database_url": database_url, "label_studio_api_key": TOKEN}
-    return Services(
-        Settings(
-            model="demo",
-            device="cpu",
-            precision="fp32",
-            short_side_px=64,
-            label_studio_url=studio_url,
-            **options,
-        )
-    )
+    options: dict[str, Any] = {"database_url": database_url, "label_studio_url": studio_url}
+    options |= {"label_studio_api_key": TOKEN, "short_side_px": 64}
+    return Services(Settings(model="demo", device="cpu", precision="fp32", **options))
 
 
 def do_run(services: Services, kind: RunKind[Any, Any]) -> Run:

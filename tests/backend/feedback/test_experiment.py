@@ -89,10 +89,7 @@ def test_an_experiment_stopped_early_tells_nothing(database: Database, clock: Cl
 @pytest.mark.parametrize(
     ("saved", "said"),
     [
-        (
-            Saved(110, 80, 145),
-            "saves 1 min 50 s a picture (90 % range: 1 min 20 s to 2 min 25 s; 31",
-        ),
+        (Saved(110, 80, 145), "1 min 50 s a picture (90 % range: 1 min 20 s to 2 min 25 s; 31"),
         (Saved(-20, -60, -5), "costs 20 s a picture (90 % range: 5 s to 1 min; 31"),
         (Saved(5, -10, 20), "open whether a prediction saves time a picture (90 % range: −10 s to"),
     ],

@@ -96,13 +96,13 @@ def test_a_view_replaces_that_of_its_title(client: LabelStudioClient, studio: Fa
     assert ids == {"Safe": 5, "Audit": 2}
 
 
+RANGES = [("in", {"min": 3, "max": 5}), ("equal", 9), ("in", {"min": 11, "max": 12})]
+
+
 @pytest.mark.parametrize(
     ("tasks", "conditions"),
     [
-        (
-            [9, 3, 4, 5, 11, 12],
-            [("in", {"min": 3, "max": 5}), ("equal", 9), ("in", {"min": 11, "max": 12})],
-        ),
+        ([9, 3, 4, 5, 11, 12], RANGES),
         ([], [("equal", 0)]),  # without a condition it would list all tasks
     ],
 )
@@ -155,12 +155,7 @@ def test_a_time_that_nobody_can_have_worked_is_none_that_counts(
 
 
 def test_a_label_config_leaves_open_what_the_settings_say(server: LocalServer) -> None:
-    settings = Settings(
-        label_studio_url=server.url,
-        label_studio_api_key=SecretStr(TOKEN),
-        score="effort",
-        adapt="off",
-    )
-    client = LabelStudioClient.from_settings(settings)
+    reach = {"label_studio_url": server.url, "label_studio_api_key": SecretStr(TOKEN)}
+    client = LabelStudioClient.from_settings(Settings(score="effort", adapt="off", **reach))
     config = client.config(7)
     assert (config.score, config.adapt) == ("effort", "off")

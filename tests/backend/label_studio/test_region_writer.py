@@ -61,15 +61,9 @@ def test_a_brush_region_is_the_mask() -> None:
     (region,) = _draw(mask, "brushlabels")
     value, id_ = region.pop("value"), region.pop("id")
     assert len(id_) == 10
-    assert region == {
-        "type": "brushlabels",
-        "from_name": "drawn",
-        "to_name": "photo",
-        "original_width": 80,
-        "original_height": 40,
-        "image_rotation": 0,
-        "score": 0.5,
-    }
+    size = {"original_width": 80, "original_height": 40, "image_rotation": 0}
+    names = {"type": "brushlabels", "from_name": "drawn", "to_name": "photo"}
+    assert region == names | size | {"score": 0.5}
     rgba = brush.decode_rle(value.pop("rle")).reshape(40, 80, 4)
     np.testing.assert_array_equal(rgba[..., 3] == 255, mask)
     assert value == {"format": "rle", "brushlabels": ["dog"]}

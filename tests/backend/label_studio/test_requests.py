@@ -123,13 +123,8 @@ def test_wrong_predict_requests(body: bytes, sentence: str) -> None:
 
 
 def test_setup() -> None:
-    message = {
-        "project": "7.1700000000",
-        "schema": CONFIG,
-        "hostname": "http://studio:8080",
-        "access_token": "c" * 40,
-        "extra_params": None,
-    }
+    place = {"hostname": "http://studio:8080", "access_token": "c" * 40, "extra_params": None}
+    message = {"project": "7.1700000000", "schema": CONFIG} | place
     request = parse_setup(json.dumps(message).encode())
     assert (request.label_config, request.project_id) == (CONFIG, 7)
     assert (request.hostname, request.access_token) == ("http://studio:8080", "c" * 40)
@@ -141,14 +136,9 @@ def test_setup() -> None:
 @pytest.mark.parametrize(
     ("body", "read"),
     [
-        (
-            b'{"action": "TASKS_CREATED", "tasks": [{"id": "x"}], "project": {"id": 7}}',
-            (7, "TASKS_CREATED"),
-        ),
-        (b'{"project": {"id": 7}}', (7, "")),
-        (b'{"project": {"id": "7"}}', (None, "")),
-        (b'{"project": {"id": 7}', (None, "")),
-        (b"[" * 100_000, (None, "")),
+        (b'{"action": "MADE", "tasks": [{"id": "x"}], "project": {"id": 7}}', (7, "MADE")),
+        *((b'{"project": {"id": 7}}', (7, "")), (b'{"project": {"id": "7"}}', (None, ""))),
+        *((b'{"project": {"id": 7}', (None, "")), (b"[" * 100_000, (None, ""))),
     ],
 )
 def test_a_webhook_names_its_project(body: bytes, read: tuple[int | None, str]) -> None:
