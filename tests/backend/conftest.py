@@ -112,14 +112,10 @@ class Postgres:
         The end comes with this process, however that ends: one that is killed tears nothing down.
         """
         stop = shlex.join([*_become(self.user), *self._controlled("-m", "fast", "stop")])
-        return subprocess.Popen(
-            ["sh", "-c", f"read -r line; {stop}; rm -rf {shlex.quote(str(self.folder))}"],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        script = f"read -r line; {stop}; rm -rf {shlex.quote(str(self.folder))}"
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
+        shell = ["sh", "-c", script]
+        return subprocess.Popen(shell, stdin=subprocess.PIPE, start_new_session=True, **silent)
 
     def _control(self, *arguments: str) -> None:
         _as(self.user, *self._controlled(*arguments))
@@ -189,14 +185,8 @@ def _become(user: str | None) -> list[str]:
 
 
 def _as(user: str | None, *command: str) -> None:
-    subprocess.run(
-        [*_become(user), *command],
-        check=True,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        timeout=120,
-    )
+    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "cwd": "/"}
+    subprocess.run([*_become(user), *command], check=True, timeout=120, **silent)
 
 
 def _free_port() -> int:

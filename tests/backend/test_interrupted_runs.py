@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -86,15 +85,20 @@ class Bench:
         return report is not None and report.tasks == 4
 
 
-@contextmanager
-def bench_of(database_url: str) -> Iterator[Bench]:
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
     """A project that is ready for a run: all kinds go one way."""
     studio = shared_studio(*[[(1, [brushed((0, 0, 9, 9))]), (2, [brushed((0, 0, 8, 8))])]] * 4)
     with studio.served() as server:
-        bench = Bench(studio, server.url, database_url)
+        bench = Bench(studio, server.url, f"sqlite:///{tmp_path}/runs.db")
         studio.fault = bench.fault
         yield bench
         bench.services.database.close()
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command, env = [sys.executable, *arguments], os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, cwd=ROOT, env=env, text=True, **options)
 
 
 def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) -> None:
@@ -102,67 +106,56 @@ def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) ->
     monkeypatch.setattr(Services, "client", client)
 
 
-def test_a_run_whose_process_is_killed(tmp_path: Path) -> None:
-    with bench_of(f"sqlite:///{tmp_path}/killed.db") as bench:
-        killed = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "tests.backend.fakes.one_run"),
-                *(bench.database_url, bench.url),
-            ],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )
+def test_a_run_whose_process_is_killed(bench: Bench) -> None:
+    killed = start("-m", "tests.backend.fakes.one_run", bench.database_url, bench.url)
 
-        def kill() -> Answer:
-            killed.kill()
-            killed.wait(60)
-            return Answer(504)
+    def kill() -> Answer:
+        killed.kill()
+        killed.wait(60)
+        return Answer(504)
 
-        bench.at_middle = kill
-        assert killed.wait(120) == -signal.SIGKILL
-        assert bench.last() is None
-        run = bench.do()
-        assert (run.state, run.reason) == ("done", "")
-        assert bench.is_done()
+    bench.at_middle = kill
+    assert killed.wait(120) == -signal.SIGKILL
+    assert bench.last() is None
+    run = bench.do()
+    assert (run.state, run.reason) == ("done", "")
+    assert bench.is_done()
 
 
-def test_a_login_page_in_place_of_one_answer(tmp_path: Path) -> None:
-    with bench_of(f"sqlite:///{tmp_path}/page.db") as bench:
-        bench.at_middle = lambda: PAGE
-        run = bench.do()
-        assert (run.state, run.reason) == ("done", "")
-        assert bench.is_done()
+def test_a_login_page_in_place_of_one_answer(bench: Bench) -> None:
+    bench.at_middle = lambda: PAGE
+    run = bench.do()
+    assert (run.state, run.reason) == ("done", "")
+    assert bench.is_done()
 
 
-def test_a_login_page_that_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with bench_of(f"sqlite:///{tmp_path}/page.db") as bench:
+def test_a_login_page_that_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
-        def page_from_now_on() -> Answer:
-            bench.studio.fault = lambda _: PAGE
-            return PAGE
+    def page_from_now_on() -> Answer:
+        bench.studio.fault = lambda _: PAGE
+        return PAGE
 
-        bench.at_middle = page_from_now_on
-        wait_long_for_no_answer(monkeypatch, bench.url)
-        run = bench.do()
-        assert run.state == "failed"
-        assert "it may be a login or maintenance page" in run.reason
-        assert bench.last() is None
-        bench.studio.fault = lambda _: None
-        assert bench.do().state == "done"
-        assert bench.is_done()
+    bench.at_middle = page_from_now_on
+    wait_long_for_no_answer(monkeypatch, bench.url)
+    run = bench.do()
+    assert run.state == "failed"
+    assert "it may be a login or maintenance page" in run.reason
+    assert bench.last() is None
+    bench.studio.fault = lambda _: None
+    assert bench.do().state == "done"
+    assert bench.is_done()
 
 
 @pytest.mark.parametrize("answer", [PAGE, Answer(500), Answer(403)])
-def test_one_task_that_label_studio_never_serves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
+def test_one_task_that_is_never_served(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
-    with bench_of(f"sqlite:///{tmp_path}/bad.db") as bench:
-        bench.studio.fault = lambda asked: answer if "/tasks/2/" in asked.path else None
-        wait_long_for_no_answer(monkeypatch, bench.url)
-        run = bench.do()
-        assert (run.state, run.reason) == ("done", "")
-        report = bench.last()
-        assert (report.tasks, [*report.left_out]) == (3, [2])
+    bench.studio.fault = lambda asked: answer if "/tasks/2/" in asked.path else None
+    wait_long_for_no_answer(monkeypatch, bench.url)
+    run = bench.do()
+    assert (run.state, run.reason) == ("done", "")
+    report = bench.last()
+    assert (report.tasks, [*report.left_out]) == (3, [2])
 
 
 #: A backend that begins a step on the database of its argument, and never ends it.
@@ -184,13 +177,7 @@ def test_a_step_of_learning_whose_process_is_killed(tmp_path: Path) -> None:
     database = Database(url, clock)
     school = School(database, "other")
     school.learn(1, 2)
-    with subprocess.Popen(
-        [sys.executable, "-c", ENDLESS_STEP, url],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as killed:
+    with start("-c", ENDLESS_STEP, url, stdout=subprocess.PIPE) as killed:
         assert killed.stdout.readline() == "at work\n"
         killed.kill()
     assert_made_once(school, clock)
