@@ -17,7 +17,8 @@ import pytest
 
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
-from tests.backend.fakes.label_studio import FakeStudio
+from backend.label_studio.client import LabelStudioClient
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
 
 DATABASE_TESTS = Path(__file__).parent / "database"
@@ -85,6 +86,11 @@ def server(studio: FakeStudio) -> Iterator[LocalServer]:
     """Serves the Label Studio that a module makes by its fixture `studio`."""
     with studio.served() as server:
         yield server
+
+
+@pytest.fixture
+def client(server: LocalServer) -> LabelStudioClient:
+    return LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Which annotations of a task count, and the images that they are of."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from tests.backend.dataset.drawn_tasks import brush_region, region
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.label_studio import FakeStudio
 
 ALL = [
     Annotation(1, 1, 1, (), annotator=4, updated=9.0),
@@ -132,12 +131,6 @@ def read_image(source: str, task: Task) -> RGBArray:
 def studio() -> FakeStudio:
     tasks: dict[int, dict[str, Any]] = {n: {"image": f"{n}.png"} for n in range(1, 251)}
     return FakeStudio(LISTS_XML.replace("valueList", "value"), tasks)
-
-
-@pytest.fixture
-def client(studio: FakeStudio) -> Iterator[LabelStudioClient]:
-    with studio.served() as server:
-        yield LabelStudioClient(server.url, TOKEN, retry_for_s=0.1, first_pause_s=0.02)
 
 
 def project_of(client: LabelStudioClient, studio: FakeStudio) -> AnnotatedProject:

@@ -18,8 +18,8 @@ from backend.feedback.comparison import AnnotationDiff
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.report import rows_of
 
 OURS = "ViT-B-16/openai clearclip 12ab34cd"
@@ -73,9 +73,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(server: LocalServer, studio: FakeStudio, tmp_path: Path) -> Desk:
+def desk(client: LabelStudioClient, studio: FakeStudio, tmp_path: Path) -> Desk:
     annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
-    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
     notebook = Notebook()
     return Desk(studio, annotations, notebook, AnnotationReader(annotations, client, notebook))
 

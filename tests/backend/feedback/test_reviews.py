@@ -16,8 +16,8 @@ from backend.feedback.reviews import CHECKED, Reviewed, ReviewStore, Tally
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.local_server import Answer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 
 MASK = region("a", "red", 4)
@@ -26,11 +26,6 @@ MASK = region("a", "red", 4)
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio(brush_config("red"), {n: {"image": f"{n}.png"} for n in range(1, 9)})
-
-
-@pytest.fixture
-def client(server: LocalServer) -> LabelStudioClient:
-    return LabelStudioClient(server.url, TOKEN, retry_for_s=0.05, first_pause_s=0.01)
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Changes found by polling a stand-in for Label Studio's API.
-
-The real one: `tests/e2e/test_learning.py`.
-"""
+"""Changes found by polling a stand-in for Label Studio's API; the real one: e2e/test_learning."""
 
 import re
 from collections.abc import Iterator
@@ -48,15 +45,9 @@ class Team:
         self.annotations = AnnotationStore(database, owner)
         self.jobs = JobStore(database)
         self.polls = PollStore(database, owner)
-        self.poller = ChangePoller(
-            Settings(**({"poll_interval_s": 60} | more)),
-            self.polls,
-            self.annotations,
-            self.jobs,
-            Experiments(database),
-            client,
-            clock=clock,
-        )
+        stores = self.polls, self.annotations, self.jobs, Experiments(database)
+        settings = Settings(**({"poll_interval_s": 60} | more))
+        self.poller = ChangePoller(settings, *stores, client, clock=clock)
         self.reader = AnnotationReader(self.annotations, client)
 
     def connect(self) -> None:

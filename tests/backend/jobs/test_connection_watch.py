@@ -1,7 +1,4 @@
-"""Whether Label Studio accepts the token, and which projects it has; against a stand-in's API.
-
-The real one: `tests/e2e/test_dashboard.py`.
-"""
+"""Whether the token is accepted, and projects, by a stand-in; e2e/test_dashboard: the real one."""
 
 import pytest
 
@@ -21,13 +18,8 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def client(server: LocalServer) -> LabelStudioClient:
-    return LabelStudioClient(server.url, TOKEN, retry_for_s=0)
-
-
-@pytest.fixture
-def watch(client: LabelStudioClient, clock: Clock) -> ConnectionWatch:
-    return ConnectionWatch(client, clock)
+def watch(server: LocalServer, clock: Clock) -> ConnectionWatch:
+    return ConnectionWatch(LabelStudioClient(server.url, TOKEN, retry_for_s=0), clock)
 
 
 def count_asked(server: LocalServer, path: str) -> int:
