@@ -1,6 +1,7 @@
 """Jobs, on SQLite and on a real PostgreSQL."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -167,11 +168,8 @@ def test_threads_that_race_get_each_job_once_and_lose_no_step(url: str) -> None:
             got.append(job.id)
             stores[number].finish(job.id, str(number))
 
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(race, range(4)))
     assert len(got) == len(set(got))
     assert stores[0].finish(shared.id, "shared").done == len(got)
     jobs = [job for job in stores[0].list_jobs() if job.id != shared.id]

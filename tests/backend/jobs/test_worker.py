@@ -13,7 +13,6 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.errors import NotFound, StudioUnreachable, WithdrawalRefused
 from backend.feedback.annotation_store import AnnotationStore
-from backend.jobs import change_poller
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.worker import Withdrawer
 from backend.label_studio.client import LabelStudioClient
@@ -150,9 +149,7 @@ def test_a_round_that_crashes_is_told_and_the_next_one_works(
 
 
 @pytest.fixture
-def connected(make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
-    monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
+def connected(make_backend: Make, studio: FakeStudio) -> Backend:
     studio.backends = [{"id": 1, "url": "http://here:9090", "created_at": "2001-09-09T01:46:40Z"}]
     backend = make_backend(
         model="demo", adapt_every=2, auto_prelabel="7", predict_deadline_s=30, poll_interval_s=600
@@ -193,12 +190,8 @@ def test_many_annotations_at_once_make_one_version(connected: Backend, studio: F
     assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
 
 
-def test_while_it_is_measured_what_predictions_save_one_task_in_ten_gets_none(
-    make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_in_ten_gets_none_while_it_is_measured(make_backend: Make, studio: FakeStudio) -> None:
     """Jobs, Retrieve and polls alike; clicks are answered, and at the end all tasks get one."""
-    monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
-    monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
     studio.tasks = {i: {"image": picture(i % 40)} for i in range(1, 121)}
     for task in range(1, 21):
         studio.add(task, "an older version")

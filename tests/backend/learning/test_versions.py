@@ -1,6 +1,7 @@
 """Examples, steps, versions and what is live, on SQLite and on a real PostgreSQL."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -117,19 +118,14 @@ def test_several_that_look_at_once_take_one_step(url: str) -> None:
     stores = [Database(url) for _ in range(4)]
     many = [LearningStores.of(database, f"owner {i}") for i, database in enumerate(stores)]
     many[0].replace_all(1)
-    taken: list[StepLease | None] = []
     start = threading.Barrier(len(many))
 
-    def take(learning: LearningStores) -> None:
+    def take(learning: LearningStores) -> StepLease | None:
         start.wait(20)
-        taken.append(learning.versions.lease_step(1))
+        return learning.versions.lease_step(1)
 
-    threads = [threading.Thread(target=take, args=(each,)) for each in many]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert sum(lease is not None for lease in taken) == 1
+    with ThreadPoolExecutor(len(many)) as pool:
+        assert sum(lease is not None for lease in pool.map(take, many)) == 1
     for database in stores:
         database.close()
 
