@@ -49,7 +49,7 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 	$(VENV)-lowest/bin/python -m pip install --quiet '$(UV)'
 	$(LOWEST) --resolution lowest-direct --editable .
 	$(LOWEST) '.[test,label-studio-ml]'
-	$(LOWEST) --no-deps 'supervision>=0.25' label-studio-ml==1.0.9
+	$(LOWEST) --no-deps label-studio-ml==1.0.9
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses auto -m 'not thorough' tests/core tests/backend $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
@@ -86,16 +86,14 @@ picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the 
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
 	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside or walk' $(ARGS)
 
-# Two packages go in without their requirements: supervision, which asks for 104 MB to read videos, and
-# label-studio-ml beside the current Flask: 2.x from GitHub, or where that cannot be reached, 1.0.9
-# from PyPI, which pins Flask 1.1.2.
+# label-studio-ml goes in without its requirements, beside the current Flask: 2.x from GitHub, or where
+# that cannot be reached, 1.0.9 from PyPI, which pins Flask 1.1.2.
 $(VENV)/.made: pyproject.toml
 	$(NEEDS)
 	@echo "Installing the packages with their test and check tools into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	@$(VENV)/bin/python -m pip install --quiet --quiet --editable '.[test,check,docs,label-studio-ml]'
-	@$(VENV)/bin/python -m pip install --quiet --no-deps 'supervision>=0.25'
 	@$(VENV)/bin/python -m pip install --quiet --no-deps --retries 0 --timeout 5 '$(STUDIO_ML)' >/dev/null 2>&1 \
 	|| $(VENV)/bin/python -m pip install --quiet --no-deps label-studio-ml==1.0.9
 	@touch $@
