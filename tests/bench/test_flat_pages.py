@@ -87,17 +87,9 @@ def fill(database: Database) -> None:
 
 def teach(database: Database, model: str) -> None:
     """Keep a training example of each annotation that may have one."""
-    rows = [
-        {
-            "annotation": number,
-            "model": model,
-            "picture": 0,
-            "project": 7,
-            "digest": f"{number:064x}",
-            "example": bytes(1000),
-        }
-        for number in range(ANNOTATIONS_READ - MOST_ANNOTATIONS, ANNOTATIONS_READ)
-    ]
+    same = {"model": model, "picture": 0, "project": 7, "example": bytes(1000)}
+    numbers = range(ANNOTATIONS_READ - MOST_ANNOTATIONS, ANNOTATIONS_READ)
+    rows = [same | {"annotation": number, "digest": f"{number:064x}"} for number in numbers]
     with database.write() as connection:
         connection.execute(insert(EXAMPLES), rows)
 

@@ -149,11 +149,9 @@ def review(world: World) -> tuple[list[Found], list[dict[str, Found]]]:
     cosines = (embeddings[:count] @ embeddings[:count].T).numpy() - 2 * np.eye(count)
     chosen = np.linspace(0, len(world.corrected) - 1, COUNT).astype(int).tolist()
     right = [world.labelled(picture) for picture in chosen]
+    found = cosines.argmax(axis=1)
     wrong = [
-        {
-            kind: plant(Annotated(truth, cosines.argmax(axis=1), rng))
-            for kind, plant in MISTAKES.items()
-        }
+        {kind: plant(Annotated(truth, found, rng)) for kind, plant in MISTAKES.items()}
         for truth in right
     ]
     learned = list(right)

@@ -129,12 +129,8 @@ class Annotator:
         name, pixels = self._next()
         (top, left), (bottom, right) = pixels.min(axis=0), pixels.max(axis=0) + 1
         height, width = self._scene.label_map.shape
-        sides = {
-            "x": 100 * left / width,
-            "y": 100 * top / height,
-            "width": 100 * (right - left) / width,
-            "height": 100 * (bottom - top) / height,
-        }
+        sides = {"x": 100 * left / width, "width": 100 * (right - left) / width}
+        sides |= {"y": 100 * top / height, "height": 100 * (bottom - top) / height}
         return self._region("rectanglelabels", "box", **sides, rectanglelabels=[name])
 
     def words(self, text: str) -> dict[str, Any]:

@@ -97,12 +97,10 @@ def test_memory_is_flat(report: Report, tmp_path: Path) -> None:
         timeout_s=120,
     ) as process:
         for first in range(0, PREDICTIONS, AT_ONCE):
+            noise = rng.integers(0, 255, (AT_ONCE, *SMALL_HW, 3), np.uint8)
             tasks = [
-                {
-                    "id": first + each,
-                    "data": {"image": data_url(rng.integers(0, 255, (*SMALL_HW, 3), np.uint8))},
-                }
-                for each in range(AT_ONCE)
+                {"id": number, "data": {"image": data_url(picture)}}
+                for number, picture in enumerate(noise, first)
             ]
             body = {"tasks": tasks, "label_config": config, "project": "7.1"}
             answer = requests.post(f"{url}/predict", json=body, timeout=300)

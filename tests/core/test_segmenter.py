@@ -377,20 +377,13 @@ def test_the_label_map_is_the_references(
             assert np.array_equal(labels, expected)
 
 
+ATTENTIONS = ("qk", "qq", "kk", "vv", "identity", "ensemble", "qq+kk")
 #: Presets, the three maps, and every attention with every residual, FFN and alpha (Figs. 5-6).
 COMBINATIONS = [
     *METHODS.values(),
     *MAPS.values(),
-    *(
-        Method(attention, residual, ffn, alpha)
-        for attention, residual, ffn, alpha in itertools.product(
-            ("qk", "qq", "kk", "vv", "identity", "ensemble", "qq+kk"),
-            (True, False),
-            (True, False),
-            (1.0, 10.0),
-        )
-        if alpha == 1 or (residual and ffn)
-    ),
+    *(Method(*each) for each in itertools.product(ATTENTIONS, (True, False), (True, False))),
+    *(Method(attention, True, True, 10.0) for attention in ATTENTIONS),
     Method("qq", blocks=6),
     Method("kk", residual=True, blocks=2, alpha=3.0),
     Method("qq", remove_redundancy=True),

@@ -30,12 +30,8 @@ OFFERED = dict(
 )
 SETTINGS = {field.upper() for field in Settings.model_fields}
 #: What is the container's own, whatever `.env` says.
-OWN = {
-    "HOST": "0.0.0.0",
-    "PORT": "9090",
-    "MODEL_DIR": "/models",
-    "LABEL_STUDIO_BROWSER_URL": "http://localhost:8080",
-}
+OWN = {"HOST": "0.0.0.0", "PORT": "9090", "MODEL_DIR": "/models"}
+OWN |= {"LABEL_STUDIO_BROWSER_URL": "http://localhost:8080"}
 STUDIO_URL = {"LABEL_STUDIO_URL": "http://label-studio:8080"}
 SECRETS = {"LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "POSTGRES_PASSWORD"}
 

@@ -108,13 +108,8 @@ def slow_backend(
 
 
 def reach(studio: LabelStudioProcess) -> dict[str, str]:
-    return {
-        "LABEL_STUDIO_URL": studio.url,
-        "LABEL_STUDIO_API_KEY": studio.token,
-        "BASIC_AUTH_USER": "",
-        "BASIC_AUTH_PASS": "",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
+    servers = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
+    return servers | {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def bulk_run(

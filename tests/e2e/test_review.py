@@ -73,9 +73,8 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         for _ in range(12):
             page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("g")
-        expect(page.locator("#page [data-verdict=good]")).to_have_count(
-            15
-        )  # a range has ten at most
+        marked = page.locator("#page [data-verdict=good]")
+        expect(marked).to_have_count(15)  # a range has ten at most
         keep_picture(page, "review.png", tmp_path, DESK)
         expect(page.locator("#page #said")).to_contain_text("23 not marked")
         taken = tasks[4]
@@ -168,16 +167,8 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     predicted = [*studio.client.predictions.list(project=project)]
     url = f"{backend_url}/projects/{project}/review"
     checked = [as_checked(studio, each) for each in predicted[:3]]
-    verdicts = [
-        {
-            "task": e.task,
-            "prediction": e.id,
-            "verdict": "good",
-            "seconds": 1,
-            "version": e.model_version,
-        }
-        for e in checked
-    ]
+    good = {"verdict": "good", "seconds": 1, "version": predicted[0].model_version}
+    verdicts = [{"task": each.task, "prediction": each.id} | good for each in checked]
     requests.post(url, json={"seat": "a", "since": 1.0, "verdicts": verdicts}, timeout=60)
     first, *others = checked
     known = {"parent_prediction": first.id, "lead_time": 20.0}

@@ -104,13 +104,9 @@ def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:
             assert mask.size == SIZE_HW[::-1]
         assert sorted(told("reviewed", "--view", 3)) == ["2.png"]
         with_predictions = told("some", "--with-predictions")
-        assert with_predictions["3.png"][0] == {
-            "label": "sky",
-            "origin": "prediction",
-            "model_version": "clip 2",
-            "annotation": None,
-            "annotator": None,
-        }
+        predicted = {"label": "sky", "origin": "prediction", "model_version": "clip 2"}
+        nobody = {"annotation": None, "annotator": None}
+        assert with_predictions["3.png"][0] == predicted | nobody
         assert sorted(told("later", "--since", tmp_path / "all")) == ["1.png", "2.png"]
         report = json.loads((tmp_path / "later/report.json").read_text())
         assert report["changes"]["pictures"] == {"new": 0, "corrected": 0, "gone": 0}

@@ -277,12 +277,8 @@ def test_the_version_follows_all_that_changes_masks() -> None:
             '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
             '<Label value="red" predicted_values="crimson"/></BrushLabels></View>'
         ),
-        version(short_side_px=672),
-        version(min_island_share=0.01),
-        version(refine=False),
-        version(propagate=True),
-        version(method="sclip"),
-        version(model="ViT-B-16/dfn2b"),
+        *(version(short_side_px=672), version(min_island_share=0.01), version(refine=False)),
+        *(version(propagate=True), version(method="sclip"), version(model="ViT-B-16/dfn2b")),
     }
     assert len(others | {same}) == 10
     assert same == version(short_side_px=448)  # what the method is read at by default
@@ -318,12 +314,8 @@ def config_of(*tags: str) -> str:
 @pytest.mark.parametrize("tool", ["brush", "polygon", "rectangle"])
 def test_a_region_is_two_entries_with_one_id_as_the_editor_writes_them(tool: str) -> None:
     result = Annotator().predicted(flag("red", "blue"), config_of(PLAIN, TOOLS[tool]))
-    assert [(each["type"], each["from_name"]) for each in result] == [
-        (tool, tool),
-        ("labels", "kind"),
-        (tool, tool),
-        ("labels", "kind"),
-    ]
+    drawn_by = [(each["type"], each["from_name"]) for each in result]
+    assert drawn_by == [(tool, tool), ("labels", "kind")] * 2
     for shape, labelled in (result[:2], result[2:]):
         assert shape["id"] == labelled["id"]
         assert shape["to_name"] == labelled["to_name"] == "img"

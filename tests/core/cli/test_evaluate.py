@@ -1,5 +1,6 @@
 """`clearclip eval` and `prepare` as a person uses them, on miniature data sets."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -210,11 +211,8 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if line.startswith("| demo ")]
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines]
-    assert rows == [
-        ["demo", method, prompts]
-        for method in ("clearclip", "maskclip")
-        for prompts in ("names.txt", "other.txt")
-    ]
+    pairs = itertools.product(["clearclip", "maskclip"], ["names.txt", "other.txt"])
+    assert rows == [["demo", *pair] for pair in pairs]
     # Two pictures, their truths and four predictions of each.
     assert page.read_text().count("data:image/jpeg") == 12
     assert result.output.count("These are demo weights") == 1

@@ -107,12 +107,8 @@ def test_a_scene_shows_the_same_things_at_another_size() -> None:
 
 
 def test_every_label_is_drawn_often_and_large_enough_to_be_found() -> None:
-    shares = np.stack(
-        [
-            np.bincount(render_scene(seed, SMALL_HW).label_map.ravel(), minlength=18) / 16_800
-            for seed in range(300)
-        ]
-    )  # (scenes, labels)
+    maps = (render_scene(seed, SMALL_HW).label_map.ravel() for seed in range(300))
+    shares = np.stack([np.bincount(each, minlength=18) / 16_800 for each in maps])
     assert len(SCENE_LABELS) == len(set(SCENE_LABELS)) == 18
     assert ((shares > 0.003).mean(axis=0) > 0.15).all()
     assert (shares.mean(axis=0) > 0.004).all()

@@ -32,28 +32,19 @@ class Miniature:
 
 
 _VOC20 = Miniature(
-    range(21),
-    True,
-    "JPEGImages/{}.jpg",
-    "SegmentationClass/{}.png",
+    *(range(21), True, "JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
     ("2007_000033", "2011_003256", "2008_000009"),
     listing="ImageSets/Segmentation/val.txt",
     other="JPEGImages/2007_000032.jpg",
 )
 _CONTEXT59 = Miniature(
-    range(60),
-    True,
-    "JPEGImages/{}.jpg",
-    "SegmentationClassContext/{}.png",
+    *(range(60), True, "JPEGImages/{}.jpg", "SegmentationClassContext/{}.png"),
     ("2008_000008", "2010_006086"),
     listing="ImageSets/SegmentationContext/val.txt",
     other="JPEGImages/2008_000002.jpg",
 )
 _STUFF = Miniature(
-    range(171),
-    False,
-    "images/val2017/{}.jpg",
-    "annotations/val2017/{}_labelTrainIds.png",
+    *(range(171), False, "images/val2017/{}.jpg", "annotations/val2017/{}_labelTrainIds.png"),
     ("000000000139", "000000581781"),
     published=("annotations/val2017/{}.png", (0, 89, 181)),
 )
@@ -67,18 +58,13 @@ MINIATURES = {
         _STUFF, values=range(81), label_map="annotations/val2017/{}_instanceTrainIds.png"
     ),
     "cityscapes": Miniature(
-        range(19),
-        False,
-        "leftImg8bit/val/{}_leftImg8bit.png",
+        *(range(19), False, "leftImg8bit/val/{}_leftImg8bit.png"),
         "gtFine/val/{}_gtFine_labelTrainIds.png",
         ("frankfurt/frankfurt_000000_000294", "munster/munster_000173_000019"),
         published=("gtFine/val/{}_gtFine_labelIds.png", (7, 33)),
     ),
     "ade20k": Miniature(
-        range(151),
-        True,
-        "images/validation/{}.jpg",
-        "annotations/validation/{}.png",
+        *(range(151), True, "images/validation/{}.jpg", "annotations/validation/{}.png"),
         ("ADE_val_00000001", "ADE_val_00000002"),
         other="images/training/ADE_train_00000001.jpg",
     ),

@@ -41,14 +41,8 @@ def assert_same(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> Non
 @pytest.mark.parametrize(
     "options",
     [
-        {},
-        {"progressive": True},
-        {"optimize": True},
-        {"quality": 30},
-        {"subsampling": 0},
-        {"subsampling": 1},
-        {"subsampling": 2},
-        {"keep_rgb": True},
+        *({}, {"progressive": True}, {"optimize": True}, {"quality": 30}, {"keep_rgb": True}),
+        *({"subsampling": each} for each in range(3)),
         {"restart_marker_blocks": 3},
         {"comment": b"two bytes of an end: \xff\xd9"},
     ],

@@ -108,13 +108,8 @@ def everywhere() -> np.ndarray:
     at = np.arange(33) * 3 - 0.5, np.arange(49) * 3 - 0.5
     axes = scores.plan.rows.upsampling, scores.plan.columns.upsampling
     pairs = list(zip(axes, at, strict=True))
-    corners, knots = (
-        softmax_of(scores, *weights) ** 0.5
-        for weights in (
-            [axis.at(axis.positions(px)) for axis, px in pairs],
-            [axis.at_knots(px) for axis, px in pairs],
-        )
-    )
+    corners = softmax_of(scores, *(axis.at(axis.positions(px)) for axis, px in pairs)) ** 0.5
+    knots = softmax_of(scores, *(axis.at_knots(px) for axis, px in pairs)) ** 0.5
     tiles = np.mean([corners[:, y : 32 + y, x : 48 + x] for y in (0, 1) for x in (0, 1)], axis=0)
     smooth = explained(guided_filter, tiles)
     kept = float(kept_share(torch.tensor(noise_of(smooth, corners - smooth))))
@@ -397,13 +392,8 @@ def test_single_patches_of_noisy_scores_go() -> None:
 
 
 #: Operators whose result the host must know before it goes on.
-WAITS = {
-    "aten::item",
-    "aten::_local_scalar_dense",
-    "aten::nonzero",
-    "aten::masked_select",
-    "aten::equal",
-}
+WAITS = {"aten::item", "aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
+WAITS |= {"aten::equal"}
 
 
 class Counting(TorchDispatchMode):

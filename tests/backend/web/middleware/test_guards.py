@@ -116,12 +116,8 @@ def test_it_answers_under_its_own_names(name: str, settings: dict[str, str], sta
 
 
 #: What a proxy sends along that serves https://host.example/clearclip/.
-FORWARDED = {
-    "X-Forwarded-For": "203.0.113.9",
-    "X-Forwarded-Host": "host.example",
-    "X-Forwarded-Proto": "https",
-    "X-Forwarded-Prefix": "/clearclip",
-}
+FORWARDED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Host": "host.example"}
+FORWARDED |= {"X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/clearclip"}
 STUDIO = {"label_studio_url": "http://studio:8080", "label_studio_api_key": "ab" * 20}
 
 

@@ -63,12 +63,8 @@ def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_us
     first = lead.page(f"{REVIEW}?seat=a")
     assert tasks(first)[0] == 43
     assert "older masks" in first.text
-    current = (
-        lead.app.extensions["engine"]
-        and lead.client.post(
-            "/setup", json={"schema": studio.label_config, "project": "7.1"}
-        ).get_json()["model_version"]
-    )
+    setup = {"schema": studio.label_config, "project": "7.1"}
+    current = lead.client.post("/setup", json=setup).get_json()["model_version"]
     studio.add(45, current, 2.0, [region("a", "red", 4)])
     assert tasks(lead.page(f"{REVIEW}?seat=a"))[:2] == [45, 43]
 
