@@ -7,14 +7,19 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import huggingface_hub
+import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from clearclip_core import RGBArray
+from clearclip_core.clip.loading import LoadedModel
+
 VISION = {"image_size": 64, "layers": 3, "width": 64, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
 CONFIG = {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": TEXT}
+MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 
 
 def make_clip(quick_gelu: bool = False, **vision: object) -> open_clip.CLIP:
@@ -30,9 +35,19 @@ def make_clip(quick_gelu: bool = False, **vision: object) -> open_clip.CLIP:
     return model.requires_grad_(False)
 
 
+def picture(height: int, width: int, seed: int = 0) -> RGBArray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
 @pytest.fixture(scope="session")
 def clip_model() -> open_clip.CLIP:
     return make_clip()
+
+
+@pytest.fixture(scope="session")
+def model(clip_model: open_clip.CLIP) -> LoadedModel:
+    tokenize = open_clip.SimpleTokenizer(context_length=16)
+    return LoadedModel("tiny", clip_model, tokenize, MEAN, STD, contrast=("sand", "wall"))
 
 
 @pytest.fixture(scope="session")

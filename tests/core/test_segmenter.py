@@ -36,27 +36,16 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import MAPS
 from clearclip_core.clip.weights import known_models
 from clearclip_core.images.preprocessing import Preprocessing
-from tests.core.conftest import make_clip
+from tests.core.conftest import MEAN, STD, make_clip, picture
 from tests.core.reference import Reference
 
-MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=256, window_px=64, stride_px=32)
 WORDS = ("dog", "sky", "grass")
 
 
 @pytest.fixture(scope="module")
-def model(clip_model: open_clip.CLIP) -> LoadedModel:
-    tokenize = open_clip.SimpleTokenizer(context_length=16)
-    return LoadedModel("tiny", clip_model, tokenize, MEAN, STD, contrast=("sand", "wall"))
-
-
-@pytest.fixture(scope="module")
 def segmenter(model: LoadedModel) -> Segmenter:
     return Segmenter(model, preprocessing=SIZES)
-
-
-def picture(height: int, width: int, seed: int = 0) -> RGBArray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
 def normalized(rgb: RGBArray) -> torch.Tensor:

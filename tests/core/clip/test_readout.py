@@ -10,13 +10,12 @@ from clearclip_core import METHODS, Segmenter, render_scene
 from clearclip_core.clip import readout
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.images.preprocessing import Preprocessing
-from tests.core.conftest import make_clip
+from tests.core.conftest import MEAN, STD, make_clip
 from tests.core.reference import Reference
 
 READOUTS = ("naclip", "pearl", "scclip", "sfp", "rfclip")
 #: Channels that are above the limit in some tokens of the models here, not in all.
 SINKS = (1, 5)
-MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 
 #: Name -> patch in px, and vision config: width and heads in miniature, then in full. The hidden
 #: layers of the full ones are narrow, which no read-out sees, so that they are made sooner.

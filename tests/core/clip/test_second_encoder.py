@@ -21,7 +21,8 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.weights import ModelName, check_weights, download_weights
 from clearclip_core.segmentation.windows import WindowPlan
-from tests.core.test_segmenter import MEAN, SIZES, STD, picture
+from tests.core.conftest import MEAN, STD, picture
+from tests.core.test_segmenter import SIZES
 
 #: A Vision Transformer, and two networks with a pyramid.
 TIMM = ("test_vit", "test_convnext", "test_efficientnet")
@@ -42,12 +43,6 @@ def seconds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SecondEncoder
     folder = tmp_path_factory.mktemp("timm")
     names = {arch: file_of(arch, folder) for arch in TIMM}
     return {arch: load_second_encoder(names[arch], "cpu", "fp32") for arch in TIMM}
-
-
-@pytest.fixture(scope="module")
-def model(clip_model: open_clip.CLIP) -> LoadedModel:
-    tokenize = open_clip.SimpleTokenizer(context_length=16)
-    return LoadedModel("tiny", clip_model, tokenize, MEAN, STD, contrast=("sand", "wall"))
 
 
 class Slopes(nn.Module):

@@ -28,9 +28,9 @@ from clearclip_core.paper.feature_statistics import (
 )
 from clearclip_core.paper.tables import ATTENTIONS
 from tests.core.clip.test_dense_encoder import cubic
+from tests.core.conftest import MEAN, STD
 from tests.core.reference import attention
 
-MEAN, STD = (100.0, 110.0, 120.0), (50.0, 60.0, 70.0)
 SIZES = Preprocessing(MEAN, STD, short_side_px=64, long_side_px=200, window_px=64, stride_px=32)
 
 

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core.segmentation.guided_filter import Refinement, guided
-
-
-def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+from tests.core.conftest import picture
 
 
 def around(middle: float, radius: float, count: int) -> range:
