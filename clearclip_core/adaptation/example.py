@@ -28,7 +28,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 T = TypeVar("T")
 
 UNLABELED = ""  # the name of the area that no label covers
-SAMPLE_SIZE = 98_304  # limit of the numbers in an example's sample: 192 kB in float16
+#: Limit of the numbers in an example's sample, without a second encoder's: 192 kB in float16.
+SAMPLE_SIZE = 98_304
 LAYOUT_CELLS = 4  # cells a side of the grid by which similar images are found
 _PIXELS_PER_PATCH = 4  # pixels a side of a patch among which the sample is chosen
 _FORMAT = 2  # version of the bytes, stored in them
@@ -122,7 +123,7 @@ class Example:
             raise ValueError("Expected labels to have names, but got an empty one.")
         grid = _Grid(features)
         owners, names = grid.owners(masks, kept or {})
-        chosen, weights = _sample(owners, max(1, SAMPLE_SIZE // grid.width))
+        chosen, weights = _sample(owners, max(1, SAMPLE_SIZE // features.patches.shape[-1]))
         gone = removed or {}
         taken = {name: area for name in sorted(gone) if (area := grid.shown(gone, name)).any()}
         shown = (area[chosen] for area in taken.values())
@@ -231,10 +232,6 @@ class _Grid:
             ((np.arange(count) + 0.5) * side / count).astype(np.intp)
             for side, count in zip(plan.image_hw, counts, strict=True)
         ]
-
-    @property
-    def width(self) -> int:
-        return len(self._mosaic)
 
     def owners(
         self, masks: Mapping[str, BoolMask], kept: Mapping[str, BoolMask]

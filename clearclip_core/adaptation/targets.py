@@ -31,7 +31,6 @@ _PIXELS = 12_000  # limit of the pixels of all examples together; of many exampl
 _BALANCE = -0.5
 _SMALLEST_SHARE = 1e-4
 
-_WORDS_IN_FIT = 0.3  # weight of the words' answer in the fit
 _SHOWN = 2  # number of pixels of a label that make a picture show it
 
 #: Mean cosine of the cells of two layouts from which on their images count as one, at least and at
@@ -56,6 +55,7 @@ class Targets:
     weights: Float32Array  # (N,) float32, shares of the pixels in their image or near-duplicates
     image: npt.NDArray[np.intp]  # (N,) number of the image, near-duplicates alike, from 0
     pictures: Mapping[str, int]  # key of an image, see `Example.picture_key` -> its number
+    balance: float = _BALANCE
 
     @classmethod
     def of(
@@ -110,14 +110,14 @@ class Targets:
     def fit_weights(self) -> Float32Array:
         """(N,) float32 weights in the fit: what was drawn sums to the number of images.
 
-        Classes are weighed by their area to the power of `_BALANCE`, so small ones do not wither.
+        Classes are weighed by their area to the power of `balance`, so small ones do not wither.
         """
         drawn = self.target * (self.weights * self.drawn)[:, None]
         area = drawn.sum(axis=0)
         share = np.maximum(area / max(float(area.sum()), 1e-12), _SMALLEST_SHARE)
-        balanced = (drawn * share**_BALANCE).sum(axis=1)
+        balanced = (drawn * share**self.balance).sum(axis=1)
         balanced *= self.images / max(float(balanced.sum()), 1e-12)
-        weights: Float32Array = balanced + _WORDS_IN_FIT * self.weights * ~self.drawn
+        weights: Float32Array = balanced + self.weights * ~self.drawn
         return weights.astype(np.float32)
 
     @cached_property
@@ -172,15 +172,15 @@ def text_logits(
         features: (N, D) float32, or more columns, of a second encoder.
         embeddings: (Q, D).
     """
-    names, owners = group_names(vocabulary), query_names(vocabulary)
+    place = {name: group for group, name in enumerate(group_names(vocabulary))}
     words = embeddings.numpy()
     logits = np.float32(TEMPERATURE) * (features[:, : words.shape[1]] @ words.T)
-    text = np.full((len(features), len(names)), _ABSENT, np.float32)
-    for group, name in enumerate(names):
-        if name == UNLABELED or name in example.known:
-            queries = [query for query, owner in enumerate(owners) if owner == name]
-            text[:, group] = logits[:, queries].max(axis=1)
-    return text
+    text = np.full((len(place), len(features)), _ABSENT, np.float32)
+    could = {*example.known, UNLABELED}
+    for name, of_query in zip(query_names(vocabulary), logits.T, strict=True):
+        if name in could:
+            np.maximum(text[place[name]], of_query, out=text[place[name]])
+    return text.T
 
 
 def cluster(examples: Sequence[Example]) -> npt.NDArray[np.intp]:

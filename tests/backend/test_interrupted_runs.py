@@ -20,11 +20,13 @@ from sqlalchemy.exc import OperationalError
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.label_studio.client import LabelStudioClient
+from backend.learning import unlabelled
 from backend.runs.agreement import AGREEMENT
 from backend.runs.run_store import Run
 from backend.services import Services
-from clearclip_core import Fit
+from clearclip_core import Fit, UnlabelledFit
 from tests.backend.conftest import Clock, Postgres
+from tests.backend.fakes.colour_segmenter import teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.one_run import do_run, make_services
@@ -162,21 +164,30 @@ def test_one_task_that_is_never_served(
 ENDLESS_STEP = """
 import sys, time
 from backend.database.database import Database
+from backend.learning import unlabelled
 from tests.backend.learning.test_learner import School
 school = School(Database(sys.argv[1]), "killed")
 def fit(*_, **__):
     print("at work", flush=True)
     time.sleep(600)
-school.learner.fit_examples = fit
+school.learner.fit_examples = unlabelled.adapt_unlabelled = fit
 school.step()
 """
 
 
-def test_a_step_of_learning_whose_process_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("corrected", [True, False])
+def test_a_step_of_learning_whose_process_is_killed(
+    tmp_path: Path, corrected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, clock = f"sqlite:///{tmp_path}/killed.db", Clock(time.time())
     database = Database(url, clock)
     school = School(database, "other")
-    school.learn(1, 2)
+    if corrected:
+        school.learn(1, 2)
+    else:
+        made = UnlabelledFit(teach(wine="red"), 30)
+        monkeypatch.setattr(unlabelled, "adapt_unlabelled", lambda *_: made)
+        school.stores.versions.request_step(7, unlabelled=True)
     with start("-c", ENDLESS_STEP, url, stdout=subprocess.PIPE) as killed:
         assert killed.stdout.readline() == "at work\n"
         killed.kill()

@@ -71,6 +71,8 @@ def test_labels_are_sampled_alike_and_stand_for_their_area() -> None:
     areas = [example.weights[example.labels == label].sum() for label in (-1, 0, 1)]
     assert areas == pytest.approx([1 - 540 / 640 - 512 / 640**2, 512 / 640**2, 540 / 640], abs=0.01)
     assert (example.labels == 0).sum() == 32  # a small label keeps all its pixels
+    both = Example.of(replace(features, second=made), {"dog": small, "sky": large}, ["dog", "sky"])
+    assert (both.width, both.labels.tolist()) == (1024, example.labels.tolist())
 
 
 def test_pixels_of_several_labels_and_of_kept_predictions_are_not_drawn() -> None:

@@ -116,7 +116,7 @@ def second_example(seed: int, words_tell: bool) -> Example:
 
 @pytest.mark.parametrize("words_tell", [True, False])
 def test_a_second_encoder_is_used_where_held_out_pictures_gain_by_it(words_tell: bool) -> None:
-    both = [second_example(seed, words_tell) for seed in range(8)]
+    both = [second_example(seed, words_tell) for seed in range(4)]
     alone = [replace(each, features=each.features[:, :WIDTH]) for each in both]
     fit, without = (adapt(examples, embed, WORDS) for examples in (both, alone))
     assert fit.adaptation is not None
@@ -262,7 +262,7 @@ def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
     [
         (-0.05, 0.01, True),
         (-0.02, 0.01, False),  # below the bound
-        (-0.05, 0.2, False),  # perhaps it gains
+        (-0.05, 0.07, False),  # perhaps it gains
     ],
 )
 def test_a_label_loses_too_much(mean: float, spread: float, expected: bool) -> None:
@@ -326,18 +326,16 @@ def test_the_mode_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fitting, "_STOP", {"maxiter": 2000, "ftol": 1e-12, "gtol": 1e-7})
     targets, made = regression()
     every = np.ones(len(targets.text), np.bool_)
-    precisions = np.array([0.3, 3.0])
-    weights = made.mode(every, precisions)
+    weights = made.mode(every, 0.3)
 
     x = torch.from_numpy(targets.features).double()
     centred = x - x.mean(dim=0)
     values, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
-    root = vectors / (values.clamp(min=0) + 0.1 * values.mean()).sqrt()
+    root = vectors / (values.clamp(min=0) + 3 * values.mean()).sqrt()
     root = root / ((centred @ root) ** 2).sum(dim=1).mean().sqrt()
     counts = torch.from_numpy(targets.fit_weights).double()
     directions = torch.zeros(2, WIDTH, dtype=torch.float64, requires_grad=True)
     offsets = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    scale = torch.from_numpy(precisions)
     lbfgs = torch.optim.LBFGS([directions, offsets], max_iter=500, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -345,7 +343,7 @@ def test_the_mode_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
         logits = torch.from_numpy(targets.text).double().clone()
         logits[:, :2] += centred @ root @ directions.T + offsets
         value = -(counts[:, None] * torch.from_numpy(targets.target) * logits.log_softmax(1)).sum()
-        value = value + (scale * ((directions**2).sum(dim=1) + offsets**2)).sum() / 2
+        value = value + 0.3 * ((directions**2).sum() + (offsets**2).sum()) / 2
         value.backward()  # type: ignore[no-untyped-call]
         return value
 

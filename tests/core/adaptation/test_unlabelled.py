@@ -1,13 +1,23 @@
 """What pictures teach that nobody has corrected, where the truth is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import Example, Scores, UnlabelledFit, adapt_unlabelled, judge_adaptation
+from clearclip_core import (
+    Example,
+    Label,
+    Scores,
+    UnlabelledFit,
+    Vocabulary,
+    adapt_unlabelled,
+    judge_adaptation,
+)
+from clearclip_core.adaptation import targets
 from tests.core.adaptation.test_fitting import KNOWN, WORDS, drawn_image, embed
 
 #: Where features lie: on the side of their words that is turned to another one.
@@ -79,6 +89,25 @@ def test_a_second_encoder_takes_part() -> None:
     made = adapt_unlabelled(map(both, range(30)), embed, WORDS).adaptation
     assert made is not None
     assert np.abs(made.directions[:, embed(["sky"]).shape[1] :]).max() > 0
+
+
+def test_2997_labels_more_that_no_picture_shows_win_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(targets, "_PIXELS", 900)
+    none = [f"none {number}" for number in range(2997)]
+
+    def far_off(prompts: Sequence[str]) -> torch.Tensor:
+        rows = embed(prompts)
+        away = torch.tensor([[prompt.startswith("none")] for prompt in prompts])
+        return F.normalize(rows - 3 * away * sum(TURNED.values()), dim=-1)
+
+    words = Vocabulary((*WORDS.labels, *map(Label, none)), WORDS.contrast)
+    known = tuple(sorted([*KNOWN, *none]))
+    fit = adapt_unlabelled([replace(each, known=known) for each in EXAMPLES], far_off, words)
+    assert right(fit) > right(None) + 0.02
+    assert len(fit.areas) == 3000
+    assert max(max(fit.areas[name]) for name in none) == 0
 
 
 def test_what_it_gained_is_told_by_corrections() -> None:
