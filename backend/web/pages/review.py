@@ -357,6 +357,8 @@ class ReviewRoutes:
             for each in find_images(there, [_said(made)], config)
             if not label or any(region.label == label for region in each.versions[0])
         ]
+        if not parts:
+            raise NotFound("The prediction has no mask of this label any more.")
         height = parts[0].shape[0]
         sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
         row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]

@@ -91,7 +91,8 @@ def test_a_picture_is_drawn_with_masks_or_cropped(lead: Dashboard, studio: FakeS
     assert np.abs(plain - 100).max() <= 3
     assert np.abs(masks - plain)[:, :3].max() > 30 > np.abs(masks - plain)[:, 6:].max()
     assert crop.shape[1] < 8
-    assert lead.client.get(f"{REVIEW}/1/999").status_code == 404
+    for gone in ("1/999", "1/1?label=blue"):
+        assert lead.client.get(f"{REVIEW}/{gone}").status_code == 404
 
 
 def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
