@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
@@ -181,8 +181,7 @@ class DatasetExporter:
     ) -> DatasetReport | None:
         """Write the data set of a source, such as the address of a project; None once `stopping`.
 
-        Until all of it is there, the folder stays as it is. At the end, `unread` says how many
-        tasks the source has that are not among `tasks`, since nobody has annotated them.
+        Until all of it is there, the folder stays as it is. `unread` counts tasks beside `tasks`.
         """
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
@@ -287,9 +286,9 @@ class DatasetExporter:
         if not options.dry_run:
             if file is not None:
                 self._copy_image(image.source, file, row.image)
-            files = [writer.image_files(written, some) for writer, some in entries]
-            for path, content in ChainMap(*map(dict, files)).items():  # some formats share one
-                self._output.write(path, content)
+            for writer, some in entries:
+                for path, content in writer.image_files(written, some).items():
+                    self._output.write(path, content)
         if self.scorer and file is not None and written.label_map is not None:
             names = self._classes.all_names
             self.scorer.add(file.rgb, image.tag.name, written.label_map, names)

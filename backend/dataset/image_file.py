@@ -67,10 +67,9 @@ def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> 
         is_original = bool(known) and not is_deep and upright_transposition(image) is None
         image.load()  # which fails where the file is truncated
         if not is_original:
-            image = Image.fromarray(to_rgb(image))
+            image, file = Image.fromarray(to_rgb(image)), io.BytesIO()
     digest = digest_of(content)
     if not is_original:
-        file = io.BytesIO()
         image.save(file, "PNG", compress_level=3)
         content, known = file.getvalue(), (".png",)
     chosen = suffix if suffix.lower() in known else known[0]

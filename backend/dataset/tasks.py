@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -27,10 +25,10 @@ from backend.annotations.regions import LabelledRegion, Provenance
 from backend.dataset.formats.format_writer import ClassTable, LabelledImage
 from backend.dataset.mask_source import Limits, read_bytes
 from backend.errors import BadRequest, DatasetError, TaskError
-from backend.label_studio.client import TOGETHER, LabelStudioClient
+from backend.label_studio.client import TOGETHER, LabelStudioClient, TasksTogether
 from backend.label_studio.image_loader import ImageName
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import Annotation, TaskRow, WholeTask, decode_time
+from backend.label_studio.records import Annotation, TaskRow, decode_time
 from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -88,7 +86,7 @@ class ProjectTasks:
             self.unread -= len(wanted)
             for start in range(0, len(wanted), TOGETHER):
                 some = wanted[start : start + TOGETHER]
-                whole = _WholeTasks(self._client, self._project, tuple(row.id for row in some))
+                whole = TasksTogether(self._client, self._project, tuple(row.id for row in some))
                 yield from (TaskReference(row.id, partial(self._read, row, whole)) for row in some)
 
     def _listed(self) -> tuple[int, Iterable[Sequence[TaskRow]]]:
@@ -107,7 +105,7 @@ class ProjectTasks:
         predicted = self._with_predictions and task.total_predictions
         return bool(task.total_annotations or predicted)
 
-    def _read(self, found: TaskRow, tasks: _WholeTasks) -> TaskRecord:
+    def _read(self, found: TaskRow, tasks: TasksTogether) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
         whole = tasks.take(found.id)
         if whole is None:  # it is gone
@@ -119,25 +117,6 @@ class ProjectTasks:
         if not predictions:  # deleted meanwhile: it would count as an empty picture
             return TaskRecord(task)
         return TaskRecord(task, prediction=(predictions[-1].version, predictions[-1].regions))
-
-
-class _WholeTasks:
-    """Tasks that are asked for together, by the thread that takes one of them first."""
-
-    def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
-        self._ask = partial(client.whole_tasks, project, kind=WholeTask)
-        self._ids = ids
-        self._found: dict[int, WholeTask] = {}
-        self._lock = threading.Lock()
-
-    def take(self, task: int) -> WholeTask | None:
-        with self._lock:
-            ids, self._ids = self._ids, ()
-            if ids:
-                with suppress(BadRequest):  # one is broken or too large: each is asked for then
-                    self._found = {each.id: each for each in self._ask(ids)}
-            found = self._found.pop(task, None)
-        return found or next(iter(self._ask((task,))), None)
 
 
 # ---- of a file -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from backend.errors import (
@@ -40,6 +41,7 @@ from backend.label_studio.records import (
     UserRow,
     ViewRow,
     WholePage,
+    WholeTask,
 )
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter, is_any_of
@@ -470,6 +472,25 @@ class LabelStudioClient:
         which |= {"project": project, "page": page, "page_size": size}
         given = {"fields": "task_only", "resolve_uri": "false"}
         return self._connection.get("/api/tasks/", TaskPage, **which, **given)
+
+
+class TasksTogether:
+    """Tasks that are asked for together, by the thread that takes one of them first."""
+
+    def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
+        self._ask = partial(client.whole_tasks, project, kind=WholeTask)
+        self._ids = ids
+        self._found: dict[int, WholeTask] = {}
+        self._lock = threading.Lock()
+
+    def take(self, task: int) -> WholeTask | None:
+        with self._lock:
+            ids, self._ids = self._ids, ()
+            if ids:
+                with suppress(BadRequest):  # one is broken or too large: each is asked for then
+                    self._found = {each.id: each for each in self._ask(ids)}
+            found = self._found.pop(task, None)
+        return found or next(iter(self._ask((task,))), None)
 
 
 def _split(ids: tuple[int, ...] | None) -> list[tuple[int, ...] | None]:

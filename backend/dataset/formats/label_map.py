@@ -192,7 +192,7 @@ def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
 
 
 _VOC_FOLDER: Final = "SegmentationClass"  # of PASCAL VOC's label maps
-MASKS_FOLDER: Final = "masks"  # of all others
+_MASKS_FOLDER: Final = "masks"  # of all others
 
 #: Offset of the bit depth in a PNG file: signature (8), length and type of IHDR (8), size (8).
 _BIT_DEPTH_AT: Final = 24
@@ -268,7 +268,7 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
 
 def find_maps(folder: Path) -> tuple[Path, list[Path]]:
     """Return the folder that names start from, and the PNGs in it by name."""
-    return find_below(folder, (MASKS_FOLDER, _VOC_FOLDER), ".png")
+    return find_below(folder, (_MASKS_FOLDER, _VOC_FOLDER), ".png")
 
 
 def read_index_png(
@@ -346,11 +346,11 @@ class IndexPngWriter(FormatWriter):
 
     name = "index-png"
     title = "Label maps (MMSegmentation, own code)"
-    files = frozenset({MASKS_FOLDER, "splits"})
+    files = frozenset({_MASKS_FOLDER, "splits"})
     has_label_maps = True
 
     def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        return {f"{MASKS_FOLDER}/{image.name}.png": image.label_png}
+        return {f"{_MASKS_FOLDER}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         names = "".join(f"{row.name}\n" for row in rows())

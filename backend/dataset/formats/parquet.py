@@ -14,13 +14,12 @@ from backend.dataset.formats.format_writer import (
     FormatWriter,
     ImageRow,
     ReadRows,
-    SetFrame,
     WrittenImage,
 )
-from backend.dataset.formats.label_map import MASKS_FOLDER, IndexPngWriter
 from backend.dataset.output_folder import PARTS
 
 _FOLDER: Final = "data"
+_MASKS: Final = f"{PARTS}/masks"
 
 _FILE_BYTES: Final = 256 << 20  # bytes of pictures in one file
 
@@ -56,13 +55,8 @@ class ParquetWriter(FormatWriter):
     has_label_maps = True
     has_images = True
 
-    def __init__(self, frame: SetFrame) -> None:
-        super().__init__(frame)
-        has_maps = IndexPngWriter.name in frame.options.formats
-        self._masks = MASKS_FOLDER if has_maps else f"{PARTS}/masks"
-
     def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        return {f"{self._masks}/{image.name}.png": image.label_png}
+        return {f"{_MASKS}/{image.name}.png": image.label_png}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         import pyarrow
@@ -70,7 +64,7 @@ class ParquetWriter(FormatWriter):
 
         output, schema = self.frame.output, _schema(self.frame.classes)
         columns = {"use_dictionary": _REPETITIVE, "write_statistics": ["name", "task"]}
-        folders = output.path / self.frame.options.image_folder, output.path / self._masks
+        folders = output.path / self.frame.options.image_folder, output.path / _MASKS
         groups = _groups(rows(), folders, self.frame.classes)
         group = next(groups, None)
         for number in count():

@@ -196,17 +196,8 @@ def find_islands(mask: BoolMask, min_area_px: int = 1) -> tuple[list[OutlinePoin
     ]
     large = [each for each in islands if _area_px(*each) >= min_area_px]
     corner = np.array([left, top], np.int32)
-    rings: list[OutlinePoints] = [_corners(*each, pixels) + corner for each in large]
+    rings: list[OutlinePoints] = [corners_of(_cut_out(*each, pixels)) + corner for each in large]
     return rings, len(islands) - len(large)
-
-
-def _corners(ring: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixels) -> OutlinePoints:
-    if holes:
-        return corners_of(_cut_out(ring, holes, pixels))
-    places = ring[:, 1] * (2 * pixels.shape[1]) + ring[:, 0]  # each one pixel beside the last one
-    steps = places - np.concatenate([places[-1:], places[:-1]])
-    corners = np.flatnonzero(steps != np.concatenate([steps[1:], steps[:1]]))
-    return ring[corners] if len(corners) else ring[:1]
 
 
 def _area_px(ring: OutlinePoints, holes: Sequence[OutlinePoints]) -> int:
@@ -226,12 +217,14 @@ def outline(islands: Sequence[OutlinePoints]) -> OutlinePoints:
 
 
 def _cut_out(outer: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixels) -> OutlinePoints:
-    """Join the ring of an island with those of its holes, one or more.
+    """Join the ring of an island with those of its holes.
 
     From its leftmost pixel, a hole is joined along the row with the ring where the mask begins:
     all pixels of the cut are of the mask. That ring begins farther left, so that the holes are
     joined from the right one on, each with those that are joined with it.
     """
+    if not holes:
+        return outer
     rings, width, line = [outer, *holes], pixels.shape[1], pixels.tobytes()
     ends = [*accumulate(map(len, rings))]
     points = np.concatenate(rings)
