@@ -60,7 +60,7 @@ def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
 ) -> None:
     monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
-    backend = make_backend(predict_deadline_s=1)
+    backend = make_backend(predict_deadline_s=2)
     slow_down(backend, 0.02)
     backend.worker.start()
     first = retrieve(backend, studio)
