@@ -240,3 +240,33 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
     output = run.stdout.read()
     assert run.wait(180) == 0, output
     assert_each_task_has_one(studio, project, 80)
+
+
+def test_two_backends_share_a_job_and_one_of_them_is_killed(
+    studio: LabelStudioProcess, make_project: MakeProject, tmp_path: Path
+) -> None:
+    project = make_project(studio, 60)
+    url = f"sqlite:///{tmp_path}/shared.db"
+    store = JobStore(Database(url))
+    with ExitStack() as stack:
+        processes = {}
+        for number in range(2):
+            log = tmp_path / f"log-{number}"
+            _, process = stack.enter_context(slow_backend(studio, 0.1, log, DATABASE_URL=url))
+            processes[number] = process
+        job = store.start_job(project)
+        wait_for(lambda: store.get_job(job.id).done > 0, "the first step")
+        owner = store.get_job(job.id).owner
+        (dies,) = (p for p in processes.values() if owns(p, owner))
+        os.killpg(dies.pid, signal.SIGKILL)
+        end_leases(store.database, owner)
+        wait_for(lambda: store.get_job(job.id).over, "the end of the job")
+        over = store.get_job(job.id)
+    assert over.owner != owner
+    assert (over.state, over.done, over.failed) == ("done", 60, 0)
+    assert_each_task_has_one(studio, project, 60)
+
+
+def owns(process: subprocess.Popen[bytes], owner: str) -> bool:
+    """Whether an owner is a process of this group."""
+    return os.getpgid(int(owner.split(":")[1])) == process.pid
