@@ -121,13 +121,13 @@ def test_a_picture_takes_little_time(
 ) -> None:
     drawn = Drawn(60 if goal_ms < 100 else 12, size_hw)
     found = []
-    for number in range(2):
+    for number in range(4):  # others may work beside some of them
         started, wall = time.process_time(), time.perf_counter()
         made = export(drawn, tmp_path / str(number))
         assert (made.pictures, made.regions) == (drawn.total, drawn.total * drawn.regions)
         spent = time.process_time() - started, time.perf_counter() - wall
         found.append([1000 * seconds / drawn.total for seconds in spent])
-    ms, wall_ms = min(found)  # others may work beside the first
+    ms, wall_ms = min(found)
     report.add(
         f"training set, {size_hw[0]} x {size_hw[1]}, all four formats, processor time of a picture",
         f"≤ {goal_ms} ms",
@@ -135,6 +135,7 @@ def test_a_picture_takes_little_time(
         f"beside its download; {drawn.total} pictures of {drawn.regions} brush regions, "
         f"{wall_ms:.0f} ms each by the clock, files flushed to the disk",
     )
+    assert ms <= goal_ms
 
 
 def test_small_pictures_take_little_time_and_memory(report: Report, tmp_path: Path) -> None:
@@ -154,6 +155,7 @@ def test_small_pictures_take_little_time_and_memory(report: Report, tmp_path: Pa
         f"{most_mb:.0f} MB",
         f"{less_mb:.0f} MB with 500: {slope_kb:.1f} kB a picture",
     )
+    assert ms <= 9
     assert most_mb <= 250
 
 
