@@ -81,7 +81,7 @@ def adapt_unlabelled(
             believed = _believe(targets, logits)
             labels = np.flatnonzero(believed.labels & (believed.shown >= FEWEST_IMAGES))
             regression = Regression(believed, labels)
-            weights = regression.mode(every, _PRECISION)
+            weights = regression.mode(every, np.full(len(labels), _PRECISION))
             logits = regression.logits(weights, every)
             made = regression.adaptation(weights, targets.images)
     areas = (_areas(targets, each).tolist() for each in (targets.text, logits))

@@ -72,7 +72,7 @@ CASES = {
     "corrected with care": Case(corrects, 11, 8),
     "every second one accepted as predicted": Case(in_turn(corrects, accepts), 8, 3),
     "one annotator of five careless": Case(in_turn(*[corrects] * 4, careless), 8, 3, -4),
-    "one annotator of three sloppy": Case(in_turn(corrects, corrects, sloppy), 6, 5),
+    "one annotator of three sloppy": Case(in_turn(corrects, corrects, sloppy), 6, 5, -5),
     "boxes painted as masks": Case(boxes, 6, 5, -5),
     "one of two draws buildings as trees": Case(one_of_two_merges("tree", "building"), 6, 3, -25),
     "masks mirrored by a tool": Case(mirrored, 0, -10, -40),

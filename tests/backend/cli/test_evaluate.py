@@ -8,10 +8,19 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli.main import main
-from clearclip_core import BEST_TEMPLATES, SCENE_LABELS, Segmenter
+from clearclip_core import BEST_TEMPLATES, HELD_OUT_SEEDS, SCENE_LABELS, Segmenter, render_scene
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer
-from tests.backend.runs.scene_project import CONFIG, LABELS, MODEL, painted, scene_studio, scenes
+from tests.backend.runs.scene_project import (
+    CONFIG,
+    LABELS,
+    MODEL,
+    SIZE_HW,
+    painted,
+    scene_studio,
+    scenes,
+)
 from tests.core.clip.test_second_encoder import file_of
 
 #: The project of scenes, of whose labels tree is drawn where it is certain, and house never.
@@ -116,7 +125,9 @@ def test_what_the_annotations_teach_is_a_row_and_the_settings_of_the_best_are_na
     """House has meaningless words: what is learned of other pictures finds houses on each."""
     studio.label_config = CONFIG
     file = file_of("test_efficientnet", tmp_path)
-    for task, scene in enumerate(scenes()[2:], 3):
+    more = [render_scene(seed, SIZE_HW) for seed in HELD_OUT_SEEDS[50:56]]
+    for task, scene in enumerate([*scenes()[2:], *more], 3):
+        studio.tasks[task] = {"image": data_url(scene.image)}
         studio.annotate(task, painted(scene))
     words = tmp_path / "words.txt"
     words.write_text("sky\ngrass\ntree\nblicket\n")
