@@ -1,6 +1,6 @@
 """Ordinary situations of a project, on the real Label Studio: what its page calls the next step.
 
-The rule as a table without servers: `tests/backend/web/pages/test_steps.py`.
+The rule as a table without servers: `tests/backend/web/pages/test_project.py`.
 """
 
 from collections.abc import Callable
