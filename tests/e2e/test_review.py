@@ -27,10 +27,13 @@ def annotations(studio: LabelStudioProcess, project: int) -> dict[int, dict[str,
     return {task["id"]: each for task in exported for each in task["annotations"]}
 
 
+def html(url: str) -> str:
+    return requests.get(url, headers={"Accept": "text/html"}, timeout=60).text
+
+
 def shown(url: str, seat: str) -> list[int]:
     """Return the tasks that another person's page shows."""
-    page = requests.get(url, params={"seat": seat}, headers={"Accept": "text/html"}, timeout=60)
-    return [int(each) for each in re.findall(r'data-task="(\d+)"', page.text)]
+    return [int(each) for each in re.findall(r'data-task="(\d+)"', html(f"{url}?seat={seat}"))]
 
 
 @pytest.mark.thorough
@@ -108,8 +111,10 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     assert learning["annotations"] == 0
 
     # ---- what needs work, and a person's correction ----------------------------------------------
-    page.reload()
-    expect(page.locator("#page #not-written")).to_contain_text("It has an annotation since.")
+    why = "It has an annotation since."
+    wait_for(lambda: why in html(page.url), "the annotation that is refused")
+    visit(page, page.url)
+    expect(page.locator("#page #not-written")).to_contain_text(why)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="in Label Studio").click()
     expect(page.locator(".said")).to_contain_text("lists these tasks now, the worst first")
