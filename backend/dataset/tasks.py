@@ -25,10 +25,10 @@ from backend.annotations.regions import LabelledRegion, Provenance
 from backend.dataset.formats.format_writer import ClassTable, LabelledImage
 from backend.dataset.mask_source import Limits, read_bytes
 from backend.errors import BadRequest, DatasetError, TaskError
-from backend.label_studio.client import TOGETHER, LabelStudioClient, TasksTogether
+from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.image_loader import ImageName
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import Annotation, TaskRow, decode_time
+from backend.label_studio.records import Annotation, TaskRow, WholeTask, decode_time
 from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -84,10 +84,9 @@ class ProjectTasks:
         for rows in listed:
             wanted = [row for row in rows if self._counts(row)]
             self.unread -= len(wanted)
-            for start in range(0, len(wanted), TOGETHER):
-                some = wanted[start : start + TOGETHER]
-                whole = TasksTogether(self._client, self._project, tuple(row.id for row in some))
-                yield from (TaskReference(row.id, partial(self._read, row, whole)) for row in some)
+            ids = [row.id for row in wanted]
+            whole = TasksTogether(self._client, self._project, ids, WholeTask)
+            yield from (TaskReference(row.id, partial(self._read, row, whole)) for row in wanted)
 
     def _listed(self) -> tuple[int, Iterable[Sequence[TaskRow]]]:
         """Return how many tasks there are, and those of them that may count, page by page."""
@@ -105,7 +104,7 @@ class ProjectTasks:
         predicted = self._with_predictions and task.total_predictions
         return bool(task.total_annotations or predicted)
 
-    def _read(self, found: TaskRow, tasks: TasksTogether) -> TaskRecord:
+    def _read(self, found: TaskRow, tasks: TasksTogether[WholeTask]) -> TaskRecord:
         task = Task(found.id, self._project, found.data)
         whole = tasks.take(found.id)
         if whole is None:  # it is gone

@@ -26,9 +26,11 @@ Each annotation counts by itself, also where a task has several. Drafts do not c
 
 import hashlib
 import logging
+import math
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -45,14 +47,20 @@ from backend.errors import (
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
 from backend.feedback.annotation_table import PRELABELLED, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import AnnotationDiff, CorrectionListener, compare_annotation
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import Annotation, PredictionRegions
+from backend.label_studio.records import Annotation, PredictionRegions, WholeTask
 from backend.label_studio.requests import Task
 
 log = logging.getLogger(__name__)
 
-_BATCH_SIZE: Final = 10  # annotations that are leased at once
+_Tasks = TasksTogether[WholeTask]
+_Configs = dict[int, LabelConfig]  # project -> its config
+
+_BATCH_SIZE: Final = 10  # annotations that are leased at once, their tasks asked for together
+
+#: How old an answer may be, in seconds: a poll does not mark what changes while it is leased.
+_FRESH_S: Final = 15.0
 
 #: An annotation that is submitted sooner, in seconds, tells nothing of its masks.
 _LOOKED_S: Final = 5.0
@@ -106,21 +114,25 @@ class AnnotationReader:
             return 0
         unlearned = self._learner is not None
         batch = self._annotations.lease(_BATCH_SIZE, project, unlearned, since)
-        configs: dict[int, LabelConfig] = {}
+        configs: _Configs = {}
+        asked = -math.inf
         for number, pending in enumerate(batch):
             if number and pause():
                 self._annotations.release(batch[number:])
                 return number
+            if time.monotonic() - asked > _FRESH_S:
+                asked, ids = time.monotonic(), [each.task for each in batch[number:] if each.task]
+                tasks = TasksTogether(self._client, pending.project, ids, WholeTask)
             try:
-                self._read(pending, configs)
+                self._read(pending, tasks, configs)
             except BaseException:
                 self._annotations.release(batch[number:], failed=pending)
                 raise
         return len(batch)
 
-    def _read(self, pending: PendingAnnotation, configs: dict[int, LabelConfig]) -> None:
+    def _read(self, pending: PendingAnnotation, tasks: _Tasks, configs: _Configs) -> None:
         try:
-            read, diff = self._look_up(pending, configs)
+            read, diff = self._look_up(pending, tasks, configs)
         except TaskNotServed as error:
             log.warning("Annotation %d is read later: %s", pending.annotation, error)
             self._annotations.release([pending], failed=pending)
@@ -135,15 +147,16 @@ class AnnotationReader:
             self._annotations.complete(pending, _broken(pending, error), learned, retry)
 
     def _look_up(
-        self, pending: PendingAnnotation, configs: dict[int, LabelConfig]
+        self, pending: PendingAnnotation, tasks: _Tasks, configs: _Configs
     ) -> tuple[ReadAnnotation | None, AnnotationDiff | None]:
         """Return what Label Studio has of an annotation; None where it or its task is gone."""
-        annotation = self._client.annotation(pending.annotation)
-        if annotation is None:
+        found = None if pending.task else self._client.annotation(pending.annotation)
+        id_ = found.task if found else pending.task
+        task = tasks.take(id_) if id_ else None
+        its = [each for each in task.annotations if each.id == pending.annotation] if task else []
+        if task is None or not its:
             return None, None
-        task = self._client.task(annotation.project, annotation.task)
-        if task is None:
-            return None, None
+        (annotation,) = its
         try:
             return self._compare(annotation, task, configs, pending.before)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
@@ -172,8 +185,8 @@ class AnnotationReader:
     def _compare(
         self,
         annotation: Annotation,
-        task: Task,
-        configs: dict[int, LabelConfig],
+        whole: WholeTask,
+        configs: _Configs,
         before: ReadAnnotation | None,
     ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
         if annotation.skipped:
@@ -181,9 +194,10 @@ class AnnotationReader:
         if annotation.is_reviewed:
             return _read_annotation(annotation, "reviewed"), None
         config = self._config(annotation.project, configs)
-        kind, prediction = self._origin(annotation)
+        kind, prediction = _origin(annotation, whole.predictions)
         predicted = prediction.regions if prediction else None
         images = compare_annotation(predicted, annotation.result, config)
+        task = Task(whole.id, annotation.project, whole.data)
         its = annotation.id, annotation.project, task, config, images, annotation.updated
         diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
         read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
@@ -194,27 +208,30 @@ class AnnotationReader:
             return replace(read, kind="unchecked"), diff
         return read, diff
 
-    def _config(self, project: int, configs: dict[int, LabelConfig]) -> LabelConfig:
+    def _config(self, project: int, configs: _Configs) -> LabelConfig:
         if project not in configs:
             configs[project] = self._client.config(project)
         return configs[project]
 
-    def _origin(self, annotation: Annotation) -> tuple[AnnotationOrigin, PredictionRegions | None]:
-        if annotation.prediction is not None:
-            prediction = self._client.prediction(annotation.prediction)
-            if prediction is None:
-                return "lost", None
-            if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
-                return "converted", None
-            if not is_ours(prediction.version):
-                return "foreign", None
-            return "compared", prediction
-        if annotation.parent is not None:
-            return "copy", None
-        origins = {region.get("origin") for region in annotation.result if isinstance(region, dict)}
-        if origins & {"prediction", "prediction-changed"}:
+
+def _origin(
+    annotation: Annotation, predictions: Sequence[PredictionRegions]
+) -> tuple[AnnotationOrigin, PredictionRegions | None]:
+    if annotation.prediction is not None:
+        prediction = next((one for one in predictions if one.id == annotation.prediction), None)
+        if prediction is None:
             return "lost", None
-        return "scratch", None
+        if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
+            return "converted", None
+        if not is_ours(prediction.version):
+            return "foreign", None
+        return "compared", prediction
+    if annotation.parent is not None:
+        return "copy", None
+    origins = {region.get("origin") for region in annotation.result if isinstance(region, dict)}
+    if origins & {"prediction", "prediction-changed"}:
+        return "lost", None
+    return "scratch", None
 
 
 def is_ours(version: str) -> bool:

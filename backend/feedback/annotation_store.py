@@ -57,6 +57,7 @@ class PendingAnnotation:
     project: int  # the id of its project, as the message said that marked it
     count: int
     tries: int = 0  # how often it could not be read since it was marked first
+    task: int = 0  # 0: it is not known yet
     before: ReadAnnotation | None = field(default=None, repr=False, compare=False)  # as read last
 
 
@@ -84,7 +85,7 @@ class AnnotationStore:
     >>> annotations.mark(7, [3, 3])
     >>> annotations.mark(7, [3])
     >>> annotations.lease(10)
-    [PendingAnnotation(annotation=3, project=7, count=2, tries=0)]
+    [PendingAnnotation(annotation=3, project=7, count=2, tries=0, task=0)]
     """
 
     def __init__(self, database: Database, owner: str = "") -> None:  # "" leases nothing
@@ -98,19 +99,20 @@ class AnnotationStore:
 
     # ---- marks ---------------------------------------------------------------------------------
 
-    def mark(self, project: int, annotations: Iterable[int]) -> None:
-        """Mark annotations of a project that are new, changed or gone."""
+    def mark(
+        self, project: int, annotations: Iterable[int], tasks: Mapping[int, int] | None = None
+    ) -> None:
+        """Mark annotations of a project that are new, changed or gone; `tasks` are theirs."""
         for batch in key_batches(sorted(set(annotations))):
             with self._database.write_exclusively(_LOCK) as connection:
-                self._mark(connection, project, batch)
+                of = {id_: (tasks or {}).get(id_, 0) for id_ in batch}
+                self._mark(connection, project, of)
 
     def mark_tasks(self, project: int, tasks: Iterable[int]) -> None:
         """Mark the annotations of tasks that have changed or are gone."""
         ours = unindexed(_ROW.project) == project  # a task's annotations are few
-        # one that is read for the first time now may belong to one of the tasks
-        read_first = (_ROW.project == project, _ROW.task == 0, _ROW.leased_until > 0)
         for batch in key_batches(sorted(set(tasks))):
-            self._mark_again((ours, _ROW.task.in_(batch)), read_first)
+            self._mark_again(ours, _ROW.task.in_(batch))
 
     def mark_different(self, project: int, found: Mapping[int, Mapping[int, float]]) -> int:
         """Mark annotations that are in another state than the one that was read, or are gone.
@@ -119,13 +121,14 @@ class AnnotationStore:
         change, in seconds since the epoch. Return how many were marked.
         """
         now = {id_: updated for each in found.values() for id_, updated in each.items()}
+        tasks = {id_: task for task, each in found.items() for id_ in each}
         known = self._known(project, found, now)
         gone = {row.annotation for row in known if row.task in found and row.kind} - set(now)
         read = {row.annotation for row in known if row.updated == now.get(row.annotation)}
         marked = {row.annotation for row in known if row.open}
         different = (set(now) - read | gone) - marked
         if different:
-            self.mark(project, different)
+            self.mark(project, different, tasks)
         return len(different)
 
     def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[sa.Row[Any]]:
@@ -141,28 +144,21 @@ class AnnotationStore:
         return rows
 
     def mark_all(self, project: int) -> None:
-        self._mark_again((_ROW.project == project,))
+        self._mark_again(_ROW.project == project)
 
-    def _mark(self, connection: sa.Connection, project: int, ids: Sequence[int]) -> None:
+    def _mark(self, connection: sa.Connection, project: int, tasks: Mapping[int, int]) -> None:
         statement = insert_on_conflict(connection, ANNOTATIONS).on_conflict_do_update(
             index_elements=[_ROW.annotation],
             set_={"marked": _ROW.marked + 1, "open": 1, "untaught": 1, "due": 0.0},
         )
-        rows = [{"annotation": id_, "project": project, "marked": 1} for id_ in ids]
+        more = {"project": project, "marked": 1}
+        rows = [{"annotation": id_, "task": task} | more for id_, task in tasks.items()]
         connection.execute(statement, rows)
 
-    def _mark_again(self, *which: tuple[sa.ColumnElement[bool], ...]) -> None:
-        """Mark the rows of each of some conditions, no two of which match the same row.
-
-        Each has a statement of its own: joined by OR, SQLite would read all rows of the project.
-        """
+    def _mark_again(self, *conditions: sa.ColumnElement[bool]) -> None:
+        again = sa.update(ANNOTATIONS).where(*conditions)
         with self._database.write_exclusively(_LOCK) as connection:
-            for conditions in which:
-                connection.execute(
-                    sa.update(ANNOTATIONS)
-                    .where(*conditions)
-                    .values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0)
-                )
+            connection.execute(again.values(marked=_ROW.marked + 1, open=1, untaught=1, due=0.0))
 
     # ---- what was read ---------------------------------------------------------------------------
 
@@ -171,16 +167,6 @@ class AnnotationStore:
         """Return the sums of a project, in a time that does not grow with its annotations."""
         with self._database.read() as connection:
             return read_sums(connection, project)
-
-    def tasks(self, annotations: Iterable[int]) -> dict[int, int]:
-        """Return annotation -> its task, of those among some annotations that were read."""
-        found: dict[int, int] = {}
-        with self._database.read() as connection:
-            for batch in key_batches(sorted(set(annotations))):
-                columns = sa.select(_ROW.annotation, _ROW.task)
-                query = columns.where(_ROW.annotation.in_(batch), _ROW.task > 0)
-                found.update((row.annotation, row.task) for row in connection.execute(query))
-        return found
 
     def project_tasks(self, project: int) -> list[int]:
         """Return the tasks of a project of which anything was read, in ascending order."""
@@ -249,7 +235,7 @@ class AnnotationStore:
 
         def keep(row: sa.Row[Any]) -> dict[str, Any]:
             before = read_in(row) if row.kind else None
-            its = row.annotation, row.project, row.marked, row.tries, before
+            its = row.annotation, row.project, row.marked, row.tries, row.task, before
             leased.append(PendingAnnotation(*its))
             return {}
 
@@ -288,7 +274,7 @@ class AnnotationStore:
             row = connection.execute(query).first()
             done = {"seen": pending.count, "tries": 0, **RELEASED}
             if not self.leases.change(connection, pending.annotation, **kept, **done):
-                self._mark(connection, pending.project, [pending.annotation])
+                self._mark(connection, pending.project, {pending.annotation: pending.task})
                 return
             change_sums(connection, None if row is None else read_in(row), read)
             closed: dict[str, Any] = {"open": 0, "untaught": int(not learned)}

@@ -42,7 +42,7 @@ from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
 from backend.feedback.experiment import Experiments
 from backend.jobs.job_store import JobStore
-from backend.label_studio.client import TOGETHER, LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.records import TaskContents, TaskRow
 from backend.settings import Settings, prelabels
 
@@ -202,7 +202,7 @@ class ChangePoller:
     """Polls the projects of one Label Studio; without a client, none.
 
     Requests tell of projects; one background thread polls. A project without changes costs one
-    request for one task. Each changed task with annotations costs one more for each walk over it.
+    request for one task. Changed tasks with annotations cost one more for some of them together.
     """
 
     settings: Settings
@@ -337,13 +337,15 @@ class ChangePoller:
     ) -> None:
         """Mark the annotations of tasks that are not as they were read; note what is not served."""
         rows = [row for row in rows if not self._rests(row, unserved.get(row.id))]
-        found, failed = _annotation_times(client, project, rows), 0
+        annotated = [row.id for row in rows if row.annotations]
+        tasks = TasksTogether(client, project, annotated, TaskContents)
+        found, failed = dict[int, dict[int, float]](), 0
         for row in rows:
             if self.is_stopping():
                 return
             try:
-                if row.id not in found:
-                    found[row.id] = client.annotation_times(row.id)
+                task = tasks.take(row.id) if row.annotations else None
+                found[row.id] = {e.id: e.updated for e in task.annotations} if task else {}
                 unserved.pop(row.id, None)
             except BadRequest as error:
                 log.warning("Project %d: task %d is left out: %s", project, row.id, error)
@@ -419,22 +421,6 @@ class ChangePoller:
         tasks = self.annotations.project_tasks(project)
         there = {row.id for row in client.rows(project, tuple(tasks)) if row.annotations}
         self.annotations.mark_tasks(project, set(tasks) - there)
-
-
-def _annotation_times(
-    client: LabelStudioClient, project: int, rows: Sequence[TaskRow]
-) -> dict[int, dict[int, float]]:
-    """Return task -> annotation -> time of its last change, where tasks are served together.
-
-    That takes Label Studio a sixth of what the tasks one by one do.
-    """
-    found: dict[int, dict[int, float]] = {row.id: {} for row in rows if not row.annotations}
-    ids = [row.id for row in rows if row.annotations]
-    for start in range(0, len(ids), TOGETHER):
-        with suppress(BadRequest):  # one is broken or too large: each is asked for alone
-            for each in client.whole_tasks(project, ids[start : start + TOGETHER], TaskContents):
-                found[each.id] = {one.id: one.updated for one in each.annotations}
-    return found
 
 
 def _poll(row: sa.Row[Any]) -> Poll:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from backend.errors import (
     BadRequest,
@@ -48,6 +48,8 @@ from backend.label_studio.task_filter import TaskFilter, is_any_of
 from backend.settings import Settings
 
 _T = TypeVar("_T")
+_Whole = TypeVar("_Whole", TaskContents, WholeTask)
+_Asking = Callable[[Sequence[int]], list[_Whole]]
 
 #: Names annotations that an import has made: Label Studio refuses to store one of a name twice.
 _NAMESPACE: Final = uuid.UUID("6d1b6c52-3d0f-5b6e-9a53-0c5b9d3c6f1e")
@@ -294,15 +296,6 @@ class LabelStudioClient:
         """Return the annotations of a task with their regions; none of a deleted task."""
         return self._find_of_task(f"/api/tasks/{task}/annotations/", list[Annotation]) or []
 
-    def annotation_times(self, task: int) -> dict[int, float]:
-        """Return the annotations of a task: id -> time of the last change; none of a deleted task.
-
-        Read from the task itself: the list of its annotations lacks those that skip it.
-        """
-        found = self.contents(task)
-        rows = found.annotations if found is not None else []
-        return {each.id: each.updated for each in rows}
-
     def contents(self, task: int) -> TaskContents | None:
         """Return what a task holds, skips included; None where it is gone."""
         return self._find_of_task(f"/api/tasks/{task}/", TaskContents)
@@ -316,7 +309,7 @@ class LabelStudioClient:
         """
         which = {"project": project, "page_size": len(ids), "fields": "all", "resolve_uri": "false"}
         page, query = WholePage[kind], TaskFilter(ids=tuple(ids)).query()  # type: ignore[valid-type]
-        found = self._find_of_task("/api/tasks/", page, gone=(), query=query, **which)
+        found = self._find_of_task("/api/tasks/", page, query=query, **which)
         return found.tasks if found else []
 
     def annotation_ids(self, project: int, task: int) -> list[int]:
@@ -474,21 +467,27 @@ class LabelStudioClient:
         return self._connection.get("/api/tasks/", TaskPage, **which, **given)
 
 
-class TasksTogether:
-    """Tasks that are asked for together, by the thread that takes one of them first."""
+class TasksTogether(Generic[_Whole]):
+    """Tasks that are asked for some at a time, by the thread that takes one of them first.
 
-    def __init__(self, client: LabelStudioClient, project: int, ids: tuple[int, ...]) -> None:
-        self._ask = partial(client.whole_tasks, project, kind=WholeTask)
-        self._ids = ids
-        self._found: dict[int, WholeTask] = {}
+    That takes Label Studio a sixth of what the tasks one by one do. They are taken in their order.
+    """
+
+    def __init__(
+        self, client: LabelStudioClient, project: int, ids: Sequence[int], kind: type[_Whole]
+    ) -> None:
+        self._ask: _Asking[_Whole] = partial(client.whole_tasks, project, kind=kind)
+        self._left = list(dict.fromkeys(ids))
+        self._found: dict[int, _Whole] = {}
         self._lock = threading.Lock()
 
-    def take(self, task: int) -> WholeTask | None:
+    def take(self, task: int) -> _Whole | None:
+        """Return what a task holds; None where it is gone, see `whole_tasks`."""
         with self._lock:
-            ids, self._ids = self._ids, ()
-            if ids:
+            while task in self._left:
+                ids, self._left = self._left[:TOGETHER], self._left[TOGETHER:]
                 with suppress(BadRequest):  # one is broken or too large: each is asked for then
-                    self._found = {each.id: each for each in self._ask(ids)}
+                    self._found |= {each.id: each for each in self._ask(ids)}
             found = self._found.pop(task, None)
         return found or next(iter(self._ask((task,))), None)
 

@@ -183,6 +183,7 @@ class WholeTask(Struct):
     """A task of which its annotations, skips included, and its predictions are read."""
 
     id: int
+    data: dict[str, Any] = {}
     annotations: list[Annotation] = []
     predictions: list[PredictionRegions] = []
 

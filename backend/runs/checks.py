@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +13,13 @@ import requests
 
 from backend.database.database import Database
 from backend.errors import BackendError, BadRequest, StudioRefused
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.records import BackendRow
+from backend.label_studio.records import BackendRow, TaskContents
 from backend.label_studio.requests import Task
 from backend.label_studio.set_up import login, own_address
 from backend.label_studio.task_filter import TaskFilter
@@ -36,7 +35,6 @@ _PREDICT_TIMEOUT_S: Final = 120.0
 #: Tasks whose pictures are looked through, of those first imported and of those last changed.
 _TASKS_AT_AN_END: Final = 25
 
-_READERS: Final = 4  # tasks whose annotations are asked for at once
 _LARGE_MEGAPIXELS: Final = 40  # from this size on the editor is slow
 _MOST_KINDS: Final = 12  # kinds of address of which a picture is read
 
@@ -330,18 +328,14 @@ def check_pictures(setup: Setup) -> str:
 
 def check_annotations(setup: Setup) -> str:
     """Check that Label Studio serves the annotations of all tasks."""
-    client = setup.client
-
-    def look(task: int) -> str:
+    tasks = list(setup.client.ids(setup.project, TaskFilter(annotation_ids=True)))
+    said: dict[int, str] = {}
+    served = TasksTogether(setup.client, setup.project, tasks, TaskContents)
+    for task in tasks:
         try:
-            client.annotation_times(task)
+            served.take(task)
         except BadRequest as error:
-            return str(error)
-        return ""
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        tasks = list(client.ids(setup.project, TaskFilter(annotation_ids=True)))
-        said = {task: why for task, why in zip(tasks, pool.map(look, tasks), strict=True) if why}
+            said[task] = str(error)
     if said:
         raise CheckFailed(
             f"{len(said)} of {quantity(len(tasks), 'task')} with annotations cannot be read, and "

@@ -353,6 +353,13 @@ class FakeStudio:
         return True
 
 
+def asks_for_whole(asked: Asked, task: int) -> bool:
+    """Return whether a request asks for all that a task holds, alone or with others."""
+    given = parse_qs(urlsplit(asked.path).query)
+    query = json.loads(given.get("query", ["{}"])[0])
+    return given.get("fields") == ["all"] and task in query["selectedItems"]["included"]
+
+
 def _found(value: dict[str, Any] | None) -> Answer:
     return _json({"detail": "Not found."}, 404) if value is None else _json(value)
 

@@ -1,6 +1,7 @@
 """Annotations through the API of a stand-in for Label Studio: what is kept, learned, forgotten."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from backend.feedback.comparison import AnnotationDiff
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.label_studio import FakeStudio, asks_for_whole
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.report import rows_of
 
@@ -61,8 +62,12 @@ class Desk:
     notebook: Notebook
     reader: AnnotationReader
 
+    def mark(self, ids: Iterable[int]) -> None:
+        there = self.studio.annotations
+        self.annotations.mark(7, ids, {id_: there[id_]["task"] for id_ in ids if id_ in there})
+
     def read(self, *ids: int) -> list[ReadAnnotation]:
-        self.annotations.mark(7, ids)
+        self.mark(ids)
         while self.reader.read_some():
             pass
         assert self.annotations.count_open() == 0
@@ -242,10 +247,10 @@ def test_an_outage_forgets_nothing_and_one_bad_answer_lets_the_others_pass(desk:
     assert (len(rows_of(desk.annotations)), desk.notebook.forgotten) == (1, [])
 
     def choke(asked: Asked) -> Answer | None:
-        return Answer(500) if f"/api/annotations/{ids[2]}" in asked.path else None
+        return Answer(500) if asks_for_whole(asked, 3) else None
 
     desk.studio.fault = choke
-    desk.annotations.mark(7, ids)
+    desk.mark(ids)
     assert desk.reader.read_some() == 3
     assert desk.reader.read_some() == 0, "it waits"
     assert [row.annotation for row in rows_of(desk.annotations)] == ids[:2]
@@ -269,6 +274,28 @@ def test_what_could_not_be_learned_from_is_learned_later(desk: Desk, trouble: Ex
     desk.notebook.trouble = None
     desk.read(made["id"])
     assert [*desk.notebook.known] == [made["id"]]
+
+
+def test_a_batch_is_asked_for_at_once_unless_it_takes_long(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [desk.studio.annotate(task, [region("a", "red", 4)])["id"] for task in range(1, 7)]
+    asked = list[Asked]()
+    desk.studio.fault = asked.append
+    assert [row.kind for row in desk.read(*ids)] == ["scratch"] * 6
+    assert len(asked) == 2, "the config and the tasks"
+    asked.clear()
+    desk.annotations.mark(7, [desk.studio.annotate(8, [])["id"]])  # by 0.2.0: no task is known
+    assert (desk.reader.read_some(), len(rows_of(desk.annotations)), len(asked)) == (1, 7, 3)
+
+    def skip_the_others(diff: AnnotationDiff) -> None:
+        for each in set(ids) - {diff.annotation}:
+            desk.studio.update(each, was_cancelled=True)
+
+    monkeypatch.setattr(desk.notebook, "learn", skip_the_others)
+    monkeypatch.setattr(annotation_reader, "_FRESH_S", 0.0)
+    kinds = [row.kind for row in desk.read(*ids)]
+    assert sorted(kinds) == ["scratch", "scratch", *["skipped"] * 5], "as they are by then"
 
 
 def test_a_batch_that_is_paused_gives_back_what_is_left(desk: Desk) -> None:

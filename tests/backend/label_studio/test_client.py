@@ -6,8 +6,8 @@ import pytest
 from pydantic import SecretStr
 
 from backend.errors import StudioRefused
-from backend.label_studio.client import PAGE, LabelStudioClient
-from backend.label_studio.records import MOST_SECONDS, Annotation
+from backend.label_studio.client import PAGE, LabelStudioClient, TasksTogether
+from backend.label_studio.records import MOST_SECONDS, Annotation, TaskContents
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -137,7 +137,11 @@ def test_what_is_read(client: LabelStudioClient, studio: FakeStudio) -> None:
     assert (client.annotation(made["id"]), client.annotations(6)) == (read, [read])
     assert (client.annotation(99), client.annotations(999)) == (None, [])
     assert client.prediction(99) is None
-    assert client.annotation_times(6) == {made["id"]: 3.0, skip["id"]: 4.0}
+    whole = TasksTogether(client, 7, [6], TaskContents).take(6)
+    assert {each.id: each.updated for each in whole.annotations} == {
+        made["id"]: 3.0,
+        skip["id"]: 4.0,
+    }
     (changed,) = client.changed_tasks(7, 1e9)
     assert [row.annotations for row in changed if row.id > 5] == [2]
 

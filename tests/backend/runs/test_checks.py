@@ -17,7 +17,7 @@ from backend.runs import checks
 from backend.runs.checks import CheckResult, check_setup
 from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
-from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio, asks_for_whole
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
@@ -156,8 +156,8 @@ def test_an_annotation_that_is_not_served_is_named(server: LocalServer, studio: 
     studio.tasks[12] = studio.tasks[11]
     studio.annotate(11, [])
     ids = [studio.annotate(12, [])["id"] for _ in range(2)]
-    broken = f"/api/annotations/{ids[1]}/", "/api/tasks/12/", "/api/projects/7/summary/"
-    studio.fault = lambda asked: Answer(500) if asked.path in broken else None
+    broken = f"/api/annotations/{ids[1]}/", "/api/projects/7/summary/"
+    studio.fault = lambda a: Answer(500) if a.path in broken or asks_for_whole(a, 12) else None
     findings = found(server)
     finding = findings["annotations"]
     assert ill(findings) == {"annotations": "FAIL"}
