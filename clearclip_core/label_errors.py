@@ -428,7 +428,7 @@ def _log_odds(
             made.append(None)
             continue
         value = min(float(others.max() - others[own]), _MOST_LOG_ODDS)
-        unlike = replace(each, other=int(others.argmax())) if value > 0 else each
+        unlike = replace(each, other=int(others.argmax()))  # with its own, the value is 0
         made.append((index, unlike, value * math.sqrt(each.weight)))
     return made
 

@@ -9,7 +9,7 @@ CLIP are not the best directions, either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -255,10 +255,17 @@ class World:
 
     def ious(self, adaptation: Adaptation | None) -> Floats:
         """Measure the (K,) IoUs of the labels on the unseen pictures, in pixels, in percent."""
+        return self.ious_of(
+            (self.scores(features, adaptation).label_map(), truth)
+            for features, truth in self.unseen
+        )
+
+    def ious_of(self, decided: Iterable[tuple[npt.NDArray[np.integer], Truth]]) -> Floats:
+        """Measure the (K,) IoUs of label maps beside their true ones, in percent."""
         count = len(self.names) + 1
         pairs = np.zeros((count, count))
-        for features, truth in self.unseen:
-            made = self._label_map(features, adaptation)[::STEP, ::STEP] % count  # -1: none
+        for label_map, truth in decided:
+            made = label_map[::STEP, ::STEP].astype(int) % count  # -1: none
             true = truth[::STEP, ::STEP].astype(int)
             valid = true < count
             found = np.bincount((true * count + made)[valid], minlength=count**2)
@@ -298,17 +305,15 @@ class World:
         is_none = (truth >= len(self.names)) & (truth != IGNORE)
         return np.where(is_none, NOTHING, truth).astype(np.uint8)
 
-    def _label_map(
-        self, features: DenseFeatures, adaptation: Adaptation | None
-    ) -> npt.NDArray[np.int64]:
+    def scores(self, features: DenseFeatures, adaptation: Adaptation | None = None) -> Scores:
+        """Score features by the words, or by what was learned."""
         embeddings, bias = self.embed(self.vocabulary.queries), None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
-        scores = Scores.of(features, embeddings, self.vocabulary, bias)
-        return scores.label_map().astype(np.int64)
+        return Scores.of(features, embeddings, self.vocabulary, bias)
 
     def _predicted(self, features: DenseFeatures) -> Masks:
-        shown = self._label_map(features, None)
+        shown = self.scores(features).label_map()
         masks = {name: shown == index for index, name in enumerate(self.names)}
         return {name: mask for name, mask in masks.items() if mask.any()}
 

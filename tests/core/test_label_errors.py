@@ -62,6 +62,7 @@ def found(truth: Truth) -> dict[tuple[str, int], list[Disagreement]]:
 def test_a_right_annotation_hardly_disagrees() -> None:
     for each in (each for several in found(right()).values() for each in several):
         assert each.value < 0.15, each
+        assert (each.kind, each.other) != ("label", each.label), "it looks like another"
 
 
 def test_another_label_is_found_with_its_place() -> None:

@@ -57,6 +57,11 @@ def test_the_rate_leaves_pauses_out(store: JobStore, clock: Clock) -> None:
     clock.now += 10
     step = store.advance(job.id, "other", done=20)
     assert (step.rate, step.eta_s) == (2, 20)
+    clock.now += 10_000  # the machine has slept
+    step = store.advance(job.id, "other")
+    assert (step.rate, step.eta_s) == (60 / (30 + LEASE_S), 40)
+    clock.now -= 3600  # it is set back
+    assert store.advance(job.id, "other").rate == step.rate
 
 
 def test_a_failed_job_takes_no_lease_by_a_late_step_and_can_go_on(store: JobStore) -> None:

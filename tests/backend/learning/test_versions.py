@@ -219,6 +219,7 @@ def test_what_somebody_uses_is_pinned_and_nothing_moves(learning: LearningStores
     learning.replace_all(1, 2)
     for number in (1, None, 3):
         learning.make_version(number)
+    learning.versions.use(7, 1, pin=False)
     running = learning.lease()
     for number in (2, 4):
         with pytest.raises(LearningRefused, match=f"no version {number}"):
