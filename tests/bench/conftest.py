@@ -82,8 +82,7 @@ def machine() -> str:
         f"{cores} cores "
         f"({', '.join(cpu_flags())}) · {card} · "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"open_clip {version('open_clip_torch')} · a shared machine: ratios are of one run, "
-        "medians of alternating calls"
+        f"open_clip {version('open_clip_torch')}"
     )
 
 

@@ -63,8 +63,8 @@ def test_prices_of_methods(report: Report, side_px: int) -> None:
             f"price of {name}, 2 windows of {side_px} px (cpu, fp32)",
             f"<= {100 * most:+.0f} %",
             f"{100 * (least[name] / least['clip'] - 1):+.1f} %",
-            f"of the whole encoder's CPU seconds on one thread, the least of {ROUNDS} rounds "
-            f"(rounds: {100 * min(dearer):+.1f} to {100 * max(dearer):+.1f} %); "
+            f"CPU seconds of the encoder on one thread, least of {ROUNDS} rounds "
+            f"({100 * min(dearer):+.1f} to {100 * max(dearer):+.1f} %); "
             f"{100 * (least[name] / least['clearclip'] - 1):+.1f} % of clearclip's",
         )
 

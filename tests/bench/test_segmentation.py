@@ -186,8 +186,8 @@ def test_masks_of_photographs(report: Report, encoder: str) -> None:
     plain, refined = measured(False, False), measured(True, False)
     propagated, both = measured(False, True), measured(True, True)
     report.add(
-        f"masks along edges, {world.name}",
-        "PROPAGATE at least 1 point above REFINE alone",
+        f"PROPAGATE over REFINE, {world.name}",
+        "≥ +1",
         f"{max(propagated, both) - refined:+.1f}",
         f"mIoU {plain:.1f}; REFINE {refined:.1f}, PROPAGATE {propagated:.1f}, both {both:.1f}; "
         f"{len(pictures)} pictures",
