@@ -1,7 +1,5 @@
 """ClearCLIP as a Label Studio ML backend."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

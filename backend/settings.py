@@ -1,7 +1,5 @@
 """Read the settings from the environment; no other module reads it."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path
@@ -346,7 +344,7 @@ class Settings(BaseSettings):
         return self.short_side_px or Method.of(self.method).sizes_px[0]
 
     @model_validator(mode="after")
-    def _check(self) -> Settings:
+    def _check(self) -> "Settings":
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
             raise ValueError("BASIC_AUTH_USER and BASIC_AUTH_PASS go together: set both or none")
         if self.label_studio_api_key is not None and self.label_studio_url is None:

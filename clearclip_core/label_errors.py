@@ -18,8 +18,6 @@ Three kinds of mistakes are told apart, each by a measure of its own:
   black frame, tells nothing of edges.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -158,7 +156,7 @@ class _ProbabilityMaps:
     image_hw: tuple[int, int]
 
     @classmethod
-    def of(cls, scores: Scores, truth: Truth, regions: RegionMap) -> _ProbabilityMaps:
+    def of(cls, scores: Scores, truth: Truth, regions: RegionMap) -> "_ProbabilityMaps":
         factor = min(1.0, _PLACES / max(truth.shape))
         y_px, x_px = (
             (np.arange(count) + 0.5) * side / count - 0.5

@@ -1,7 +1,5 @@
 """Segmenter: encode an image, score it against words, decide the label of each pixel."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -126,7 +124,7 @@ class Segmenter:
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
         second: str | None = None,
-    ) -> Segmenter:
+    ) -> "Segmenter":
         """Load a model by name; see `load_model` for the other arguments and the errors.
 
         Args:
@@ -236,7 +234,7 @@ class Segmenter:
         return replace(precise, **windows.to(self.encoder.device, torch.float16)._asdict())
 
     @cached_property
-    def _in_fp32(self) -> Segmenter:
+    def _in_fp32(self) -> "Segmenter":
         precise = copy(self)
         precise.encoder = deepcopy(self.encoder).float()
         if self.second is not None:

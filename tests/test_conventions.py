@@ -1,7 +1,5 @@
 """The conventions of the code that neither ruff nor import-linter knows."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter

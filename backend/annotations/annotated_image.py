@@ -1,7 +1,5 @@
 """Which annotations of a task count, and the images that they are of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +36,7 @@ class AnnotationChoice:
     with_reviewed: bool = True  # whether those that nobody has opened in the editor count
 
     @classmethod
-    def parse(cls, text: str) -> AnnotationChoice:
+    def parse(cls, text: str) -> "AnnotationChoice":
         """Read the name of a rule, or the number of an annotator, as a person has typed it.
 
         Raises:

@@ -1,7 +1,5 @@
 """The regions of annotations and predictions, with the names of their labels; masks on demand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,7 +37,7 @@ class Provenance(msgspec.Struct, frozen=True):
     annotation: int | None = None
     annotator: int | None = None
 
-    def of_region(self, area: Area) -> Provenance:
+    def of_region(self, area: Area) -> "Provenance":
         """Return where a region of an annotation came from, of which this is known as a whole."""
         origin: Origin = self.origin
         if self.annotation is not None:
@@ -66,7 +64,7 @@ class LabelledRegion:
     area: Area = NO_AREA  # the region as Label Studio has it; `NO_AREA` where it is from elsewhere
 
     @classmethod
-    def of(cls, label: str, mask: BoolMask, **more: Any) -> LabelledRegion:
+    def of(cls, label: str, mask: BoolMask, **more: Any) -> "LabelledRegion":
         """Make a region of a mask that is there already, (H, W) bool."""
         return cls(label, lambda: mask, **more)
 

@@ -1,7 +1,5 @@
 """Start programs and wait until they answer: Label Studio and the backend, for the demo."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -151,7 +149,7 @@ class LabelStudioProcess:
     token: str = "c1ea4c11" * 5
 
     @property
-    def client(self) -> LabelStudio:
+    def client(self) -> "LabelStudio":
         from label_studio_sdk.client import LabelStudio  # takes a second
 
         return LabelStudio(base_url=self.url, api_key=self.token)

@@ -1,7 +1,5 @@
 """``clearclip-backend report``: what the prelabels of a project save."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_annotations(
-    services: Services, client: LabelStudioClient, project: int, learner: Learner | None = None
+    services: Services, client: LabelStudioClient, project: int, learner: "Learner | None" = None
 ) -> None:
     """Read the annotations of a project that are not as they were read."""
     reader = AnnotationReader(services.annotations, client, learner)

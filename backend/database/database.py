@@ -5,8 +5,6 @@ is a file of `backend.database.migrations.versions`, whose name begins with its 
 ``alembic_version`` holds the number that a database is at; an empty database has no such table.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time
@@ -69,7 +67,7 @@ class Database:
         self._engines: tuple[sa.Engine, sa.Engine] | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Database:
+    def from_settings(cls, settings: Settings) -> "Database":
         """Make the database of the settings; by default ``MODEL_DIR/clearclip.db``."""
         url = settings.database_url
         return cls(

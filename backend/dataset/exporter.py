@@ -1,7 +1,5 @@
 """Write a data set: the own files of each picture first, then those that are of all pictures."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """The files of pictures: find, check, convert and name them."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

@@ -1,7 +1,5 @@
 """Import the masks of a data set into a project: check all of them first, then write."""
 
-from __future__ import annotations
-
 import re
 import threading
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """The masks of one picture in a data set, to be read when the size of the picture is known."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +39,7 @@ class MaskSource:
     @classmethod
     def of_file(
         cls, path: Path, root: Path, limits: Limits, read: ReadFile, *, has_objects: bool = False
-    ) -> MaskSource:
+    ) -> "MaskSource":
         """Return the masks of a file, which has the name of its picture below a folder."""
         where = relative_name(path, root)
 

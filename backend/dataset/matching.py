@@ -1,7 +1,5 @@
 """Match the files of a data set to pictures of tasks, and its classes to labels."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """A folder that is written beside its place, and takes it when it is whole."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
@@ -50,7 +48,7 @@ class OutputFolder:
         self._made: set[Path] = set()
         self._lock = FileLock(self.path / _LOCK)
 
-    def __enter__(self) -> OutputFolder:
+    def __enter__(self) -> "OutputFolder":
         """Begin with an empty folder; raise a `DatasetError` where the target is something else."""
         is_ours = any((self.path / name).exists() for name in (_LOCK, MARKER))
         if not is_ours and self.path.exists() and any(self.path.iterdir()):

@@ -1,7 +1,5 @@
 """Divide a data set into training, validation and test parts that stay the same as it grows."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +34,7 @@ class Split:
     shares: tuple[int, ...] = (100,)
 
     @classmethod
-    def parse(cls, text: str) -> Split:
+    def parse(cls, text: str) -> "Split":
         """Read shares such as 80/10/10; raise a `DatasetError` where they do not make 100."""
         if re.fullmatch(r"\d{1,3}(/\d{1,3}){1,2}", text, re.ASCII):
             shares = tuple(map(int, text.split("/")))
@@ -189,7 +187,7 @@ def _divide(
     return parts
 
 
-def describe_image(engine: Engine, rgb: RGBArray) -> bytes:
+def describe_image(engine: "Engine", rgb: RGBArray) -> bytes:
     """Return features (4 D,) float16 of unit length, of the quarters of a picture, as bytes."""
     import torch  # heavy, for near-duplicates alone
 

@@ -1,7 +1,5 @@
 """The tasks of a project, or of a file that Label Studio exported, and their pictures."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence

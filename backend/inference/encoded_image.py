@@ -1,7 +1,5 @@
 """The features and scores of an image, and the CUDA stream on which a thread goes on with them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +39,7 @@ class EncodedImage:
     computed: torch.cuda.Event | None = None  # on CUDA, an event behind the scores on their stream
 
     @classmethod
-    def of(cls, features: DenseFeatures, scores: Scores) -> EncodedImage:
+    def of(cls, features: DenseFeatures, scores: Scores) -> "EncodedImage":
         """Return an encoded image; called by the thread that computes it, maybe before the end."""
         device = scores.cosines.device
         if device.type != "cuda":

@@ -5,8 +5,6 @@ and never waiting for more. New words are embedded between these batches, a few 
 a large vocabulary delays nobody but those who use it.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable
@@ -201,7 +199,7 @@ class Engine:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Engine:
+    def from_settings(cls, settings: Settings) -> "Engine":
         """Return the engine that settings describe.
 
         Raises:
@@ -233,7 +231,7 @@ class Engine:
         self._loader.stop()
         self._fail_all()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> "Engine":
         self.start()
         return self
 

@@ -1,7 +1,5 @@
 """Cache features of images in memory, bounded in bytes."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path
@@ -51,7 +49,7 @@ class FeatureCache:
         self._hits = self._misses = 0
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> FeatureCache:
+    def from_settings(cls, settings: Settings) -> "FeatureCache":
         """Return the cache that settings describe; raises `ValueError` where memory has no room."""
         limit_bytes, most_bytes = settings.feature_cache_mb << 20, machine_memory_bytes()
         if limit_bytes > most_bytes:

@@ -1,7 +1,5 @@
 """The background threads of a backend that serves, and the jobs that they run."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -90,8 +88,8 @@ class JobRunner:
     def __init__(
         self,
         store: JobStore,
-        prelabeler: Prelabeler,
-        withdrawer: Withdrawer,
+        prelabeler: "Prelabeler",
+        withdrawer: "Withdrawer",
         owner: str,
         stopping: threading.Event,
     ) -> None:

@@ -4,8 +4,6 @@ Label Studio may be down for a while, or busy: each call is repeated, with growi
 `retry_for_s`. A call that Label Studio refuses is an error at once.
 """
 
-from __future__ import annotations
-
 import itertools
 import threading
 import uuid
@@ -97,7 +95,7 @@ class LabelStudioClient:
         self._writing = threading.Lock()  # or two jobs at once both find a task without one
 
     @classmethod
-    def from_settings(cls, settings: Settings, **options: Any) -> LabelStudioClient | None:
+    def from_settings(cls, settings: Settings, **options: Any) -> "LabelStudioClient | None":
         """Make a client of the Label Studio that settings name; None without a token for it."""
         if settings.label_studio_url is None or settings.label_studio_api_key is None:
             return None

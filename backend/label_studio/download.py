@@ -4,8 +4,6 @@ A token goes to the host of the Label Studio that it is for, never to another th
 redirect names, and there only with a request for a file.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Mapping
@@ -76,7 +74,7 @@ class LabelStudioFiles:
         self._setup = _Setup("", None, False)  # replaced as a whole, so that no lock is needed
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> LabelStudioFiles:
+    def from_settings(cls, settings: Settings) -> "LabelStudioFiles":
         key = settings.label_studio_api_key
         return cls(
             settings.label_studio_url,

@@ -1,7 +1,5 @@
 """The images of tasks as RGB arrays."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io
@@ -252,7 +250,7 @@ class ImageName:
     uploaded_file: str | None = None  # the name before it was uploaded, see `as_uploaded`
 
     @classmethod
-    def of(cls, source: str) -> ImageName | None:
+    def of(cls, source: str) -> "ImageName | None":
         """Read the name in an address; None where it has none, such as a ``data:`` URL."""
         source = source.strip()
         if source[:5].lower() == "data:":

@@ -1,7 +1,5 @@
 """A labeling config as values: images, controls, labels, tools, options of scores."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections import Counter
@@ -155,7 +153,7 @@ class LabelConfig:
         names = {label.name for control in self.controls_of(image) for label in control.labels}
         return tuple(label for label in self.labels if label.name in names)
 
-    def colours_of(self, image: str) -> RGBArray:
+    def colours_of(self, image: str) -> "RGBArray":
         """Return (labels, 3) uint8 a colour for each of `labels_of`: the editor's where it has one.
 
         >>> from backend.label_studio.label_config_parser import parse_label_config
@@ -316,7 +314,7 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
     ]
 
 
-def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
+def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> "PredictionRule":
     """Return the rule by which the backend draws masks of labels with these thresholds."""
     from clearclip_core.evaluation.comparison import PredictionRule  # OpenCV
 

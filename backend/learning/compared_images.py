@@ -3,8 +3,6 @@
 The latter are those of the cross-validation: of an adaptation to other pictures than the shown one.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -46,7 +44,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     to_erase: float  # those that the prediction shows as a label and the annotation does not
 
     @classmethod
-    def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> Work:
+    def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> "Work":
         """Compare two (H, W) label maps, -1 for no label.
 
         >>> Work.of(np.array([[0, 1, -1]], np.int16), np.array([[1, 1, -1]], np.int16)).to_paint

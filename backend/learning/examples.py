@@ -9,8 +9,6 @@ Where the model changes, the annotations that it has not read are read again, an
 examples go.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -244,7 +242,7 @@ class StateRow:
     row: sa.Row[Any]
 
     @classmethod
-    def lock(cls, connection: sa.Connection, project: int, model: str) -> StateRow:
+    def lock(cls, connection: sa.Connection, project: int, model: str) -> "StateRow":
         """Lock the row of a project until the transaction ends; insert it where it is missing."""
         row = insert_on_conflict(connection, STATES).values(project=project, model=model)
         connection.execute(row.on_conflict_do_nothing())

@@ -6,8 +6,6 @@ that passes the gate on held-out images goes live, and otherwise the words alone
 waits for the model: it is for a background thread.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

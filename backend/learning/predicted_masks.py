@@ -1,7 +1,5 @@
 """The masks that a project's predictions have, to be compared with what annotations say."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

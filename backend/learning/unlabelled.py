@@ -1,7 +1,5 @@
 """Learn from pictures of a project that nobody has corrected, before the first correction."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import Iterator, Sequence

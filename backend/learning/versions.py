@@ -9,8 +9,6 @@ somebody asks for it; one backend at a time leases it. Versions belong to one mo
 those of another model stay beside them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Decide which hosts and addresses may be connected to (protection from SSRF)."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class HostRules:
     networks: tuple[Network, ...] = ()  # networks whose addresses any host may have
 
     @classmethod
-    def parse(cls, text: str) -> HostRules:
+    def parse(cls, text: str) -> "HostRules":
         """Parse ``ALLOWED_HOSTS``: names, ``*.`` and a name, addresses and networks, with commas.
 
         Raises:

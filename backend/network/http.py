@@ -7,8 +7,6 @@ checked, not the name: a name is looked up once, and the connection goes to the 
 checked. Each redirect is checked again.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 import time
@@ -42,7 +40,7 @@ class TimeLimit:
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
 
-    def __enter__(self) -> TimeLimit:
+    def __enter__(self) -> "TimeLimit":
         self._timer.start()
         return self
 

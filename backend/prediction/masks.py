@@ -1,7 +1,5 @@
 """Masks of labels and of prompts, and the regions that they are drawn as."""
 
-from __future__ import annotations
-
 import logging
 import math
 import secrets
@@ -65,7 +63,7 @@ class LabelMask:
     threshold: float | None = None  # of the controls that draw it; None: all
 
     @classmethod
-    def of(cls, label: Label, made: PromptedMask) -> LabelMask:
+    def of(cls, label: Label, made: PromptedMask) -> "LabelMask":
         """Return the mask that answers a click or box."""
         runs = RunMask.of(made.mask)
         return cls(label.name, runs, made, runs.mean(made.confidence))

@@ -1,7 +1,5 @@
 """Label errors: the annotations of a project that disagree with what the others teach."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -92,7 +90,7 @@ class LabelErrors(msgspec.Struct, frozen=True):
     left_out: dict[int, str] = {}  # task -> why a picture of it was not compared; the first tasks
     left_out_count: int = 0
 
-    def without(self, confirmed: Mapping[int, float]) -> LabelErrors:
+    def without(self, confirmed: Mapping[int, float]) -> "LabelErrors":
         """Return the report without versions of annotations that people confirmed."""
         left = (s for s in self.suspicions if confirmed.get(s.annotation) != s.updated)
         return msgspec.structs.replace(self, suspicions=tuple(left))

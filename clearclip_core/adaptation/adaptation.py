@@ -1,7 +1,5 @@
 """Adapted scores: one linear function of the features a label, added to the text scores."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -99,7 +97,7 @@ class Adaptation:
         return to_safetensors("adaptation", self._metadata, self._arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Adaptation:
+    def from_bytes(cls, data: bytes) -> "Adaptation":
         """Read an adaptation from the bytes of `to_bytes`.
 
         Raises:

@@ -4,8 +4,6 @@ An example holds a bounded sample of pixels. The features of a pixel are interpo
 patches as masks are drawn, so what is learned and judged is the label map, not its patches.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -94,7 +92,7 @@ class Example:
         annotator: str = "",
         kept: Mapping[str, BoolMask] | None = None,
         removed: Mapping[str, BoolMask] | None = None,
-    ) -> Example:
+    ) -> "Example":
         """Make an example of an image's features and the masks that its annotator left.
 
         Args:
@@ -173,7 +171,7 @@ class Example:
         return to_safetensors("example", self._metadata, self._arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes, width: int | None = None) -> Example:
+    def from_bytes(cls, data: bytes, width: int | None = None) -> "Example":
         """Read an example from the bytes of `to_bytes`.
 
         Args:

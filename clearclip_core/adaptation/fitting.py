@@ -7,8 +7,6 @@ is gone. One gate decides whether predictions follow. All terms are linear in th
 text scores are, so label maps stay exact.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -76,7 +74,7 @@ class HeldOutAdaptations:
         examples: Iterable[Example],
         embed: Callable[[Sequence[str]], torch.Tensor],
         vocabulary: Vocabulary,
-    ) -> HeldOutAdaptations:
+    ) -> "HeldOutAdaptations":
         """Fit an adaptation to all folds of the training examples but one, for each fold.
 
         The folds and the arguments are those of `adapt`. No gate is asked: it says what the other

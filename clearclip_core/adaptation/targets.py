@@ -6,8 +6,6 @@ that paint elsewhere would move. What stands as it was predicted says no more th
 that nobody drew on says nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +62,7 @@ class Targets:
         embeddings: torch.Tensor,
         vocabulary: Vocabulary,
         as_drawn: bool = True,
-    ) -> Targets:
+    ) -> "Targets":
         """Put the pixels of examples together.
 
         Args:

@@ -6,8 +6,6 @@ prior strong enough that rare labels stay, and each further round begins at its 
 idea of self-training (Scudder, 1965); CorrCLIP v2 fills a bank of unlabelled images likewise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """`clearclip bench`: measure speed and memory of segmentation on this machine."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import statistics
@@ -114,7 +112,7 @@ def label_words(count: int) -> list[str]:
 
 
 def stage_seconds(
-    segmenter: Segmenter, jpeg: bytes, words: Sequence[str], budget_s: float
+    segmenter: "Segmenter", jpeg: bytes, words: Sequence[str], budget_s: float
 ) -> dict[str, float]:
     """Return the median seconds of each stage of one picture, from file bytes to boolean masks.
 
@@ -161,7 +159,7 @@ def _stage_lines(stages_s: Mapping[str, float]) -> list[str]:
     ]
 
 
-def _finish(device: torch.device) -> None:
+def _finish(device: "torch.device") -> None:
     """Wait until a GPU has finished."""
     import torch
 

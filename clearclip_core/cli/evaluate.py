@@ -1,7 +1,5 @@
 """`clearclip eval` and `prepare`: measure models on benchmarks and on own pictures."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -246,8 +244,8 @@ def prepare_maps(benchmark: str, data: Path) -> None:
 
 
 def measure_missing(
-    task: EvaluationTask,
-    model: LoadedModel,
+    task: "EvaluationTask",
+    model: "LoadedModel",
     runs: Mapping[Path, tuple[Method, RunConfig]],
     place: Path,
 ) -> None:

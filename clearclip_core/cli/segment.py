@@ -1,7 +1,5 @@
 """`clearclip segment`: write label maps and overlays of image files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +106,7 @@ def segment(
         raise SystemExit(1)
 
 
-def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> None:
+def write_segmentation(target: Path, image: RGBArray, result: "Segmentation") -> None:
     """Write the label map and the overlay of an image to `target`, to which suffixes are added."""
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)

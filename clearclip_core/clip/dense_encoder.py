@@ -1,7 +1,5 @@
 """Dense encoder: patch features of a CLIP image tower, its last blocks read out by a method."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from typing import Any, NamedTuple
@@ -119,7 +117,7 @@ class WindowFeatures(NamedTuple):
     cls: torch.Tensor | None = None  #: (B, D), the trained model's CLS; None where it is not needed
     second: torch.Tensor | None = None  #: (B, h, w, S), those of a second encoder; None without one
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "WindowFeatures":
         """Convert the features if a dtype is given, and move them to a device, see `to_device`."""
         where, dtype = torch.device(device), dtype or self.patches.dtype
         cls, second = (None if one is None else to_device(one.to(dtype), where) for one in self[1:])

@@ -1,7 +1,5 @@
 """Methods to read out the last blocks: a frozen value, and the presets by name."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -306,7 +304,7 @@ class Method:
         return f"{repr(self)[:-1]}, stitched=False, tapered=False)"
 
     @classmethod
-    def of(cls, method: str | Method) -> Method:
+    def of(cls, method: "str | Method") -> "Method":
         """Look up a preset by name, or parse a method that is spelled out.
 
         A method is spelled out as its attention, followed by the parts that differ from `Method`'s

@@ -5,8 +5,6 @@ Adaptations are linear in the features, so it may use both; words are compared w
 CLIP's alone. Any model of timm serves whose `forward_intermediates` takes pictures of any size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -38,7 +36,7 @@ class SecondEncoder:
     maps: int
 
     @classmethod
-    def of(cls, name: str, model: nn.Module) -> SecondEncoder:
+    def of(cls, name: str, model: nn.Module) -> "SecondEncoder":
         """Describe a model of timm.
 
         Raises:
@@ -70,7 +68,7 @@ class SecondEncoder:
         """Dtype of the model and of its features."""
         return next(self.model.parameters()).dtype
 
-    def in_fp32(self) -> SecondEncoder:
+    def in_fp32(self) -> "SecondEncoder":
         """Return a copy in fp32."""
         return replace(self, model=deepcopy(self.model).float())
 

@@ -1,7 +1,5 @@
 """The canvas of a scene, and the brush that draws things on it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -196,7 +194,7 @@ class Brush:
     def rng(self) -> np.random.Generator:
         return self.canvas.rng
 
-    def turned(self) -> Brush:
+    def turned(self) -> "Brush":
         """Return this brush, facing left or right at random."""
         return replace(self, facing=int(self.rng.choice((-1, 1))))
 

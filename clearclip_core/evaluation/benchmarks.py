@@ -1,7 +1,5 @@
 """The paper's benchmarks: data sets on disk, their classes, and how the paper measures each."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -151,7 +149,7 @@ class Benchmark:
     least_share: float = 0.0  # labels with at most this share of the foreground become background
     paper_colours: bool = True  # normalise by the paper's mean and std, not the model's own
 
-    def preprocessing(self, model: LoadedModel) -> Preprocessing:
+    def preprocessing(self, model: "LoadedModel") -> Preprocessing:
         """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
         colours = Preprocessing if self.paper_colours else model
         sizes_px = self.short_side_px, self.window_px, self.stride_px

@@ -1,7 +1,5 @@
 """One pass over a data set: count the label maps of all images, resuming an earlier pass."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -117,7 +115,7 @@ class EvaluationTask:
         data: Path | None,
         names: Path | None = None,
         limit: int | None = None,
-    ) -> EvaluationTask:
+    ) -> "EvaluationTask":
         """Find the data and read the class names; needs no model.
 
         Args:

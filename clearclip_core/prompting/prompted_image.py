@@ -1,7 +1,5 @@
 """An image made ready for prompts: grid of cells, distances, similarities and the fine image."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,7 +189,9 @@ class CellSimilarity:
     matrices: tuple[FloatMap, FloatMap]  # (h, I*h_p), (w, J*w_p) weights of patches in cells
 
     @classmethod
-    def of(cls, features: DenseFeatures, scores: Scores, geometry: GridGeometry) -> CellSimilarity:
+    def of(
+        cls, features: DenseFeatures, scores: Scores, geometry: GridGeometry
+    ) -> "CellSimilarity":
         """Compute the probabilities of the cells and center the features."""
         matrices = _matrices(scores, geometry)
         return cls(
@@ -275,7 +275,7 @@ class PromptedImage:
     fine: FineImage  # the image at the size at which masks are decided
 
     @classmethod
-    def of(cls, features: DenseFeatures, scores: Scores, image: RGBArray) -> PromptedImage:
+    def of(cls, features: DenseFeatures, scores: Scores, image: RGBArray) -> "PromptedImage":
         """Make an image (H, W, 3) uint8 ready for prompts."""
         plan = scores.plan
         fine = _shrink(image, _FINE_PX)

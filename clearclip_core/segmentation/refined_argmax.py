@@ -4,8 +4,6 @@ Only the maps that can win in a tile are computed at its pixels. A GPU takes man
 keeps what it made, see `DeviceSegmentation`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -368,7 +366,7 @@ class DeviceSegmentation(Segmentation):
         return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
 
     @torch.inference_mode()
-    def above(self, thresholds: Mapping[str, float]) -> DeviceSegmentation:
+    def above(self, thresholds: Mapping[str, float]) -> "DeviceSegmentation":
         """Return the segmentation without pixels below a threshold, see `Segmentation.above`."""
         limits = torch.from_numpy(self._limits(thresholds))
         if not limits.any():

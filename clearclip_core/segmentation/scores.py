@@ -1,7 +1,5 @@
 """Scores of an image against words: cosines, label maps and probabilities."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -176,7 +174,7 @@ class Scores:
         embeddings: torch.Tensor,
         vocabulary: Vocabulary,
         bias: torch.Tensor | None = None,
-    ) -> Scores:
+    ) -> "Scores":
         """Compute the cosine of each patch with each query (Eq. 4 of the paper).
 
         Where the features' method removes redundancy, `without_redundancy` is applied to the

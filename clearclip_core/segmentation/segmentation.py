@@ -1,7 +1,5 @@
 """The label of each pixel of an image, how certain it is, and its masks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -82,7 +80,7 @@ class Segmentation:
         sums = runs.sums(self.confidence)
         return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
 
-    def above(self, thresholds: Mapping[str, float]) -> Segmentation:
+    def above(self, thresholds: Mapping[str, float]) -> "Segmentation":
         """Return the segmentation without the pixels that are below their label's threshold.
 
         Args:
@@ -133,7 +131,7 @@ class Uncertainty:
 
     @classmethod
     @one_blas_thread()
-    def of(cls, scores: Scores, threshold: float | Sequence[float] = 0.0) -> Uncertainty:
+    def of(cls, scores: Scores, threshold: float | Sequence[float] = 0.0) -> "Uncertainty":
         """Estimate both figures at one position for each patch, without the guided filter.
 
         Args:

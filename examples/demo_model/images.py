@@ -3,8 +3,6 @@
 The label maps decide which labels are present in a crop. Training gets neither masks nor positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

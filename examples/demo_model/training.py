@@ -1,7 +1,5 @@
 """Train the demo model from image-level labels alone, or a like one on a folder of pictures."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -7,8 +7,6 @@ weights. Their words are ridge regressions on every tenth frame of ``train``, wi
 CLIP are not the best directions, either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial

@@ -7,8 +7,6 @@ what they know in one PostgreSQL. It takes hours, and prints what it measures as
     python -m tests.bench.fifty_thousand --folder EMPTY --label-studio PATH
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

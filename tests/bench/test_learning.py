@@ -6,8 +6,6 @@ beside that one; beside colours it is ``STREET_ENCODER`` itself. ``LEARNING_DRAW
 draws of pictures (6). Figures are points of IoU in pixels on unseen pictures.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Sequence

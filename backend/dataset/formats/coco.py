@@ -7,8 +7,6 @@ place for, such as the origin of an object, stands under keys of its own, which 
 over (https://cocodataset.org/#format-data).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Find out in which format a folder or a file has its masks, and read it; LabelMe's, too."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

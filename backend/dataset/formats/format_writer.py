@@ -1,7 +1,5 @@
 """What a format of a data set writes: labelled pictures, their classes, and the one protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -53,7 +51,7 @@ class ClassTable:
             wanted = f"1 to {NO_CLASS} classes of different names"
             raise DatasetError(f"Expected a data set to have {wanted}, but got {len(self.names)}.")
 
-    def with_background(self, name: str) -> ClassTable:
+    def with_background(self, name: str) -> "ClassTable":
         """Return the table with a background; a class of that name becomes it."""
         return ClassTable(tuple(each for each in self.names if each != name), name)
 
@@ -168,7 +166,7 @@ class SetFrame:
     output: OutputFolder
     classes: ClassTable
     source: str
-    options: DatasetOptions
+    options: "DatasetOptions"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Write tables that the library datasets loads with the names of classes: one row a picture."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count

@@ -10,8 +10,6 @@ pixels of the mask to each hole and back, and along the shortest way to each fur
 the converter of Ultralytics. No box is read.
 """
 
-from __future__ import annotations
-
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence

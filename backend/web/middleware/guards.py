@@ -1,7 +1,5 @@
 """Guard every route: other sites, foreign names, large bodies, too many requests, headers."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 import socket
@@ -193,7 +191,7 @@ def add_proxy_headers(app: Flask, settings: Settings) -> None:
     app.wsgi_app = fixed  # type: ignore[method-assign,assignment]
 
 
-def read_proxy_headers(app: WSGIApplication, settings: Settings) -> WSGIApplication:
+def read_proxy_headers(app: "WSGIApplication", settings: Settings) -> "WSGIApplication":
     """Return an application that reads ``X-Forwarded-For``, ``-Host``, ``-Proto`` and ``-Prefix``.
 
     The prefix stands before all links, forms and redirects of the pages; the proxy has taken it

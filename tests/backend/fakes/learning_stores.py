@@ -1,7 +1,5 @@
 """The stores of learning on one database, and values to put into them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ class LearningStores:
     @classmethod
     def of(
         cls, database: Database, owner: str, model_key: Callable[[], str] = lambda: "model"
-    ) -> LearningStores:
+    ) -> "LearningStores":
         return cls(ExampleStore(database, model_key), VersionStore(database, owner, model_key))
 
     def replace_all(self, *annotations: int, project: int = 7) -> None:

@@ -1,7 +1,5 @@
 """A real HTTP server on 127.0.0.1, which remembers what it was asked."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time
@@ -100,7 +98,7 @@ class LocalServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> LocalServer:
+    def __enter__(self) -> "LocalServer":
         self._thread.start()
         return self
 

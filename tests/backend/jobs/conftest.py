@@ -1,7 +1,5 @@
 """Fixtures for tests of a backend with its background threads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +44,7 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def make_backend(server: LocalServer, tmp_path: Path, short_pauses: None) -> Iterator[Make]:
+def make_backend(server: LocalServer, tmp_path: Path, short_pauses: None) -> "Iterator[Make]":
     made = []
 
     def make(**more: Any) -> Backend:

@@ -3,8 +3,6 @@
 Resized position embeddings against their definition, and against Pillow.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any
@@ -127,11 +125,11 @@ class Uploaded:
     def __init__(self) -> None:
         self.log: list[Any] = []
 
-    def pin_memory(self) -> Uploaded:
+    def pin_memory(self) -> "Uploaded":
         self.log.append("pinned")
         return self
 
-    def to(self, to: torch.device | torch.dtype, non_blocking: bool = False) -> Uploaded:
+    def to(self, to: torch.device | torch.dtype, non_blocking: bool = False) -> "Uploaded":
         self.log.append((to, non_blocking))
         return self
 
