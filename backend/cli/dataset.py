@@ -250,9 +250,7 @@ def dataset(
         )
         with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()
-            references, stopping = tasks.references(), services.stopping
-            watch, unread = (lambda n: show(n, total)), (lambda: tasks.unread)
-            report = exporter.run(tasks.name, references, stopping, watch, unread)
+            report = exporter.run(tasks, services.stopping, lambda number: show(number, total))
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)

@@ -4,7 +4,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -56,7 +56,7 @@ from backend.dataset.tasks import (
     LoadedImage,
     LoadedTask,
     TaskLoader,
-    TaskReference,
+    TaskSource,
     plain_text,
 )
 from backend.errors import BadRequest, DatasetError, TaskError
@@ -171,35 +171,33 @@ class DatasetExporter:
 
     def run(
         self,
-        source: str,
-        tasks: Iterable[TaskReference],
+        source: TaskSource,
         stopping: threading.Event,
         watch: Callable[[int], None] = lambda _: None,
-        unread: Callable[[], int] = lambda: 0,
     ) -> DatasetReport | None:
-        """Write the data set of a source, such as the address of a project; None once `stopping`.
+        """Write the data set of a source; None once `stopping`.
 
-        Until all of it is there, the folder stays as it is. `unread` counts tasks beside `tasks`.
+        Until all of it is there, the folder stays as it is.
         """
         try:
             ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
-            with OutputFolder(self.folder, source, self.max_mb, ours=ours) as self._output:
-                frame = SetFrame(self._output, self._classes, source, self.options)
+            with OutputFolder(self.folder, source.name, self.max_mb, ours=ours) as self._output:
+                frame = SetFrame(self._output, self._classes, source.name, self.options)
                 self._writers = [each(frame) for each in self.options.writers]
                 if self.earlier is None:
                     self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
                     self._output.place(_FEATURES).open("wb") as self._features,
-                    closing(self._tasks.load(tasks)) as loading,
+                    closing(self._tasks.load(source.references())) as loading,
                 ):
                     for number, loaded in enumerate(loading, 1):
                         if stopping.is_set():
                             return None
                         self._add(loaded)
                         watch(number)
-                self._report.tasks += unread()
-                self._report.unlabelled += unread()
+                self._report.tasks += source.unread
+                self._report.unlabelled += source.unread
                 return self._finish()
         except OSError as error:
             raise DatasetError(f"{self.folder} cannot be written: {error}.") from None

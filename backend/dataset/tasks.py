@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from xml.sax.saxutils import quoteattr
 
 import msgspec
@@ -57,6 +57,20 @@ READERS: Final = 4
 READ_AHEAD: Final = 8
 
 
+class TaskSource(Protocol):
+    """Tasks to make a data set of."""
+
+    @property
+    def name(self) -> str:
+        """Name by which a folder knows what it was made of, such as the address of a project."""
+
+    @property
+    def unread(self) -> int:
+        """Number of the other tasks, once all are listed."""
+
+    def references(self) -> Iterator[TaskReference]: ...
+
+
 @dataclass(eq=False)
 class ProjectTasks:
     """The tasks of a project or a view that have an annotation, or by choice a prediction."""
@@ -65,11 +79,10 @@ class ProjectTasks:
     _project: int
     _view: int | None = None
     _with_predictions: bool = False
-    unread: int = field(init=False, default=0)  # the other tasks, once all are listed
+    unread: int = field(init=False, default=0)
 
     @property
     def name(self) -> str:
-        """Address of the project, by which a folder knows what it was made of."""
         return f"{self._client.url}/projects/{self._project}"
 
     def count(self) -> int | None:

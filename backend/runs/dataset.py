@@ -165,8 +165,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
     watch = partial(progress, total=source.count())
-    references, never = source.references(), threading.Event()
-    report = exporter.run(source.name, references, never, watch, lambda: source.unread)
+    report = exporter.run(source, threading.Event(), watch)
     assert report is not None, "what is watched ends it, and not an event"
     _remember(settings, run, asked, folder)
     size_bytes = move_into_zip(folder, file_of(settings, run))

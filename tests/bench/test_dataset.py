@@ -60,6 +60,8 @@ def brush_regions(masks: Mapping[str, BoolMask]) -> list[dict[str, Any]]:
 class Drawn:
     """Tasks whose pictures differ, with a brush region for each label of a scene."""
 
+    name, unread = "bench", 0
+
     def __init__(self, count: int, size_hw: tuple[int, int]) -> None:
         self.total = count
         scene = render_scene(10_000_500)
@@ -93,7 +95,7 @@ def export(drawn: Drawn, folder: Path) -> DatasetReport:
     exporter = DatasetExporter(
         folder, config, options, LocalImages(None, 100, drawn.read_file), max_megapixels=150
     )
-    report = exporter.run("bench", drawn.references(), threading.Event())
+    report = exporter.run(drawn, threading.Event())
     assert report is not None
     assert not report.skipped
     return report

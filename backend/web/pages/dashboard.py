@@ -11,6 +11,7 @@ from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
 from backend.label_studio.set_up import (
+    Offer,
     connect,
     login,
     name_labels,
@@ -45,6 +46,14 @@ def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dic
     if job.kind == "withdrawal":
         shown["kept"] = [*(store.task_ids(job.id) or ())]
     return shown
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A form to set a project up, and the labeling config that it may choose."""
+
+    asked: SetUpRequest
+    offer: Offer
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +134,15 @@ class JobRoutes:
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
-    def _set_up(self, body: bytes, is_form: bool) -> dict[str, Any]:
-        """Set a project up, and return its job; or a labeling config that a form may choose."""
+    def _set_up(self, body: bytes, is_form: bool) -> dict[str, Any] | _Choice:
+        """Set a project up, and return its job; or what a form may choose."""
         asked = parse_fields(body, is_form, SetUpRequest)
         client = required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
         name_labels(client, asked.project, asked.labels)
         offer = offered_config(client, asked.project)
         if is_form and offer and not asked.tools:
-            return {"asked": asked, "offer": offer}
+            return _Choice(asked, offer)
         if offer and asked.tools == "change":
             client.replace_label_config(asked.project, offer.now, offer.then)
         client.config(asked.project)  # raises where there is nothing to draw
@@ -145,9 +154,9 @@ class JobRoutes:
         job = self.services.store.start_job(asked.project)
         return {**self.serializer.job(job), "said": said}
 
-    def _show_set_up(self, made: dict[str, Any]) -> Response:
-        if "offer" in made:
-            return html_page("set_up.html", **made)
+    def _show_set_up(self, made: dict[str, Any] | _Choice) -> Response:
+        if isinstance(made, _Choice):
+            return html_page("set_up.html", asked=made.asked, offer=made.offer)
         return see_other(url_for("project.page", project=made["project"], job=made["id"]))
 
     def _withdraw(self, job: int) -> Job:

@@ -116,6 +116,7 @@ class Bench:
     """A folder of pictures, tasks of a project, and the data set that is made of them."""
 
     name = "project 7"
+    unread = 0
 
     def __init__(self, root: Path) -> None:
         self.pictures = root / "pictures"
@@ -153,7 +154,7 @@ class Bench:
             max_megapixels=1,
             max_mb=max_mb,
         )
-        return exporter.run(self.name, self.references(), stopping or threading.Event())
+        return exporter.run(self, stopping or threading.Event())
 
     def references(self) -> Iterator[TaskReference]:
         for each in self.tasks:

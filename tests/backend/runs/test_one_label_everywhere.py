@@ -147,8 +147,7 @@ class Consumers:
             LocalImages(None, 10, self.services.images.read_file),
             max_megapixels=1,
         )
-        tasks = ProjectTasks(self.client, 7)
-        assert exporter.run("it", tasks.references(), threading.Event()) is not None
+        assert exporter.run(ProjectTasks(self.client, 7), threading.Event()) is not None
         classes = json.loads((self.folder / "set/classes.json").read_text())["classes"]
         names = {each["value"]: each["name"] for each in classes} | {0: "", 255: "?"}
         (path,) = (self.folder / "set/masks").iterdir()
