@@ -161,10 +161,11 @@ class ReviewStore:
         query = sa.select(sa.func.count()).where(_ROW.project == project, left, _WAITS)
         return int(self.database.scalar(query) or 0)
 
-    def to_correct(self, project: int) -> list[int]:
-        """Return the tasks without an annotation that go to the editor, the worst first."""
+    def to_correct(self, project: int, *, highest_first: bool = False) -> list[int]:
+        """Return the tasks without an annotation that go to the editor, by their score."""
+        order = _ROW.score.desc() if highest_first else _ROW.score
         query = sa.select(_ROW.task).where(_ROW.project == project, _TO_CORRECT, _WAITS)
-        rows = self.database.rows(query.order_by(_ROW.score).limit(_MOST_SHOWN))
+        rows = self.database.rows(query.order_by(order).limit(_MOST_SHOWN))
         return [row.task for row in rows]
 
     def last_page(self, project: int, seat: str) -> Sequence[sa.Row[Any]]:

@@ -242,15 +242,20 @@ class LabelStudioClient:
         return [found[id_] for id_ in sorted(found)]
 
     def listed(
-        self, project: int, page: int, view: int | None = None, wanted: TaskFilter | None = None
+        self,
+        project: int,
+        page: int,
+        view: int | None = None,
+        wanted: TaskFilter | None = None,
+        size: int = PAGE,
     ) -> tuple[list[TaskRow], int]:
         """List a page of the tasks that pass a filter or are in a view, in the order of either.
 
         Returns:
-            At most `PAGE` tasks, and how many there are on all pages; pages count from 1.
+            At most `size` tasks, and how many there are on all pages; pages count from 1.
         """
         which = {"query": (wanted or TaskFilter()).query()} if view is None else {"view": view}
-        found = self._list(project, PAGE, page, **which)
+        found = self._list(project, size, page, **which)
         return found.tasks, found.total
 
     def show_tasks(

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Final
@@ -28,7 +27,7 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
-from backend.label_studio.client import PAGE, LabelStudioClient, required_client
+from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import PredictionRegions, TaskRow, WholeTask
 from backend.label_studio.requests import Task
@@ -44,11 +43,11 @@ from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
-#: Pictures of a page; tasks whose predictions are asked for together; and pages of Label Studio's
-#: list that are looked through for one page.
+#: Pictures of a page, and tasks of a page of Label Studio's list; tasks whose predictions are asked
+#: for together; and pages of that list that are looked through.
 _PICTURES: Final = 40
 _TOGETHER: Final = 20
-_MOST_PAGES: Final = 10
+_MOST_PAGES: Final = 27
 
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
 _SIDES_PX: Final = {"small": 480, "large": 1600}
@@ -101,6 +100,7 @@ class _Queue:
     current: str
     asked: AskedPage
     seats: TTLCache[tuple[int, int], str]
+    to_draw: LRUCache[tuple[int, ...], tuple[Task, PredictionRegions]]
     lock: threading.RLock
 
     def cards(self, seat: str, *, ahead: bool) -> list[Card]:
@@ -129,14 +129,14 @@ class _Queue:
             least_score=self.asked.least or None,
             order=f"{first}tasks:predictions_score",
         )
-        listed = partial(self.client.listed, self.project, view=self.asked.view, wanted=wanted)
-        rows, total = listed(1)
+        which = self.asked.view, wanted, _PICTURES
+        rows, total = self.client.listed(self.project, 1, *which)
         yield from self._open(rows)
-        last = -(-total // PAGE)
-        start = min(last, self.services.reviews.count_waiting(self.project) // PAGE)
+        last = -(-total // _PICTURES)
+        start = min(last, self.services.reviews.count_waiting(self.project) // _PICTURES)
         for number in islice((*range(start + 1, last + 1), *range(2, start + 1)), _MOST_PAGES):
             if number > 1:
-                yield from self._open(listed(number)[0])
+                yield from self._open(self.client.listed(self.project, number, *which)[0])
 
     def _open(self, rows: Sequence[TaskRow]) -> Iterator[TaskRow]:
         """Yield tasks that nobody has judged, or that have a prediction in use since then."""
@@ -166,16 +166,19 @@ class _Queue:
         }
         for row in (each for each in rows if each.id in newest):
             made, label = newest[row.id], self.asked.label
-            labels = self._labels(row, made) if label else set()
+            task = Task(row.id, self.project, row.data)
+            labels = self._labels(task, made) if label else set()
             if label and label not in labels:
                 continue
+            with self.lock:
+                self.to_draw[self.project, row.id, made.id] = task, made
             score = row.predictions_score or 0.0
             facts = row.id, made.id, made.version, score, made.version != self.current
             yield Card(*facts, has_others=bool(labels - {label}))
 
-    def _labels(self, row: TaskRow, made: PredictionRegions) -> set[str]:
+    def _labels(self, task: Task, made: PredictionRegions) -> set[str]:
         with suppress(BadRequest):  # a region is broken: its picture says so
-            images = find_images(Task(row.id, self.project, row.data), [_said(made)], self.config)
+            images = find_images(task, [_said(made)], self.config)
             return {region.label for image in images for region in image.versions[0]}
         return set()
 
@@ -193,6 +196,8 @@ class ReviewRoutes:
     body: BodyReader
     #: project and task -> the open page that shows it
     _seats: TTLCache[tuple[int, int], str] = field(default_factory=lambda: TTLCache(1e5, _KEPT_S))
+    #: what was read for a page, until it is drawn: a picture asks Label Studio for its file alone
+    _to_draw: LRUCache[Any, Any] = field(default_factory=lambda: LRUCache(3 * _PICTURES))
     _configs: TTLCache[Any, LabelConfig] = field(default_factory=lambda: TTLCache(100, 30))
     _drawn: LRUCache[Any, bytes] = field(
         default_factory=lambda: LRUCache(_KEPT_BYTES, getsizeof=len)
@@ -260,7 +265,7 @@ class ReviewRoutes:
         asked, made_at = self._asked(), services.database.clock()
         measures = services.experiments.is_running(project)
         parts = services, self._client, project, config, self.versions.current(config, project)
-        queue = _Queue(*parts, asked, self._seats, self._lock)
+        queue = _Queue(*parts, asked, self._seats, self._to_draw, self._lock)
         return {
             "cards": [] if measures else queue.cards(seat, ahead="part" in request.args),
             "since": made_at,
@@ -326,10 +331,11 @@ class ReviewRoutes:
         )
 
     def _make_view(self, project: int) -> int:
-        tasks = self.services.reviews.to_correct(project)
+        worst = "" if self._config(project).score == "confidence" else "-"
+        tasks = self.services.reviews.to_correct(project, highest_first=bool(worst))
         if not tasks:
             raise BadRequest("No task waits to be corrected: there is nothing to make a view of.")
-        return self._client.show_tasks(project, _TITLE, tasks, "tasks:predictions_score")
+        return self._client.show_tasks(project, _TITLE, tasks, f"{worst}tasks:predictions_score")
 
     def _here(self, project: int, **more: Any) -> str:
         kept = {name: request.args.get(name) for name in ("seat", *AskedPage.__struct_fields__)}
@@ -348,7 +354,10 @@ class ReviewRoutes:
     def _picture(
         self, project: int, task: int, prediction: int, label: str, side_px: int, is_plain: bool
     ) -> bytes:
-        there, made = self._client.task(project, task), self._client.prediction(prediction)
+        with self._lock:
+            known = self._to_draw.pop((project, task, prediction), None)
+        client = self._client
+        there, made = known or (client.task(project, task), client.prediction(prediction))
         if there is None or made is None:
             raise NotFound("The task or its prediction is not there any more.")
         config, read = self._config(project), self.services.images.read

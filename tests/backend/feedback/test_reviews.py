@@ -146,6 +146,7 @@ def test_one_good_picture_in_twenty_is_checked_and_goes_to_the_editor_with_the_w
     reviews.save(7, 5, "seat", [drawn[0], work, Reviewed(6, 60, "skip")], since=0.0)
     assert not reviews.write_due(client), "a checked one is not accepted"
     assert reviews.to_correct(7) == [5, drawn[0].task]
+    assert reviews.to_correct(7, highest_first=True) == [drawn[0].task, 5]
     assert reviews.count_waiting(7) == 3
 
 

@@ -91,6 +91,11 @@ def test_a_picture_is_drawn_with_masks_or_cropped(lead: Dashboard, studio: FakeS
     assert np.abs(plain - 100).max() <= 3
     assert np.abs(masks - plain)[:, :3].max() > 30 > np.abs(masks - plain)[:, 6:].max()
     assert crop.shape[1] < 8
+    lead.page(f"{REVIEW}?seat=a")
+    asked: list[str] = []
+    studio.fault = lambda each: asked.append(each.path)
+    lead.client.get(f"{REVIEW}/45/45")
+    assert asked == [], "the page has read it"
     for gone in ("1/999", "1/1?label=blue"):
         assert lead.client.get(f"{REVIEW}/{gone}").status_code == 404
 
@@ -123,14 +128,18 @@ def test_a_verdict_that_no_page_sends_is_refused(lead: Dashboard, said: dict[str
     assert lead.client.post(REVIEW, json=body).status_code == 400
 
 
-def test_what_needs_work_is_a_view_the_worst_first(lead: Dashboard, studio: FakeStudio) -> None:
+@pytest.mark.parametrize(("score", "sign"), [("confidence", ""), ("effort", "-")])
+def test_what_needs_work_is_a_view_the_worst_first(
+    lead: Dashboard, studio: FakeStudio, score: str, sign: str
+) -> None:
+    studio.label_config = brush_config("red", "blue", attributes=f'score="{score}"')
     assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).status_code == 400
     post(lead, "a", studio, 5, 9, verdict="work")
     assert "Correct 2 tasks in Label Studio" in lead.page(f"{REVIEW}?seat=a").text
     assert "Undo the last page (2)" in lead.page(f"{REVIEW}?seat=a&part=tally").text
     assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).get_json()["view"] in studio.tabs
     (tab,) = studio.tabs.values()
-    assert tab["ordering"] == ["tasks:predictions_score"]
+    assert tab["ordering"] == [f"{sign}tasks:predictions_score"]
     assert [each["value"] for each in tab["filters"]["items"]] == [5, 9]
 
 
