@@ -112,10 +112,12 @@ class LabelStudioClient:
 
     def has_project(self, project: int) -> bool:
         """Return whether there is such a project for this token."""
-        return self._connection.find(f"/api/projects/{project}/", ProjectRow) is not None
+        return self._connection.find(f"/api/projects/{project}/", IdRow, include="id") is not None
 
     def project(self, project: int) -> ProjectRow:
-        return self._connection.get(f"/api/projects/{project}/", ProjectRow)
+        # Without their names, Label Studio counts annotations and predictions as well.
+        wanted = ",".join(ProjectRow.__struct_fields__)
+        return self._connection.get(f"/api/projects/{project}/", ProjectRow, include=wanted)
 
     def region_counts(self, project: int) -> dict[str, dict[str, int]]:
         """Count the regions of all annotations: name of a control -> label -> number of regions.

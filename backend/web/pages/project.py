@@ -227,7 +227,8 @@ class ProjectRoutes:
         lacking = {"skipped": False, "without_version": version}
         left = count(skipped=False)
         waiting = count(**lacking) if left else 0
-        older = count(**lacking, predicted=True) if waiting else 0
+        # of those without any, Label Studio need not look at each prediction's version
+        older = max(0, waiting - count(skipped=False, predicted=False)) if waiting else 0
         withheld = services.experiments.withheld(project) if waiting else ()
         failures = FailureStore(services.database).of_project(project) if waiting else ()
         failing = tuple({*failures} - {*withheld})
