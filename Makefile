@@ -78,9 +78,9 @@ lock: $(VENV)/.made ## choose the releases in the images again, into deploy/requ
 	--no-emit-package torch --no-emit-package torchvision --output-file deploy/requirements.lock \
 	--extra postgres --extra dataset pyproject.toml deploy/requirements.in
 
-bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/explanation/measurements.md (ARGS: a part, printed, or with --results PAGE written)
+bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/results/measurements.md (ARGS: a part, printed, or with --results PAGE written)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \
-	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results docs/explanation/measurements.md)
+	$(VENV)/bin/python -m pytest -q -s --timeout 0 $(or $(ARGS),tests/bench --results docs/results/measurements.md)
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages again, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
