@@ -168,9 +168,9 @@ class ProjectRoutes:
 
     def describe(self, project: int) -> _Json:
         """Return what the page shows; raises `NotFound` where there is no such project."""
-        counted, trouble = self._count(project)
+        jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)  # first: the counts of one that
+        counted, trouble = self._count(project)  # is over are its last, as nothing renews the page
         counts = None if counted is None else counted.counts
-        jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)
         words, learned = self._words(project, counted), self._learned(project, counts)
         data_set, done = self._data_set(project, counts), counts.done if counts else None
         facts = Facts(

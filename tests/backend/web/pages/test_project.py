@@ -12,6 +12,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.jobs.change_poller import PollStore, UnservedTask
 from backend.jobs.connection_watch import ConnectionWatch
+from backend.label_studio.client import LabelStudioClient
 from backend.prediction.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
@@ -27,7 +28,7 @@ from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.runs import samples
 from tests.backend.runs.samples import CHECKED_WORDS
-from tests.backend.web.browser import PEOPLE, Dashboard, Page
+from tests.backend.web.browser import PEOPLE, Dashboard, Page, started
 
 PAGE = "/projects/7"
 CONFIG = brush_config("red", "blue")
@@ -121,6 +122,20 @@ def test_the_numbers_of_the_steps_add_up_and_hours_are_at_todays_pace(
     assert shown["hours"]["hours"] == pytest.approx(6 * 60 / 3600)
     page = lead.page(PAGE).text
     assert "4 of 10 tasks done, 6 left: about 6 min at today's pace" in " ".join(page.split())
+
+
+def test_the_page_renews_itself_where_a_job_ends_after_its_tasks_were_counted(
+    lead: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, count = started(lead), LabelStudioClient.region_counts
+
+    def end(client: LabelStudioClient, project: int) -> dict[str, int]:
+        lead.store.finish(job, "worker")
+        return count(client, project)
+
+    monkeypatch.setattr(LabelStudioClient, "region_counts", end)
+    assert lead.page(PAGE).next_page == PAGE
+    assert not lead.page(PAGE).next_page
 
 
 def test_what_needs_a_look_is_counted_and_linked(
