@@ -4,11 +4,10 @@ import getpass
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +18,7 @@ from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import LocalServer
+from tests.backend.fakes.local_server import LocalServer, free_port
 
 DATABASE_TESTS = Path(__file__).parent / "database"
 
@@ -133,7 +132,7 @@ class Postgres:
 @contextmanager
 def running_postgres() -> Iterator[Postgres]:
     """Run a PostgreSQL in a folder of its own; it ends with this process at last."""
-    server = Postgres(Path(tempfile.mkdtemp()), _free_port(), _someone())
+    server = Postgres(Path(tempfile.mkdtemp()), free_port(), _someone())
     remover = server.remover()
     try:
         if server.user is not None:
@@ -193,9 +192,3 @@ def _become(user: str | None) -> list[str]:
 def _as(user: str | None, *command: str) -> None:
     silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "cwd": "/"}
     subprocess.run([*_become(user), *command], check=True, timeout=120, **silent)
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

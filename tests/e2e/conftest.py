@@ -22,6 +22,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
+from tests.backend.fakes.local_server import free_port
 from tests.e2e.servers import wait_for
 
 MODEL = "demo"
@@ -66,7 +67,7 @@ def studio_command() -> str:
 def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
     """Run the demo; a signal ends it, with both of its servers."""
     data_dir = tmp_path_factory.mktemp("label-studio")
-    ports = demo_servers.free_port(0), demo_servers.free_port(0)
+    ports = free_port(), free_port()
     command = f"{sys.executable} -m backend demo --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
     command += ["--studio-port", str(ports[0]), "--backend-port", str(ports[1])]
@@ -161,7 +162,8 @@ def page(studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory) -
             args=CHROMIUM,
             viewport={"width": 1440, "height": 900},
         )
-        expect.set_options(timeout=30_000)  # a busy machine takes its time
+        expect.set_options(timeout=60_000)  # a busy machine takes its time
+        context.set_default_timeout(60_000)
         (page,) = context.pages
         page.goto(f"{studio.url}/user/login/")
         page.fill("input[name=email]", studio.username)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.masks import Mask
@@ -23,15 +23,25 @@ SIZE, DESK, PHONE = (1440, 900), (1280, 900), (390, 844)
 
 
 def visit(page: Page, url: str) -> None:
-    """Open a page, though the one before renews itself at that moment, which ends the visit."""
+    """Open a page, though the one before renews itself at that moment, which ends the visit.
+
+    Once more where a busy Label Studio has not told the backend in time what the page is to show.
+    """
     for left in reversed(range(5)):
         try:
             page.goto(url)
-            return
+            if not left or not page.get_by_text("Label Studio has not answered within").count():
+                return
         except Error as error:
             if "interrupted by another navigation" not in str(error) or not left:
                 raise
-            page.wait_for_timeout(500)
+        page.wait_for_timeout(500)
+
+
+def press(button: Locator) -> None:
+    """Press what sends a form, and wait until the backend has done what it asks for."""
+    with button.page.expect_response(lambda answer: answer.request.method == "POST"):
+        button.click()
 
 
 def resize(page: Page, size: tuple[int, int]) -> None:
@@ -85,8 +95,7 @@ def make_view(page: Page, studio: LabelStudioProcess, project: int, title: str) 
     button.click()
     assert views() == [], "nobody said yes"
     page.once("dialog", lambda question: question.accept())
-    button.click()
-    expect(page.locator(":is(#ask, #tasks)").first).to_be_visible()
+    press(button)
     (view,) = views()
     shown = get(studio, f"/api/tasks?view={view}&project={project}").json()["tasks"]
     open_tab(page, studio.url, project, view)
@@ -94,10 +103,12 @@ def make_view(page: Page, studio: LabelStudioProcess, project: int, title: str) 
 
 
 def switch(page: Page, name: str, on: bool) -> None:
-    """Turn a switch below the editor on or off, where it is shown."""
+    """Turn a switch below the editor on or off, once it is there."""
     toggle = page.locator(f"[data-testid=bottombar-{name}-toggle]")
-    if toggle.count() and toggle.is_checked() != on:
+    toggle.wait_for(state="attached")
+    if toggle.is_checked() != on:
         toggle.click(force=True)
+        expect(toggle).to_be_checked(checked=on)
 
 
 def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -> None:
@@ -110,7 +121,7 @@ def open_task(page: Page, studio: LabelStudioProcess, project: int, task: int) -
 
 def settled(page: Page, **options: Any) -> bytes:
     """Take screenshots until two in a row are equal, and return the last."""
-    before, deadline = b"", time.monotonic() + 30
+    before, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         page.wait_for_timeout(200)
         shot = page.screenshot(animations="disabled", **options)
@@ -151,7 +162,7 @@ class Canvas:
 
     def read_pixels(self) -> tuple[npt.NDArray[np.int64], Mask]:
         """Return (H, W, 3) colours of the image's pixels on the screen, and (H, W) bool visible."""
-        shot = np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=self.box))))[..., :3]
+        shot = np.asarray(Image.open(io.BytesIO(settled(self.page, clip=self.box))))[..., :3]
         xs, ys = np.meshgrid(self.xs.astype(int), self.ys.astype(int))
         height, width = shot.shape[:2]
         in_sight = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)

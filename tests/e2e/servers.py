@@ -37,8 +37,9 @@ def wait_for_json(url: str, is_there: Callable[[dict[str, Any]], bool]) -> dict[
 
     def asked() -> bool:
         told.clear()
-        told.update(requests.get(url, timeout=60).json())
-        return is_there(told)
+        answer = requests.get(url, timeout=60)
+        told.update(answer.json())
+        return answer.ok and is_there(told)
 
     wait_for(asked, f"what {url} is to say")
     return told

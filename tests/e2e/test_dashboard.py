@@ -13,8 +13,6 @@ from playwright.sync_api import Page, expect
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, no_complaints, resize, visit
 
-pytestmark = pytest.mark.timeout(300)
-
 LABELS = ["sky", "grass", "tree", "house"]
 
 NewProject = Callable[..., int]
@@ -25,7 +23,7 @@ def console(page: Page, backend_url: str) -> Iterator[Page]:
     """Open the dashboard on a wide screen in light colours; errors of Chromium fail the test."""
     resize(page, DESK)
     visit(page, backend_url)
-    expect(page.get_by_text("Ready")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Ready")).to_be_visible()
     with no_complaints(page, backend_url, "Failed to load resource"):
         yield page
     page.emulate_media(color_scheme="no-preference")
@@ -84,7 +82,7 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     job = prelabel(console, project)
     row = console.locator(f"#job-{job}")
     failed = row.get_by_role("link", name="1 failed")
-    expect(failed).to_be_visible(timeout=60_000)
+    expect(failed).to_be_visible()
     failed.focus()
     row.evaluate("each => each.dataset.before = 'the next look'")  # so that it is drawn anew
     console.evaluate("refresh()")
@@ -94,9 +92,9 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     expect(line).to_contain_text("/data/upload/1/gone.png")
     title = "Streets at night, part two: the old town's squares"
     studio.client.projects.update(id=project, title=title)
-    expect(line).to_contain_text(title, timeout=60_000)
+    expect(line).to_contain_text(title)
     others, fold = console.locator("#others"), console.locator("#unserved")
-    expect(others).to_contain_text(f"({new_project(LABELS, seeds=[791])})", timeout=60_000)
+    expect(others).to_contain_text(f"({new_project(LABELS, seeds=[791])})")
     fold.locator("summary").click()
     for typed, drawn_anew in (("sky, tree", False), ("", True)):
         fold.get_by_label("Labels").fill(typed)
@@ -119,7 +117,7 @@ def test_the_readmes_picture_of_the_page(
     project = new_project(LABELS, seeds=list(range(800, 840)))
     studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
     job = prelabel(console, project)
-    expect(console.locator(f"#job-{job} progress")).to_be_visible(timeout=60_000)
+    expect(console.locator(f"#job-{job} progress")).to_be_visible()
     console.wait_for_timeout(4000)
     backgrounds = {}
     for size in (DESK, PHONE):

@@ -13,8 +13,6 @@ from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.dataset.drawn_tasks import bitmask_region, brush_region, picture_bytes, region
 from tests.e2e.servers import get, run_command
 
-pytestmark = pytest.mark.timeout(300)
-
 CONFIG = """<View>
   <Image name="front" value="$front" smoothing="false"/><Image name="rear" value="$rear"/>
   <BrushLabels name="brush" toName="front,rear"><Label value="sky"/><Label value="grass"/>

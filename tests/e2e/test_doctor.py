@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from backend.cli import connect as commands
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import DemoError, LabelStudioProcess
+from tests.backend.fakes.local_server import free_port
 from tests.e2e.conftest import MODEL, WithPersonalToken
 from tests.e2e.servers import run_command, wait_for
 
@@ -73,7 +74,7 @@ def test_a_backend_with_a_password_lets_label_studio_in_and_nobody_else(
     project = new_project(["sky"], seeds=[10_000_200])
     log = tmp_path / "log"
     with demo_servers.served_backend(
-        studio, model=MODEL, port=demo_servers.free_port(0), log=log, variables=LOGIN
+        studio, model=MODEL, port=free_port(), log=log, variables=LOGIN
     ) as url:
         with pytest.raises(DemoError, match="cannot connect"):
             demo.connect(studio, project, url)

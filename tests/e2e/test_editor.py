@@ -23,8 +23,6 @@ from tests.e2e.editor import (
 )
 from tests.e2e.masks import Mask, decode, iou, labelled, masks_of, scene_seed
 
-pytestmark = pytest.mark.timeout(300)
-
 REGIONS = "Htx.annotationStore.selected.regions"
 
 

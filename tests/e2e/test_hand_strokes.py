@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from PIL import Image
 from playwright.sync_api import Page
 from pycocotools.coco import COCO
@@ -18,8 +17,6 @@ from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
 from tests.e2e.masks import Mask, labelled, masks_of, scene_seed
 from tests.e2e.servers import get, run_command
-
-pytestmark = pytest.mark.timeout(300)
 
 NOTHING = 255
 

@@ -24,8 +24,6 @@ from tests.e2e.editor import open_task, submit
 from tests.e2e.masks import Mask, decode, iou
 from tests.e2e.servers import get, run_command
 
-pytestmark = pytest.mark.timeout(300)
-
 CONTROLS = {
     "BrushLabels": ["sky", "cloud", "sun", "mountain", "water", "snow"],
     "BitmaskLabels": ["grass", "road", "sand", "rock", "fence"],

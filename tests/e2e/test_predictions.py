@@ -10,6 +10,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
+from tests.backend.fakes.local_server import free_port
 from tests.e2e.conftest import MODEL, DemoRun, WithPersonalToken
 
 
@@ -24,7 +25,7 @@ def test_tasks_have_the_version_of_setup_and_are_sorted_by_score_and_not_predict
 ) -> None:
     config = studio.client.projects.get(id=demo_project).label_config
     body = {"project": f"{demo_project}.1", "schema": config, "hostname": studio.url}
-    setup = requests.post(f"{backend_url}/setup", json=body, timeout=30).json()
+    setup = requests.post(f"{backend_url}/setup", json=body, timeout=60).json()
     predictions = list(studio.client.predictions.list(project=demo_project))
     for prediction in predictions:
         assert prediction.model_version == setup["model_version"]
@@ -52,7 +53,7 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
         studio.client.users.whoami()
     project = new_project(["sky"], seeds=[10_000_100], studio=personal)
     with demo_servers.served_backend(
-        personal, model=MODEL, port=demo_servers.free_port(0), log=tmp_path / "log"
+        personal, model=MODEL, port=free_port(), log=tmp_path / "log"
     ) as url:
         demo.connect(personal, project, url)
         demo.retrieve_predictions(personal, project)

@@ -25,6 +25,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.databases import end_leases
+from tests.backend.fakes.local_server import free_port
 from tests.e2e.conftest import MODEL, DemoRun
 from tests.e2e.servers import wait_for
 
@@ -61,8 +62,9 @@ class OwnLabelStudio:
 @pytest.fixture
 def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterator[OwnLabelStudio]:
     data_dir = tmp_path / "label-studio"
-    shutil.copytree(demo_run.data_dir, data_dir)
-    own = OwnLabelStudio(studio_command, data_dir, demo_servers.free_port(0))
+    no_backend = shutil.ignore_patterns("backend.*", "*-journal")  # which comes and goes
+    shutil.copytree(demo_run.data_dir, data_dir, ignore=no_backend)
+    own = OwnLabelStudio(studio_command, data_dir, free_port())
     own.start()
     yield own
     own.stop()
@@ -96,11 +98,11 @@ def make_project() -> Iterator[MakeProject]:
 def slow_backend(
     studio: LabelStudioProcess, seconds_a_picture: float, log: Path, **variables: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    url = f"http://127.0.0.1:{(port := demo_servers.free_port(0))}"
+    url = f"http://127.0.0.1:{(port := free_port())}"
     with demo_servers.running(
         [*SLOW, str(seconds_a_picture), "serve", "--port", str(port), *SMALL],
         variables=reach(studio) | variables,
-        health=f"{url}/",
+        health=f"{url}/ready",
         log=log,
         timeout_s=120,
     ) as process:
@@ -147,8 +149,8 @@ def test_pressing_retrieve_again_predicts_all_of_100_tasks(
     """The backend has no token, so only its responses can deliver the predictions."""
     project = make_project(studio, 100)
     options = {"LABEL_STUDIO_API_KEY": "", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
-    options["PREDICT_DEADLINE_S"] = "2"
-    with slow_backend(studio, 0.04, tmp_path / "log", **options) as (url, _):
+    options["PREDICT_DEADLINE_S"] = "4"
+    with slow_backend(studio, 0.08, tmp_path / "log", **options) as (url, _):
         demo.connect(studio, project, url)
         counts = []
         while len(counts) < 40 and (not counts or counts[-1] < 100):
@@ -165,7 +167,7 @@ def test_what_is_late_is_written_by_a_job_that_outlives_kill_9(
     project = make_project(studio, 200)
     store = JobStore(Database(f"sqlite:///{tmp_path}/one.db"))
     options = {"PREDICT_DEADLINE_S": "3", "DATABASE_URL": f"sqlite:///{tmp_path}/one.db"}
-    with slow_backend(studio, 0.1, tmp_path / "log", **options) as (url, process):
+    with slow_backend(studio, 0.2, tmp_path / "log", **options) as (url, process):
         demo.connect(studio, project, url)
         press_retrieve(studio, project)
         (job,) = store.list_jobs()
@@ -229,7 +231,7 @@ def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
 ) -> None:
     studio = own_studio.studio
     project = make_project(studio, 80)
-    run = bulk_run(studio, project, 0.1, tmp_path / "bulk.db")
+    run = bulk_run(studio, project, 0.2, tmp_path / "bulk.db")
     wait_for(lambda: len(predictions(studio, project)) > 0, "the first predictions")
     own_studio.stop()
     assert run.stdout is not None
@@ -252,7 +254,7 @@ def test_two_backends_share_a_job_and_one_of_them_is_killed(
         processes = {}
         for number in range(2):
             log = tmp_path / f"log-{number}"
-            _, process = stack.enter_context(slow_backend(studio, 0.1, log, DATABASE_URL=url))
+            _, process = stack.enter_context(slow_backend(studio, 0.2, log, DATABASE_URL=url))
             processes[number] = process
         job = store.start_job(project)
         wait_for(lambda: store.get_job(job.id).done > 0, "the first step")

@@ -15,8 +15,6 @@ from tests.e2e.editor import PHONE, SIZE, no_complaints, open_task, resize, subm
 from tests.e2e.masks import brush_region, decode, iou, labelled, masks_of
 from tests.e2e.servers import wait_for_json
 
-pytestmark = pytest.mark.timeout(300)
-
 LABELS = ["sky", "grass", "tree", "house"]
 
 
@@ -145,7 +143,7 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
 
     tasks = {task.id for task in studio.client.tasks.list(project=project)}
     left_out = tasks - prelabelled()
-    told = requests.get(url, timeout=60).json()
+    told = wait_for_json(url, lambda told: not told["trouble"])
     assert (told["counts"]["withheld"], told["next"]) == (len(left_out), "correct")
     assert len(left_out) < 12
     requests.post(f"{url}/report/stop", timeout=60).raise_for_status()

@@ -17,8 +17,6 @@ from backend.feedback.reviews import Reviewed
 from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
 from tests.e2e.servers import get, run_command, wait_for, wait_for_json
 
-pytestmark = pytest.mark.timeout(500)
-
 LABELS = ["sky", "grass", "tree", "house"]
 
 
@@ -57,7 +55,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         visit(page, url)
         cards = page.locator("#page .card")
         expect(cards).to_have_count(40)
-        expect(page.locator("#ahead .card")).to_have_count(6, timeout=60_000)
+        expect(page.locator("#ahead .card")).to_have_count(6)
         tasks = [int(str(each.get_attribute("data-task"))) for each in cards.all()]
         assert [predicted[e].score for e in tasks] == [predicted[e].score for e in by_score[:40]]
         assert set(shown(url, "other")).isdisjoint(tasks), "two people share the work"
@@ -73,7 +71,8 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
             page.keyboard.press("g")
         page.keyboard.press("w")
         page.keyboard.press("s")
-        for _ in range(12):
+        cards.nth(15).click(modifiers=["Shift"])
+        for _ in range(3):
             page.keyboard.press("Shift+ArrowRight")
         page.keyboard.press("g")
         marked = page.locator("#page [data-verdict=good]")
@@ -127,7 +126,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     open_task(page, studio, project, corrected)
     page.locator("[class*=outliner-item]").first.click()
     page.keyboard.press("Backspace")
-    with page.expect_response(lambda answer: "/api/annotations/" in answer.url):
+    with page.expect_response(lambda answer: answer.request.method == "PATCH"):  # and no draft
         page.click("[data-testid=bottombar-update-button]")
     assert "source" not in json.dumps(annotations(studio, project)[corrected]["result"])
     told = wait_for_json(report, lambda told: told["annotations"]["compared"] == 1)

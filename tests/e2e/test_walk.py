@@ -14,11 +14,18 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
-from tests.e2e.editor import DESK, PHONE, keep_picture, make_view, no_complaints, resize, visit
+from tests.e2e.editor import (
+    DESK,
+    PHONE,
+    keep_picture,
+    make_view,
+    no_complaints,
+    press,
+    resize,
+    visit,
+)
 from tests.e2e.masks import scene_regions
 from tests.e2e.servers import finished_run
-
-pytestmark = pytest.mark.timeout(600)
 
 #: "turf" means nothing to the demo model, and "lawn" is a synonym that it was trained on.
 LABELS = ["sky", "turf", "tree", "house"]
@@ -55,7 +62,7 @@ class Lead:
 
     def runs(self, name: str, button: str) -> Any:
         address = self.opens(name)
-        self.page.get_by_role("button", name=button).click()
+        press(self.page.get_by_role("button", name=button))
         report = finished_run(address)
         visit(self.page, address)
         return report
@@ -116,7 +123,7 @@ def find_words(lead: Lead) -> None:
     expect(page.get_by_label("Label", exact=True)).to_have_value("turf")
     page.get_by_label("Words, one try a line").fill("lawn\ngrass, meadow\nroad")
     page.get_by_role("button", name="Try words").click()
-    expect(page.locator("#trials")).to_contain_text("the best first", timeout=60_000)
+    expect(page.locator("#trials")).to_contain_text("the best first")
     told = finished_run(page.url)
     ranked = [tuple(row["words"]) for row in told["trials"]]
     assert set(ranked[:2]) == {("lawn",), ("grass", "meadow")}
@@ -138,14 +145,14 @@ def find_words(lead: Lead) -> None:
     expect(other.get_by_role("alert")).to_contain_text("was changed since")
     other.close()
     assert client.get(id=lead.project).label_config == after
-    expect(page.locator("#advice")).to_be_visible(timeout=60_000)  # all words are checked again
+    expect(page.locator("#advice")).to_be_visible()  # all words are checked again
     expect(page.get_by_role("status")).to_contain_text("The words are in the labeling config")
 
 
 def prelabel(lead: Lead) -> None:
     left = len(SEEDS) - BY_TWO
     lead.step("prelabel", f"0 of {left} tasks")
-    lead.page.get_by_role("button", name="Prelabel").click()
+    press(lead.page.get_by_role("button", name="Prelabel"))
     lead.step("correct", f"{BY_TWO} of {len(SEEDS)} tasks done")
     done = f"{left} of {left} tasks"
     expect(lead.page.locator("#prelabel")).to_contain_text(done, timeout=120_000)
@@ -192,7 +199,7 @@ def export_data_set(lead: Lead) -> None:
     page.get_by_label("Split in percent").fill("80/20")
     page.get_by_role("button", name="Export data set").click()
     link = page.get_by_role("link", name="Download")
-    expect(link).to_be_visible(timeout=60_000)
+    expect(link).to_be_visible()
     expect(page.locator("#left-out")).to_contain_text(f"Task {last}")
     with page.expect_download() as started:
         link.click()

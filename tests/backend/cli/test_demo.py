@@ -22,11 +22,10 @@ from backend.cli.demo_servers import (
     DemoError,
     LabelStudioProcess,
     find_label_studio,
-    free_port,
     running,
 )
 from clearclip_core import render_scene
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, LocalServer, free_port
 from tests.backend.fakes.waiting import wait_for
 
 #: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
@@ -47,7 +46,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 def serve(tmp_path: Path, port: int, *arguments: str, **options: Any) -> Any:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
-    defaults = {"variables": {"COLOUR": "green"}, "log": tmp_path / "log", "timeout_s": 20}
+    defaults = {"variables": {"COLOUR": "green"}, "log": tmp_path / "log", "timeout_s": 60}
     return running(
         [sys.executable, str(script), str(port), *arguments],
         health=f"http://127.0.0.1:{port}/health",
@@ -71,9 +70,9 @@ def test_a_server_ends_with_its_block_and_its_children_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setattr(demo_servers, "STOP_TIMEOUT_S", 1)
-    port = free_port(0)
+    port = free_port()
     with serve(tmp_path, port, *arguments):
-        server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
+        server, child, colour = requests.get(f"http://127.0.0.1:{port}/", timeout=60).text.split()
         assert colour == "green"
         assert is_alive(int(server))
         assert is_alive(int(child))
@@ -82,7 +81,7 @@ def test_a_server_ends_with_its_block_and_its_children_too(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
 def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
-    port = free_port(0)
+    port = free_port()
     (tmp_path / "server.py").write_text(SERVER)
     parent = subprocess.Popen(
         [
@@ -104,7 +103,7 @@ def test_a_server_ends_when_we_are_killed(tmp_path: Path) -> None:
     assert parent.stdout is not None
     with parent, parent.stdout:
         assert parent.stdout.readline() == b"up\n"
-        server, child, _ = requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.split()
+        server, child, _ = requests.get(f"http://127.0.0.1:{port}/", timeout=60).text.split()
         parent.kill()
     try:
         wait_until_gone(int(server))
@@ -116,27 +115,29 @@ def test_only_the_given_variables_reach_a_server_that_is_to_have_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLOUR", "red")
-    port = free_port(0)
+    port = free_port()
     with serve(tmp_path, port, variables={}, only_these=True):
-        assert requests.get(f"http://127.0.0.1:{port}/", timeout=20).text.endswith("None")
+        assert requests.get(f"http://127.0.0.1:{port}/", timeout=60).text.endswith("None")
 
 
 @pytest.mark.parametrize(
-    ("code", "sentence"),
+    ("code", "sentence", "timeout_s"),
     [
-        ("int('not a port')", r"ended with status 1(?s:.*)invalid literal for int"),
-        ("import time; time.sleep(600)", "did not answer within 5 s"),
+        ("int('not a port')", r"ended with status 1(?s:.*)invalid literal for int", 60),
+        ("import time; time.sleep(600)", "did not answer within 2 s", 2),
     ],
 )
-def test_a_server_that_never_answers_is_given_up(tmp_path: Path, code: str, sentence: str) -> None:
+def test_a_server_that_never_answers_is_given_up(
+    tmp_path: Path, code: str, sentence: str, timeout_s: float
+) -> None:
     with (
         pytest.raises(DemoError, match=sentence),
         running(
             [sys.executable, "-c", code],
             variables={},
-            health=f"http://127.0.0.1:{free_port(0)}/health",
+            health=f"http://127.0.0.1:{free_port()}/health",
             log=tmp_path / "log",
-            timeout_s=5,
+            timeout_s=timeout_s,
         ) as process,
     ):
         raise AssertionError(process)
@@ -144,11 +145,10 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path, code: str, sent
 
 def test_a_taken_port_is_not_used() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind(("127.0.0.1", port := free_port()))
         taken.listen()
-        port = taken.getsockname()[1]
-        assert free_port(port) != port
-    assert free_port(port) == port
+        assert demo_servers.free_port(port) != port
+    assert demo_servers.free_port(port) == port
 
 
 def test_label_studio_is_looked_for_in_three_places(

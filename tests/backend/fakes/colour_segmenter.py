@@ -121,7 +121,7 @@ class ColourSegmenter:
     ) -> list[DenseFeatures]:
         self.log.append(("encode", tuple(picture.resized.shape[1] for picture in pictures)))
         self.started.release()
-        assert self.gate.wait(20)
+        assert self.gate.wait(60)
         self.fault(pictures, windows_at_once)
         colours = [torch.from_numpy(picture.resized.copy())[None].float() for picture in pictures]
         encoded = zip(colours, pictures, strict=True)

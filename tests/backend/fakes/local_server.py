@@ -1,11 +1,23 @@
 """A real HTTP server on 127.0.0.1, which remembers what it was asked."""
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from backend.cli import demo_servers
+
+
+def free_port() -> int:
+    """Return a port that stays free for the minute until its server is up.
+
+    Nobody beside this test gets it meanwhile, neither a server on any port nor a client: systems
+    give those from 32768 on.
+    """
+    return demo_servers.free_port(random.SystemRandom().randrange(10_000, 32_000))
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,10 @@ class Answer:
 
 
 Route = Callable[[Asked], Answer]
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 100  # of more connections at once, some would wait for seconds
 
 
 class LocalServer:
@@ -87,7 +103,7 @@ class LocalServer:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property

@@ -59,7 +59,7 @@ class Scene:
             pass  # batches from before
         self.segmenter.gate.clear()
         self.ask(99, project=99)
-        assert self.segmenter.started.acquire(timeout=20)
+        assert self.segmenter.started.acquire(timeout=60)
 
     def release(self) -> None:
         self.segmenter.gate.set()

@@ -72,9 +72,9 @@ def test_three_threads_have_a_stream_each_and_later_ones_take_these(made: list[M
         for _ in range(20):
             with image().own_stream():
                 used.append(current.stream)
-                barrier.wait(20)
+                barrier.wait(60)
                 assert len({id(stream) for stream in used[-3:]}) == 3
-                barrier.wait(20)
+                barrier.wait(60)
 
     with ThreadPoolExecutor(3) as threads:
         list(threads.map(work, range(3)))
@@ -84,13 +84,13 @@ def test_three_threads_have_a_stream_each_and_later_ones_take_these(made: list[M
     def hold() -> Mock:
         with image().own_stream():
             held.release()
-            may_end.wait(20)
+            may_end.wait(60)
             stream: Mock = current.stream
             return stream
 
     with ThreadPoolExecutor(4) as threads:
         streams = [threads.submit(hold) for _ in range(4)]
-        assert all(held.acquire(timeout=20) for _ in range(3))
+        assert all(held.acquire(timeout=60) for _ in range(3))
         assert not held.acquire(timeout=0.2)  # the fourth waits for one of the three
         may_end.set()
         assert {stream.result(20) for stream in streams} == set(made)

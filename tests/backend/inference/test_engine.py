@@ -176,7 +176,7 @@ def test_whoever_comes_early_waits_for_the_load_or_the_end() -> None:
     may_load = threading.Event()
 
     def load() -> Any:
-        assert may_load.wait(20)
+        assert may_load.wait(60)
         return ColourSegmenter()
 
     stops, loads = Engine(load, lambda: "m"), Engine(load, lambda: "m")

@@ -70,11 +70,11 @@ def test_setup_words_that_a_picture_needs_go_with_it_and_lose_no_progress() -> N
 
     def pause(prompts: Any) -> None:
         first_word.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
 
     scene.segmenter.embed.fault = pause
     scene.engine.warm_up(TWO_NEW)
-    assert first_word.wait(20)
+    assert first_word.wait(60)
     scene.ask(1, BATCH, project=2)
     scene.ask(2, CLICK, labels=TWO_NEW)
     go_on.set()
@@ -87,7 +87,7 @@ def test_priming_never_waits_not_even_for_the_load(monkeypatch: pytest.MonkeyPat
     segmenter: Any = ColourSegmenter()
 
     def load() -> Any:
-        assert may_load.wait(20)
+        assert may_load.wait(60)
         return segmenter
 
     engine = Engine(load, lambda: "m")

@@ -165,7 +165,7 @@ def test_threads_that_race_get_each_job_once_and_lose_no_step(url: str) -> None:
     got: list[int] = []
 
     def race(number: int) -> None:
-        barrier.wait(20)
+        barrier.wait(60)
         for project in range(10):  # each is asked for four times
             stores[number].start_job(project)
         while (job := stores[number].lease_job(str(number))) is not None:

@@ -13,11 +13,11 @@ import pytest
 from click.testing import CliRunner
 from ray.cluster_utils import Cluster
 
-from backend.cli.demo_servers import free_port
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.jobs.ray_prelabeler import check_address
+from tests.backend.fakes.local_server import free_port
 from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
 PATIENCE_S = 300
@@ -71,7 +71,7 @@ def test_a_cluster_that_cannot_load_the_model_says_why(tmp_path: Path) -> None:
 
 
 def test_without_a_cluster_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = f"127.0.0.1:{free_port(0)}"
+    address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     with drawn_studio(2) as (studio, url):
         given = arguments(url, tmp_path / "jobs.db", "--engine", "ray")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,6 @@ def each_once(studio: FakeStudio) -> bool:
     return studio.stored() == dict.fromkeys(studio.tasks, 1)
 
 
-def slow_down(backend: Backend, seconds_a_batch: float) -> None:
-    encode = backend.segmenter.encode_batch
-
-    def slowly(*given: Any) -> Any:
-        time.sleep(seconds_a_batch)
-        return encode(*given)
-
-    backend.segmenter.encode_batch = slowly  # type: ignore[method-assign]
-
-
 def are_over(backend: Backend) -> bool:
     return all(job.over for job in backend.store.list_jobs())
 
@@ -60,10 +51,12 @@ def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
 ) -> None:
     monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
     studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
-    backend = make_backend(predict_deadline_s=2)
-    slow_down(backend, 0.02)
+    backend = make_backend(predict_deadline_s=3)
+    batches, go_on = count(), threading.Event()
+    backend.segmenter.fault = lambda *_: next(batches) < 10 or go_on.wait(60)
     backend.worker.start()
     first = retrieve(backend, studio)
+    go_on.set()
     assert 0 < len(first) < 200
     for _ in range(3):  # a job has the rest
         assert retrieve(backend, studio) == []
@@ -116,9 +109,10 @@ def test_a_backend_that_ends_gives_its_job_away(make_backend: Make, studio: Fake
     ends.segmenter.gate.clear()
     ends.worker.start()
     job = ends.store.start_job(7)
-    assert ends.segmenter.started.acquire(timeout=20)
-    threading.Timer(0.1, ends.segmenter.gate.set).start()
+    assert ends.segmenter.started.acquire(timeout=60)
     ends.worker.stop()
+    time.sleep(0.5)  # the job looks every 0.05 s whether the backend stops
+    ends.segmenter.gate.set()
     wait_for(lambda: ends.store.get_job(job.id).state == "queued")
     other = make_backend()
     other.worker.start()

@@ -92,28 +92,29 @@ def test_an_answer_that_trickles_ends_with_its_time() -> None:
         began = time.monotonic()
         with pytest.raises(StudioUnreachable, match=r"gave no whole answer within 0\.5 s"):
             client.label_config(7)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40  # of 50
 
 
 def test_all_calls_of_a_page_take_their_time_together(
     server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "PAGE_WAIT_S", 1.0)
-    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
+    monkeypatch.setattr(connection, "PAGE_WAIT_S", 3.0)
+    client, over = LabelStudioClient(server.url, TOKEN, retry_for_s=0), threading.Event()
 
     def page() -> bool:
         connection.begin_page()
         assert client.label_config(7) == studio.label_config
         assert not connection.page_gave_up()
-        studio.fault = lambda _: time.sleep(3)
+        studio.fault = lambda _: over.wait(60) and None
         for _ in range(3):
-            with pytest.raises(StudioUnreachable, match="within 1 s"):
+            with pytest.raises(StudioUnreachable, match="within 3 s"):
                 client.label_config(7)
         return connection.page_gave_up()
 
     began = time.monotonic()
     assert contextvars.copy_context().run(page)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 9, "for each call"
+    over.set()
 
 
 def test_connections_are_kept_also_where_label_studio_closes_one(studio: FakeStudio) -> None:

@@ -121,7 +121,7 @@ def test_several_that_look_at_once_take_one_step(url: str) -> None:
     start = threading.Barrier(len(many))
 
     def take(learning: LearningStores) -> StepLease | None:
-        start.wait(20)
+        start.wait(60)
         return learning.versions.lease_step(1)
 
     with ThreadPoolExecutor(len(many)) as pool:

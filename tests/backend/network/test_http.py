@@ -163,7 +163,7 @@ def test_tls_names_the_host_although_an_address_is_used(names: Callable[..., lis
         names(["127.0.0.1"])
         with pytest.raises(requests.ConnectionError):
             get(f"https://files.example:{listener.getsockname()[1]}/", trusted=True)
-        thread.join(5)
+        thread.join(60)
     assert b"files.example" in heard[0]
 
 

@@ -45,7 +45,7 @@ class HeldWork:
     def __call__(self, task: Task, spec: PredictionSpec) -> Outcome:
         if isinstance(task.id, int) and task.id in self.held:
             self.started[task.id].set()
-            assert self.held[task.id].wait(30)
+            assert self.held[task.id].wait(60)
         self.made.append(task.id)
         return Outcome({"model_version": spec.version, "score": 0.5, "result": [task.id]})
 
@@ -104,7 +104,7 @@ def test_what_has_not_begun_is_late(has_token: bool, monkeypatch: pytest.MonkeyP
 def test_a_prediction_whose_end_is_being_noted_is_late_and_kept() -> None:
     """It is packed by then, but answered to nobody."""
     noted, late, work = threading.Event(), LateJobs(), HeldWork()
-    failures = Mock(FailureStore, solve=lambda ids: noted.wait(30))
+    failures = Mock(FailureStore, solve=lambda ids: noted.wait(60))
     runner = TaskRunner(failures, late, 0.3)
     assert made_of(runner.run(tasks(1), BATCH, work)) == [None]
     assert (work.made, late.added) == ([1], [1])
@@ -127,7 +127,7 @@ def test_two_requests_for_a_task_share_it_and_one_gets_it(monkeypatch: pytest.Mo
     runner, hasty = TaskRunner(None, late, 60), 59.7
     with ThreadPoolExecutor() as pool:
         first = pool.submit(runner.run, tasks(1, 5), BATCH, work)
-        assert work.started[1].wait(20)
+        assert work.started[1].wait(60)
         second = pool.submit(runner.run_all, tasks(1, 2), BATCH, work)
         wait_for(lambda: 2 in work.made)
         assert made_of(runner.run(tasks(1), BATCH, work, waited_s=hasty)) == [None]
@@ -148,7 +148,7 @@ def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
         batch = pool.submit(runner.run, tasks(*FIRST, 8, 9), BATCH, work)
         wait_for(lambda: runner.count_waiting() == {(Priority.BATCH, 7): len(FIRST) + 2})
         opened = pool.submit(runner.run, tasks(9), OPENED, work)
-        assert work.started[9].wait(20)
+        assert work.started[9].wait(60)
         counts = {(Priority.BATCH, 7): len(FIRST) + 1, (Priority.OPENED, 7): 1}
         assert runner.count_waiting() == counts
         work.held[9].set()
@@ -164,7 +164,7 @@ def test_two_who_open_a_task_at_once_both_get_it() -> None:
     work, runner = HeldWork(1), TaskRunner()
     with ThreadPoolExecutor() as pool:
         first = pool.submit(runner.run, tasks(1), OPENED, work)
-        assert work.started[1].wait(20)
+        assert work.started[1].wait(60)
         second = pool.submit(runner.run, tasks(1), OPENED, work)
         work.release()
         assert made_of(first.result(20) + second.result(20)) == [1, 1]
@@ -260,7 +260,7 @@ def test_projects_share_the_threads_and_none_takes_more_than_its_share() -> None
     def work(task: Task, spec: PredictionSpec) -> Outcome:
         with lock:
             seen.append(task.project_id)
-        assert gates[task.project_id or 0].wait(20)
+        assert gates[task.project_id or 0].wait(60)
         return Outcome([])
 
     full = {1: PROJECT_CONCURRENCY, 2: PROJECT_CONCURRENCY}

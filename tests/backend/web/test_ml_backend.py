@@ -150,7 +150,7 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     assert app.test_client().get("/health").status_code == 200
     segmenter.gate.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(answer.status_code for answer in answers) == [200] * 68 + [429]
     assert app.test_client().post("/predict", json=predict_body(RED)).status_code == 200
 

@@ -56,7 +56,7 @@ def test_ready_is_another_thing_than_alive() -> None:
     may_load = threading.Event()
 
     def load() -> Any:
-        assert may_load.wait(20)
+        assert may_load.wait(60)
         return ColourSegmenter()
 
     with Engine(load, lambda: "m") as engine:
@@ -81,7 +81,7 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
         target=lambda: answers.append(dashboard.app.test_client().post("/predict", json=body))
     )
     asking.start()
-    assert segmenter.started.acquire(timeout=20)
+    assert segmenter.started.acquire(timeout=60)
     for path in ("/", "/status", "/metrics", "/ready", "/jobs", "/health"):
         assert dashboard.client.get(path, headers=PEOPLE).status_code == 200
     status = dashboard.client.get("/status").get_json()
@@ -92,7 +92,7 @@ def test_nothing_here_waits_for_a_model_that_is_busy() -> None:
     assert "http://studio:8080/projects/7/data?task=5" in page.links
     assert answers == []
     segmenter.gate.set()
-    asking.join(20)
+    asking.join(60)
     assert answers[0].status_code == 200
 
 
@@ -353,7 +353,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     gate = threading.Event()
 
     def work(task: Task, spec: PredictionSpec) -> Outcome:
-        assert gate.wait(20)
+        assert gate.wait(60)
         return Outcome({"result": []})
 
     tasks = [Task(number, 7, {}) for number in range(10)]
@@ -368,7 +368,7 @@ def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> Non
     scene.store.advance(job.id, "worker", total=100, done=60)
     assert scene.read()["remaining"] == 40
     gate.set()
-    batch.join(20)
+    batch.join(60)
     scene.store.cancel(job.id)
     wait_for(lambda: scene.read()["remaining"] == 0)
     assert scene.read()["waiting"] == []
