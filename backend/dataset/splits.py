@@ -25,6 +25,7 @@ _BLOCK: Final = 1024  # pictures that are compared with all others at once
 _DRAWN_BYTES: Final = 8
 #: Pictures of a class by which parts may lack it more than others and count as alike.
 _ALIKE: Final = 0.5
+_FULL: Final = 0.005  # pictures that a full part may lack: half of the least share of one
 
 
 @dataclass(frozen=True)
@@ -156,10 +157,10 @@ def _divide(
 ) -> dict[int, int]:
     """Return the part of each group: iterative stratification (Sechidis et al., 2011, Alg. 1).
 
-    The class that the fewest new pictures have is divided first, its largest groups first: each
-    group goes to the part that lacks the most pictures of the class. Of parts that lack alike,
-    within `_ALIKE` pictures, the one that has the smallest share of what it should have in all
-    takes it. No part stays empty where there are as many new groups.
+    The class that the fewest new pictures have is divided first, its largest groups first: of the
+    parts that are not full, the one that lacks the most pictures of the class takes a group. Of
+    those that lack alike, within `_ALIKE` pictures, the one that has the smallest share of what it
+    should have in all takes it. No part stays empty where there are as many new groups.
 
     `fixed` groups stay in their part; the `new` ones are divided in their order.
     """
@@ -176,7 +177,8 @@ def _divide(
         rarest = 1 + int(np.where(rest > 0, rest, np.iinfo(np.int64).max).argmin())
         of_class = counts[left, rarest] > 0
         for at, number in enumerate(left[of_class].tolist()):
-            can = sorted(empty) if left.size - at <= len(empty) else shared
+            can = [part for part in shared if lack[part, 0] > _FULL] or shared
+            can = sorted(empty) if left.size - at <= len(empty) else can
             most = max(lack[part, rarest] for part in can)
             alike = [part for part in can if lack[part, rarest] >= most - _ALIKE]
             part = max(alike, key=lambda each: (lack[each, 0] / wanted[each], -each))
