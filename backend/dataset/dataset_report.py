@@ -129,6 +129,8 @@ class DatasetReport(msgspec.Struct):
     parts: dict[str, int] = {}  # part -> number of its pictures; `asked` has percentages
     asked: dict[str, int] = {}
     splitting: str = ""  # text of all that decides the parts, but the pictures
+    #: Digest of a picture's file that an earlier set had -> the part that it comes back into.
+    absent: dict[str, str] = {}
     regions: int = 0
     classes: dict[str, dict[str, ClassCount]] = {}  # class -> part -> counts
     tasks: int = 0  # number of tasks that were read; of `unlabelled` ones nothing counts
@@ -255,7 +257,7 @@ class EarlierSet:
                 last = cls({}, report.made, {row.key: row for row in rows})
             if report.splitting == splitting:
                 parts = {row.digest: row.part for row in rows if row.part in report.parts}
-                return cls(parts, last.made, last._images)
+                return cls(report.absent | parts, last.made, last._images)
         return last
 
     def changes(self, rows: Iterable[ImageRow]) -> Changes | None:

@@ -226,6 +226,8 @@ class DatasetExporter:
         report.asked = dict(zip(options.split.names, options.split.shares, strict=True))
         report.classes = self._count_classes(parts)
         assert self.earlier is not None, "run has read it"
+        here = {key.digest for key in self._keys}
+        report.absent = {each: p for each, p in self.earlier.parts.items() if each not in here}
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
