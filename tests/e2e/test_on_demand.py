@@ -154,7 +154,6 @@ def sitting_down(
     annotator = Annotator(page, studio, task, render_scene(SEED).label_map)
     yield annotator
     annotator.leave()
-    switch(page, "auto-annotation", False)
 
 
 @pytest.fixture
