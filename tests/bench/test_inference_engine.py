@@ -7,7 +7,6 @@ template, as the figures are about images.
 import itertools
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +22,8 @@ from backend.settings import Settings
 from clearclip_core import RGBArray, Segmenter, render_scene
 from clearclip_core.clip.text_encoder import TextEncoder
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
+from tests.backend.fakes.waiting import wait_for
+from tests.backend.prediction.annotator import keypoint
 from tests.bench.conftest import Report
 from tests.bench.timing import seconds
 
@@ -122,12 +123,12 @@ def test_a_click_during_a_batch(report: Report) -> None:
     engine = engine_of("demo")
     app = served(engine)
     tasks = [task(seed) for seed in range(BATCH + 5)]
-    click = {"result": [keypoint("sky")]}
+    click = {"result": [keypoint(50, 50, "sky")]}
     delays, waits = [], []
     with ThreadPoolExecutor(1) as other:
         batch = other.submit(predict, app, *tasks[:BATCH])
         for number in range(5):
-            wait_until(lambda: engine.snapshot().waiting[Priority.BATCH] > 1 or batch.done())
+            wait_for(lambda: engine.snapshot().waiting[Priority.BATCH] > 1 or batch.done())
             assert not batch.done()
             before = engine.snapshot().batches
             waits.append(predict(app, tasks[BATCH + number], context=click))
@@ -140,14 +141,3 @@ def test_a_click_during_a_batch(report: Report) -> None:
         f"{max(delays)}",
         f"demo model, {max(waits):.2f} s at most",
     )
-
-
-def keypoint(label: str) -> dict[str, Any]:
-    value = {"x": 50, "y": 50, "width": 1, "keypointlabels": [label]}
-    size = {"original_width": SIZE_HW[1], "original_height": SIZE_HW[0]}
-    return {"type": "keypointlabels", "is_positive": True, "value": value, **size}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        time.sleep(0.001)

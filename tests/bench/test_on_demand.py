@@ -19,11 +19,12 @@ from PIL import Image
 from backend import create_app
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
-from backend.label_studio.brush_rle import encode_runs
 from backend.settings import Settings
-from clearclip_core import SCENE_LABELS, RunMask, Segmenter, render_scene
+from clearclip_core import SCENE_LABELS, Segmenter, render_scene
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.demo.canvas import Scene
+from tests.backend.dataset.drawn_tasks import brush_region
+from tests.backend.prediction.annotator import keypoint, rectangle, textarea
 from tests.bench.conftest import Report
 
 ROUNDS = 9
@@ -60,13 +61,13 @@ def test_prompts(
     with Engine(load, lambda: name, cache=FeatureCache(256 << 20)) as engine:
         engine.segmenter()
         annotator = Annotator(create_app(Settings(), engine), scene)
-        annotator.asks(annotator.words("dog"))  # the words of the project
+        annotator.asks(textarea("dog"))  # the words of the project
         other = Annotator(annotator.app, render_scene(seed=10_000_001, size_hw=size_hw))
         first_ms = other.asks(other.click())
         kinds = {
             "a click": annotator.click,
             "a box": annotator.box,
-            "words": lambda: annotator.words("dog"),
+            "words": lambda: textarea("dog"),
         }
         times: dict[str, list[float]] = {kind: [] for kind in kinds}
         for _ in range(ROUNDS):
@@ -103,14 +104,8 @@ class Annotator:
         height, width = self._scene.label_map.shape
         y, x = np.mgrid[:height, :width]
         mask = np.hypot(y - height / 2, x - width / 2) < 0.28 * width + 9 * np.sin(y + x)
-        drawn = {"rle": encode_runs(RunMask.of(mask)), "brushlabels": [SCENE_LABELS[0]]}
-        return {"result": [self._region("brushlabels", "mask", **drawn)], "updated_at": "2026-01"}
-
-    def _region(self, kind: str, control: str, **value: Any) -> dict[str, Any]:
-        height, width = self._scene.label_map.shape
-        size = {"original_width": width, "original_height": height}
-        place = {"type": kind, "from_name": control, "to_name": "image"}
-        return {**place, **size, "value": value}
+        drawn = brush_region(mask, SCENE_LABELS[0], to_name="image")
+        return {"result": [drawn], "updated_at": "2026-01"}
 
     def _next(self) -> tuple[str, np.ndarray]:
         """Return the next thing on the image: its label, and rows and columns of its pixels."""
@@ -122,20 +117,14 @@ class Annotator:
         name, pixels = self._next()
         height, width = self._scene.label_map.shape
         y, x = pixels[len(pixels) // 2]
-        at = {"x": 100 * x / width, "y": 100 * y / height, "width": 0.5, "keypointlabels": [name]}
-        return self._region("keypointlabels", "click", **at) | {"is_positive": True}
+        return keypoint(100 * x / width, 100 * y / height, name)
 
     def box(self) -> dict[str, Any]:
         name, pixels = self._next()
         (top, left), (bottom, right) = pixels.min(axis=0), pixels.max(axis=0) + 1
         height, width = self._scene.label_map.shape
-        sides = {"x": 100 * left / width, "width": 100 * (right - left) / width}
-        sides |= {"y": 100 * top / height, "height": 100 * (bottom - top) / height}
-        return self._region("rectanglelabels", "box", **sides, rectanglelabels=[name])
-
-    def words(self, text: str) -> dict[str, Any]:
-        value = {"text": [text]}
-        return {"type": "textarea", "from_name": "words", "to_name": "image", "value": value}
+        x, y, right, bottom = left / width, top / height, right / width, bottom / height
+        return rectangle(100 * x, 100 * y, 100 * (right - x), 100 * (bottom - y), name)
 
     def asks(self, prompt: dict[str, Any]) -> float:
         body = {"tasks": [self._task], "label_config": CONFIG, "project": "1.7"}

@@ -23,6 +23,7 @@ from PIL import Image
 from backend.cli import demo_servers
 from backend.label_studio.set_up import label_config
 from clearclip_core import render_scene
+from tests.backend.prediction.annotator import keypoint
 from tests.bench.conftest import Report
 from tests.bench.timing import memory_mb
 
@@ -66,10 +67,8 @@ def retrieve() -> bytes:
 
 
 def click(client: int) -> bytes:
-    value = {"x": 20 + client, "y": 50, "keypointlabels": ["sky"]}
-    region = {"type": "keypointlabels", "from_name": "click", "to_name": "image", "value": value}
     task = {"id": 1000 + client, "data": {"image": picture(client % 8)}}
-    params = {"context": {"result": [region]}}
+    params = {"context": {"result": [keypoint(20 + client, 50, "sky")]}}
     body = {"tasks": [task], "project": "7.1", "label_config": CONFIG, "params": params}
     return over_the_wire("POST", "/predict", json.dumps(body).encode())
 

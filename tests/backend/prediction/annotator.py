@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from flask.testing import FlaskClient
-from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend import create_app
@@ -18,8 +16,9 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import RGB, colour_engine, data_url
+from tests.e2e.masks import Mask
+from tests.e2e.masks import decode as mask_of
 
-Mask = npt.NDArray[np.bool_]
 LABELS = '<Label value="red"/><Label value="blue"/>'
 TOOLS = (
     f'<KeyPointLabels name="click" toName="image" smart="true">{LABELS}</KeyPointLabels>'
@@ -112,17 +111,6 @@ class Annotator:
     def mask(self, image: RGBArray | str, *context: Any, **options: Any) -> Mask:
         (region,) = self.asks(image, *context, **options)
         return mask_of(region)
-
-
-def mask_of(region: dict[str, Any]) -> Mask:
-    """Decoded by Label Studio's own converter."""
-    flat = np.array(decode_rle(region["value"]["rle"]))
-    shape = region["original_height"], region["original_width"], 4
-    return flat.reshape(shape)[..., 3] > 127  # type: ignore[no-any-return]
-
-
-def iou(one: Mask, other: Mask) -> float:
-    return float((one & other).sum() / (one | other).sum())
 
 
 def painted(size_hw: tuple[int, int], **boxes: tuple[int, int, int, int]) -> RGBArray:

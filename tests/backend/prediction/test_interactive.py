@@ -22,7 +22,6 @@ from tests.backend.prediction.annotator import (
     TWO,
     Annotator,
     config_of,
-    iou,
     keypoint,
     mask_of,
     of_colour,
@@ -30,6 +29,7 @@ from tests.backend.prediction.annotator import (
     rectangle,
     textarea,
 )
+from tests.e2e.masks import iou
 
 # Clicks and boxes: geometry
 

@@ -39,7 +39,6 @@ from tests.backend.prediction.annotator import (
     Annotator,
     Mask,
     config_of,
-    iou,
     keypoint,
     mask_of,
     of_colour,
@@ -56,7 +55,7 @@ from tests.backend.prediction.test_predictor import (
     read_image,
     request,
 )
-from tests.e2e.masks import brush_region
+from tests.e2e.masks import brush_region, iou
 
 
 def test_unlikely_pixels_are_left_out_for_each_control_and_label() -> None:
