@@ -23,7 +23,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
-from tests.e2e.servers import wait_for
+from tests.backend.fakes.waiting import wait_for
 
 MODEL = "demo"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]

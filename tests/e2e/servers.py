@@ -1,6 +1,5 @@
 """Ask Label Studio and the backend, and wait for what they do in their own time."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ from click.testing import CliRunner
 
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.main import main
+from tests.backend.fakes.waiting import wait_for
 
 
 def get(studio: LabelStudioProcess, path: str) -> requests.Response:
@@ -23,13 +23,6 @@ def run_command(studio: LabelStudioProcess, *arguments: object) -> str:
     done = CliRunner().invoke(main, [*map(str, arguments), *reach])
     assert done.exit_code == 0, done.output
     return done.output
-
-
-def wait_for(condition: Callable[[], bool], what: str, within_s: float = 180) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, f"{what} has not come within {within_s} s"
-        time.sleep(0.3)
 
 
 def wait_for_json(url: str, is_there: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from backend.cli import connect as commands
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
+from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL, WithPersonalToken
-from tests.e2e.servers import run_command, wait_for
+from tests.e2e.servers import run_command
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
 BASIC_AUTH = {

@@ -18,10 +18,11 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.backend.fakes.local_server import free_port
+from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit, visit
 from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
-from tests.e2e.servers import get, wait_for
+from tests.e2e.servers import get
 
 #: Label of the scenes -> name of the label in the project.
 CALLED = {name: name for name in ("sky", "mountain", "grass", "house")}

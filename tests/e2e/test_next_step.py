@@ -14,9 +14,10 @@ from playwright.sync_api import Page, expect
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import render_scene
+from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import press, visit
 from tests.e2e.masks import scene_regions
-from tests.e2e.servers import wait_for, wait_for_json
+from tests.e2e.servers import wait_for_json
 
 pytestmark = pytest.mark.thorough
 

@@ -26,8 +26,8 @@ from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import free_port
+from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL, DemoRun
-from tests.e2e.servers import wait_for
 
 pytestmark = pytest.mark.thorough
 

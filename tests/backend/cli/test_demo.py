@@ -62,7 +62,7 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_until_gone(*pids: int) -> None:
-    wait_for(lambda: not any(map(is_alive, pids)), within_s=30)
+    wait_for(lambda: not any(map(is_alive, pids)))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--deaf"]])

@@ -415,7 +415,7 @@ def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(database: 
         run = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        wait_for(studio.stored, 120)
+        wait_for(studio.stored)
         run.send_signal(signal.SIGINT)
         output, _ = run.communicate(timeout=120)
         assert run.returncode == 130, output

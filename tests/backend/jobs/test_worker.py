@@ -60,7 +60,7 @@ def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
     assert 0 < len(first) < 200
     for _ in range(3):  # a job has the rest
         assert retrieve(backend, studio) == []
-    wait_for(lambda: are_over(backend), 60)
+    wait_for(lambda: are_over(backend))
     assert each_once(studio)
     assert sum(map(len, backend.segmenter.encoded)) == 200
     (job,) = backend.store.list_jobs()
@@ -178,7 +178,7 @@ def test_many_annotations_at_once_make_one_version(connected: Backend, studio: F
         studio.annotate(task, [region("a", "red", 4)], 1e9)
     wake(connected)
     learned = "/projects/7/learning"
-    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]), 60)
+    wait_for(lambda: bool(connected.client.get(learned).get_json()["versions"]))
     told = connected.client.get(learned).get_json()
     (only,) = told["versions"]
     assert (only["number"], only["annotations"], told["changed"]) == (1, 30, 0)
@@ -205,7 +205,7 @@ def test_one_in_ten_gets_none_while_it_is_measured(make_backend: Make, studio: F
     assert post("measure") == 303
     backend.store.start_job(7)
     backend.worker.start()
-    wait_for(lambda: are_over(backend), 60)
+    wait_for(lambda: are_over(backend))
     left_out = {task for task in studio.tasks if not studio.stored()[task]}
     assert 1 <= len(left_out) <= 30
     assert {*range(1, 21)} < {*studio.stored(version())}, "these have been seen with a prediction"
@@ -221,12 +221,12 @@ def test_one_in_ten_gets_none_while_it_is_measured(make_backend: Make, studio: F
     assert backend.client.post("/predict", json=click).get_json()["results"][0]["result"]
     new = [studio.create({"image": picture(1)}) for _ in range(60)]
     backend.client.post("/webhook", json={"action": "TASKS_CREATED", "project": {"id": 7}})
-    wait_for(lambda: backend.store.list_jobs()[0].kind == "new" and are_over(backend), 60)
+    wait_for(lambda: backend.store.list_jobs()[0].kind == "new" and are_over(backend))
     assert 30 < sum(studio.stored()[each] for each in new) < 60
     assert post("stop") == 303
     assert counts()["withheld"] == 0
     backend.store.start_job(7)
-    wait_for(lambda: are_over(backend), 60)
+    wait_for(lambda: are_over(backend))
     assert studio.stored(version()) == dict.fromkeys(studio.tasks, 1)
 
 
