@@ -97,7 +97,7 @@ class Vocabulary:
         """
         if isinstance(labels, Vocabulary):
             return labels
-        if isinstance(labels, str):
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
             raise ValueError(f"Expected argument `labels` to be several names, but got {labels!r}.")
         given = labels.items() if isinstance(labels, Mapping) else labels
         return cls(tuple(map(_label, given)), tuple(contrast))

@@ -58,6 +58,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="What to write; may be given several times.",
 )
 @click.option(
+    "--overlays",
+    is_flag=True,
+    help="Write pictures under the colours of their classes as well, to look at.",
+)
+@click.option(
     "--pictures",
     type=click.Choice(get_args(Pictures)),
     help="Copy the pictures, link to files in --picture-folder, or leave them out; by default "
@@ -175,6 +180,7 @@ def dataset(
     config: Path | None,
     folder: Path,
     chosen: tuple[str, ...],
+    overlays: bool,
     pictures: Pictures | None,
     picture_folder: Path | None,
     annotations: str,
@@ -206,7 +212,7 @@ def dataset(
         if given and other is None:
             raise click.UsageError(f"Give {option} only together with {needed}.")
     options = DatasetOptions(
-        formats=tuple(dict.fromkeys(chosen)),
+        formats=tuple(dict.fromkeys((*chosen, *["overlays"] * overlays))),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
         choice=replace(AnnotationChoice.parse(annotations), with_reviewed=not without_reviewed),
         by_label=merge_regions == "label",

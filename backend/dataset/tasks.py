@@ -171,8 +171,10 @@ class ExportedTasks:
         self._with_predictions = with_predictions
         try:
             self._rows = msgspec.json.decode(read_bytes(path, _LIMITS), type=list[msgspec.Raw])
+            if not self._rows:
+                raise DatasetError(f"{path} has no tasks: an export has those that are annotated.")
             self._first = msgspec.json.decode(self._rows[0], type=_Task)
-        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise DatasetError(
                 f"{path} is no list of tasks with their annotations: export the project again, as "
                 f"JSON, not as JSON-MIN or another format ({error})."

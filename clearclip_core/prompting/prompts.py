@@ -126,7 +126,7 @@ class Point:
     positive: bool = True  #: whether the click is on the object or beside it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptedMask:
     """The mask of a prompt."""
 
@@ -139,7 +139,7 @@ class PromptedMask:
         return self.mask.shape[0], self.mask.shape[1]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptPredictor:
     """An encoded image that answers clicks and boxes, each with one mask.
 

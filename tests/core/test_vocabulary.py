@@ -49,8 +49,9 @@ def test_words_come_by_name_in_pairs_and_in_arrays() -> None:
     for given in (by_name, tuple(by_name.items()), [sofa, "cat", "sky"]):
         assert Vocabulary.of(given).labels == (sofa, Label("cat"), Label("sky"))
     assert Vocabulary.of(np.array(["sofa", "cat"])).names == ("sofa", "cat")
-    for wrong in ([7], [("sofa", 7)], {"sofa": [7]}, [["sofa", "couch"]], np.zeros((2, 2)), [None]):
-        with pytest.raises(ValueError, match="`labels` to hold names, labels or pairs"):
+    pairs = [("sofa", 7)], {"sofa": [7]}, [["sofa", "couch"]]
+    for wrong in ([7], *pairs, np.zeros((2, 2)), [None], None, sofa):
+        with pytest.raises(ValueError, match=r"`labels` to (hold names, labels or|be several)"):
             Vocabulary.of(wrong)  # type: ignore[arg-type]
 
 

@@ -103,7 +103,8 @@ def test_a_project_becomes_a_data_set(tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(mask) == 0, rectangle(0, 0, 20, 60))
             assert mask.size == SIZE_HW[::-1]
         assert sorted(told("reviewed", "--view", 3)) == ["2.png"]
-        with_predictions = told("some", "--with-predictions")
+        with_predictions = told("some", "--with-predictions", "--overlays")
+        assert (tmp_path / "some/overlays/3.jpg").is_file() > (tmp_path / "all/overlays").exists()
         predicted = {"label": "sky", "origin": "prediction", "model_version": "clip 2"}
         nobody = {"annotation": None, "annotator": None}
         assert with_predictions["3.png"][0] == predicted | nobody

@@ -189,7 +189,7 @@ def test_tools_beside_labels_and_predictions(bench: Bench, tmp_path: Path) -> No
     ("text", "reason"),
     [
         ("id,image\n1,a.png", "as JSON, not as JSON-MIN"),
-        ("[]", "as JSON, not as JSON-MIN"),
+        ("[]", "has no tasks"),
         ('[{"id": 1, "image": "/a.png", "tag": []}]', "as JSON, not as JSON-MIN"),
         ('{"images": [], "annotations": []}', "as JSON, not as JSON-MIN"),
     ],

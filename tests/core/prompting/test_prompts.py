@@ -120,6 +120,7 @@ def test_clicks_beyond_the_border_count_at_it(two_dogs: Picture, x: float, y: fl
 
 def test_confidence_is_high_inside_and_low_outside(two_dogs: Picture) -> None:
     found = two_dogs.click(Point(60, 80))
+    assert len(repr((two_dogs.predictor, found))) < 200  # not their numbers
     assert found.confidence[found.mask].mean() > 0.9
     assert found.confidence[~found.mask].mean() < 0.1
 
