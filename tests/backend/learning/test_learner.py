@@ -120,10 +120,6 @@ class Studio:
         return [Task(number, project, {"image": image}) for number, image in images.items()]
 
 
-def studio(config: str = CONFIG) -> Any:
-    return Studio(config)
-
-
 class School:
     def __init__(self, database: Database, owner: str = "me", **settings: Any) -> None:
         self.settings = Settings(**{"adapt_every": 2} | settings)
@@ -139,7 +135,7 @@ class School:
             self.learner.learn(corrected(annotation, {"wine": left_third()}, config, image))
 
     def step(self, config: str = CONFIG) -> bool:
-        made = self.learner.take_due_step(studio(config))
+        made = self.learner.take_due_step(Studio(config))
         if self.stores.versions.state(7).adapt == "auto":
             self.stores.use_first()
         return made
@@ -355,7 +351,7 @@ def test_the_config_decides_on_pins(database: Database, adapt: str, own: str, pi
 
 def test_before_and_after_are_shown(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     """On its pictures as they were held out; an annotation that is gone is left out."""
-    school, there = School(database), studio(CONFIG.replace('"wine"', '"wine" background="Red"'))
+    school, there = School(database), Studio(CONFIG.replace('"wine"', '"wine" background="Red"'))
     there.regions = {1: [region("a", "wine", left_third(), to_name="image")]}
     school.learn(1)
     school.learn(2, image="red")
@@ -441,7 +437,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
     school = School(database)
     school.learn(1, 2)
 
-    away = studio()
+    away = Studio()
     away.fault = StudioUnreachable("Label Studio does not answer.")
     with pytest.raises(StudioUnreachable):
         school.learner.take_due_step(away)
@@ -453,7 +449,7 @@ def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> 
 
 def test_a_step_by_hand_is_refused_with_a_reason(database: Database) -> None:
     school = School(database)
-    now = studio()
+    now = Studio()
     with pytest.raises(LearningRefused, match="no corrections"):
         school.learner.step(7, now)
     school.learn(1)
@@ -477,7 +473,7 @@ def test_a_step_waits_for_the_model(database: Database) -> None:
     unloaded = Engine(school.learner.engine.segmenter, lambda: "colours-1")
     assert not make_learner(
         school.settings, unloaded, read_image, school.stores, school.fits
-    ).take_due_step(studio())
+    ).take_due_step(Studio())
     assert school.step()
 
 
@@ -499,8 +495,8 @@ def test_unlabelled_pictures_make_a_version(database: Database, unlabelled: list
     school = School(database)
     words = school.predict()
     school.stores.versions.request_step(7, unlabelled=True)
-    assert school.learner.take_due_step(studio())
-    assert not school.learner.take_due_step(studio())
+    assert school.learner.take_due_step(Studio())
+    assert not school.learner.take_due_step(Studio())
     assert 150 < len(unlabelled) < 200, "of 200 of the 300 tasks, those that can be read"
     assert {each.known for each in unlabelled} == {("blue", "wine")}
     assert all((each.labels == -1).all() for each in unlabelled)
@@ -517,7 +513,7 @@ def test_unlabelled_pictures_make_a_version(database: Database, unlabelled: list
     assert not school.learner.use(7, 0).pinned, "corrections may do better"
     assert school.predict() == words
     school.stores.versions.request_step(7, unlabelled=True)
-    assert school.learner.take_due_step(studio())
+    assert school.learner.take_due_step(Studio())
     assert len(school.stores.versions.versions(7)) == 1, "it does as the one before"
     assert not school.learner.use(7, 1).pinned
     assert school.predict() != words
@@ -531,11 +527,11 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     school = School(database)
     versions = school.stores.versions
     versions.request_step(7, unlabelled=True)
-    school.learner.take_due_step(studio())
+    school.learner.take_due_step(Studio())
     school.learner.use(7, 1)
     school.fits.adaptation = teach(wine="green")
     school.learn(1, 2)
-    school.learner.take_due_step(studio())
+    school.learner.take_due_step(Studio())
     newest = versions.versions(7)[0]
     assert (newest.unlabelled_gain, newest.unlabelled) == (gain, 0)
     state = versions.state(7)
@@ -543,12 +539,12 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     assert state.waits == 2, "nobody has looked at what corrections teach"
     school.fits.adaptation = teach(wine="white")
     school.learn(3, 4)
-    school.learner.take_due_step(studio())
+    school.learner.take_due_step(Studio())
     assert versions.state(7).waits == 3
     school.learner.use(7, 3)
     school.fits.adaptation = teach(wine="red", blue="red")
     school.learn(5, 6)
-    school.learner.take_due_step(studio())
+    school.learner.take_due_step(Studio())
     assert versions.state(7).live == 4, "from then on by themselves"
     assert versions.versions(7)[0].unlabelled_gain is None
 
@@ -556,23 +552,23 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
 def test_another_model_learns_them_again(database: Database, unlabelled: list[Example]) -> None:
     school = School(database)
     school.stores.versions.request_step(7, unlabelled=True)
-    assert school.learner.take_due_step(studio())
+    assert school.learner.take_due_step(Studio())
     unused = School(database, method="sclip")
-    assert not unused.learner.take_due_step(studio()), "nobody uses it yet"
+    assert not unused.learner.take_due_step(Studio()), "nobody uses it yet"
     school.learner.use(7, 1)
     other = School(database, method="naclip")
-    assert other.learner.take_due_step(studio())
+    assert other.learner.take_due_step(Studio())
     assert other.stores.versions.versions(7)[0].unlabelled == 30
     assert other.stores.versions.state(7).waits == 1, "somebody has to look first"
     again = make_learner(other.settings, colour_engine(), read_image, other.stores)
-    assert not again.take_due_step(studio()), "once"
+    assert not again.take_due_step(Studio()), "once"
 
 
 def test_corrections_come_first(database: Database, unlabelled: list[Example]) -> None:
     school = School(database)
     school.stores.versions.request_step(7, unlabelled=True)
     school.learn(1)
-    assert school.learner.take_due_step(studio())
+    assert school.learner.take_due_step(Studio())
     assert school.stores.versions.versions(7)[0].annotations == 1
     assert unlabelled == []
 
@@ -596,5 +592,5 @@ def test_another_model_learns_again_from_its_own_features_alone(database: Databa
     assert other.stores.versions.state(7).live == 1
     asked.clear()
     again = make_learner(other.settings, colour_engine(), read_image, other.stores)
-    assert not again.take_due_step(studio())
+    assert not again.take_due_step(Studio())
     assert asked == {}
