@@ -244,11 +244,16 @@ class ReviewRoutes:
                 shown["trouble"] = str(error)
         if template is None or shown["no_key"] or "trouble" in shown:
             template = "review.html"
-        return html_page(template, refusal, **shown)
+        answer = html_page(template, refusal, **shown)
+        if "seat" in shown:  # who leaves the page and comes back has the same pictures
+            answer.set_cookie("seat", shown["seat"], httponly=True, samesite="Lax")
+        return answer
 
     def _tally(self, project: int) -> dict[str, Any]:
         reviews = self.services.reviews
-        seat = request.args.get("seat", "")[:16] or secrets.token_hex(4)
+        seat = (request.args.get("seat") or request.cookies.get("seat") or secrets.token_hex(4))[
+            :16
+        ]
         tallies = reviews.tallies(project)
         return {
             "seat": seat,
