@@ -82,7 +82,7 @@ def segment(
 ) -> None:
     """Write a label map and an overlay of each picture.
 
-    PICTURES are files, folders or globs. The results of photo.jpg are photo.labels.png, a palette
+    PICTURES are files, folders or globs. The results of photo.jpg are photo.labels.png, a grey
     image whose values are label indices and 255 for none, and photo.overlay.png. Where two
     pictures have the same name, the results of all pictures keep folder and suffix:
     a/photo.jpg.labels.png.

@@ -273,26 +273,6 @@ def palette(count: int) -> RGBArray:
     return np.asarray(np.rint(255 * np.array(colours).reshape(-1, 3)), dtype=np.uint8)
 
 
-def label_map_image(label_map: npt.NDArray[Any], count: int) -> Image.Image:
-    """Make a palette image of a label map: pixel values are label indices, 255 is no label.
-
-    Args:
-        label_map: (H, W) int, -1 for no label.
-        count: number of labels, at most 255.
-
-    Raises:
-        ValueError: more labels than a palette image can hold.
-    """
-    if count > NONE_VALUE:
-        raise ValueError(f"A palette PNG holds at most {NONE_VALUE} labels, but got {count}.")
-    values = np.where(label_map < 0, NONE_VALUE, label_map).astype(np.uint8)
-    image = Image.fromarray(values, "P")
-    table = np.zeros((256, 3), np.uint8)
-    table[:count] = palette(count)
-    image.putpalette(table.tobytes())
-    return image
-
-
 def overlay(
     rgb: RGBArray, label_map: npt.NDArray[Any], labels: Sequence[str], opacity: float = 0.55
 ) -> Image.Image:

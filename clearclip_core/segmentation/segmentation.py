@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from clearclip_core.images.label_maps import label_map_image, label_shares
+from clearclip_core.images.label_maps import NONE_VALUE, label_shares
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import BoolMask, LabelRuns
 from clearclip_core.segmentation.scores import Scores
@@ -51,13 +52,15 @@ class Segmentation:
         return np.asarray(self.label_map == self.labels.index(label))
 
     def save(self, path: Path | str) -> None:
-        """Write the label map as a palette PNG: values are indices of labels, 255 is no label.
+        """Write the label map as a grey PNG: values are indices of labels, 255 is no label.
 
         Raises:
             ValueError: more than 255 labels.
         """
-        image = label_map_image(self.label_map, len(self.labels))
-        image.save(path, "PNG", optimize=True)
+        if (count := len(self.labels)) > NONE_VALUE:
+            raise ValueError(f"A PNG holds at most {NONE_VALUE} labels, but got {count}.")
+        values = np.where(self.label_map < 0, NONE_VALUE, self.label_map).astype(np.uint8)
+        Image.fromarray(values).save(path, "PNG", optimize=True)
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
         """Return one mask for each label that has a pixel.

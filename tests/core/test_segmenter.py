@@ -298,7 +298,11 @@ def test_a_segmentation_gives_masks_by_name_above_a_threshold(tmp_path: Path) ->
         result.mask("horse")
     assert repr(result) == "<Segmentation 3 × 2 px: dog 50%, sky 33%, none 17%>"
     result.save(tmp_path / "labels")
-    assert np.asarray(Image.open(tmp_path / "labels")).tolist() == [[0, 0, 255], [2, 0, 2]]
+    with Image.open(tmp_path / "labels") as read:
+        assert np.asarray(read.convert("L")).tolist() == [[0, 0, 255], [2, 0, 2]]  # as others do
+    Segmentation(label_map, confidence, ("dog",) * 255).save(tmp_path / "labels")
+    with pytest.raises(ValueError, match="at most 255 labels, but got 256"):
+        Segmentation(label_map, confidence, ("dog",) * 256).save(tmp_path / "labels")
     above = result.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
     assert above.label_map.tolist() == [[-1, 0, -1], [-1, 0, 2]]
     assert label_map[0, 0] == 0

@@ -24,7 +24,7 @@ def test_a_file_becomes_map_and_overlay(photos: Path, options: list[str], tmp_pa
     assert f"1 picture segmented into {tmp_path / 'out'}, 0 failed." in result.output
     assert written(tmp_path / "out") == {"two.labels.png", "two.overlay.png"}
     with Image.open(tmp_path / "out" / "two.labels.png") as labels:
-        assert (labels.mode, labels.size) == ("P", (40, 90))
+        assert (labels.mode, labels.size) == ("L", (40, 90))
         assert set(np.unique(np.asarray(labels)).tolist()) <= {0, 1}
     with Image.open(tmp_path / "out" / "two.overlay.png") as overlay:
         assert overlay.height == 90

@@ -10,7 +10,6 @@ from clearclip_core.images.label_maps import (
     LayoutError,
     class_indices,
     find_images,
-    label_map_image,
     output_names,
     overlay,
     pair_files,
@@ -117,25 +116,6 @@ def test_every_picture_has_a_name_of_its_own(files: list[str], names: list[str] 
     assert names is None or made == names
     assert len(set(made)) == len(files)
     assert not any(name.startswith(("/", "..")) for name in made)
-
-
-def test_a_label_map_file_holds_indices_and_255_for_none(tmp_path: Path) -> None:
-    labels = np.array([[0, 1, -1], [2, -1, 0]], np.int16)
-    label_map_image(labels, 3).save(tmp_path / "map.png", optimize=True)
-    with Image.open(tmp_path / "map.png") as read:
-        assert read.mode == "P"
-        assert np.asarray(read).tolist() == [[0, 1, 255], [2, 255, 0]]
-        seen = np.asarray(read.convert("RGB"))
-    colours = palette(3)
-    assert seen[0, :2].tolist() == colours[:2].tolist()
-    assert seen[1, 0].tolist() == colours[2].tolist()
-    assert seen[0, 2].tolist() == [0, 0, 0]
-
-
-def test_a_label_map_holds_255_labels_and_no_more() -> None:
-    assert np.asarray(label_map_image(np.array([[254, -1]]), 255)).tolist() == [[254, 255]]
-    with pytest.raises(ValueError, match="at most 255 labels, but got 256"):
-        label_map_image(np.zeros((1, 1), int), 256)
 
 
 def test_an_overlay_mixes_colours_where_there_is_a_label() -> None:
