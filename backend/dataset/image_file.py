@@ -130,7 +130,11 @@ class LocalImages:
         """Return the bytes of a picture's file, or raise a `TaskError`."""
         file = self.find(source)
         if file is None:
-            return self._download(source, task)
+            try:
+                return self._download(source, task)
+            except ImageNotFound as error:
+                where = f"It is not in {self._folder}. " if self._folder is not None else ""
+                raise ImageNotFound(f"{where}{error}") from None
         try:
             if file.stat().st_size > self._max_file_mb << 20:
                 raise ImageTooLarge(f"{file.name} is over the limit of {self._max_file_mb} MB.")

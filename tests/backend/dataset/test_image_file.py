@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from backend.dataset.image_file import LocalImages, names_of, read_image_file
-from backend.errors import ImageInvalid, ImageTooLarge
+from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
 from backend.label_studio.image_loader import decode_image
 from backend.label_studio.requests import Task
 from tests.backend.dataset.drawn_tasks import picture_bytes, saved
@@ -112,3 +112,11 @@ def test_nothing_else_is_read(folder: Path, source: str) -> None:
     pictures = LocalImages(folder, 1, download)
     assert pictures.read(source, TASK) == b"from the network"
     assert pictures.find("/link.png") is None
+
+
+def test_what_is_in_no_place_is_told_with_the_folder(folder: Path) -> None:
+    def gone(source: str, task: Task) -> bytes:
+        raise ImageNotFound("It is gone.")
+
+    with pytest.raises(ImageNotFound, match=r"It is not in .*photos\. It is gone\."):
+        LocalImages(folder, 1, gone).read("/b.png", TASK)
