@@ -70,4 +70,4 @@ class Scene:
 
 
 def widths(futures: list[Future[Any]]) -> list[int]:
-    return [future.result(20).image.shape[1] for future in futures]
+    return [future.result(60).image.shape[1] for future in futures]

@@ -39,9 +39,9 @@ def test_a_crash_of_one_picture_costs_no_other_of_its_batch() -> None:
     scene.release()
     assert widths([one, three]) == [1, 3]
     with pytest.raises(ZeroDivisionError, match="two"):
-        two.result(20)
+        two.result(60)
     with pytest.raises(ZeroDivisionError, match="secret"):
-        unscored.result(20)
+        unscored.result(60)
     assert scene.served() == [(1, 2, 3, 4), (1,), (2,), (3,), (4,)]
     snapshot = scene.engine.snapshot()
     assert (snapshot.done, snapshot.failed) == (3, 2)  # with the one that held the model
@@ -105,7 +105,7 @@ def test_a_picture_that_never_fits_fails_alone() -> None:
     scene.release()
     assert widths([asked[0], asked[2]]) == [1, 3]
     with pytest.raises(torch.cuda.OutOfMemoryError):
-        asked[1].result(20)
+        asked[1].result(60)
     assert scene.engine.snapshot().windows_at_once == 1
 
 

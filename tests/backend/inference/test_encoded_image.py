@@ -93,7 +93,7 @@ def test_three_threads_have_a_stream_each_and_later_ones_take_these(made: list[M
         assert all(held.acquire(timeout=60) for _ in range(3))
         assert not held.acquire(timeout=0.2)  # the fourth waits for one of the three
         may_end.set()
-        assert {stream.result(20) for stream in streams} == set(made)
+        assert {stream.result(60) for stream in streams} == set(made)
     assert len(made) == 3
 
 

@@ -23,7 +23,7 @@ def test_a_new_vocabulary_delays_others_by_one_slice_at_a_time() -> None:
         scene.ask(width, BATCH, project=2)
     scene.release()
     assert scene.served()[:6] == [("word 0",), (2,), ("word 1",), (3,), ("word 2",), (4,)]
-    assert slow.result(20).image.shape[1] == 1
+    assert slow.result(60).image.shape[1] == 1
 
 
 def test_pictures_that_wait_for_words_are_put_back_in_their_order() -> None:
@@ -112,7 +112,7 @@ def test_words_that_crash_cost_their_own_pictures_only() -> None:
     bad, good = scene.ask(1, labels=NEW), scene.ask(2, labels=(Label("navy"),))
     scene.release()
     with pytest.raises(ZeroDivisionError, match="words"):
-        bad.result(20)
+        bad.result(60)
     assert widths([good]) == [2]
     with pytest.raises(ZeroDivisionError, match="words"):
         scene.engine.embed(NEW)
@@ -141,5 +141,5 @@ def test_words_of_an_annotator_come_before_pictures_and_their_words() -> None:
         asked = other.submit(scene.engine.embed, (Label("navy"),))
         wait_for(lambda: scene.engine.snapshot().vocabularies == 1)
         scene.release()
-        assert asked.result(20).tolist() == [[0, 0, 1]]
+        assert asked.result(60).tolist() == [[0, 0, 1]]
     assert scene.served()[0] == ("navy",)

@@ -132,7 +132,7 @@ def test_two_requests_for_a_task_share_it_and_one_gets_it(monkeypatch: pytest.Mo
         wait_for(lambda: 2 in work.made)
         assert made_of(runner.run(tasks(1), BATCH, work, waited_s=hasty)) == [None]
         work.release()
-        answers = [made_of(first.result(20)), made_of(second.result(20))]
+        answers = [made_of(first.result(60)), made_of(second.result(60))]
     assert (answers[0][1], answers[1][1], late.added) == (5, 2, [])
     assert sorted([answers[0][0], answers[1][0]], key=str) == [1, None]
     assert sorted(work.made) == [1, 2, 5]
@@ -152,10 +152,10 @@ def test_an_opened_task_comes_before_its_own_batch_and_is_made_once() -> None:
         counts = {(Priority.BATCH, 7): len(FIRST) + 1, (Priority.OPENED, 7): 1}
         assert runner.count_waiting() == counts
         work.held[9].set()
-        assert made_of(opened.result(20)) == [9]
+        assert made_of(opened.result(60)) == [9]
         assert work.made == [9]
         work.release()
-        assert made_of(batch.result(20)) == [*FIRST, 8, None]
+        assert made_of(batch.result(60)) == [*FIRST, 8, None]
     assert sorted(work.made) == [*FIRST, 8, 9]
 
 
@@ -167,7 +167,7 @@ def test_two_who_open_a_task_at_once_both_get_it() -> None:
         assert work.started[1].wait(60)
         second = pool.submit(runner.run, tasks(1), OPENED, work)
         work.release()
-        assert made_of(first.result(20) + second.result(20)) == [1, 1]
+        assert made_of(first.result(60) + second.result(60)) == [1, 1]
     assert work.made == [1]
 
 
