@@ -123,14 +123,10 @@ class ReviewStore:
     def save(
         self, project: int, reviewer: int, seat: str, said: Iterable[Reviewed], since: float
     ) -> list[int]:
-        """Keep the verdicts of a page; of a task that another page has judged, the first stays.
+        """Keep the verdicts of a page; return tasks of another page's, which was first and stays.
 
-        Args:
-            since: when the page was made, in seconds since the epoch. Label Studio gives the number
-                of a deleted task to a new one: earlier verdicts are of others.
-
-        Returns:
-            The tasks that others have judged meanwhile.
+        `since` is when the page was made, in seconds since the epoch. Label Studio gives the number
+        of a deleted task to a new one: earlier verdicts are of others.
         """
         now, others = self.database.clock(), []
         with self.database.write() as connection:

@@ -237,26 +237,21 @@ class LabelStudioClient:
         """List the tasks in a view of the data manager, in the order of their ids."""
         found: dict[int, TaskRow] = {}
         for page in itertools.count(1):
-            rows, total = self.listed(project, page, view)
+            rows, total = self.listed(project, page, view, TaskFilter())
             found |= {row.id: row for row in rows}
             if not rows or page * PAGE >= total:
                 break
         return [found[id_] for id_ in sorted(found)]
 
     def listed(
-        self,
-        project: int,
-        page: int,
-        view: int | None = None,
-        wanted: TaskFilter | None = None,
-        size: int = PAGE,
+        self, project: int, page: int, view: int | None, wanted: TaskFilter, size: int = PAGE
     ) -> tuple[list[TaskRow], int]:
         """List a page of the tasks that pass a filter or are in a view, in the order of either.
 
         Returns:
             At most `size` tasks, and how many there are on all pages; pages count from 1.
         """
-        which = {"query": (wanted or TaskFilter()).query()} if view is None else {"view": view}
+        which = {"query": wanted.query()} if view is None else {"view": view}
         found = self._list(project, size, page, **which)
         return found.tasks, found.total
 

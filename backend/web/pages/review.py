@@ -108,26 +108,25 @@ class _Queue:
         rows = self._rows()
         found: list[Card] = []
         while len(found) < _PICTURES and (some := [*islice(rows, _TOGETHER)]):
-            some = [each for each in some if self._is_free(each.id, seat, ahead=ahead)]
+            with self.lock:
+                owners = {each.id: self.seats.get((self.project, each.id)) for each in some}
+            free = (None,) if ahead else (None, seat)
+            some = [each for each in some if owners[each.id] in free]
             found += self._cards(some) if some else []
         with self.lock:  # of two pages that ask at once, each takes what the other has not
             keys = [(self.project, each.task) for each in found[:_PICTURES]]
-            owners = [self.seats.setdefault(key, seat) for key in keys]
-        return [each for each, owner in zip(found, owners, strict=False) if owner == seat]
+            whose = [self.seats.setdefault(key, seat) for key in keys]
+        return [each for each, owner in zip(found, whose, strict=False) if owner == seat]
 
     def _rows(self) -> Iterator[TaskRow]:
         """Yield the tasks that wait for a review: of the first page, then from the last judged on.
 
         Those that were judged and have no annotation yet stay in the list, the first of it.
         """
-        first = "-" if self.config.score == "confidence" else ""
+        least, first = self.asked.least or None, "-" if self.config.score == "confidence" else ""
+        by = f"{first}tasks:predictions_score"
         wanted = TaskFilter(
-            labeled=False,
-            skipped=False,
-            drafted=False,
-            predicted=True,
-            least_score=self.asked.least or None,
-            order=f"{first}tasks:predictions_score",
+            labeled=False, skipped=False, drafted=False, predicted=True, least_score=least, order=by
         )
         which = self.asked.view, wanted, _PICTURES
         rows, total = self.client.listed(self.project, 1, *which)
@@ -140,22 +139,15 @@ class _Queue:
 
     def _open(self, rows: Sequence[TaskRow]) -> Iterator[TaskRow]:
         """Yield tasks that nobody has judged, or that have a prediction in use since then."""
-        judged = self.services.reviews.among(self.project, [row.id for row in rows])
-        judged = {
-            row.id: judged[row.id] for row in rows if judged.get(row.id, ("", 0))[1] > row.created
-        }
-        old = tuple(task for task, (version, _) in judged.items() if version != self.current)
+        among = self.services.reviews.among(self.project, [row.id for row in rows])
+        judged = {each.id for each in rows if among.get(each.id, ("", 0))[1] > each.created}
+        old = tuple(task for task in judged if among[task][0] != self.current)
         new = TaskFilter(ids=old, with_version=self.current)
         again = {*self.client.ids(self.project, new)} if old else set()
         for row in rows:
             is_open = row.id not in judged or row.id in again
             if is_open and row.total_predictions and not row.annotations:
                 yield row
-
-    def _is_free(self, task: int, seat: str, *, ahead: bool) -> bool:
-        with self.lock:
-            owner = self.seats.get((self.project, task))
-        return owner is None or (owner == seat and not ahead)
 
     def _cards(self, rows: Sequence[TaskRow]) -> Iterator[Card]:
         whole = self.client.whole_tasks(self.project, [row.id for row in rows], WholeTask)
@@ -367,7 +359,11 @@ class ReviewRoutes:
             raise NotFound("The task or its prediction is not there any more.")
         config, read = self._config(project), self.services.images.read
         parts = [
-            _draw(each, each.read(read), config, label, side_px, is_plain=is_plain)
+            thumbnail(
+                *_cut(each, each.read(read), config, label, is_plain=is_plain),
+                config.colours_of(each.tag.name),
+                side_px,
+            )
             for each in find_images(there, [_said(made)], config)
             if not label or any(region.label == label for region in each.versions[0])
         ]
@@ -379,16 +375,10 @@ class ReviewRoutes:
         return to_jpeg(np.hstack(row))
 
 
-def _draw(
-    image: AnnotatedImage,
-    rgb: RGBArray,
-    config: LabelConfig,
-    label: str,
-    side_px: int,
-    *,
-    is_plain: bool,
-) -> RGBArray:
-    """Draw an image with its masks; of one label, the part of the image that has it."""
+def _cut(
+    image: AnnotatedImage, rgb: RGBArray, config: LabelConfig, label: str, *, is_plain: bool
+) -> tuple[RGBArray, Any]:
+    """Return an image and its label map; of one label, the part of the image that has it."""
     label_map = np.full(rgb.shape[:2], -1, np.int16)
     if image.size_hw is not None and not is_plain:
         names = [each.name for each in config.labels_of(image.tag.name)]
@@ -403,4 +393,4 @@ def _draw(
             if len(found := np.flatnonzero(mask.any(axis)))
         )
         rgb, label_map = rgb[shown], label_map[shown]
-    return thumbnail(rgb, label_map, config.colours_of(image.tag.name), side_px)
+    return rgb, label_map
