@@ -57,11 +57,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="What to write; may be given several times.",
 )
-@click.option(
-    "--overlays",
-    is_flag=True,
-    help="Write pictures under the colours of their classes as well, to look at.",
-)
+@click.option("--overlays", is_flag=True, help="Write pictures under their classes' colours, too.")
 @click.option(
     "--pictures",
     type=click.Choice(get_args(Pictures)),

@@ -434,10 +434,7 @@ def test_parts_are_divided_by_a_field_and_counted(bench: Bench) -> None:
     assert report.classes["car"]["val"].objects == 0
     del bench.tasks[0]
     bench.tasks[0]["data"]["patient"] = next(n // 4 for n in parts if parts[n] != parts[2])
-    bench.done(**options)
-    assert all(parts[each["task"]] == each["part"] for each in bench.told())
-    every, bench.tasks = bench.tasks, bench.tasks[:5]  # of a view, or the others cannot be read
-    bench.done(**options)
-    bench.tasks = every[::-1]
-    bench.done(**options)
-    assert all(parts[each["task"]] == each["part"] for each in bench.told())
+    for some in (bench.tasks, bench.tasks[:5], bench.tasks[::-1]):
+        bench.tasks = some  # those of a view, or the others cannot be read for once
+        bench.done(**options)
+        assert all(parts[each["task"]] == each["part"] for each in bench.told())
