@@ -11,4 +11,4 @@ def wait_for(condition: Callable[[], Any], what: str = "It", within_s: float = 1
     while not condition():
         assert time.monotonic() < began + within_s, f"{what} has not come within {within_s} s"
         time.sleep(pause_s)
-        pause_s = min(1.1 * pause_s, 0.3)
+        pause_s = min(1.1 * pause_s, 0.1)

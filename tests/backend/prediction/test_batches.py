@@ -88,7 +88,7 @@ def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
 @pytest.mark.parametrize("has_token", [True, False])
 def test_what_has_not_begun_is_late(has_token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     work, late = HeldWork(*FIRST), LateJobs()
-    runner = TaskRunner(None, late if has_token else None, 0.3)
+    runner = TaskRunner(None, late if has_token else None, 2)
     assert made_of(runner.run(tasks(*MANY), BATCH, work)) == [None] * len(MANY)
     assert runner.count_waiting() == {(Priority.BATCH, 7): len(FIRST)}
     work.release()
@@ -105,7 +105,7 @@ def test_a_prediction_whose_end_is_being_noted_is_late_and_kept() -> None:
     """It is packed by then, but answered to nobody."""
     noted, late, work = threading.Event(), LateJobs(), HeldWork()
     failures = Mock(FailureStore, solve=lambda ids: noted.wait(60))
-    runner = TaskRunner(failures, late, 0.3)
+    runner = TaskRunner(failures, late, 2)
     assert made_of(runner.run(tasks(1), BATCH, work)) == [None]
     assert (work.made, late.added) == ([1], [1])
     noted.set()
@@ -173,7 +173,7 @@ def test_two_who_open_a_task_at_once_both_get_it() -> None:
 
 def test_an_opened_task_that_takes_too_long_is_left_to_a_job_and_kept() -> None:
     work, late = HeldWork(1), LateJobs()
-    runner = TaskRunner(None, late, 0.1)
+    runner = TaskRunner(None, late, 1)
     assert runner.run(tasks(1), OPENED, work) == [Outcome([])]
     assert late.added == [1]
     work.release()
