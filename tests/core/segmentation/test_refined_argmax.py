@@ -434,7 +434,7 @@ def of_a_large_picture_on_which_all_labels_compete() -> tuple[Scores, np.ndarray
 
 @pytest.mark.parametrize(
     ("world", "most_operators"),
-    [(of_a_picture, 500), (of_a_large_picture_on_which_all_labels_compete, 1500)],
+    [(of_a_picture, 600), (of_a_large_picture_on_which_all_labels_compete, 1500)],
 )
 def test_few_operators_and_waits_after_the_encoder(
     world: Callable[[], tuple[Scores, np.ndarray]], most_operators: int
