@@ -130,8 +130,12 @@ def _adapted(targets: Targets, adaptation: Adaptation) -> Float32Array:
 
 
 def _alike(targets: Targets) -> Indices:
-    """Number the groups, those alike whose logits rise and fall together: (G,) ints from 0."""
-    text = targets.text - targets.text.mean(axis=0)
+    """Number the groups, those alike whose logits rise and fall together: (G,) ints from 0.
+
+    What all logits of a pixel have in common decides nothing, and CLIP's have much: it is left out.
+    """
+    text = targets.text - targets.text.mean(axis=1, keepdims=True)
+    text -= text.mean(axis=0)
     text /= np.maximum(np.linalg.norm(text, axis=0), 1e-9)
     alike = (text.T @ text > _ALIKE) & targets.labels & targets.labels[:, None]
     return np.asarray(connected_components(csr_array(alike), directed=False)[1], np.intp)

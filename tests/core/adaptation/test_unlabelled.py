@@ -85,6 +85,15 @@ def test_labels_with_words_alike_keep_their_order_or_at_least_their_areas(
         assert after >= 0.75 * before
 
 
+def test_what_all_words_have_in_common_makes_no_labels_alike() -> None:
+    def in_a_cone(prompts: Sequence[str]) -> torch.Tensor:  # as CLIP's words are
+        return F.normalize(embed(prompts) + 3 * embed(["haze"]), dim=-1)
+
+    made = adapt_unlabelled(EXAMPLES, in_a_cone, WORDS).adaptation
+    assert made is not None
+    assert len(np.unique(made.directions, axis=0)) == len(made.names) > 1
+
+
 def test_pictures_that_differ_are_counted_and_too_few_teach_nothing() -> None:
     again = (replace(each, picture=f"again {each.picture}") for each in EXAMPLES[:5])
     few = adapt_unlabelled([*EXAMPLES[:19], *again], embed, WORDS)
