@@ -243,9 +243,8 @@ class ReviewRoutes:
 
     def _tally(self, project: int) -> dict[str, Any]:
         reviews = self.services.reviews
-        seat = (request.args.get("seat") or request.cookies.get("seat") or secrets.token_hex(4))[
-            :16
-        ]
+        known = request.args.get("seat") or request.cookies.get("seat")
+        seat = (known or secrets.token_hex(4))[:16]
         tallies = reviews.tallies(project)
         return {
             "seat": seat,
