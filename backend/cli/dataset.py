@@ -208,7 +208,7 @@ def dataset(
         if given and other is None:
             raise click.UsageError(f"Give {option} only together with {needed}.")
     options = DatasetOptions(
-        formats=tuple(dict.fromkeys((*chosen, *["overlays"] * overlays))),
+        formats=tuple(dict.fromkeys((*chosen, "overlays") if overlays else chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
         choice=replace(AnnotationChoice.parse(annotations), with_reviewed=not without_reviewed),
         by_label=merge_regions == "label",

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import cv2
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from cachetools import LRUCache, TTLCache, cachedmethod
 from flask import Blueprint, Response, request, url_for
 
@@ -123,10 +124,14 @@ class _Queue:
 
         Those that were judged and have no annotation yet stay in the list, the first of it.
         """
-        least, first = self.asked.least or None, "-" if self.config.score == "confidence" else ""
-        by = f"{first}tasks:predictions_score"
+        highest_first = self.config.score == "confidence"
         wanted = TaskFilter(
-            labeled=False, skipped=False, drafted=False, predicted=True, least_score=least, order=by
+            labeled=False,
+            skipped=False,
+            drafted=False,
+            predicted=True,
+            least_score=self.asked.least or None,
+            order=_by_score(highest_first=highest_first),
         )
         which = self.asked.view, wanted, _PICTURES
         rows, total = self.client.listed(self.project, 1, *which)
@@ -173,6 +178,11 @@ class _Queue:
             images = find_images(task, [_said(made)], self.config)
             return {region.label for image in images for region in image.versions[0]}
         return set()
+
+
+def _by_score(*, highest_first: bool) -> str:
+    """Return Label Studio's order of tasks by the scores of their predictions."""
+    return f"{'-' if highest_first else ''}tasks:predictions_score"
 
 
 def _said(prediction: PredictionRegions) -> tuple[Sequence[Any], Provenance]:
@@ -327,11 +337,12 @@ class ReviewRoutes:
         )
 
     def _make_view(self, project: int) -> int:
-        worst = "" if self._config(project).score == "confidence" else "-"
-        tasks = self.services.reviews.to_correct(project, highest_first=bool(worst))
+        highest_first = self._config(project).score != "confidence"  # the worst first
+        tasks = self.services.reviews.to_correct(project, highest_first=highest_first)
         if not tasks:
             raise BadRequest("No task waits to be corrected: there is nothing to make a view of.")
-        return self._client.show_tasks(project, _TITLE, tasks, f"{worst}tasks:predictions_score")
+        order = _by_score(highest_first=highest_first)
+        return self._client.show_tasks(project, _TITLE, tasks, order)
 
     def _here(self, project: int, **more: Any) -> str:
         kept = {name: request.args.get(name) for name in ("seat", *AskedPage.__struct_fields__)}
@@ -376,7 +387,7 @@ class ReviewRoutes:
 
 def _cut(
     image: AnnotatedImage, rgb: RGBArray, config: LabelConfig, label: str, *, is_plain: bool
-) -> tuple[RGBArray, Any]:
+) -> tuple[RGBArray, npt.NDArray[np.int16]]:
     """Return an image and its label map; of one label, the part of the image that has it."""
     label_map = np.full(rgb.shape[:2], -1, np.int16)
     if image.size_hw is not None and not is_plain:
