@@ -80,7 +80,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         expect(marked).to_have_count(15)  # a range has ten at most
         keep_picture(page, "review.png", tmp_path, DESK)
         expect(page.locator("#page #said")).to_contain_text("23 not marked")
-        taken = tasks[4]
+        taken = next(e for e, drawn in zip(tasks[:5], is_checked) if not drawn)  # noqa: B905
         studio.client.annotations.create(id=taken, result=[])
         page.keyboard.press("Enter")
         expect(cards).to_have_count(6)
