@@ -134,19 +134,11 @@ def test_pages_are_flat(
     job = store.lease_job("bench", 1)
     assert job is not None
     scope = once(lambda: store.advance(1, "bench", version="v", total=TASKS, scope=ids))
-    step = spread(lambda: store.advance(1, "bench", done=25, cursor=25))
     report.add(
         f"a job of {TASKS:,} listed tasks starts, {engine}",
         "1 s",
         f"{start}, its scope {scope}",
         "one row written in one transaction",
-    )
-    report.add(f"its step, {engine}", "10 ms", step, f"of {ROUNDS}")
-    report.add(
-        f"its next page of tasks, {engine}",
-        "",
-        spread(lambda: store.task_ids(1)),
-        "once for a walk through its tasks",
     )
     settings, engine_of_colours = Settings(model="demo"), colour_engine()
     teach(database, Services(settings, engine_of_colours).learner.versions._model_key())

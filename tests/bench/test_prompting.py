@@ -6,12 +6,11 @@ at the centre of the largest error, positive where something is missed.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import cv2
 import numpy as np
-import pytest
 
 from clearclip_core import (
     HELD_OUT_SEEDS,
@@ -22,12 +21,11 @@ from clearclip_core import (
     Segmenter,
     render_scene,
 )
+from clearclip_core.demo.canvas import Scene
 from clearclip_core.images.label_maps import IGNORE, Truth
 from tests.bench.conftest import Report
-from tests.bench.street import Encoded, encoded
 
-#: Sizes in px, and the number of scenes of each.
-SIZES = {(448, 597): 200, (896, 1194): 20}
+SIZE_HW, SCENES = (448, 597), 200
 LEAST_PATCHES = 4
 CLICKS = 3
 ABSENT = "1 click with a label that is not in the picture"
@@ -90,53 +88,42 @@ def bounding_box(mask: BoolMask) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
-def prompted(
-    segmenter: Segmenter, names: Sequence[str], pictures: Iterable[Encoded]
-) -> dict[str, list[float]]:
-    """Ask for all things; return the IoUs by the kind of prompt."""
-    ious: dict[str, list[float]] = defaultdict(list)
-    for each in pictures:
-        scores = segmenter.score(each.features, names)
-        counted = each.truth != IGNORE
-        predictor = PromptPredictor(each.features, scores, each.rgb)
-        ask = partial(clicked, predictor, counted)
-        shown = list(things(each.truth, len(names)))
-        absent = set(range(len(names))) - set(np.unique(each.truth).tolist())
-        for label, thing in shown:
-            for number, found in enumerate(
-                after_clicks(partial(ask, names[label]), thing), start=1
-            ):
-                ious[f"{number} click{'s' if number > 1 else ''}"].append(found)
-            box = predictor.box(bounding_box(thing), names[label])
-            ious["a box"].append(iou(box.mask & counted, thing))
-            if absent:
-                ious[ABSENT].append(iou(ask(names[min(absent)], [centre(thing)]), thing))
-        refined = segmenter.decide(scores, image=each.rgb, refine=True).label_map
-        for label in {label for label, _ in shown}:
-            mask = (refined == label) & counted
-            ious["words, all pixels of a label"].append(iou(mask, each.truth == label))
-    return ious
+def prompted(segmenter: Segmenter, scene: Scene) -> Iterator[tuple[str, float]]:
+    """Ask for all things; yield the kind of each prompt and its IoU."""
+    features = segmenter.encode(scene.image)
+    scores = segmenter.score(features, SCENE_LABELS)
+    truth = scene.label_map.astype(np.uint8)
+    counted = truth != IGNORE
+    predictor = PromptPredictor(features, scores, scene.image)
+    ask = partial(clicked, predictor, counted)
+    shown = list(things(truth, len(SCENE_LABELS)))
+    absent = set(range(len(SCENE_LABELS))) - set(np.unique(truth).tolist())
+    for label, thing in shown:
+        name = SCENE_LABELS[label]
+        for number, found in enumerate(after_clicks(partial(ask, name), thing), start=1):
+            yield f"{number} click{'s' if number > 1 else ''}", found
+        box = predictor.box(bounding_box(thing), name)
+        yield "a box", iou(box.mask & counted, thing)
+        if absent:
+            yield ABSENT, iou(ask(SCENE_LABELS[min(absent)], [centre(thing)]), thing)
+    refined = segmenter.decide(scores, image=scene.image, refine=True).label_map
+    for label in {label for label, _ in shown}:
+        mask = (refined == label) & counted
+        yield "words, all pixels of a label", iou(mask, truth == label)
 
 
-def add_ious(report: Report, ious: dict[str, list[float]], where: str, detail: str) -> None:
-    for what, found in ious.items():
-        low, middle = np.percentile(found, [10, 50])
-        report.add(
-            f"mean IoU after {what}, {where}",
-            GOALS.get(what, ""),
-            f"{np.mean(found):.3f}",
-            f"{detail}, {len(found)} answers, a tenth below {low:.2f}, median {middle:.2f}",
-        )
-
-
-@pytest.mark.parametrize("size_hw", SIZES, ids="{0[0]}x{0[1]}".format)
-def test_drawn_scenes(report: Report, size_hw: tuple[int, int]) -> None:
+def test_drawn_scenes(report: Report) -> None:
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
     ious: dict[str, list[float]] = defaultdict(list)
-    for seed in HELD_OUT_SEEDS[: SIZES[size_hw]]:  # one large picture at a time
-        scene = render_scene(seed, size_hw)
-        pictures = encoded(segmenter, [(scene.image, scene.label_map.astype(np.uint8))])
-        for what, found in prompted(segmenter, SCENE_LABELS, pictures).items():
-            ious[what] += found
-    detail = f"demo model, {SIZES[size_hw]} drawn scenes"
-    add_ious(report, ious, f"{size_hw[1]} x {size_hw[0]} px", detail)
+    for seed in HELD_OUT_SEEDS[:SCENES]:
+        for what, found in prompted(segmenter, render_scene(seed, SIZE_HW)):
+            ious[what].append(found)
+    for what, all_found in ious.items():
+        low, middle = np.percentile(all_found, [10, 50])
+        report.add(
+            f"mean IoU after {what}, {SIZE_HW[1]} x {SIZE_HW[0]} px",
+            GOALS.get(what, ""),
+            f"{np.mean(all_found):.3f}",
+            f"demo model, {SCENES} drawn scenes, {len(all_found)} answers, a tenth below "
+            f"{low:.2f}, median {middle:.2f}",
+        )

@@ -61,7 +61,6 @@ def test_a_job_stores_its_first_prediction(report: Report, tmp_path: Path) -> No
         where = ["--model", "demo", "--database-url", f"sqlite:///{tmp_path}/start.db"]
         with start("prelabel", "--project", "7", *reach, *where) as process:
             first = wait_until(process, lambda: bool(studio.imports))
-            rest = wait_until(process, lambda: sum(studio.imports) > TASKS // 2)
             process.terminate()
     report.add(
         "prelabel, from its start to the first prediction in Label Studio",
@@ -69,7 +68,6 @@ def test_a_job_stores_its_first_prediction(report: Report, tmp_path: Path) -> No
         first,
         f"demo model, {SIZE_HW[1]}×{SIZE_HW[0]} px, a stand-in for Label Studio",
     )
-    report.add(f"from there to {TASKS // 2} predictions", "", rest, "")
 
 
 PREDICTIONS = 3000

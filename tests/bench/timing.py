@@ -1,39 +1,10 @@
-"""Compare two timings on a noisy machine: both in turn, and the median of the pairs' ratios."""
+"""Time and memory of a call, of a process, and of the processes that it has started."""
 
 import os
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Medians over the rounds: seconds of a call, and reference_s / ours_s of each round."""
-
-    reference_s: float
-    ours_s: float
-    ratio: float
-
-    def __str__(self) -> str:
-        return f"{self.reference_s:.3g} s against {self.ours_s:.3g} s"
-
-
-def compare(
-    reference: Callable[[], Any], ours: Callable[[], Any], rounds: int = 5, warm_up: bool = True
-) -> Comparison:
-    """Time two functions in turn, so that a drift of the machine's speed affects both."""
-    if warm_up:
-        reference()
-        ours()
-    pairs = [(seconds(reference), seconds(ours)) for _ in range(rounds)]
-    return Comparison(
-        statistics.median(pair[0] for pair in pairs),
-        statistics.median(pair[1] for pair in pairs),
-        statistics.median(pair[0] / pair[1] for pair in pairs),
-    )
 
 
 def seconds(function: Callable[[], Any]) -> float:
