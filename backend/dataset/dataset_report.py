@@ -164,7 +164,7 @@ class DatasetReport(msgspec.Struct):
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
-            lines.append(f"… and {len(self.skipped) - _SHOWN} more, in report.json.")
+            lines.append(f"… and {len(self.skipped) - _SHOWN} more.")
         return "\n".join(lines)
 
 

@@ -228,10 +228,14 @@ class DatasetExporter:
         assert self.earlier is not None, "run has read it"
         here = {key.digest for key in self._keys}
         report.absent = {each: p for each, p in self.earlier.parts.items() if each not in here}
-        report.changes = self.earlier.changes(self._images(parts))
-        report.score = None if self.scorer is None else self.scorer.score()
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
+        is_lost = report.skipped and not report.pictures and self.earlier.made
+        if is_lost and not options.dry_run:
+            told = "No picture can be taken, so no data set is written, and earlier ones stay."
+            raise DatasetError(f"{told} {report}")
+        report.changes = self.earlier.changes(self._images(parts))
+        report.score = None if self.scorer is None else self.scorer.score()
         if empty := [name for name, count in report.parts.items() if parts and not count]:
             report.notes.append(
                 f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
@@ -294,8 +298,7 @@ class DatasetExporter:
             self._features.write(self.describe(file.rgb))
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
-        classes = frozenset(row.objects)
-        self._keys.append(SplitKey(row.digest, value, (created, task), known, classes))
+        self._keys.append(SplitKey(row.digest, value, (created, task), known, row.objects))
         self._taken.add(folded(name))
         self._report.pictures += 1
         self._report.regions += len(row.regions)

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +63,7 @@ class SplitKey:
     value: str = ""  # of the field that divides; empty: none does
     first: tuple[float, int] = (0.0, 0)  # when it was annotated first, and the id of its task
     part: str = ""  # where an earlier run has put it; empty: it is new
-    classes: frozenset[str] = frozenset()
+    classes: Collection[str] = ()
 
 
 def group(
@@ -139,7 +139,7 @@ def _count_classes(groups: Sequence[int], keys: Sequence[SplitKey]) -> npt.NDArr
     columns = {name: column for column, name in enumerate(names, 2)}
     counts = np.zeros((max(groups, default=-1) + 1, 2 + len(names)), np.int64)
     for number, key in zip(groups, keys, strict=True):
-        counts[number, [0, *(columns[name] for name in key.classes or ())]] += 1
+        counts[number, [0, *(columns[name] for name in key.classes)]] += 1
         counts[number, 1] += not key.classes
     return counts
 

@@ -251,6 +251,9 @@ def test_a_failed_run_changes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPa
     stopping = threading.Event()
     stopping.set()
     assert bench.run(stopping) is None
+    (bench.pictures / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"earlier ones stay. .*\nTask 1: .* It is gone"):
+        bench.run()
     bench.tasks = []
     monkeypatch.setattr(OutputFolder, "finish", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
