@@ -7,8 +7,8 @@ ARGS ?=
 
 SETTINGS_PAGE := docs/reference/settings.md
 STUDIO := label-studio==1.23.2
-# The image's label-studio-ml 2.x, which is not on the index.
-STUDIO_ML := https://github.com/HumanSignal/label-studio-ml-backend/archive/$(shell sed -n 's/^ARG LABEL_STUDIO_ML=//p' backend/Dockerfile).tar.gz
+# 2.0.1.dev0 of label-studio-ml: 2.x is not on the index.
+STUDIO_ML := https://github.com/HumanSignal/label-studio-ml-backend/archive/d02cedf35d0e5d21f2f437c120174c62f66bf57a.tar.gz
 # The same release as the image's.
 UV := $(shell sed -nE 's/.*pip install .*(uv==[0-9.]+).*/\1/p' backend/Dockerfile)
 PYTEST = LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_NUM_THREADS=1 \

@@ -32,8 +32,10 @@ from backend.cli.demo_servers import (
 from backend.cli.options import signals_handled
 from backend.errors import BackendError
 from backend.label_studio import set_up
-from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.client import TasksTogether
+from backend.label_studio.records import WholeTask
 from backend.label_studio.set_up import label_config, split_names
+from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.images.label_maps import is_hidden
 from clearclip_core.quantities import quantity
@@ -54,8 +56,8 @@ def create_project(
     studio: LabelStudioProcess, labels: Sequence[str], *, title: str = "ClearCLIP demo"
 ) -> int:
     """Create a project with a brush, a click and a box for each label, and return its id."""
-    project = studio.client.projects.create(title=title, label_config=label_config(labels))
-    return int(project.id)
+    fields = {"title": title, "label_config": label_config(labels)}
+    return int(studio.post("/api/projects/", json=fields)["id"])
 
 
 def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, bytes]]) -> None:
@@ -78,9 +80,7 @@ def upload(studio: LabelStudioProcess, project: int, files: Iterable[tuple[str, 
 def connect(studio: LabelStudioProcess, project: int, url: str, **options: Any) -> None:
     """Connect a backend to a project as `clearclip-backend connect` does, or raise `DemoError`."""
     try:
-        set_up.connect(
-            LabelStudioClient(studio.url, studio.token, retry_for_s=0), project, url, **options
-        )
+        set_up.connect(studio.client, project, url, **options)
     except BackendError as error:
         raise DemoError(f"Label Studio cannot connect to {url}: {error}") from error
 
@@ -90,7 +90,7 @@ def retrieve_predictions(studio: LabelStudioProcess, project: int) -> None:
 
     Label Studio does not report tasks that failed: count the predictions that it has stored.
     """
-    tasks = [task.id for task in studio.client.tasks.list(project=project)]
+    tasks = list(studio.client.ids(project, TaskFilter()))
     with tqdm(total=len(tasks), desc="Predictions", unit="task", leave=False) as progress:
         for start in range(0, len(tasks), _BATCH_SIZE):
             batch = tasks[start : start + _BATCH_SIZE]
@@ -175,19 +175,21 @@ def _read_pictures(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def _report(studio: LabelStudioProcess, project: int, backend: str) -> int:
     """Print the addresses and counts of a project; return how many tasks have no prediction."""
-    tasks = {task.id for task in studio.client.tasks.list(project=project)}
-    predictions = {p.task: p.result for p in studio.client.predictions.list(project=project)}
-    regions = sum(len({each["id"] for each in result}) for result in predictions.values())
+    tasks = list(studio.client.ids(project, TaskFilter()))
+    together = TasksTogether(studio.client, project, tasks, WholeTask)
+    found = [held.predictions for task in tasks if (held := together.take(task))]
+    predicted = [each[-1].regions for each in found if each]
+    regions = sum(len({region["id"] for region in each}) for each in predicted)
     _say(
         "",
         f"Label Studio  {studio.url}/projects/{project}/data",
         f"Dashboard     {backend}/projects/{project}",
         f"Login         {studio.username}  {studio.password}",
-        f"Tasks         {len(tasks)}, {len(predictions)} of them with predictions",
+        f"Tasks         {len(tasks)}, {len(predicted)} of them with predictions",
         f"Regions       {regions}",
         f"Smart clicks  {_COVERED_SPOT}",
     )
-    return len(tasks - predictions.keys())
+    return len(tasks) - len(predicted)
 
 
 def _say(*lines: str) -> None:

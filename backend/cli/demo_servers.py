@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 import requests
 
-if TYPE_CHECKING:
-    from label_studio_sdk.client import LabelStudio
+from backend.label_studio.client import LabelStudioClient
 
 STOP_TIMEOUT_S: Final = 10  # after this time, in seconds, a server that does not end is killed
 
@@ -149,17 +148,15 @@ class LabelStudioProcess:
     token: str = "c1ea4c11" * 5
 
     @property
-    def client(self) -> "LabelStudio":
-        from label_studio_sdk.client import LabelStudio  # takes a second
-
-        return LabelStudio(base_url=self.url, api_key=self.token)
+    def client(self) -> LabelStudioClient:
+        return LabelStudioClient(self.url, self.token, retry_for_s=0)
 
     @property
     def authorization(self) -> str:
         return f"Token {self.token}"
 
     def post(self, path: str, **request: Any) -> Any:
-        """POST what the SDK has no call for and return the JSON, or raise `DemoError`."""
+        """POST what the client has no call for and return the JSON, or raise `DemoError`."""
         response = requests.post(
             self.url + path, headers={"Authorization": self.authorization}, timeout=3600, **request
         )

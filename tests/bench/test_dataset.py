@@ -29,6 +29,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from clearclip_core import SCENE_LABELS, BoolMask, RunMask, render_scene
 from tests.bench.timing import children_s, memory_mb
+from tests.e2e.servers import sdk
 
 if TYPE_CHECKING:  # it loads torch, which the command does not
     from tests.bench.conftest import Report
@@ -166,7 +167,7 @@ def test_label_studio_serves_tasks_by_pages(report: Report, tmp_path: Path) -> N
     command = find_label_studio(os.environ.get("LABEL_STUDIO_COMMAND"))
     count, result = 1_000, Drawn(1, (96, 128)).result
     with label_studio(command, data_dir=tmp_path, port=free_port(0)) as studio:
-        project = studio.client.projects.create(title="bench", label_config=CONFIG).id
+        project = sdk(studio).projects.create(title="bench", label_config=CONFIG).id
         assert project is not None
         task = {"data": {"image": "a.jpg"}, "annotations": [{"result": result}]}
         for _ in range(0, count, 250):

@@ -16,13 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import requests
-from label_studio_sdk.converter import brush
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from clearclip_core import SCENE_LABELS, render_scene
+from backend.label_studio.brush_rle import encode_runs
+from backend.label_studio.records import PredictionRegions, WholeTask
+from backend.label_studio.task_filter import TaskFilter
+from clearclip_core import SCENE_LABELS, RunMask, render_scene
 
 BACKEND = "http://backend:9090"
 #: Label of the scenes -> name of the label in the project; two that the model does not know.
@@ -86,9 +87,17 @@ def add(project: str, pictures: str) -> dict[str, Any]:
     return {}
 
 
-def predictions(project: str) -> dict[int, Any]:
-    found = studio().client.predictions.list(project=int(project))
-    return {each.task: each for each in sorted(found, key=lambda each: each.id)}
+def tasks(project: str) -> list[WholeTask]:
+    client, number = studio().client, int(project)
+    return client.whole_tasks(number, list(client.ids(number, TaskFilter())), WholeTask)
+
+
+def predictions(project: str) -> dict[int, PredictionRegions]:
+    newest = {
+        task.id: max(task.predictions, key=lambda each: each.id, default=None)
+        for task in tasks(project)
+    }
+    return {task: each for task, each in newest.items() if each}
 
 
 def predict(project: str) -> dict[str, Any]:
@@ -102,21 +111,17 @@ def predict(project: str) -> dict[str, Any]:
 
 
 def count(project: str) -> dict[str, Any]:
-    tasks = list(studio().client.tasks.list(project=int(project)))
-    predicted = [task for task, each in predictions(project).items() if each.result]
-    return {"tasks": len(tasks), "predicted": len(predicted)}
+    predicted = [task for task, each in predictions(project).items() if each.regions]
+    return {"tasks": len(tasks(project)), "predicted": len(predicted)}
 
 
 def annotate(project: str) -> dict[str, Any]:
     """Submit what each scene shows, and wait until the project has learned from it."""
-    client, before, first = studio().client, version(project)["version"], predictions(project)
-    for task in list(client.tasks.list(project=int(project))):
-        client.annotations.create(
-            id=task.id,
-            result=truth(task.data["image"], first[task.id].result[1]),  # with its label
-            parent_prediction=first[task.id].id,
-            lead_time=20.0,
-        )
+    before, first = version(project)["version"], predictions(project)
+    for task in tasks(project):
+        regions = truth(task.data["image"], first[task.id].regions[1])  # with its label
+        made = {"result": regions, "parent_prediction": first[task.id].id, "lead_time": 20.0}
+        studio().post(f"/api/tasks/{task.id}/annotations/", json=made)
     wait_for(lambda: compared(project) == len(first), "the last annotation")
     learning = f"{BACKEND}/projects/{project}/learning"
     first_version = wait_for(
@@ -137,7 +142,7 @@ def truth(image: str, template: dict[str, Any]) -> list[dict[str, Any]]:
     for name, label in CALLED.items():
         mask = label_map == SCENE_LABELS.index(name)
         if mask.any():
-            rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+            rle = encode_runs(RunMask.of(mask))
             value = {"format": "rle", "rle": rle, "labels": [label]}
             regions.append(template | {"id": label, "value": value, "origin": "manual"})
     return regions
@@ -149,7 +154,7 @@ def compared(project: str) -> int:
 
 
 def version(project: str) -> dict[str, Any]:
-    config = studio().client.projects.get(id=int(project)).label_config
+    config = studio().client.label_config(int(project))
     body = {"project": f"{project}.1", "schema": config, "hostname": studio().url}
     answer = requests.post(f"{BACKEND}/setup", json=body, timeout=60)
     answer.raise_for_status()

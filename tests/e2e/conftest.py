@@ -24,6 +24,7 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
+from tests.e2e.servers import sdk
 
 MODEL = "demo"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -117,7 +118,7 @@ def new_project(studio: LabelStudioProcess) -> Iterator[Callable[..., int]]:
 
     yield make
     for project in made:
-        studio.client.projects.delete(id=project)
+        sdk(studio).projects.delete(id=project)
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,15 @@ from typing import Any
 
 import requests
 from click.testing import CliRunner
+from label_studio_sdk.client import LabelStudio
 
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.main import main
 from tests.backend.fakes.waiting import wait_for
+
+
+def sdk(studio: LabelStudioProcess) -> LabelStudio:
+    return LabelStudio(base_url=studio.url, api_key=studio.token)
 
 
 def get(studio: LabelStudioProcess, path: str) -> requests.Response:

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, no_complaints, resize, visit
+from tests.e2e.servers import sdk
 
 LABELS = ["sky", "grass", "tree", "house"]
 
@@ -43,7 +44,7 @@ def prelabel(console: Page, project: int) -> int:
 
 
 def predicted(studio: LabelStudioProcess, project: int) -> list[int]:
-    return sorted(each.task for each in studio.client.predictions.list(project=project))
+    return sorted(each.task for each in sdk(studio).predictions.list(project=project))
 
 
 def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
@@ -59,7 +60,7 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
     annotated, drafted, *rest = predicted(studio, project)
     assert len(rest) == 4
-    studio.client.annotations.create(id=annotated, result=[])
+    sdk(studio).annotations.create(id=annotated, result=[])
     studio.post(f"/api/tasks/{drafted}/drafts", json={"result": []})
     resize(console, PHONE)
     resize(console, DESK)
@@ -77,8 +78,8 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     console: Page, studio: LabelStudioProcess, new_project: NewProject
 ) -> None:
     project = new_project(LABELS, seeds=[790])
-    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
-    task = max(task.id for task in studio.client.tasks.list(project=project))
+    sdk(studio).tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    task = max(task.id for task in sdk(studio).tasks.list(project=project))
     job = prelabel(console, project)
     row = console.locator(f"#job-{job}")
     failed = row.get_by_role("link", name="1 failed")
@@ -91,7 +92,7 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     line = console.locator("#errors tr").filter(has_text=f"Task {task}").first
     expect(line).to_contain_text("/data/upload/1/gone.png")
     title = "Streets at night, part two: the old town's squares"
-    studio.client.projects.update(id=project, title=title)
+    sdk(studio).projects.update(id=project, title=title)
     expect(line).to_contain_text(title)
     others, fold = console.locator("#others"), console.locator("#unserved")
     expect(others).to_contain_text(f"({new_project(LABELS, seeds=[791])})")
@@ -115,7 +116,7 @@ def test_the_readmes_picture_of_the_page(
 ) -> None:
     """Take the page on a wide and a narrow screen, light and dark; one is kept on request."""
     project = new_project(LABELS, seeds=list(range(800, 840)))
-    studio.client.tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
+    sdk(studio).tasks.create(project=project, data={"image": "/data/upload/1/gone.png"})
     job = prelabel(console, project)
     expect(console.locator(f"#job-{job} progress")).to_be_visible()
     console.wait_for_timeout(4000)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.dataset.drawn_tasks import bitmask_region, brush_region, picture_bytes, region
-from tests.e2e.servers import get, run_command
+from tests.e2e.servers import get, run_command, sdk
 
 CONFIG = """<View>
   <Image name="front" value="$front" smoothing="false"/><Image name="rear" value="$rear"/>
@@ -39,10 +39,10 @@ def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) 
 @pytest.fixture
 def project(studio: LabelStudioProcess) -> Iterator[int]:
     one = '<View><Image name="front" value="$front"/></View>'
-    made = studio.client.projects.create(title="Training set", label_config=one)
+    made = sdk(studio).projects.create(title="Training set", label_config=one)
     assert made.id is not None
     yield made.id
-    studio.client.projects.delete(id=made.id)
+    sdk(studio).projects.delete(id=made.id)
 
 
 def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_path: Path) -> None:
@@ -52,10 +52,10 @@ def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_
     turned = picture_bytes(1, rear_hw[::-1], "JPEG", exif=exif)
     files = {"größe 1.png": picture_bytes(1, front_hw), "turned.jpg": turned}
     addresses = uploaded(studio, project, files)
-    studio.client.projects.update(id=project, label_config=CONFIG)
+    sdk(studio).projects.update(id=project, label_config=CONFIG)
     data = {"front": addresses[0], "rear": addresses[1]}
     studio.post(f"/api/projects/{project}/import", json=[{"data": data}])
-    (task,) = studio.client.tasks.list(project=project)
+    (task,) = sdk(studio).tasks.list(project=project)
 
     y, x = np.mgrid[: front_hw[0], : front_hw[1]]
     sky, tree = y < 200 + 30 * np.sin(x / 50), np.hypot(y - 300, x - 300) < 120

@@ -16,7 +16,7 @@ from backend.cli.demo_servers import DemoError, LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL, WithPersonalToken
-from tests.e2e.servers import run_command
+from tests.e2e.servers import run_command, sdk
 
 LOGIN = {"BASIC_AUTH_USER": "studio", "BASIC_AUTH_PASS": "pass word"}
 BASIC_AUTH = {
@@ -81,7 +81,7 @@ def test_a_backend_with_a_password_lets_label_studio_in_and_nobody_else(
             demo.connect(studio, project, url)
         demo.connect(studio, project, url, **BASIC_AUTH)
         demo.retrieve_predictions(studio, project)
-        assert len(list(studio.client.predictions.list(project=project))) == 1
+        assert len(list(sdk(studio).predictions.list(project=project))) == 1
         assert doctor(studio, project, **LOGIN).status == 0
 
         wrong = doctor(studio, project, **{**LOGIN, "BASIC_AUTH_PASS": "another"})
@@ -97,20 +97,20 @@ def test_one_press_sets_a_project_up(studio: LabelStudioProcess, backend_url: st
     xml = """<View><Image name="image" value="$image"/>
       <BrushLabels name="mask" toName="image"><Label value="sky"/></BrushLabels></View>"""
     hidden = {"label_config": xml, "show_collab_predictions": False}
-    project = int(studio.client.projects.create(title="One press", **hidden).id)
+    project = int(sdk(studio).projects.create(title="One press", **hidden).id)
     demo.upload(studio, project, [demo.scene_file(10_000_200)])
     press = ("connect", "--project", project, "--yes", "--uniform", "--allowed-hosts", "127.0.0.1")
     for _ in range(2):
         said = run_command(studio, *press, "--port", backend_url.rpartition(":")[2])
         assert {mark for mark, *_ in re.findall(LINE, said, re.MULTILINE)} == {"ok", "warn"}, said
-    shown = studio.client.projects.get(id=project)
+    shown = sdk(studio).projects.get(id=project)
     assert (shown.model_version, shown.sampling) == ("ClearCLIP", "Uniform sampling")
     assert shown.show_collab_predictions
     assert "<Labels" in shown.label_config
-    (connected,) = studio.client.ml.list(project=project)
+    (connected,) = sdk(studio).ml.list(project=project)
     assert connected.is_interactive
-    wait_for(lambda: len(list(studio.client.predictions.list(project=project))) == 1, "the job")
-    studio.client.projects.delete(id=project)
+    wait_for(lambda: len(list(sdk(studio).predictions.list(project=project))) == 1, "the job")
+    sdk(studio).projects.delete(id=project)
 
 
 def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
@@ -118,7 +118,7 @@ def test_pictures_of_all_kinds_and_smart_tools_that_ask_nothing(
 ) -> None:
     project = new_project(["sky"], seeds=[10_000_200])
     for address in ("s3://no-such-bucket/a.png", "/data/local-files/?d=gone/a.png"):
-        studio.client.tasks.create(project=project, data={"image": address})
+        sdk(studio).tasks.create(project=project, data={"image": address})
     demo.connect(studio, project, backend_url, is_interactive=False)
     diagnosis = doctor(studio, project)
     assert diagnosis.ill() == {"pictures", "smart tools"}

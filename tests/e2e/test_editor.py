@@ -22,6 +22,7 @@ from tests.e2e.editor import (
     switch,
 )
 from tests.e2e.masks import Mask, decode, iou, labelled, masks_of, scene_seed
+from tests.e2e.servers import sdk
 
 REGIONS = "Htx.annotationStore.selected.regions"
 
@@ -34,12 +35,12 @@ def _backend(backend_url: str) -> None:
 def task_of(
     studio: LabelStudioProcess, project: int, index: int
 ) -> tuple[int, npt.NDArray[np.int64]]:
-    task = sorted(studio.client.tasks.list(project=project), key=lambda task: task.id)[index]
+    task = sorted(sdk(studio).tasks.list(project=project), key=lambda task: task.id)[index]
     return task.id, render_scene(scene_seed(task.data["image"])).label_map
 
 
 def prediction_of(studio: LabelStudioProcess, task: int) -> dict[str, Mask]:
-    (prediction,) = studio.client.predictions.list(task=task)
+    (prediction,) = sdk(studio).predictions.list(task=task)
     return masks_of(prediction.result)
 
 
@@ -81,7 +82,7 @@ def test_a_corrected_mask_is_stored_as_changed(
     row, column = erase_a_little(page, label, predicted[label])
     submit(page, task)
 
-    (annotation,) = studio.client.annotations.list(id=task)
+    (annotation,) = sdk(studio).annotations.list(id=task)
     regions = dict(labelled(annotation.result))
     assert regions.keys() == predicted.keys()
     assert {name: region["origin"] for name, region in regions.items()} == {
@@ -120,10 +121,10 @@ ASKED = "/interactive-annotating"
 
 @pytest.fixture
 def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
-    made = studio.client.projects.create(title="Labels with tools", label_config=CONFIG)
+    made = sdk(studio).projects.create(title="Labels with tools", label_config=CONFIG)
     demo.connect(studio, int(made.id), backend_url)
     yield int(made.id)
-    studio.client.projects.delete(id=int(made.id))
+    sdk(studio).projects.delete(id=int(made.id))
 
 
 def click_and_accept(page: Page, label: str, down: float) -> list[dict[str, Any]]:
@@ -159,9 +160,9 @@ def test_a_click_is_answered_by_one_control_and_a_control_for_hand_only_by_none(
     page: Page, studio: LabelStudioProcess, project: int
 ) -> None:
     """The brush comes before the box; the polygon answers for the label that only it has."""
-    studio.client.projects.update(id=project, label_config=RULE)
+    sdk(studio).projects.update(id=project, label_config=RULE)
     demo.upload(studio, project, [demo.scene_file(702)])
-    (task,) = studio.client.tasks.list(project=project)
+    (task,) = sdk(studio).tasks.list(project=project)
     open_task(page, studio, project, task.id)
     shown = page.evaluate(f"{REGIONS}.map(r => r.type)")
     assert "polygonregion" not in shown

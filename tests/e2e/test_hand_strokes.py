@@ -16,7 +16,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS
 from tests.e2e.editor import Canvas, deepest_point, drag, open_task, submit
 from tests.e2e.masks import Mask, labelled, masks_of, scene_seed
-from tests.e2e.servers import get, run_command
+from tests.e2e.servers import get, run_command, sdk
 
 NOTHING = 255
 
@@ -53,11 +53,11 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     new_project: Callable[..., int],
     tmp_path: Path,
 ) -> None:
-    first = min(studio.client.tasks.list(project=demo_project), key=lambda task: task.id)
-    (predicted,) = studio.client.predictions.list(task=first.id)
+    first = min(sdk(studio).tasks.list(project=demo_project), key=lambda task: task.id)
+    (predicted,) = sdk(studio).predictions.list(task=first.id)
     project = new_project(list(SCENE_LABELS), seeds=[scene_seed(first.data["image"])])
-    (task,) = studio.client.tasks.list(project=project)
-    studio.client.predictions.create(
+    (task,) = sdk(studio).tasks.list(project=project)
+    sdk(studio).predictions.create(
         task=task.id, result=predicted.result, model_version=predicted.model_version, score=0.5
     )
     before = masks_of(predicted.result)
@@ -91,7 +91,7 @@ def test_what_strokes_leave_is_what_the_training_set_has(
     assert (masks[grown] & ~before[grown]).sum() > 200
     assert masks[added].sum() > 200
     expected = np.full(before[erased].shape, NOTHING, np.uint8)
-    (annotation,) = studio.client.tasks.get(id=task.id).annotations
+    (annotation,) = sdk(studio).tasks.get(id=task.id).annotations
     for label, _ in labelled(annotation["result"]):  # the one drawn later has a pixel
         expected[masks[label]] = SCENE_LABELS.index(label)
 

@@ -22,7 +22,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import open_task, submit
 from tests.e2e.masks import Mask, decode, iou
-from tests.e2e.servers import get, run_command
+from tests.e2e.servers import get, run_command, sdk
 
 CONTROLS = {
     "BrushLabels": ["sky", "cloud", "sun", "mountain", "water", "snow"],
@@ -56,7 +56,7 @@ def true_map(seed: int) -> Any:
 
 @pytest.fixture(scope="module")
 def project(studio: LabelStudioProcess) -> Iterator[int]:
-    made = studio.client.projects.create(title="Masks that come in", label_config=CONFIG)
+    made = sdk(studio).projects.create(title="Masks that come in", label_config=CONFIG)
     files = []
     for seed in SEEDS:
         file = io.BytesIO()
@@ -64,7 +64,7 @@ def project(studio: LabelStudioProcess) -> Iterator[int]:
         files.append((NAMES[seed], file.getvalue()))
     demo.upload(studio, int(made.id), files)
     yield int(made.id)
-    studio.client.projects.delete(id=int(made.id))
+    sdk(studio).projects.delete(id=int(made.id))
 
 
 @pytest.fixture(scope="module")
@@ -143,13 +143,13 @@ def assert_same(result: list[dict[str, Any]], expected: dict[str, Mask]) -> set[
 
 def seeds(studio: LabelStudioProcess, project: int) -> dict[int, int]:
     """Return task -> seed of its scene; tasks are listed as they were uploaded."""
-    tasks = sorted(int(task.id) for task in studio.client.tasks.list(project=project))
+    tasks = sorted(int(task.id) for task in sdk(studio).tasks.list(project=project))
     return dict(zip(tasks, SEEDS, strict=True))
 
 
 def stored_masks(studio: LabelStudioProcess, project: int, version: str) -> dict[int, Any]:
     """Return task -> regions of its prediction of a version; all tasks have one."""
-    all_of_them = studio.client.predictions.list(project=project)
+    all_of_them = sdk(studio).predictions.list(project=project)
     stored = {each.task: each.result for each in all_of_them if each.model_version == version}
     assert stored.keys() == seeds(studio, project).keys()
     return stored

@@ -22,7 +22,7 @@ from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL
 from tests.e2e.editor import erase_a_little, keep_picture, open_task, submit, visit
 from tests.e2e.masks import Mask, brush_region, decode, iou, labelled, masks_of, scene_seed
-from tests.e2e.servers import get
+from tests.e2e.servers import get, sdk
 
 #: Label of the scenes -> name of the label in the project.
 CALLED = {name: name for name in ("sky", "mountain", "grass", "house")}
@@ -72,8 +72,8 @@ class Team:
 
     def __init__(self, studio: LabelStudioProcess, project: int, backend_url: str) -> None:
         self.studio, self.project, self.url = studio, project, backend_url
-        self.config = studio.client.projects.get(id=project).label_config
-        tasks = studio.client.tasks.list(project=project)
+        self.config = sdk(studio).projects.get(id=project).label_config
+        tasks = sdk(studio).tasks.list(project=project)
         self.images = {task.id: task.data["image"] for task in tasks}
         self.tasks = sorted(self.images)
 
@@ -105,7 +105,7 @@ class Team:
         """Return task -> its only prediction of a version."""
         found = [
             each
-            for each in self.studio.client.predictions.list(project=self.project)
+            for each in sdk(self.studio).predictions.list(project=self.project)
             if each.model_version == version
         ]
         assert len({each.task for each in found}) == len(found)
@@ -125,7 +125,7 @@ class Team:
         return mean_iou((masks_of(stored[e].result), true_masks(self.images[e])) for e in tasks)
 
     def correct(self, task: int, predicted: Any, lead_time_s: float = 20.0) -> int:
-        made = self.studio.client.annotations.create(
+        made = sdk(self.studio).annotations.create(
             id=task,
             result=corrected(predicted.result, true_masks(self.images[task])),
             parent_prediction=predicted.id,
@@ -186,7 +186,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
     decide(page, team)
 
     for annotation in team.exported():
-        studio.client.annotations.delete(id=annotation["id"])
+        sdk(studio).annotations.delete(id=annotation["id"])
     wait_for(lambda: team.report()["annotations"]["compared"] == 0, "the last deletion")
     wait_for(lambda: team.version() == words, "the version of the words")
     assert team.shown(rest[0]) == {words}
@@ -221,7 +221,7 @@ def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
 def decide(page: Page, team: Team) -> None:
     """Where the project wants to be asked: leave a label to its words, use that, and go back."""
     asks = team.config.replace("<Labels", '<Labels adapt="ask"')
-    team.studio.client.projects.update(id=team.project, label_config=asks)
+    sdk(team.studio).projects.update(id=team.project, label_config=asks)
     first = team.learned()["versions"][0]
     page.get_by_role("button", name="Keep the words for lane").click()
     wait_for(lambda: team.learned()["waits"], "a version that waits")
@@ -270,7 +270,7 @@ def test_annotations_and_new_tasks_are_found(
     project = new_project(list(CALLED.values()), seeds=SEEDS[:6])
     with served(project, **settings) as team:
         demo.connect(studio, project, team.url)
-        assert studio.client.webhooks.list(project=str(project)) == []
+        assert sdk(studio).webhooks.list(project=str(project)) == []
         demo.retrieve_predictions(studio, project)
         predicted = team.predictions(team.version())
 
@@ -281,17 +281,17 @@ def test_annotations_and_new_tasks_are_found(
         wait_for(lambda: compared() == 4, "the last annotation")
         wait_for(lambda: bool(team.learned()["versions"]), "a version")
 
-        studio.client.annotations.delete(id=made[0])
+        sdk(studio).annotations.delete(id=made[0])
         studio.post(f"/api/annotations/{made[1]}/convert-to-draft")
         wait_for(lambda: compared() == 2, "the deletion, or the draft")
 
         demo.upload(studio, project, [demo.scene_file(10_000_900)])
-        new = max(int(task.id) for task in studio.client.tasks.list(project=project))
-        wait_for(lambda: bool(studio.client.predictions.list(task=new)), "the new prediction")
+        new = max(int(task.id) for task in sdk(studio).tasks.list(project=project))
+        wait_for(lambda: bool(sdk(studio).predictions.list(task=new)), "the new prediction")
 
     for task in team.tasks[4:6]:
         team.correct(task, predicted[task])
-    studio.client.tasks.delete(id=str(team.tasks[2]))
+    sdk(studio).tasks.delete(id=str(team.tasks[2]))
     with served(project, **settings):
         wait_for(lambda: compared() == 3, "what happened while the backend was away")
         status = requests.get(f"{team.url}/status", timeout=60).json()["connection"]
@@ -331,7 +331,7 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     for task in done:
         result = corrected(shown[task].result, true_masks(team.images[task]))
         known = {"parent_prediction": shown[task].id, "lead_time": 20.0}
-        studio.client.annotations.create(id=task, result=result, **known)
+        sdk(studio).annotations.create(id=task, result=result, **known)
     wait_for(lambda: team.learned()["waits"] == 2, "a version of corrections")
     newest, first = team.learned()["versions"]
     assert newest["annotations"] >= CORRECTED - 1

@@ -17,7 +17,7 @@ from clearclip_core import render_scene
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import press, visit
 from tests.e2e.masks import scene_regions
-from tests.e2e.servers import wait_for_json
+from tests.e2e.servers import sdk, wait_for_json
 
 pytestmark = pytest.mark.thorough
 
@@ -49,7 +49,7 @@ class Project:
 
     @property
     def tasks(self) -> list[int]:
-        return sorted(each.id for each in self.studio.client.tasks.list(project=self.id))
+        return sorted(each.id for each in sdk(self.studio).tasks.list(project=self.id))
 
     def annotate(self, place: int, **more: Any) -> int:
         result = scene_regions(render_scene(SEEDS[place]).label_map, PAINTED, CALLED)
@@ -62,9 +62,9 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
 ) -> None:
     labels = [CALLED.get(name, name) for name in PAINTED]
     number = new_project(labels, seeds=SEEDS)
-    config = studio.client.projects.get(id=number).label_config
+    config = sdk(studio).projects.get(id=number).label_config
     asks = config.replace("<Brush ", '<Brush adapt="ask" ', 1)
-    studio.client.projects.update(id=number, label_config=asks)
+    sdk(studio).projects.update(id=number, label_config=asks)
     gone = [{"image": f"/data/upload/{number}/gone-{each}.png"} for each in range(BROKEN)]
     studio.post(f"/api/projects/{number}/import", json=gone)
     project = Project(studio, number, f"{backend_url}/projects/{number}")
@@ -87,8 +87,8 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     assert page.evaluate("Htx.task.id") in project.tasks[EARLIER:], "no list of tasks between"
     page.goto("about:blank")
 
-    (backend,) = studio.client.ml.list(project=number)
-    studio.client.ml.train(id=int(backend.id or 0))  # Start Training
+    (backend,) = sdk(studio).ml.list(project=number)
+    sdk(studio).ml.train(id=int(backend.id or 0))  # Start Training
     told = project.is_next("learn")
     assert (told["learned"]["waits"], told["learned"]["adapt"]) == (1, "ask")
     visit(page, project.url)
@@ -110,8 +110,8 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     told = project.is_next("export")  # too few for the next version, and nobody checked the words
     assert (told["counts"]["left"], told["counts"]["skipped"]) == (0, BROKEN)
 
-    broken = studio.client.annotations.get(id=last).result
-    studio.client.annotations.update(id=last, result=[e | {"original_width": 7} for e in broken])
+    broken = sdk(studio).annotations.get(id=last).result
+    sdk(studio).annotations.update(id=last, result=[e | {"original_width": 7} for e in broken])
     project.post("datasets", formats=["coco"])
     told = project.is_next("")
     assert (told["data_set"]["pictures"], told["data_set"]["left_out"]) == (len(SEEDS) - 1, 1)
@@ -120,7 +120,7 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
 
     project.post("learning/reset")  # all are read again at once
     project.comes(lambda told: (told["learned"] or {}).get("changed", 0) >= EARLIER)
-    studio.client.projects.update(id=number, label_config=asks.replace('"ask"', '"off"'))
+    sdk(studio).projects.update(id=number, label_config=asks.replace('"ask"', '"off"'))
     assert project.is_next("")["learned"]["adapt"] == "off"
     missing = f"{backend_url}/projects/{number + 1000}"
     wait_for(lambda: requests.get(f"{missing}/learning", timeout=60).status_code == 404, "a 404")

@@ -19,6 +19,7 @@ from backend.label_studio.set_up import label_config
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import Canvas, drag, keep_editor_picture, settled, submit, switch, visit
 from tests.e2e.masks import Mask, decode, iou, masks_of
+from tests.e2e.servers import sdk
 
 SEED = 10_000_004
 LABELS = ["sky", "house", "dog", "tree", "water", "snow", "mountain"]
@@ -120,7 +121,7 @@ class Annotator:
     def submits(self) -> list[dict[str, Any]]:
         submit(self.page, self.task)
         self.page.wait_for_timeout(1500)  # what the editor asks after that, and adds
-        (annotation,) = self.studio.client.annotations.list(id=self.task)
+        (annotation,) = sdk(self.studio).annotations.list(id=self.task)
         result: list[dict[str, Any]] = annotation.result
         return result
 
@@ -131,13 +132,13 @@ def project(studio: LabelStudioProcess, backend_url: str) -> Iterator[int]:
     config = label_config(LABELS).replace('name="mask"', 'name="mask" overlap="false"')
     config = config.replace("</View>", '<TextArea name="words" toName="image"/></View>')
     assert config.count("overlap") == config.count("words") == 1
-    made = studio.client.projects.create(
+    made = sdk(studio).projects.create(
         title="On demand", label_config=config, evaluate_predictions_automatically=False
     )
     demo.connect(studio, made.id, backend_url)
-    studio.client.projects.update(id=made.id, show_collab_predictions=False)
+    sdk(studio).projects.update(id=made.id, show_collab_predictions=False)
     yield int(made.id)
-    studio.client.projects.delete(id=made.id)
+    sdk(studio).projects.delete(id=made.id)
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def sitting_down(
 @pytest.fixture
 def annotator(page: Page, studio: LabelStudioProcess, project: int) -> Iterator[Annotator]:
     demo.upload(studio, project, [demo.scene_file(SEED)])
-    task = max(task.id for task in studio.client.tasks.list(project=project))
+    task = max(task.id for task in sdk(studio).tasks.list(project=project))
     with sitting_down(page, studio, project, task) as made:
         yield made
 
@@ -223,16 +224,16 @@ def test_a_box_then_words_beside_it(annotator: Annotator) -> None:
 def prelabeled(page: Page, studio: LabelStudioProcess, backend_url: str) -> Iterator[Annotator]:
     """Open a task whose predictions are shown, as a project has it that is set up as documented."""
     config = label_config(LABELS)
-    made = studio.client.projects.create(
+    made = sdk(studio).projects.create(
         title="Prelabeled and on demand", label_config=config, show_collab_predictions=True
     )
     demo.upload(studio, made.id, [demo.scene_file(SEED)])
     demo.connect(studio, made.id, backend_url)
     demo.retrieve_predictions(studio, made.id)
-    (task,) = studio.client.tasks.list(project=made.id)
+    (task,) = sdk(studio).tasks.list(project=made.id)
     with sitting_down(page, studio, made.id, task.id, predicted=2) as annotator:
         yield annotator
-    studio.client.projects.delete(id=made.id)
+    sdk(studio).projects.delete(id=made.id)
 
 
 def test_on_a_predicted_region_ctrl_click_asks_and_a_plain_click_where_regions_are_hidden(

@@ -12,6 +12,7 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
 from tests.e2e.conftest import MODEL, DemoRun, WithPersonalToken
+from tests.e2e.servers import sdk
 
 
 def test_the_demo_says_what_there_is(demo_run: DemoRun) -> None:
@@ -23,22 +24,22 @@ def test_the_demo_says_what_there_is(demo_run: DemoRun) -> None:
 def test_tasks_have_the_version_of_setup_and_are_sorted_by_score_and_not_predicted_again(
     studio: LabelStudioProcess, demo_project: int, backend_url: str
 ) -> None:
-    config = studio.client.projects.get(id=demo_project).label_config
+    config = sdk(studio).projects.get(id=demo_project).label_config
     body = {"project": f"{demo_project}.1", "schema": config, "hostname": studio.url}
     setup = requests.post(f"{backend_url}/setup", json=body, timeout=60).json()
-    predictions = list(studio.client.predictions.list(project=demo_project))
+    predictions = list(sdk(studio).predictions.list(project=demo_project))
     for prediction in predictions:
         assert prediction.model_version == setup["model_version"]
         assert all(0 < region["score"] <= 1 for region in prediction.result)
     scores = {prediction.task: prediction.score for prediction in predictions}
     for ordering, sign in (("tasks:predictions_score", 1), ("tasks:-predictions_score", -1)):
-        view = studio.client.views.create(project=demo_project, data={"ordering": [ordering]})
-        tasks = [task.id for task in studio.client.tasks.list(view=view.id)]
-        studio.client.views.delete(id=str(view.id))
+        view = sdk(studio).views.create(project=demo_project, data={"ordering": [ordering]})
+        tasks = [task.id for task in sdk(studio).tasks.list(view=view.id)]
+        sdk(studio).views.delete(id=str(view.id))
         assert tasks != sorted(tasks, reverse=sign < 0), "the scores could not tell"
         assert [sign * scores[task] for task in tasks] == sorted(sign * s for s in scores.values())
     demo.retrieve_predictions(studio, demo_project)
-    after = {each.id for each in studio.client.predictions.list(project=demo_project)}
+    after = {each.id for each in sdk(studio).predictions.list(project=demo_project)}
     assert after == {each.id for each in predictions}
 
 
@@ -50,11 +51,11 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
 ) -> None:
     personal = without_legacy_tokens
     with pytest.raises(ApiError):
-        studio.client.users.whoami()
+        sdk(studio).users.whoami()
     project = new_project(["sky"], seeds=[10_000_100], studio=personal)
     with demo_servers.served_backend(
         personal, model=MODEL, port=free_port(), log=tmp_path / "log"
     ) as url:
         demo.connect(personal, project, url)
         demo.retrieve_predictions(personal, project)
-    assert len(list(personal.client.predictions.list(project=project))) == 1
+    assert len(list(sdk(personal).predictions.list(project=project))) == 1

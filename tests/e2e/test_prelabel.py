@@ -28,6 +28,7 @@ from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL, DemoRun
+from tests.e2e.servers import sdk
 
 pytestmark = pytest.mark.thorough
 
@@ -91,7 +92,7 @@ def make_project() -> Iterator[MakeProject]:
 
     yield make
     for where, project in made:
-        where.client.projects.delete(id=project)
+        sdk(where).projects.delete(id=project)
 
 
 @contextmanager
@@ -134,7 +135,7 @@ def press_retrieve(studio: LabelStudioProcess, project: int) -> None:
 
 
 def predictions(studio: LabelStudioProcess, project: int) -> Counter[int]:
-    return Counter(p.task for p in studio.client.predictions.list(project=project))
+    return Counter(p.task for p in sdk(studio).predictions.list(project=project))
 
 
 def assert_each_task_has_one(studio: LabelStudioProcess, project: int, count: int) -> None:

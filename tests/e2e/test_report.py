@@ -13,7 +13,7 @@ from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.e2e.editor import PHONE, SIZE, no_complaints, open_task, resize, submit, visit
 from tests.e2e.masks import brush_region, decode, iou, labelled, masks_of
-from tests.e2e.servers import wait_for_json
+from tests.e2e.servers import sdk, wait_for_json
 
 LABELS = ["sky", "grass", "tree", "house"]
 
@@ -37,11 +37,11 @@ def by_hand(studio: LabelStudioProcess, project: int) -> dict[str, dict[str, flo
     """Compute the figures of each label from Label Studio's data with its own decoder."""
     sums = {label: np.zeros(3) for label in LABELS}  # pixels: in both, predicted, true
     ious: dict[str, list[float]] = {label: [] for label in LABELS}
-    for each in studio.client.tasks.list(project=project):
-        for made in studio.client.annotations.list(id=each.id):
+    for each in sdk(studio).tasks.list(project=project):
+        for made in sdk(studio).annotations.list(id=each.id):
             if made.was_cancelled or made.parent_prediction is None:
                 continue
-            before = studio.client.predictions.get(id=made.parent_prediction).result
+            before = sdk(studio).predictions.get(id=made.parent_prediction).result
             predicted, true = masks_of(before), masks_of(made.result)
             for label in predicted.keys() | true.keys():
                 nothing = np.zeros_like(predicted.get(label, true.get(label)))
@@ -65,12 +65,12 @@ def test_what_annotators_do_is_what_the_report_says(
     project = new_project(LABELS, seeds=[10_000_300 + n for n in range(6)])
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
-    tasks = sorted(task.id for task in studio.client.tasks.list(project=project))
-    predicted = {each.task: each for each in studio.client.predictions.list(project=project)}
+    tasks = sorted(task.id for task in sdk(studio).tasks.list(project=project))
+    predicted = {each.task: each for each in sdk(studio).predictions.list(project=project)}
     assert sorted(predicted) == tasks
 
     def annotate(task: int, result: list[Any], **more: Any) -> int:
-        made = studio.client.annotations.create(id=task, result=result, **more)
+        made = sdk(studio).annotations.create(id=task, result=result, **more)
         assert made.id is not None
         return made.id
 
@@ -97,7 +97,7 @@ def test_what_annotators_do_is_what_the_report_says(
     assert told["all"]["total"]["false"] == 1 + len(regions[tasks[5]])
     assert sum(told["all"]["total"]["relabelled"].values()) == 1
 
-    studio.client.annotations.delete(id=gone)
+    sdk(studio).annotations.delete(id=gone)
     told = report(backend_url, project, compared=3, scratch=1, skipped=1)
     total = told["all"]["total"]
     assert (total["corrected"], total["false"], total["missed"]) == (1, 1, 1)
@@ -105,7 +105,7 @@ def test_what_annotators_do_is_what_the_report_says(
         for name, value in figures.items():
             assert told["all"]["labels"][label][name] == pytest.approx(value, abs=1e-5)
 
-    studio.client.annotations.update(id=changed, result=regions[tasks[1]])
+    sdk(studio).annotations.update(id=changed, result=regions[tasks[1]])
     before = wait_for_json(
         f"{backend_url}/projects/{project}/report.json",
         lambda told: not told["waiting"] and not told["all"]["total"]["corrected"],
@@ -118,8 +118,8 @@ def test_what_annotators_do_is_what_the_report_says(
     act("predictions_to_annotations")  # of the three tasks where no annotation began with one
     assert report(backend_url, project, compared=3, converted=3)["all"] == before
     act("delete_tasks_predictions")
-    assert studio.client.annotations.get(id=changed).parent_prediction is None
-    studio.client.annotations.update(id=changed, lead_time=20.0)
+    assert sdk(studio).annotations.get(id=changed).parent_prediction is None
+    sdk(studio).annotations.update(id=changed, lead_time=20.0)
     assert report(backend_url, project, compared=3, converted=3)["all"] == before
 
     with no_complaints(page, backend_url):
@@ -139,9 +139,9 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
         job = requests.post(f"{backend_url}/jobs", json=asked, timeout=60).json()["id"]
         wait_for_json(f"{backend_url}/jobs/{job}", lambda told: told["state"] == "done")
         demo.retrieve_predictions(studio, project)
-        return {each.task for each in studio.client.predictions.list(project=project)}
+        return {each.task for each in sdk(studio).predictions.list(project=project)}
 
-    tasks = {task.id for task in studio.client.tasks.list(project=project)}
+    tasks = {task.id for task in sdk(studio).tasks.list(project=project)}
     left_out = tasks - prelabelled()
     told = wait_for_json(url, lambda told: not told["trouble"])
     assert (told["counts"]["withheld"], told["next"]) == (len(left_out), "correct")

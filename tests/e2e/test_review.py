@@ -16,7 +16,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from backend.feedback.reviews import Reviewed
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
-from tests.e2e.servers import get, run_command, wait_for_json
+from tests.e2e.servers import get, run_command, sdk, wait_for_json
 
 LABELS = ["sky", "grass", "tree", "house"]
 
@@ -46,7 +46,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     project = new_project(LABELS, seeds=list(range(20_000, 20_046)))
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
-    predicted = {each.task: each for each in studio.client.predictions.list(project=project)}
+    predicted = {each.task: each for each in sdk(studio).predictions.list(project=project)}
     by_score = sorted(predicted, key=lambda task: -predicted[task].score)
     url = f"{backend_url}/projects/{project}/review"
 
@@ -81,7 +81,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         keep_picture(page, "review.png", tmp_path, DESK)
         expect(page.locator("#page #said")).to_contain_text("23 not marked")
         taken = next(e for e, drawn in zip(tasks[:5], is_checked) if not drawn)  # noqa: B905
-        studio.client.annotations.create(id=taken, result=[])
+        sdk(studio).annotations.create(id=taken, result=[])
         page.keyboard.press("Enter")
         expect(cards).to_have_count(6)
         expect(page.locator("#page #said")).to_contain_text("17 sent. 10 took you less than 0.7 s")
@@ -158,8 +158,8 @@ def as_checked(studio: LabelStudioProcess, made: Prediction) -> Prediction:
     """Write a prediction again until its number is one of those that the editor gets."""
     while not Reviewed(made.task, made.id, "good").is_checked:  # type: ignore[arg-type]
         same = {"result": made.result, "score": made.score, "model_version": made.model_version}
-        studio.client.predictions.delete(id=made.id)  # type: ignore[arg-type]
-        made = studio.client.predictions.create(task=made.task, **same)
+        sdk(studio).predictions.delete(id=made.id)  # type: ignore[arg-type]
+        made = sdk(studio).predictions.create(task=made.task, **same)
     return made
 
 
@@ -169,7 +169,7 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     project = new_project(LABELS, seeds=list(range(21_000, 21_004)))
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
-    predicted = [*studio.client.predictions.list(project=project)]
+    predicted = [*sdk(studio).predictions.list(project=project)]
     url = f"{backend_url}/projects/{project}/review"
     checked = [as_checked(studio, each) for each in predicted[:3]]
     good = {"verdict": "good", "seconds": 1, "version": predicted[0].model_version}
@@ -177,10 +177,10 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     requests.post(url, json={"seat": "a", "since": 1.0, "verdicts": verdicts}, timeout=60)
     first, *others = checked
     known = {"parent_prediction": first.id, "lead_time": 20.0}
-    studio.client.annotations.create(id=first.task, result=first.result, **known)
+    sdk(studio).annotations.create(id=first.task, result=first.result, **known)
     for each in others:
         known = {"parent_prediction": each.id, "lead_time": 20.0}
-        studio.client.annotations.create(id=each.task, result=each.result[2:], **known)
+        sdk(studio).annotations.create(id=each.task, result=each.result[2:], **known)
     report = f"{backend_url}/projects/{project}/report.json"
     wait_for_json(report, lambda told: told["annotations"]["compared"] == len(checked))
     visit(page, url)

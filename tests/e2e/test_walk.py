@@ -25,7 +25,7 @@ from tests.e2e.editor import (
     visit,
 )
 from tests.e2e.masks import scene_regions
-from tests.e2e.servers import finished_run
+from tests.e2e.servers import finished_run, sdk
 
 #: "turf" means nothing to the demo model, and "lawn" is a synonym that it was trained on.
 LABELS = ["sky", "turf", "tree", "house"]
@@ -44,7 +44,7 @@ class Lead:
 
     @property
     def tasks(self) -> list[int]:
-        return sorted(each.id for each in self.studio.client.tasks.list(project=self.project))
+        return sorted(each.id for each in sdk(self.studio).tasks.list(project=self.project))
 
     def annotate(self, place: int, names: dict[str, str] | None = None, **more: Any) -> None:
         """Paint a scene as it is, or with other names, moved where a second person does it."""
@@ -84,7 +84,7 @@ def second_person(studio: LabelStudioProcess) -> Iterator[int]:
     person = {"email": "bo@example.com", "username": "bo", "first_name": "Bo", "last_name": "Lind"}
     made = studio.post("/api/users/", json=person | {"password": "a-second-annotator"})["id"]
     yield made
-    studio.client.users.delete(id=made)
+    sdk(studio).users.delete(id=made)
 
 
 def test_a_project_goes_from_its_words_to_a_data_set(
@@ -115,7 +115,7 @@ def test_a_project_goes_from_its_words_to_a_data_set(
 
 def find_words(lead: Lead) -> None:
     """Check all words, try some for the one that is unknown, and use the best."""
-    page, client = lead.page, lead.studio.client.projects
+    page, client = lead.page, sdk(lead.studio).projects
     lead.runs("words", "Check words")
     advice = page.locator("#advice")
     expect(advice).to_contain_text("“turf” (turf) means as little to the model")
@@ -189,9 +189,9 @@ def find_disputes(lead: Lead) -> None:
 def export_data_set(lead: Lead) -> None:
     """What was painted is in the file; what cannot be read is told with its reason."""
     page, last = lead.page, lead.tasks[-1]
-    (good,) = lead.studio.client.annotations.list(id=last)
+    (good,) = sdk(lead.studio).annotations.list(id=last)
     broken = [region | {"original_width": 77} for region in good.result]
-    lead.studio.client.annotations.update(id=good.id, result=broken)
+    sdk(lead.studio).annotations.update(id=good.id, result=broken)
     lead.opens()
     expect(page.locator("#export")).to_contain_text("corrected and no data set yet")
     page.locator("#export").get_by_role("link").click()

@@ -36,7 +36,7 @@ _Counts = Mapping[tuple[Priority, Any], int]
 ROWS_SHOWN: Final = 20  # how many jobs and how many failures are shown; ``/jobs`` lists more jobs
 _TASK_ID_LENGTH: Final = 100  # longest task id that is shown, in characters
 
-_PACKAGES: Final = ("clearclip-label-studio", "torch", "open_clip_torch", "label-studio-sdk")
+_PACKAGES: Final = ("clearclip-label-studio", "torch", "open_clip_torch")
 
 
 class StatusSerializer:
