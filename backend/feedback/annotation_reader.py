@@ -38,6 +38,7 @@ from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from backend.errors import (
     BackendError,
+    BadRequest,
     ImageRefused,
     ModelUnavailable,
     StudioRefused,
@@ -131,15 +132,13 @@ class AnnotationReader:
         return len(batch)
 
     def _read(self, pending: PendingAnnotation, tasks: _Tasks, configs: _Configs) -> None:
+        may_pass = False
         try:
             read, diff = self._look_up(pending, tasks, configs)
-        except TaskNotServed as error:
-            log.warning("Annotation %d is read later: %s", pending.annotation, error)
-            self._annotations.release([pending], failed=pending)
-            return
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             read, diff = _broken(pending, error), None
-        learned = self._learn(pending.annotation, diff)
+            may_pass = isinstance(error, TaskNotServed)
+        learned = not may_pass and self._learn(pending.annotation, diff)
         retry = self._learner is not None and not learned
         try:
             self._annotations.complete(pending, read, learned, retry)
@@ -152,7 +151,10 @@ class AnnotationReader:
         """Return what Label Studio has of an annotation; None where it or its task is gone."""
         found = None if pending.task else self._client.annotation(pending.annotation)
         id_ = found.task if found else pending.task
-        task = tasks.take(id_) if id_ else None
+        try:
+            task = tasks.take(id_) if id_ else None
+        except BadRequest:  # as by another annotation of it
+            task = self._alone(pending, id_)
         its = [each for each in task.annotations if each.id == pending.annotation] if task else []
         if task is None or not its:
             return None, None
@@ -162,6 +164,16 @@ class AnnotationReader:
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             reason = _reason(pending.annotation, error)
             return _read_annotation(annotation, "broken", reason=reason), None
+
+    def _alone(self, pending: PendingAnnotation, id_: int) -> WholeTask | None:
+        """Return a task, that is not served as a whole, with this annotation alone."""
+        annotation = self._client.annotation(pending.annotation)
+        task = self._client.task(pending.project, id_)
+        if annotation is None or task is None:
+            return None
+        began = annotation.prediction
+        prediction = None if began is None else self._client.prediction(began)
+        return WholeTask(id_, dict(task.data), [annotation], [prediction] if prediction else [])
 
     def _learn(self, annotation: int, diff: AnnotationDiff | None) -> bool:
         """Have an annotation learned from or forgotten; False where that is to be done later."""
@@ -272,7 +284,7 @@ def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:
     return ReadAnnotation(
         annotation=pending.annotation,
         project=pending.project,
-        task=pending.before.task if pending.before else 0,
+        task=pending.task,
         kind="broken",
         reason=_reason(pending.annotation, error),
     )

@@ -354,6 +354,7 @@ def _versions_in_order(connection: sa.Connection, project: int) -> list[str]:
 
 
 def _broken(connection: sa.Connection, project: int) -> dict[int, str]:
-    query = sa.select(_READ.annotation, _READ.reason).order_by(_READ.created, _READ.annotation)
+    query = sa.select(_READ.annotation, _READ.task, _READ.reason)
     broken = query.where(_READ.project == project, _READ.kind == "broken")
-    return {row.annotation: row.reason for row in connection.execute(broken)}
+    rows = connection.execute(broken.order_by(_READ.created, _READ.annotation))
+    return {row.annotation: f"Task {row.task}: {row.reason}" for row in rows}

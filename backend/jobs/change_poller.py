@@ -355,6 +355,7 @@ class ChangePoller:
                 failed += 1
                 if failed > _MOST_UNSERVED:  # it is not the tasks
                     raise
+                found[row.id] = client.annotation_times(project, row.id)
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)

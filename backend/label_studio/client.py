@@ -312,11 +312,20 @@ class LabelStudioClient:
         found = self._find_of_task("/api/tasks/", page, query=query, **which)
         return found.tasks if found else []
 
-    def annotation_ids(self, project: int, task: int) -> list[int]:
-        """Return the ids of a task's annotations, also where Label Studio cannot serve them."""
+    def annotation_times(self, project: int, task: int) -> dict[int, float]:
+        """Return the time of each annotation's last change, of a task that is not served whole.
+
+        It is 0 for one that Label Studio cannot serve alone, either.
+        """
         query = TaskFilter(annotation_ids=True, ids=(task,)).query()
         rows = self._list(project, 1, query=query).tasks
-        return [int(id_) for row in rows for id_ in (row.annotations_ids or "").split(",") if id_]
+        ids = [int(id_) for row in rows for id_ in (row.annotations_ids or "").split(",") if id_]
+        times = dict.fromkeys(ids, 0.0)
+        for id_ in ids:
+            with suppress(BadRequest):
+                found = self.annotation(id_)
+                times[id_] = found.updated if found else 0.0
+        return times
 
     def newest_change(self, project: int) -> tuple[float, int, int]:
         """Return the time of a project's newest change, and how many tasks and predictions it has.

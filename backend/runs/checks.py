@@ -338,9 +338,10 @@ def check_annotations(setup: Setup) -> str:
             said[task] = str(error)
     if said:
         raise CheckFailed(
-            f"{len(said)} of {quantity(len(tasks), 'task')} with annotations cannot be read, and "
-            "count nowhere. Delete the annotation that Label Studio cannot serve: select the task "
-            "in its data manager, then Actions, Delete Annotations; that deletes all of the task. "
+            f"{len(said)} of {quantity(len(tasks), 'task')} with annotations cannot be read whole, "
+            "and are in no data set. Delete the annotation that Label Studio cannot serve: select "
+            "the task in its data manager, then Actions, Delete Annotations; that deletes all of "
+            "the task. "
             f"{' '.join(f'Task {task}{_broken(setup, task)}: {said[task]}' for task in said)}"
         )
     return f"The annotations of {quantity(len(tasks), 'task')} can be read."
@@ -349,17 +350,9 @@ def check_annotations(setup: Setup) -> str:
 def _broken(setup: Setup, task: int) -> str:
     """Say which annotations of a task Label Studio cannot serve, and how to delete each alone."""
     client = setup.client
-    ids = client.annotation_ids(setup.project, task)
-    broken = [f"/api/annotations/{id_}/" for id_ in ids if not _is_served(client, id_)]
+    times = client.annotation_times(setup.project, task)
+    broken = [f"/api/annotations/{id_}/" for id_, updated in times.items() if not updated]
     return f" (that one alone: DELETE {client.url}{', '.join(broken)})" if broken else ""
-
-
-def _is_served(client: LabelStudioClient, annotation: int) -> bool:
-    try:
-        client.annotation(annotation)
-    except BadRequest:
-        return False
-    return True
 
 
 def kind_of(source: str) -> str:

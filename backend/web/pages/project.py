@@ -369,7 +369,7 @@ class ProjectRoutes:
                 f"task that Label Studio cannot serve: {task}",
                 self.services.files.task_url(project, task),
                 remedy="Delete the annotation that breaks it: clearclip-backend doctor --project "
-                f"{project} names it. Until then the task's annotations count nowhere. "
+                f"{project} names it. Until then no data set has the task. "
                 f"{self.serializer.scrub(found.reason)}",
             )
         if (more := len(unserved) - _UNSERVED_SHOWN) > 0:

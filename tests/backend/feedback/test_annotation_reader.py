@@ -241,26 +241,34 @@ def test_an_outage_forgets_nothing_and_one_bad_answer_lets_the_others_pass(desk:
     ids = [desk.studio.annotate(n, [region("a", "red", n)])["id"] for n in (1, 2, 3)]
     desk.read(ids[0])
     desk.studio.fault = lambda _: Answer(403)
-    desk.annotations.mark(7, ids)
+    desk.mark(ids)
     with pytest.raises(StudioRefused):
         desk.reader.read_some()
     assert (len(rows_of(desk.annotations)), desk.notebook.forgotten) == (1, [])
 
+    prediction = desk.studio.add(3, OURS, result=[region("a", "red", 2)])
+    beside = desk.studio.annotate(3, [region("a", "red", 3)], parent_prediction=prediction)["id"]
+
     def choke(asked: Asked) -> Answer | None:
-        return Answer(500) if asks_for_whole(asked, 3) else None
+        is_broken = asks_for_whole(asked, 3) or f"/annotations/{ids[2]}/" in asked.path
+        return Answer(500) if is_broken else None
 
     desk.studio.fault = choke
-    desk.mark(ids)
-    assert desk.reader.read_some() == 3
-    assert desk.reader.read_some() == 0, "it waits"
-    assert [row.annotation for row in rows_of(desk.annotations)] == ids[:2]
-    assert desk.annotations.count_open() == 1
+    *good, broken, whole = desk.read(*ids, beside)
+    assert [each.kind for each in good] == ["scratch", "scratch"]
+    assert (broken.annotation, broken.task, broken.kind) == (ids[2], 3, "broken")
+    assert "answers HTTP 500" in broken.reason
+    assert (whole.kind, whole.changes[0].predicted_px) == ("compared", 8)
+    assert (beside in desk.notebook.known, ids[2] in desk.notebook.forgotten) == (True, False)
+    desk.studio.fault = lambda _: None
+    assert desk.reader.read_some(since=desk.annotations.now + 60) == 1, "asked again by itself"
+    assert rows_of(desk.annotations)[2].kind == "scratch"
     desk.studio.fault = lambda _: Answer(500)
     desk.annotations.mark(7, ids)
     with pytest.raises(StudioUnreachable):
         desk.reader.read_some()
     desk.studio.fault = lambda _: None
-    assert len(desk.read(ids[2])) == 3
+    assert len(desk.read(ids[2])) == 4
 
 
 @pytest.mark.parametrize("trouble", [ImageRefused("The storage is away."), ZeroDivisionError()])

@@ -107,9 +107,13 @@ def test_a_task_whose_annotations_are_too_large_keeps_no_other_from_being_marked
 ) -> None:
     monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 200_000)
     studio.annotate(1, [{"meta": {"text": "x" * 200_000}}])
-    made = studio.annotate(2, [])
+    made, beside = studio.annotate(2, []), studio.annotate(1, [])
     team.poll()
-    assert team.read() == [made["id"]]
+    team.read()
+    assert [(each.annotation, each.kind) for each in rows_of(team.annotations)][1:] == [
+        (made["id"], "scratch"),
+        (beside["id"], "scratch"),
+    ]
 
 
 def test_a_change_is_read_once(team: Team, studio: FakeStudio, server: LocalServer) -> None:
@@ -225,10 +229,16 @@ def test_an_outage_of_label_studio_says_so_and_loses_nothing(
 def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
     team: Team, studio: FakeStudio, server: LocalServer, status: int
 ) -> None:
-    ids = {task: studio.annotate(task, [])["id"] for task in (1, 2, 3)}
-    studio.fault = lambda asked: Answer(status, b"{") if asks_for_whole(asked, 2) else None
+    ids = {task: studio.annotate(task, [], 1.0)["id"] for task in (1, 2, 3)}
+    beside = studio.annotate(2, [], 1.0)["id"]
+    broken = f"/annotations/{ids[2]}/"
+    studio.fault = lambda asked: (
+        Answer(status, b"{") if asks_for_whole(asked, 2) or broken in asked.path else None
+    )
     team.poll()
-    assert team.read() == [ids[1], ids[3]]
+    assert team.read() == [*ids.values(), beside]
+    kinds = {each.annotation: each.kind for each in rows_of(team.annotations)}
+    assert kinds == dict.fromkeys((ids[1], ids[3], beside), "scratch") | {ids[2]: "broken"}
     (poll,) = team.polls.list_polls()
     assert poll.trouble == ""
     assert f"HTTP {status}" in poll.unserved[2].reason
@@ -244,6 +254,7 @@ def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
     studio.fault = lambda _: None
     team.poll(3600)
     assert team.read() == [ids[2]]
+    assert {each.kind for each in rows_of(team.annotations)} == {"scratch"}
     assert team.polls.list_polls()[0].unserved == {}
 
 

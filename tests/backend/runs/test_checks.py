@@ -155,7 +155,7 @@ def test_regions_of_labels_that_are_gone_count(server: LocalServer, studio: Fake
 def test_an_annotation_that_is_not_served_is_named(server: LocalServer, studio: FakeStudio) -> None:
     studio.tasks[12] = studio.tasks[11]
     studio.annotate(11, [])
-    ids = [studio.annotate(12, [])["id"] for _ in range(2)]
+    ids = [studio.annotate(12, [], 1.0)["id"] for _ in range(2)]
     broken = f"/api/annotations/{ids[1]}/", "/api/projects/7/summary/"
     studio.fault = lambda a: Answer(500) if a.path in broken or asks_for_whole(a, 12) else None
     findings = found(server)

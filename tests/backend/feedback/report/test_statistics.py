@@ -92,7 +92,7 @@ def test_a_project_by_time_and_by_version() -> None:
     assert sums.step == "day"
     assert accepted == {"2026-11-23": 0, "2026-11-24": 2, "2026-11-25": 0}
     assert {name: group.compared for name, group in sums.versions.items()} == {"v1": 2, "v2": 1}
-    assert sums.broken == {7: "It has no size."}
+    assert sums.broken == {7: f"Task {reads[5].task}: It has no size."}
     assert [*report.harmful] == ["dog"]
 
 
