@@ -200,8 +200,8 @@ class ExportedTasks:
             annotations = tuple(_annotation(each, id_) for each in raw["annotations"])
             began = (each.get("prediction") or {} for each in raw["annotations"])
             versions = {each["id"]: str(each["model_version"]) for each in began if "id" in each}
-        except (msgspec.MsgspecError, AttributeError, LookupError, TypeError) as error:
-            raise DatasetError(f"Its export is broken: {error}.") from None
+        except (msgspec.MsgspecError, AttributeError, LookupError, TypeError):
+            raise DatasetError("It is broken: export the project again, as JSON.") from None
         some = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
         if annotations or not (self._with_predictions and some):
             return TaskRecord(task, annotations, versions)

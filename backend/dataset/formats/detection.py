@@ -133,8 +133,8 @@ def read_labelme(folder: Path, limits: Limits) -> Iterator[MaskSource]:
             image = Path(str(found["imagePath"]).replace("\\", "/")).name
             shapes = [(str(each["label"]), each) for each in found["shapes"]]
             size_hw = int(found["imageHeight"]), int(found["imageWidth"])
-        except (*_BROKEN, RecursionError) as error:
-            raise DatasetError(f"{path} is no file of LabelMe ({str(error)[:100]}).") from None
+        except (*_BROKEN, RecursionError):
+            raise DatasetError(f"{path} is no file of LabelMe, or lacks a field.") from None
         where = relative_name(path, root)
         read_regions = partial(_regions, shapes, where)
         name = (Path(where).parent / image).as_posix()
@@ -160,8 +160,8 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Boo
         try:
             _add(shape, mask)
         except _BROKEN as error:
-            told = f"{where}: the shape {number} is broken, {str(error)[:100]}."
-            raise DatasetError(told) from None
+            why = f"{'it lacks ' * isinstance(error, KeyError)}{error!s:.100}"
+            raise DatasetError(f"{where}: the shape {number} is broken, {why}.") from None
     return mask
 
 

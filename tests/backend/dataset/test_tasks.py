@@ -216,7 +216,7 @@ def test_a_broken_task_costs_itself(drawn: Bench, tmp_path: Path) -> None:
     drawn.tasks[0]["annotations"][0]["completed_by"] = {"id": 4, "email": "a@b.c"}
     done = run(write(drawn), tmp_path / "own")
     assert done.exit_code == 1
-    assert "Task 2: Its export is broken" in done.output
+    assert "Task 2: It is broken: export" in done.output
     told = [json.loads(line) for line in (tmp_path / "own/pictures.jsonl").open()]
     assert [each["task"] for each in told] == [1, 3]
     assert told[0]["regions"][0]["annotator"] == 4
