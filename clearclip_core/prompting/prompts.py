@@ -199,11 +199,16 @@ class PromptPredictor:
 
         Raises:
             ValueError: no points, or an unknown label.
+            TypeError: a point that is none, as in ``click(60, 40)``.
         """
         if not points:
             raise ValueError("Expected argument `points` to hold one or more, but got none.")
         text, size_hw = self._text(label), self.size_hw
-        given = [point if isinstance(point, Point) else Point(*point) for point in points]
+        try:
+            given = [point if isinstance(point, Point) else Point(*point) for point in points]
+        except TypeError:
+            told = "Expected argument `points` to hold (x, y) in px or `Point`s"
+            raise TypeError(f"{told}, but got {points}.") from None
         clicks = [(_pixel(point, size_hw), point.positive) for point in given]
         last = dict(clicks)
         inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
