@@ -51,7 +51,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice(tuple(FORMATS)),
+    type=click.Choice(sorted(FORMATS.keys() - {"overlays"})),
     multiple=True,
     default=("index-png",),
     show_default=True,

@@ -42,7 +42,7 @@ def run(*arguments: Any) -> Result:
         (("--annotations", "best"), "ground-truth"),
         (("--map", "House"), "OLD=NEW"),
         (("--map", "House=Building"), "names no label of the labeling config"),
-        (("--pictures", "copy", "--format", "bmp"), "bmp"),
+        (("--pictures", "copy", "--format", "overlays"), "overlays"),
     ],
 )
 def test_wrong_arguments_are_refused(more: tuple[Any, ...], sentence: str, tmp_path: Path) -> None:
