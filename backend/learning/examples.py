@@ -10,7 +10,7 @@ examples go.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -209,11 +209,12 @@ def _build(
 
 
 def read_examples(
-    stored: Iterable[TrainingExample], engine: Engine, config: LabelConfig
+    stored: list[TrainingExample], engine: Engine, config: LabelConfig
 ) -> tuple[list[Example], Callable[[Sequence[str]], torch.Tensor], Vocabulary]:
     """Read stored examples for the labels of today; waits for the model.
 
     Return what `clearclip_core.adapt` takes: the examples, prompts -> (N, D), and the vocabulary.
+    `stored` is empty then: a thousand examples are large, and are in memory once.
 
     Raises:
         ValueError: damaged bytes, another format, or features of another model.
@@ -222,7 +223,7 @@ def read_examples(
     segmenter = engine.segmenter()
     vocabulary = segmenter.vocabulary(config.labels, contrast=True)
     width = int(segmenter.embed(vocabulary.queries).shape[-1])
-    read = [Example.from_bytes(each.example, width) for each in stored]
+    read = [Example.from_bytes(stored.pop(0).example, width) for _ in range(len(stored))]
     return read, segmenter.embed, vocabulary
 
 

@@ -164,10 +164,10 @@ class Learner:
             return self._learn_unlabelled(lease, client, config, mode)
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None, mode)
+        annotations = [each.annotation for each in stored]
         read = read_examples(stored, self.engine, config)
         bound = self.settings.adapt_label_loss / 100
         fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
-        annotations = [each.annotation for each in stored]
         comparer = self._comparer(client, project, config, fit.held_out)
         pictures = comparer.compare(zip(annotations, read[0], strict=True))
         version = version_of(fit, len(set(annotations)))

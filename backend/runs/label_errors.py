@@ -211,7 +211,7 @@ class _Search:
         if not stored:
             return HeldOutAdaptations(), 0
         read = read_examples(stored, self.parts.engine, self.config)
-        return HeldOutAdaptations.fit(*read), len(stored)
+        return HeldOutAdaptations.fit(*read), len(read[0])
 
     def _scored_images(self) -> Iterator[tuple[AnnotatedImage, Annotation, _Scored]]:
         """Score each picture of each annotation, in the order of the tasks; skips do not count."""

@@ -7,7 +7,7 @@ is gone. One gate decides whether predictions follow. All terms are linear in th
 text scores are, so label maps stay exact.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -38,6 +38,7 @@ _PRECISIONS = (3.0, 0.3, 0.03, 0.01, 0.003)
 #: covariance: a few images say little of the directions in which features hardly vary.
 _DIRECTIONS = 128
 _SHRINKAGE = 3.0
+_CHUNK = 1000  # pixels whose features are held in float64 at a time
 
 _STOP = {"maxiter": 100, "maxcor": 10, "ftol": 1e-5, "gtol": 1e-4}
 
@@ -179,15 +180,14 @@ class Regression:
 
     def __init__(self, targets: Targets, learning: Indices, width: int | None = None) -> None:
         self._targets, self._learning = targets, learning
-        features = targets.features[:, :width].astype(np.float64)
-        self._mean = features.mean(axis=0)
-        centred = features - self._mean
-        words = targets.words_width
-        parts = [part for part in (centred[:, :words], centred[:, words:]) if part.size]
-        roots = [_whitening(part, _DIRECTIONS // len(parts)) for part in parts]
+        features, words = targets.features[:, :width], targets.words_width
+        self._mean = features.mean(axis=0, dtype=np.float64)
+        parts = [part for part in (slice(words), slice(words, width)) if features[:, part].size]
+        roots = [_whitening(features[:, part], _DIRECTIONS // len(parts)) for part in parts]
         self._root = block_diag(*roots) / len(parts) ** 0.5
-        ones = np.ones((len(features), 1))
-        self._inputs = np.hstack([centred @ self._root, ones]).astype(np.float32)
+        self._inputs = np.ones((len(features), self._root.shape[1] + 1), np.float32)
+        for rows in _chunks(features):
+            self._inputs[rows, :-1] = (features[rows] - self._mean) @ self._root
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -261,14 +261,22 @@ class Regression:
         )
 
 
-def _whitening(centred: Float64Array, count: int) -> Float64Array:
+def _whitening(features: npt.NDArray[np.float16], count: int) -> Float64Array:
     """Return (D, count) directions along which (N, D) features are white, of a mean square of 1."""
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
+    mean = features.mean(axis=0, dtype=np.float64)
+    centred = (features[rows] - mean for rows in _chunks(features))
+    values, vectors = np.linalg.eigh(sum(each.T @ each for each in centred) / len(features))
     top = np.argsort(-values, kind="stable")[:count]
-    root = vectors[:, top] / np.sqrt(np.maximum(values[top], 0) + _SHRINKAGE * values.mean())
-    square = ((centred @ root) ** 2).sum(axis=1).mean()
-    whitening: Float64Array = root / np.sqrt(np.maximum(square, 1e-12))
+    kept = np.maximum(values[top], 0)
+    scale = kept + _SHRINKAGE * values.mean()
+    square = max(float((kept / scale).sum()), 1e-12)
+    whitening: Float64Array = vectors[:, top] / np.sqrt(scale * square)
     return whitening
+
+
+def _chunks(features: npt.NDArray[np.float16]) -> Iterator[slice]:
+    """Yield slices of the rows, few enough that float64 copies of them are small."""
+    return (slice(at, at + _CHUNK) for at in range(0, len(features), _CHUNK))
 
 
 class Judge:

@@ -45,7 +45,7 @@ class Targets:
     """
 
     names: tuple[str, ...]  # names of the groups
-    features: Float32Array  # (N, D) float32, or (N, D + S) with those of a second encoder
+    features: npt.NDArray[np.float16]  # (N, D), or (N, D + S) with those of a second encoder
     words_width: int  # how many of these numbers words are compared with, D
     text: Float32Array  # (N, G) float32, logits by the words: the best query of each group
     target: Float32Array  # (N, G) float32, probability of each group
@@ -80,7 +80,7 @@ class Targets:
         groups = np.zeros((0, len(names)), np.float32)
         words_width = int(embeddings.shape[1])
         width = used[0].width if used else words_width
-        nothing = np.zeros((0, width), np.float32), groups, groups
+        nothing = np.zeros((0, width), np.float16), groups, groups
         parts.append((*nothing, np.zeros(0, np.bool_), np.zeros(0, np.float32)))
         features, text, target, drawn, weights = map(np.concatenate, zip(*parts, strict=True))
         image = np.repeat(number, [len(part[0]) for part in parts[:-1]])
@@ -131,15 +131,15 @@ class Targets:
 
 def _pixels(
     example: Example, embeddings: torch.Tensor, vocabulary: Vocabulary, limit: int
-) -> tuple[Float32Array, Float32Array, Float32Array, BoolArray, Float32Array]:
+) -> tuple[npt.NDArray[np.float16], Float32Array, Float32Array, BoolArray, Float32Array]:
     """Return features, text logits, targets, whether they were drawn, and weights of an example."""
     names = group_names(vocabulary)
     places = {name: group for group, name in enumerate(names)}
     groups = np.array([*(places.get(name, -1) for name in example.names), -1])
     owner = groups[example.labels]  # (N,), -1: nothing was drawn
     some = _at_equal_steps(np.flatnonzero((example.labels == -1) | (owner >= 0)), limit)
-    features = example.features[some].astype(np.float32)
-    text = text_logits(features, embeddings, vocabulary, example)
+    features = example.features[some]
+    text = text_logits(features.astype(np.float32), embeddings, vocabulary, example)
     drawn = owner[some] >= 0
     drawn &= text[np.arange(len(some)), owner[some]] > _ABSENT
     words = softmax(text, axis=1)
@@ -204,10 +204,11 @@ def cluster(examples: Sequence[Example]) -> npt.NDArray[np.intp]:
 
 def _cosines(cells: Sequence[npt.NDArray[np.float16]]) -> Float32Array:
     """Return the (n, n) mean cosines of the cells of n layouts."""
-    layouts = np.stack([each.astype(np.float32) for each in cells])
-    lengths = np.linalg.norm(layouts, axis=2, keepdims=True)
-    unit = (layouts / np.maximum(lengths, 1e-9)).reshape(len(layouts), -1)
-    cosines: Float32Array = unit @ unit.T / layouts.shape[1]
+    layouts = np.stack(cells).astype(np.float32)
+    lengths = np.sqrt(np.einsum("ncd,ncd->nc", layouts, layouts))
+    layouts /= np.maximum(lengths, 1e-9)[..., None]
+    unit = layouts.reshape(len(layouts), -1)
+    cosines: Float32Array = unit @ unit.T / np.float32(layouts.shape[1])
     return cosines
 
 

@@ -121,7 +121,8 @@ def judge_adaptation(
 
 def _adapted(targets: Targets, adaptation: Adaptation) -> Float32Array:
     """Return the (N, G) logits by an adaptation."""
-    logits, features = targets.text.copy(), targets.features[:, : adaptation.width]
+    logits = targets.text.copy()
+    features = targets.features[:, : adaptation.width].astype(np.float32)
     terms = zip(adaptation.names, adaptation.directions, adaptation.offsets, strict=True)
     for name, direction, offset in terms:
         if name in targets.names:

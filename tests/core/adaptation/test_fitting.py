@@ -1,5 +1,6 @@
 """What corrections teach: the mode against autograd, and what it does to label maps."""
 
+import tracemalloc
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -324,6 +325,7 @@ def regression() -> tuple[Targets, Regression]:
 def test_the_mode_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     """The posterior written down again on terms of logits, with the prior of whitened features."""
     monkeypatch.setattr(fitting, "_STOP", {"maxiter": 2000, "ftol": 1e-12, "gtol": 1e-7})
+    monkeypatch.setattr(fitting, "_CHUNK", 7)
     targets, made = regression()
     every = np.ones(len(targets.text), np.bool_)
     precisions = np.array([0.3, 3.0])
@@ -358,6 +360,16 @@ def test_the_mode_is_that_of_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = targets.text.copy()
     expected[:, order] += added
     assert made.logits(weights, every) == pytest.approx(expected, abs=1e-3)
+
+
+def test_features_are_never_all_in_more_than_16_bits() -> None:
+    features = np.random.default_rng(0).normal(size=(12_000, 256)).astype(np.float16)
+    targets = replace(regression()[0], features=features, words_width=200)
+    tracemalloc.start()
+    Regression(targets, np.array([0, 1]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * features.nbytes
 
 
 def test_classes_weigh_by_their_area_and_words_as_far_as_they_may() -> None:
