@@ -32,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
@@ -56,7 +57,7 @@ from backend.label_studio.requests import Task
 log = logging.getLogger(__name__)
 
 _Tasks = TasksTogether[WholeTask]
-_Configs = dict[int, LabelConfig]  # project -> its config
+_AskConfig = Callable[[], LabelConfig]  # asks Label Studio once
 
 _BATCH_SIZE: Final = 10  # annotations that are leased at once, their tasks asked for together
 
@@ -115,7 +116,7 @@ class AnnotationReader:
             return 0
         unlearned = self._learner is not None
         batch = self._annotations.lease(_BATCH_SIZE, project, unlearned, since)
-        configs: _Configs = {}
+        ask_config = cache(lambda: self._client.config(batch[0].project))
         asked = -math.inf
         for number, pending in enumerate(batch):
             if number and pause():
@@ -125,16 +126,16 @@ class AnnotationReader:
                 asked, ids = time.monotonic(), [each.task for each in batch[number:] if each.task]
                 tasks = TasksTogether(self._client, pending.project, ids, WholeTask)
             try:
-                self._read(pending, tasks, configs)
+                self._read(pending, tasks, ask_config)
             except BaseException:
                 self._annotations.release(batch[number:], failed=pending)
                 raise
         return len(batch)
 
-    def _read(self, pending: PendingAnnotation, tasks: _Tasks, configs: _Configs) -> None:
+    def _read(self, pending: PendingAnnotation, tasks: _Tasks, ask_config: _AskConfig) -> None:
         may_pass = False
         try:
-            read, diff = self._look_up(pending, tasks, configs)
+            read, diff = self._look_up(pending, tasks, ask_config)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             read, diff = _broken(pending, error), None
             may_pass = isinstance(error, TaskNotServed)
@@ -146,7 +147,7 @@ class AnnotationReader:
             self._annotations.complete(pending, _broken(pending, error), learned, retry)
 
     def _look_up(
-        self, pending: PendingAnnotation, tasks: _Tasks, configs: _Configs
+        self, pending: PendingAnnotation, tasks: _Tasks, ask_config: _AskConfig
     ) -> tuple[ReadAnnotation | None, AnnotationDiff | None]:
         """Return what Label Studio has of an annotation; None where it or its task is gone."""
         found = None if pending.task else self._client.annotation(pending.annotation)
@@ -160,7 +161,7 @@ class AnnotationReader:
             return None, None
         (annotation,) = its
         try:
-            return self._compare(annotation, task, configs, pending.before)
+            return _compare(annotation, task, ask_config, pending.before)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
             reason = _reason(pending.annotation, error)
             return _read_annotation(annotation, "broken", reason=reason), None
@@ -194,36 +195,28 @@ class AnnotationReader:
             return False
         return True
 
-    def _compare(
-        self,
-        annotation: Annotation,
-        whole: WholeTask,
-        configs: _Configs,
-        before: ReadAnnotation | None,
-    ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
-        if annotation.skipped:
-            return _read_annotation(annotation, "skipped"), None
-        if annotation.is_reviewed:
-            return _read_annotation(annotation, "reviewed"), None
-        config = self._config(annotation.project, configs)
-        kind, prediction = _origin(annotation, whole.predictions)
-        predicted = prediction.regions if prediction else None
-        images = compare_annotation(predicted, annotation.result, config)
-        task = Task(whole.id, annotation.project, whole.data)
-        its = annotation.id, annotation.project, task, config, images, annotation.updated
-        diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
-        read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
-        if read.kind == "converted":
-            return read, None
-        unchanged = read.changes and all(change.iou in (1, None) for change in read.changes)
-        if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
-            return replace(read, kind="unchecked"), diff
-        return read, diff
 
-    def _config(self, project: int, configs: _Configs) -> LabelConfig:
-        if project not in configs:
-            configs[project] = self._client.config(project)
-        return configs[project]
+def _compare(
+    annotation: Annotation, whole: WholeTask, ask_config: _AskConfig, before: ReadAnnotation | None
+) -> tuple[ReadAnnotation, AnnotationDiff | None]:
+    if annotation.skipped:
+        return _read_annotation(annotation, "skipped"), None
+    if annotation.is_reviewed:
+        return _read_annotation(annotation, "reviewed"), None
+    config = ask_config()
+    kind, prediction = _origin(annotation, whole.predictions)
+    predicted = prediction.regions if prediction else None
+    images = compare_annotation(predicted, annotation.result, config)
+    task = Task(whole.id, annotation.project, whole.data)
+    its = annotation.id, annotation.project, task, config, images, annotation.updated
+    diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
+    read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
+    if read.kind == "converted":
+        return read, None
+    unchanged = read.changes and all(change.iou in (1, None) for change in read.changes)
+    if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
+        return replace(read, kind="unchecked"), diff
+    return read, diff
 
 
 def _origin(
