@@ -111,7 +111,7 @@ class Poll:
     noted: float = 0.0  # when `since` was found to be the newest change
     walked: float = 0.0  # when the last walk through all changes began that came to its end
     polled: float = 0.0  # when the project was polled last without an error; 0: never
-    tasks: int = 0  # the number of the project's tasks at `noted`
+    tasks: int = 0  # the number of the project's tasks at `polled`
     trouble: str = ""  # why the last poll failed; empty where it did not
     unserved: Mapping[int, UnservedTask] = field(default_factory=dict)
 

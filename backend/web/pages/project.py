@@ -169,7 +169,8 @@ class ProjectRoutes:
     def describe(self, project: int) -> _Json:
         """Return what the page shows; raises `NotFound` where there is no such project."""
         jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)  # first: the counts of one that
-        counted, trouble = self._count(project)  # is over are its last, as nothing renews the page
+        counted, error = self._count(project)  # is over are its last, as nothing renews the page
+        trouble = self.serializer.scrub(str(error or ""))
         counts = None if counted is None else counted.counts
         words, learned = self._words(project, counted), self._learned(project, counts)
         data_set, done = self._data_set(project, counts), counts.done if counts else None
@@ -188,6 +189,7 @@ class ProjectRoutes:
             "counts": counts,
             "counted": counted.at if counted is not None and trouble else None,
             "trouble": trouble,
+            "is_away": isinstance(error, StudioUnreachable),
             "next": next_step(facts),
             "jobs": [self.serializer.job(job) for job in jobs],
             "words": words,
@@ -201,19 +203,19 @@ class ProjectRoutes:
 
     # ---- the steps -------------------------------------------------------------------------------
 
-    def _count(self, project: int) -> tuple[Counted | None, str]:
+    def _count(self, project: int) -> tuple[Counted | None, Exception | None]:
         """Return what Label Studio says now, else said last, and why it says nothing now."""
         if (client := self.services.page_client) is None:
-            return None, ""
+            return None, None
         try:
             counted = self._count_tasks(client, project)
         except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
             if isinstance(error, StudioRefused) and error.status == 404:
                 self._counted.pop(project, None)
                 raise missing_project(project) from None
-            return self._counted.get(project), self.serializer.scrub(str(error))
+            return self._counted.get(project), error
         self._counted[project] = counted
-        return counted, ""
+        return counted, None
 
     def _count_tasks(self, client: LabelStudioClient, project: int) -> Counted:
         """Ask Label Studio for the counts of a project, and for its label config."""

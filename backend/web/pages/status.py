@@ -180,7 +180,7 @@ class StatusReport:
                     "project": poll.project,
                     "url": self._services.files.task_url(poll.project),
                     "at": poll.polled or None,
-                    "tasks": poll.tasks if poll.noted else None,
+                    "tasks": poll.tasks if poll.polled else None,
                     "trouble": scrubbed(poll.trouble),
                 }
                 for poll in polls
@@ -216,7 +216,7 @@ def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
 
     The project with most failures comes first, then the one with most annotations.
     """
-    tasks = {poll.project: poll.tasks if poll.noted else None for poll in stored.polls}
+    tasks = {poll.project: poll.tasks if poll.polled else None for poll in stored.polls}
     with_job = {job["project"] for job in jobs}
     found = []
     for project in tasks.keys() | stored.annotations.keys() | with_job:

@@ -17,7 +17,7 @@ from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.jobs import worker
-from backend.jobs.change_poller import PollStore
+from backend.jobs.change_poller import Poll, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -120,7 +120,9 @@ def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyP
     titles = {7: "<b>Streets</b>", 8: "Kitchens"}
     database = Database.from_settings(Settings())
     FailureStore(database).add([(41, "It is gone."), (42, "It is gone.")], project=7)
-    PollStore(database, "another").add(7, in_s=600)
+    (polls := PollStore(database, "another")).add(7, in_s=0)
+    polls.lease()
+    polls.finish(Poll(7, tasks=5), in_s=600)  # of tasks older than the connection, not annotated
     with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
         page = worked_until(dashboard, lambda page: "Kitchens (8)" in page.text)
@@ -128,7 +130,7 @@ def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyP
     assert page.links.index("/projects/7") < page.links.index("/projects/8")
     assert page.text.index("1 project that this backend does not serve") < page.text.index("Kit")
     (served,) = dashboard.client.get("/status").get_json()["served"]
-    nothing = {"tasks": None, "annotations": 0, "accepted_share": None}
+    nothing = {"tasks": 5, "annotations": 0, "accepted_share": None}
     assert served == {"project": 7, "failing": 2} | nothing
 
 

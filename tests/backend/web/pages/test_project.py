@@ -171,10 +171,13 @@ def test_while_label_studio_is_away_the_last_numbers_are_shown_with_their_age(
     studio.fault = away
     shown = figures(lead)
     assert (shown["counts"], shown["next"], shown["words"]["labels"]) == (None, "", 2)
-    assert "Label Studio does not say how far the project is:" in lead.page(PAGE).text
+    page = lead.page(PAGE).text
+    assert "Label Studio does not say how far the project is:" in page
+    assert "Set up" not in page, "it may not be there"
     studio.fault = lambda asked: None
     known = figures(lead)
     assert (known["counts"]["left"], known["counted"], known["next"]) == (10, None, "prelabel")
+    assert "Set up" in lead.page(PAGE).text
     studio.fault = away
     studio.tasks.clear()
     later = figures(lead)
