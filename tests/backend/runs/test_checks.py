@@ -6,6 +6,7 @@ The real Label Studio: `tests/e2e/test_doctor.py`.
 import base64
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,6 +151,15 @@ def test_regions_of_labels_that_are_gone_count(server: LocalServer, studio: Fake
     assert "12 regions" in finding.text
     assert "“House” (12)" in finding.text
     assert 'alias="House"' in finding.text
+
+
+def test_a_busy_label_studio_has_no_broken_annotation(
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.annotate(11, [])
+    studio.fault = lambda asked: time.sleep(1) if asks_for_whole(asked, 11) else None
+    monkeypatch.setattr(checks, "PAGE_WAIT_S", 0.5)
+    assert "annotations" not in ill(found(server))
 
 
 def test_an_annotation_that_is_not_served_is_named(server: LocalServer, studio: FakeStudio) -> None:
