@@ -125,6 +125,8 @@ class ReviewStore:
     ) -> list[int]:
         """Keep the verdicts of a page; return tasks of another page's, which was first and stays.
 
+        So does one that has its annotation already: two tabs of a browser are one page.
+
         `since` is when the page was made, in seconds since the epoch. Label Studio gives the number
         of a deleted task to a new one: earlier verdicts are of others.
         """
@@ -137,7 +139,7 @@ class ReviewStore:
                 kept = kept.on_conflict_do_update(
                     index_elements=[_ROW.task, _ROW.prediction],
                     set_=row,
-                    where=(_ROW.at < since) | (_ROW.seat == seat),
+                    where=(_ROW.at < since) | (_ROW.seat == seat) & _ROW.annotation.is_(None),
                 )
                 if not connection.execute(kept).rowcount:
                     others.append(each.task)

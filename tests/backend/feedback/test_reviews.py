@@ -16,7 +16,7 @@ from backend.feedback.reviews import CHECKED, Reviewed, ReviewStore, Tally
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
-from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 
@@ -60,6 +60,7 @@ def test_a_good_prediction_becomes_an_annotation_once_even_where_the_answer_was_
     studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
 ) -> None:
     studio.late = 1
+    client = LabelStudioClient(client.url, TOKEN, retry_for_s=20, first_pause_s=0.01)
     verdicts = [good(studio, 1), good(studio, 2, ()), Reviewed(3, 99, "skip")]
     assert reviews.save(7, 5, "seat", verdicts, since=0.0) == []
     write(reviews, client)
@@ -71,6 +72,10 @@ def test_a_good_prediction_becomes_an_annotation_once_even_where_the_answer_was_
     assert "completed_by" not in first or first["completed_by"] == 1
     assert all(client.annotation(each["id"]).is_reviewed for each in (first, empty))  # type: ignore[union-attr]
     assert not troubles(reviews)
+    again = [Reviewed(each.task, each.prediction, "work") for each in verdicts]
+    assert reviews.save(7, 5, "seat", again, since=0.0) == [1, 2], "from another tab of the browser"
+    write(reviews, client)
+    assert (len(studio.annotations), reviews.tallies(7)[0][:4]) == (2, (5, 2, 1, 0))
 
 
 def test_what_somebody_has_begun_or_done_since_is_not_overwritten_and_said(
