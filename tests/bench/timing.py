@@ -1,17 +1,7 @@
-"""Time and memory of a call, of a process, and of the processes that it has started."""
+"""Processor time and memory of a process and of the processes that it has started."""
 
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """Wall seconds of one call; on a GPU the function itself has to wait for its result."""
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
 
 
 def memory_mb(process: int | str = "self", peak: bool = False) -> float:
