@@ -15,12 +15,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,8 @@ from backend.cli import demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from clearclip_core.demo.render import render_scene
 from tests.backend.conftest import Postgres, running_postgres
-from tests.bench.timing import cpu_s, memory_mb
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.bench.timing import answers, cpu_s, memory_mb
 
 LABELS = ["sky", "grass", "tree", "house", "car", "road"]
 CONFIG = (
@@ -41,33 +40,18 @@ CONFIG = (
     + "".join(f'<Label value="{label}"/>' for label in LABELS)
     + "</BrushLabels></View>"
 )
-SIZE = (128, 96)
+SCENE = Image.fromarray(render_scene(7).image).resize((128, 96))
 IMPORTED_AT_ONCE = 2000
 PAGES = ["", "/report", "/learning", "/label-errors", "/agreement", "/words", "/datasets"]
 
 
-def serve_pictures() -> str:
-    """Serve variants of one drawn scene, ``/1.png`` to ``/16777216.png``; return the address."""
-    scene = Image.fromarray(render_scene(7).image).resize(SIZE)
-
-    class Pictures(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            number, file = int(self.path.strip("/").removesuffix(".png")), io.BytesIO()
-            image = scene.copy()
-            image.putpixel((0, 0), (number % 256, number // 256 % 256, number // 65536))
-            image.save(file, "png")
-            self.send_response(200)
-            self.send_header("Content-Type", "image/png")
-            self.send_header("Content-Length", str(file.tell()))
-            self.end_headers()
-            self.wfile.write(file.getvalue())
-
-        def log_message(self, *_: object) -> None:
-            """Write no line for each picture."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
+def draw(asked: Asked) -> Answer:
+    """Answer ``/1.png`` to ``/16777216.png`` with variants of one drawn scene."""
+    number, file = int(asked.path.strip("/").removesuffix(".png")), io.BytesIO()
+    image = SCENE.copy()
+    image.putpixel((0, 0), (number % 256, number // 256 % 256, number // 65536))
+    image.save(file, "png")
+    return Answer(body=file.getvalue(), headers={"Content-Type": "image/png"})
 
 
 @dataclass
@@ -108,13 +92,6 @@ class Backend:
         now = memory_mb(self.process.pid)
         self.most_mb = max(self.most_mb, now)
         return now
-
-
-def answers(url: str) -> bool:
-    """Return whether a server answers 200."""
-    with contextlib.suppress(requests.RequestException):
-        return requests.get(url, timeout=10).status_code == requests.codes.ok
-    return False
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> None:
@@ -349,9 +326,8 @@ def bench(folder: Path, label_studio: str, tasks: int) -> Iterator[Bench]:
 def main(folder: Path, label_studio: str, tasks: int, corrected: int, kills: int) -> None:
     """Take a project of many pictures through everything, and print the figures."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = serve_pictures()
-    with bench(folder.absolute(), label_studio, tasks) as run:
-        run.import_tasks(pictures)
+    with LocalServer(draw) as pictures, bench(folder.absolute(), label_studio, tasks) as run:
+        run.import_tasks(pictures.url)
         run.command("connect", 1, "connect", "--yes")
         run.prelabel(kills)
         run.open_pages()

@@ -4,8 +4,6 @@ The speed of ViT-B/16 does not depend on its weights, so they are random; masks 
 Words are embedded in one template, except where embedding is timed.
 """
 
-import base64
-import io
 import statistics
 import time
 from collections.abc import Callable
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flask import Flask
-from PIL import Image
 
 from backend import create_app
 from backend.inference.engine import Engine
@@ -24,6 +21,7 @@ from clearclip_core import SCENE_LABELS, Segmenter, render_scene
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.demo.canvas import Scene
 from tests.backend.dataset.drawn_tasks import brush_region
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.prediction.annotator import keypoint, rectangle, textarea
 from tests.bench.conftest import Report
 
@@ -94,9 +92,7 @@ class Annotator:
         self._scene = scene
         self._labels = np.unique(scene.label_map[scene.label_map >= 0])
         self._turn = 0
-        file = io.BytesIO()
-        Image.fromarray(scene.image).save(file, "JPEG", quality=90)
-        url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+        url = data_url(scene.image, "jpeg", quality=90)
         self._task = {"id": 1, "data": {"image": url}, "drafts": [self._draft()]}
 
     def _draft(self) -> dict[str, Any]:

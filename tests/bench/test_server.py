@@ -4,8 +4,6 @@ Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever els
 """
 
 import asyncio
-import base64
-import io
 import json
 import random
 import statistics
@@ -18,11 +16,11 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image
 
 from backend.cli import demo_servers
 from backend.label_studio.set_up import label_config
 from clearclip_core import render_scene
+from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.prediction.annotator import keypoint
 from tests.bench.conftest import Report
 from tests.bench.timing import memory_mb
@@ -42,9 +40,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def picture(seed: int) -> str:
-    file = io.BytesIO()
-    Image.fromarray(render_scene(seed, size_hw=(384, 512)).image).save(file, "JPEG")
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_url(render_scene(seed, size_hw=(384, 512)).image, "jpeg")
 
 
 def over_the_wire(method: str, path: str, body: bytes = b"") -> bytes:

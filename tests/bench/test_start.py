@@ -14,7 +14,7 @@ from clearclip_core import render_scene
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.bench.conftest import Report
-from tests.bench.timing import cpu_s, memory_mb
+from tests.bench.timing import answers, cpu_s, memory_mb
 
 TASKS = 100
 SIZE_HW = (1000, 1000)
@@ -27,13 +27,6 @@ def wait_until(process: subprocess.Popen[bytes], condition: Callable[[], bool]) 
         assert process.poll() is None
         time.sleep(0.02)
     return f"{time.monotonic() - started:.1f} s, {cpu_s(process.pid):.1f} CPU s"
-
-
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url, timeout=60).status_code == 200
-    except requests.RequestException:
-        return False
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:

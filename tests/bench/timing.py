@@ -1,7 +1,17 @@
-"""Processor time and memory of a process and of the processes that it has started."""
+"""Answers of a server; processor time and memory of a process and of those that it started."""
 
+import contextlib
 import os
 from pathlib import Path
+
+import requests
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers 200."""
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(url, timeout=60).status_code == requests.codes.ok
+    return False
 
 
 def memory_mb(process: int | str = "self", peak: bool = False) -> float:

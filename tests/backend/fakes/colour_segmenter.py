@@ -207,11 +207,11 @@ def flag(*columns: str, size_hw: tuple[int, int] = (40, 60)) -> RGBArray:
     return image
 
 
-def data_url(image: RGBArray, **options: Any) -> str:
+def data_url(image: RGBArray, kind: str = "png", **options: Any) -> str:
     """An image as Label Studio's tasks may hold it."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG", **options)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    Image.fromarray(image).save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def pixels_of(url: str) -> npt.NDArray[np.int64]:
