@@ -13,7 +13,7 @@ from PIL import Image
 
 from backend.cli.dataset import dataset
 from backend.dataset.tasks import ExportedTasks, ProjectTasks, TaskRecord
-from backend.errors import BadRequest, DatasetError
+from backend.errors import DatasetError
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.dataset.drawn_tasks import (
     Bench,
@@ -83,15 +83,6 @@ def test_only_annotated_tasks_are_asked_for_and_by_pages(
     assert sum(len(each.annotations) for each in found.values()) == 41
     assert tasks.unread == (2 if view else 2001)
     assert len(server.asked) - asked <= 6
-
-
-def test_one_that_is_too_large_is_a_problem_of_its_task(
-    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
-    studio.add(1, "clip 3", result=[REGION] * 200)
-    with pytest.raises(BadRequest, match="sends more than"):
-        read(server, True)
 
 
 SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)

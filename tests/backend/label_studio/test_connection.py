@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import BadRequest, StudioRefused, StudioUnreachable
+from backend.errors import StudioRefused, StudioUnreachable
 from backend.label_studio import connection
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
@@ -74,15 +74,6 @@ def test_what_is_no_answer_to_a_change_does_not_count_as_one(
     assert client.write_predictions(7, VERSION, {8: ENTRY, 9: ENTRY}) == {}
     client.delete(first)
     assert (studio.stored(), next(calls)) == ({8: 1, 9: 1}, 6)
-
-
-def test_an_answer_that_is_too_large_is_refused(
-    client: LabelStudioClient, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.label_studio.connection._MOST_BYTES", 4000)
-    studio.add(5, "hostile", result=[{}] * 4000)
-    with pytest.raises(BadRequest, match=f"at {client.url} sends more than 0 MB for /api/predicti"):
-        client.stored(5)
 
 
 def test_an_answer_that_trickles_ends_with_its_time() -> None:

@@ -71,17 +71,6 @@ def test_floats_are_zero_to_one_or_zero_to_255() -> None:
     assert to_rgb(reread(Image.fromarray(wide), "tiff"))[0, :, 0].tolist() == [0, 0, 1, 255, 255]
 
 
-def test_a_picture_is_turned_as_its_camera_was() -> None:
-    """Orientation 6: turned by 90° clockwise, so the left column becomes the top row."""
-    picture = Image.new("RGB", (3, 2))
-    picture.putdata([(i, i, i) for i in (1, 2, 3, 4, 5, 6)])
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    read = reread(picture, "png", exif=exif)
-    assert read.size == (3, 2)
-    assert to_rgb(read)[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
-
-
 def _exif(*entries: bytes) -> bytes:
     """One directory of EXIF, little-endian; room for a rational at byte 38, after two entries."""
     head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
