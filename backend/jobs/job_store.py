@@ -8,7 +8,7 @@ one died at each: one of them may be what ends the process.
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 import sqlalchemy as sa
@@ -201,9 +201,9 @@ class JobStore:
         return [_job(row) for row in self.database.rows(query)]
 
     def count_states(self) -> dict[str, int]:
-        """Return how many jobs are in each state, of those in which any is."""
+        """Return how many jobs are in each state, also in those in which there is no job."""
         query = sa.select(_JOBS.c.state, sa.func.count()).group_by(_JOBS.c.state)
-        return dict(self.database.rows(query))
+        return dict.fromkeys(get_args(JobState), 0) | dict(self.database.rows(query))
 
     def get_job(self, job: int) -> Job:
         with self.database.read() as connection:

@@ -274,6 +274,7 @@ def test_jobs_polls_and_label_studio_are_told_of_and_the_scrape_outlives_the_dat
     found = scraped(dashboard.client)
     assert found["clearclip_jobs{state=running}"] == 1
     assert found["clearclip_jobs{state=queued}"] == 1
+    assert found["clearclip_jobs{state=failed}"] == 0, "the alert asks for its difference"
     assert 90 <= found["clearclip_poll_age_seconds{}"] < 120
     assert found["clearclip_label_studio_up{}"] == 0
     (build,) = (name for name in found if name.startswith("clearclip_build_info"))
