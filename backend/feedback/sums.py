@@ -222,7 +222,7 @@ def groups_of(read: ReadAnnotation) -> Iterator[tuple[Grouping, str]]:
     [('all', ''), ('day', '2027-01-15'), ('week', '2027-01-11')]
     """
     yield "all", ""
-    if read.kind in _BARE:
+    if read.kind in _BARE or not read.created:
         return
     day = datetime.fromtimestamp(read.created, timezone.utc).date()
     yield "day", day.isoformat()
