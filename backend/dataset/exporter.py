@@ -230,10 +230,10 @@ class DatasetExporter:
         report.absent = {each: p for each, p in self.earlier.parts.items() if each not in here}
         counted = self._counts.notes(len(parts), has_background=bool(options.background))
         report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
-        is_lost = report.skipped and not report.pictures and self.earlier.made
-        if is_lost and not options.dry_run:
-            told = "No picture can be taken, so no data set is written, and earlier ones stay."
-            raise DatasetError(f"{told} {report}")
+        if report.skipped and not (report.pictures or options.dry_run) and self.earlier.made:
+            one, tasks = report.skipped[0], quantity(len(report.skipped), "task")
+            told = f"{tasks} skipped, no picture left: nothing is written, and earlier sets stay."
+            raise DatasetError(" ".join((told, *report.notes, f"Task {one.task}: {one.reason}")))
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
         if empty := [name for name, count in report.parts.items() if parts and not count]:
