@@ -65,16 +65,6 @@ def test_a_right_annotation_hardly_disagrees() -> None:
         assert (each.kind, each.other) != ("label", each.label), "it looks like another"
 
 
-def test_another_label_is_found_with_its_place() -> None:
-    truth = right()
-    truth[80:112, 32:64] = SKY
-    sky, car = found(truth)["label", SKY]
-    assert sky.value < 0.1
-    assert (car.label, car.other, car.box) == (SKY, CAR, (slice(80, 112), slice(32, 64)))
-    assert car.value > 0.9
-    assert car.weight == pytest.approx(32 * 32 / SIDE**2)
-
-
 def parts_of(truth: Truth, regions: np.ndarray) -> list[Disagreement]:
     """The parts with the label "tree", the largest first."""
     made = find_disagreements(scores_of(right()), photograph(), truth, regions)
@@ -196,17 +186,6 @@ def test_log_odds_are_those_of_normal_distributions() -> None:
     assert np.corrcoef(odds, expected)[0, 1] > 0.99
     assert np.polyfit(expected, odds, 1) == pytest.approx([1, 0], abs=0.15)
     assert np.exp(made).sum(axis=1) == pytest.approx(np.ones(len(labels)))
-
-
-def test_a_part_is_judged_by_other_images() -> None:
-    """On image 40 each part of label 2 is painted as label 0; only there."""
-    found, labels, images = parts(80, 2)
-    wrong = (images == 40) & (labels == 2)
-    labels[wrong] = 0
-    found[wrong] = MEANS[2]
-    made = held_out_log_probabilities(found, labels, images, 3)
-    assert (made[wrong].argmax(axis=1) == 2).all()
-    assert (made[wrong][:, 0] < -4).all()
 
 
 def test_images_beside_it_do_not_vouch_for_a_part() -> None:

@@ -348,16 +348,6 @@ def test_a_task_at_which_every_process_dies_fails(make_bench: Make, studio: Fake
     assert read_at[-1] >= COUNT - CHUNK, "what it was not at was done before"
 
 
-def test_tasks_at_which_a_process_died_come_last(bench: Bench, studio: FakeStudio) -> None:
-    job = bench.store.start_job(7)
-    bench.store.lease_job("dies")
-    bench.store.advance(job.id, "dies", at_work=[1, 2, 3])
-    end_leases(bench.store.database, "dies")
-    assert bench.run().done == COUNT
-    assert studio.stored() == each_once()
-    assert studio.imports[-1] == 3
-
-
 def test_a_death_counts_for_what_its_owner_was_at(bench: Bench) -> None:
     job = bench.store.start_job(7)
     for owner, deaths in (("a", {}), ("a", {}), ("b", {1: 1, 2: 1}), ("b", {1: 1, 2: 1})):

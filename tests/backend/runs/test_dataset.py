@@ -132,26 +132,6 @@ def test_a_set_over_the_limit_has_failed(tmp_path: Path, studio: FakeStudio) -> 
     assert world.left() == []
 
 
-def test_an_outage_ends_it_and_a_stop_goes_on_later(world: World) -> None:
-    world.studio.fault = lambda _: Answer(503)
-    failed = world.export()
-    assert failed.state == "failed"
-    assert "answers HTTP 503" in failed.reason
-
-    def stop(asked: Asked) -> Answer | None:
-        if "fields=all" in asked.path:
-            world.stopping.set()
-        return None
-
-    world.studio.fault = stop
-    run = world.export()
-    assert run.state == "queued"
-    world.stopping.clear()
-    world.studio.fault = lambda _: None
-    assert world.runner.run_next()
-    assert world.report(world.store.get(DATASETS, 7, run.id)).pictures == 2
-
-
 def test_one_that_is_cancelled_or_deleted_is_given_up_with_its_files(world: World) -> None:
     for end in (world.store.cancel, world.store.delete):
 
