@@ -55,7 +55,7 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
 
-check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and the workflow
+check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and of GitHub's
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(VENV)/bin/python -m mypy
@@ -63,6 +63,9 @@ check: $(VENV)/.made ## format, lint and types of the code; lint and schema of t
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml tests/deploy/closed-network.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(TOOLS) check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
