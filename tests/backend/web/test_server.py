@@ -119,7 +119,8 @@ def test_bodies_of_who_has_no_password_take_no_place(closed: tuple[str, Path]) -
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\n" + CHUNKED + b"\r\n\r\n")
         with suppress(ConnectionError):
             connection.sendall(b"1e00000\r\n" + body)
-        assert sum(file.stat().st_size for file in folder.rglob("*")) < 1 << 20  # of the 30 MB
+        kept = sum(file.stat().st_size for file in folder.rglob("*"))
+        assert kept < 1 << 20, "torch 2.6 writes a module there, of 6 kB"
     answer = requests.post(f"{url}/predict", data=body, auth=("ann", "secret"), timeout=60)
     assert answer.status_code == 400, "the right one is read, and is no JSON"
 
