@@ -153,24 +153,6 @@ def test_part_of_project(bench: Bench, studio: FakeStudio, asked: Any, expected:
     assert sorted(studio.stored()) == expected
 
 
-def test_a_stopped_run_goes_on_and_repeats_nothing(make_bench: Make, studio: FakeStudio) -> None:
-    first = make_bench("first")
-
-    def stop_soon(job: Job) -> None:
-        if job.done:
-            first.stopping.set()
-
-    job = first.run(stop_soon)
-    assert job.state == "running"
-    first.store.release(job.id, "first")
-    stored = dict(studio.stored())
-    assert 0 < len(stored) < COUNT
-    second = make_bench("second").run()
-    assert (second.id, second.state, second.done) == (job.id, "done", COUNT)
-    assert studio.stored() == each_once()
-    assert sum(studio.imports) == COUNT
-
-
 def test_a_paused_job_rests_and_a_cancelled_one_ends(bench: Bench, studio: FakeStudio) -> None:
     there = 4 * COUNT  # far more than the chunks that are under way when it is told to stop
     studio.tasks = {i: {"image": f"{i}"} for i in range(1, there + 1)}
