@@ -186,3 +186,6 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     visit(page, url)
     share = round(100 / len(checked))
     expect(page.locator("#page #tally tbody")).to_contain_text(f"{share} %")
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    expect(page.locator("#page #said")).to_have_text("1 sent.")
