@@ -1,6 +1,5 @@
 """The label-studio-ml face, with whichever release of that package is installed."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
 
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
@@ -59,23 +57,6 @@ def test_its_predictions_are_those_of_the_routes(model_class: Any) -> None:
 def test_after_submit_with_a_text_area_the_answer_is_empty(model_class: Any) -> None:
     model = model_class(label_config=brush_config("red"))
     assert model.predict([RED], context={"result": []}) == [{"result": []}]
-
-
-def test_label_studio_mls_own_server_hosts_it(model_class: Any, tmp_path: Path) -> None:
-    from label_studio_ml.api import init_app
-
-    arguments = {"model_class": model_class}
-    if "model_dir" in inspect.signature(init_app).parameters:  # 1.0.9
-        arguments["model_dir"] = str(tmp_path)
-    app: Flask = init_app(**arguments)
-    client = app.test_client()
-    project = {"project": "1.7", "label_config": brush_config("red"), "schema": brush_config("red")}
-    setup = client.post("/setup", json=project | {"hostname": "", "access_token": ""})
-    assert setup.status_code == 200
-    response = client.post("/predict", json=project | {"tasks": [RED], "params": {}})
-    assert response.status_code == 200
-    (entry,) = response.get_json()["results"]
-    assert [region["value"]["brushlabels"] for region in entry["result"]] == [["red"]]
 
 
 def test_label_studio_ml_writes_to_model_dir_alone(tmp_path: Path) -> None:

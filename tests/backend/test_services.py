@@ -44,11 +44,6 @@ def test_without_a_token_there_is_no_client() -> None:
         required_client(services.client, "Tasks are read")
 
 
-def test_a_model_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="arch/tag"):
-        _ = Services(Settings(model="nothing")).engine
-
-
 def test_commands_and_server_make_predictions_of_one_version() -> None:
     settings, config = Settings(), parse_label_config(brush_config("red"), None)
     served = create_app(settings, colour_engine()).test_client()

@@ -1,13 +1,12 @@
 """Settings from the environment and from flags."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backend.database.database import Database
-from backend.settings import Settings, foreign_settings, load_settings, share_model_dir
+from backend.settings import Settings, foreign_settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +50,6 @@ def test_the_names_of_label_studio_ml_are_read_or_told(monkeypatch: pytest.Monke
     monkeypatch.setenv("WORKERS", "4")
     (said,) = foreign_settings()
     assert said.startswith("WORKERS does nothing here")
-
-
-def test_the_folder_of_weights_is_shared_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODEL_DIR", "~/weights")
-    share_model_dir()
-    assert os.environ["MODEL_DIR"] == str(Path.home() / "weights")
 
 
 @pytest.mark.parametrize(

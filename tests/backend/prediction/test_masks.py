@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -121,18 +122,15 @@ def test_specks_are_dropped_before_pinholes_are_filled() -> None:
 @pytest.mark.parametrize(("refine", "propagate"), [(True, False), (False, True)])
 def test_masks_are_refined_as_the_settings_say(refine: bool, propagate: bool) -> None:
     segmenter = ColourSegmenter()
-    asked = []
-    decide = segmenter.decide
-
-    def spy(scores: Any, *, image: RGBArray, refine: bool, propagate: bool) -> Any:
-        asked.append((refine, propagate, image.shape))
-        return decide(scores, image=image, refine=refine, propagate=propagate)
-
-    segmenter.decide = spy  # type: ignore[method-assign]
+    decide = Mock(wraps=segmenter.decide)
+    segmenter.decide = decide  # type: ignore[method-assign]
     settings = Settings(refine=refine, propagate=propagate)
     predictor = Predictor(colour_engine(segmenter), read_image, settings)
     predictor.predict(request(brush_config("red"), "wide"))
-    assert asked == [(refine, propagate, (10, 200, 3))]
+    (asked,) = decide.call_args_list
+    how = {name: asked.kwargs[name] for name in ("refine", "propagate")}
+    assert how == {"refine": refine, "propagate": propagate}
+    assert asked.kwargs["image"].shape == (10, 200, 3)
 
 
 @pytest.mark.parametrize("context", [None, CLICK])

@@ -367,19 +367,6 @@ def test_what_cannot_be_drawn_is_said_with_how_to_write_it(tags: list[str], sent
         parse_label_config(config_of(*tags), None)
 
 
-def test_a_click_is_answered_with_its_label() -> None:
-    """The editor sends the point twice, for its tool and for its label; both carry the label."""
-    shape = {"x": 75, "y": 50, "width": 0.5, "labels": ["r"]}
-    size = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
-    point = {**size, "id": "p", "type": "keypoint", "from_name": "click", "value": shape}
-    config = config_of(PLAIN, TOOLS["brush"], CLICKS)
-    asked = (point | {"is_positive": True}, point | {"type": "labels", "from_name": "kind"})
-    brush, labelled = Annotator().asks(flag("red", "blue"), *asked, config=config)
-    assert (brush["type"], labelled["value"]["labels"]) == ("brush", ["r"])
-    assert mask_of(labelled)[20, 45]
-    assert not mask_of(labelled)[20, 10]
-
-
 def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:
     versions = ModelVersions(Settings(), lambda: "w", None)
 
@@ -391,20 +378,30 @@ def test_the_tool_is_in_the_model_version_and_changes_no_other() -> None:
     assert of(PLAIN, TOOLS["brush"]) != of(PLAIN, TOOLS["brush"].replace('"brush"', '"other"'))
 
 
+SIZE = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
 BOX = {"x": 50.0, "y": 0.0, "width": 50.0, "height": 100.0, "rotation": 0}
 
 
 def box_entries() -> list[dict[str, Any]]:
     """Return a box as the editor sends it: only the entry of the labels has them."""
-    size = {"original_width": 60, "original_height": 40, "image_rotation": 0, "to_name": "img"}
-    shape = {**size, "id": "b", "type": "rectangle", "from_name": "ask", "value": BOX}
+    shape = {**SIZE, "id": "b", "type": "rectangle", "from_name": "ask", "value": BOX}
     labelled = {"type": "labels", "from_name": "kind", "value": BOX | {"labels": ["r"]}}
     return [shape, shape | labelled]
 
 
-def test_a_box_is_answered_with_the_label_of_its_other_entry() -> None:
-    config = config_of(PLAIN, TOOLS["brush"], SMART)
-    brush, labelled = Annotator().asks(flag("blue", "red"), *box_entries(), config=config)
+def point_entries() -> list[dict[str, Any]]:
+    """Return a click as the editor sends it, for its tool and for its label: both have it."""
+    value = {"x": 75, "y": 50, "width": 0.5, "labels": ["r"]}
+    point = {**SIZE, "id": "p", "type": "keypoint", "from_name": "click", "value": value}
+    return [point | {"is_positive": True}, point | {"type": "labels", "from_name": "kind"}]
+
+
+@pytest.mark.parametrize(
+    ("tool", "asked"), [(CLICKS, point_entries()), (SMART, box_entries())], ids=["click", "box"]
+)
+def test_a_prompt_is_answered_with_its_label(tool: str, asked: list[Any]) -> None:
+    config = config_of(PLAIN, TOOLS["brush"], tool)
+    brush, labelled = Annotator().asks(flag("blue", "red"), *asked, config=config)
     assert (brush["type"], labelled["value"]["labels"]) == ("brush", ["r"])
     assert mask_of(labelled)[20, 45]
     assert not mask_of(labelled)[20, 10]
