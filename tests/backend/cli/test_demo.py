@@ -1,6 +1,5 @@
 """The demo and its servers, which run as child processes; with Label Studio: `tests/e2e`."""
 
-import io
 import os
 import signal
 import socket
@@ -10,21 +9,18 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 from click.testing import CliRunner
-from PIL import Image
 
 from backend.cli import demo_servers
-from backend.cli.demo import demo, scene_file, upload
+from backend.cli.demo import demo, upload
 from backend.cli.demo_servers import (
     DemoError,
     LabelStudioProcess,
     find_label_studio,
     running,
 )
-from clearclip_core import render_scene
 from tests.backend.fakes.local_server import Answer, LocalServer, free_port
 from tests.backend.fakes.waiting import wait_for
 
@@ -187,9 +183,3 @@ def test_pictures_without_labels_or_a_folder_without_pictures_start_nothing(tmp_
         result = CliRunner().invoke(demo, [*given, "--label-studio", "nowhere"])
         assert result.exit_code == 1
         assert sentence in result.output
-
-
-def test_scenes_are_named_after_their_seeds() -> None:
-    name, content = scene_file(7)
-    assert name == "scene-7.png"
-    assert (np.asarray(Image.open(io.BytesIO(content))) == render_scene(7).image).all()

@@ -65,15 +65,6 @@ def test_nothing_is_written_where_something_is_wrong(studio: FakeStudio, folder:
     assert len(told["problems"]) == 1
 
 
-def test_all_masks_in_the_project_are_status_0(studio: FakeStudio, folder: Path) -> None:
-    options = ("--map", "light=tl", "--version-name", "camera 3")
-    assert run(studio, folder, *options).exit_code == 0
-    assert run(studio, folder, *options).exit_code == 0
-    assert studio.stored("camera 3") == {1: 1}
-    assert run(studio, folder, *options, "--as", "annotations").exit_code == 0
-    assert len(studio.annotations) == 1
-
-
 def test_a_data_set_of_another_project_finds_its_pictures(studio: FakeStudio, folder: Path) -> None:
     (folder / "a.png").rename(folder / "9f8e7d6c-a.png")
     options = ("--map", "light=tl")

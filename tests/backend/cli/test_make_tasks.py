@@ -12,8 +12,6 @@ from PIL import Image
 
 from backend.cli.make_tasks import make_tasks
 from backend.inference.engine import Engine
-from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.set_up import label_config
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag
 
 
@@ -85,12 +83,3 @@ def test_a_picture_outside_the_root_is_refused_before_anything_is_predicted(tmp_
     assert result.exit_code == 1
     assert f"{tmp_path}/b.png is not below --root {tmp_path}/root" in result.output
     assert not (tmp_path / "tasks.json").exists()
-
-
-def test_the_label_config_has_tools_that_ask_for_every_label() -> None:
-    config = parse_label_config(label_config(["sky", "tree"]), None)
-    (control,) = config.controls
-    assert (control.kind, control.tool) == ("brushlabels", "mask")
-    assert [label.name for label in control.labels] == ["sky", "tree"]
-    assert [name for name in ("click", "box", "words") if config.tool(name)] == ["click", "box"]
-    assert config.prompt_tools == {"box"}

@@ -397,10 +397,6 @@ def test_equal_files_are_in_one_part(bench: Bench) -> None:
     assert all(report.parts.values())
     parts = {each["image"]: each["part"] for each in bench.told()}
     assert all(parts[f"{2 * n}.png"] == parts[f"{2 * n + 1}.png"] for n in range(20))
-    lists = {p: (bench.folder / f"splits/{p}.txt").read_text().split() for p in report.parts}
-    assert sorted(n for names in lists.values() for n in names) == sorted(str(n) for n in range(40))
-    bench.done()
-    assert not (bench.folder / "splits/val.txt").exists()
 
 
 def test_unpainted_pixels_are_a_class_where_one_is_named(bench: Bench) -> None:

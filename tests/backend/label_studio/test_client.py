@@ -88,14 +88,6 @@ def test_predictions_are_listed_and_deleted(client: LabelStudioClient, studio: F
     assert client.stored(5) == []
 
 
-def test_a_view_replaces_that_of_its_title(client: LabelStudioClient, studio: FakeStudio) -> None:
-    first = client.show_tasks(7, "Safe", [3, 1])
-    other = client.show_tasks(7, "Audit", [2])
-    assert client.show_tasks(7, "Safe", [5]) == first != other
-    ids = {tab["title"]: tab["filters"]["items"][0]["value"] for tab in studio.tabs.values()}
-    assert ids == {"Safe": 5, "Audit": 2}
-
-
 RANGES = [("in", {"min": 3, "max": 5}), ("equal", 9), ("in", {"min": 11, "max": 12})]
 
 

@@ -149,14 +149,6 @@ def test_pictures_are_turned_upright(orientation: int) -> None:
     assert read_size(content, 1) == shown.shape[:2]
 
 
-@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP"])
-def test_formats(kind: str) -> None:
-    picture = Image.new("RGB", (32, 16), (200, 30, 30))
-    rgb = decode_image(_file(picture, kind), 1)
-    assert rgb.shape == (16, 32, 3)
-    assert np.abs(rgb.astype(int) - (200, 30, 30)).max() < 12
-
-
 @pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
 def test_truncated_files(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -248,9 +248,7 @@ def test_labels_are_named_in_the_order_of_the_config_also_those_of_what_only_peo
 
 
 def test_ellipses_alone_are_nothing_to_draw_but_they_are_labels() -> None:
-    xml = (
-        f'<View>{IMAGE}<EllipseLabels name="o" toName="i"><Label value="x"/></EllipseLabels></View>'
-    )
+    xml = f"<View>{IMAGE}{BRUSH.replace('BrushLabels', 'EllipseLabels')}</View>"
     with pytest.raises(LabelConfigError, match="to have <BrushLabels>"):
         parse_label_config(xml, None)
     assert parse_label_config(xml, None, must_draw=False).names == ("x",)
@@ -269,21 +267,11 @@ def test_a_box_for_prompts_has_the_labels_that_no_other_control_of_its_image_has
     assert found == ["", "b", "a", "a"]
 
 
-def test_who_answers() -> None:
+def test_a_box_answers_for_labels_that_only_boxes_have_and_a_click_for_none() -> None:
     config = parse_label_config(TOOLS, None)
-
-    def answering(name: str) -> list[tuple[str, str]]:
-        return [
-            (control.name, label.written) for control, label in config.controls_for("img", name)
-        ]
-
-    assert answering("Car") == [("mask", "c")]
-    assert answering("Tree") == [("poly", "Tree")]
-    assert answering("busStop") == [("box", "busStop")]
-    assert answering("only here") == []
-    assert config.controls_for("other", "Car") == ()
-    assert config.box_labels == (Label("busStop", ("bus stop",)),)
-    assert [control.overlap for control in config.controls] == [False, True]
+    ((control, _),) = config.controls_for("img", "busStop")
+    assert (control.name, config.box_labels) == ("box", (Label("busStop", ("bus stop",)),))
+    assert config.controls_for("img", "only here") == config.controls_for("other", "Car") == ()
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,8 @@ def test_waiting_predictions_leave_threads_for_health_and_setup() -> None:
     assert [answer.status_code for answer in answers] == [429]  # the last, at once
     assert answers[0].headers["Retry-After"]
     assert app.test_client().get("/health").status_code == 200
+    setup = app.test_client().post("/setup", json={"schema": brush_config("red")})
+    assert setup.status_code == 200
     segmenter.gate.set()
     for thread in threads:
         thread.join(60)

@@ -8,12 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import requests
 from flask import Flask
@@ -142,39 +140,6 @@ def test_only_an_engine_of_its_own_is_started_and_a_worker(monkeypatch: pytest.M
     assert started == []
     create_app(Settings(model="demo"))
     assert started == ["engine", "worker"]
-
-
-def test_health_setup_and_pages_are_answered_while_it_loads_and_predicts() -> None:
-    """Label Studio gives up on /health after 1 s and on /setup after 3 s."""
-    picture = data_url(np.random.default_rng(0).integers(0, 255, (1500, 2000, 3), np.uint8))
-    config = brush_config("sky", "grass", "house")
-    seen: set[str] = set()
-    running: set[int] = set()
-
-    def predict(first: int) -> requests.Response:
-        tasks = [{"id": first + i, "data": {"image": picture}} for i in range(4)]
-        body = {"tasks": tasks, "label_config": config}
-        return requests.post(f"{url}/predict", json=body, timeout=300)
-
-    with served("--model", "demo") as (url, _), ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(predict, 10 * i) for i in range(1, 4)]
-        while not all(answer.done() for answer in answers):
-            assert requests.get(f"{url}/health", timeout=60).status_code == 200
-            setup = requests.post(f"{url}/setup", json={"schema": config}, timeout=60)
-            assert setup.status_code == 200
-            page = requests.get(url, headers={"Accept": "text/html"}, timeout=60)
-            assert page.status_code == 200
-            status = requests.get(f"{url}/status", timeout=60).json()  # last: some run still
-            seen.add(status["model"]["state"])
-            running |= {task["task"] for task in status["running"]}
-            time.sleep(0.05)
-    assert "ready" in seen
-    assert running
-    assert running <= {10 * i + j for i in range(1, 4) for j in range(4)}
-    for answer in answers:
-        results = answer.result().json()["results"]
-        assert len(results) == 4
-        assert {entry["model_version"] for entry in results} == {setup.json()["model_version"]}
 
 
 @pytest.mark.parametrize("ends", [True, False])

@@ -20,7 +20,7 @@ def file(image: Image.Image, image_format: str) -> io.BytesIO:
     return made
 
 
-@pytest.mark.parametrize("image_format", ["BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("image_format", ["BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP"])
 def test_formats_are_opened(image_format: str) -> None:
     assert image_format in FORMATS
     with open_image(file(Image.new("RGB", (3, 2), "red"), image_format)) as image:

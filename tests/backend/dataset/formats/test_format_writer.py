@@ -39,23 +39,12 @@ class AreaWriter(FormatWriter):
         return {f"areas/{picture.name}.txt": "".join(entries).encode()}
 
 
-@pytest.fixture
-def areas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_written_and_offered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FORMATS, AreaWriter.name, AreaWriter)
-
-
-@pytest.mark.usefixtures("areas")
-def test_a_format_is_written_and_replaced(bench: Bench) -> None:
     bench.draw("a.png", brush_region(rectangle(0, 0, 2, 3), "sky"))
     for _ in range(2):
         bench.done(formats=("areas", "index-png"))
         assert (bench.folder / "areas/a.txt").read_text() == "sky 6\n"
-    bench.done()
-    assert not (bench.folder / "areas").exists()
-
-
-@pytest.mark.usefixtures("areas")
-def test_the_command_and_the_page_offer_it() -> None:
     AskedDataset(formats=("areas",))
     spec = find_spec("backend.cli.dataset")
     anew = module_from_spec(spec)
