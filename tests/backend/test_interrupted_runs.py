@@ -124,13 +124,6 @@ def test_a_run_whose_process_is_killed(bench: Bench) -> None:
     assert bench.is_done()
 
 
-def test_a_login_page_in_place_of_one_answer(bench: Bench) -> None:
-    bench.at_middle = lambda: PAGE
-    run = bench.do()
-    assert (run.state, run.reason) == ("done", "")
-    assert bench.is_done()
-
-
 def test_a_login_page_that_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def page_from_now_on() -> Answer:

@@ -83,7 +83,7 @@ def test_a_backup_is_whole_while_a_backend_writes(tmp_path: Path) -> None:
     assert 2000 <= seen[0] < seen[-1]
 
 
-def test_a_backup_is_one_file_with_all_rows(database: Database, tmp_path: Path) -> None:
+def test_a_backup_is_one_file_with_all_rows_and_stays(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "backups" / "monday.db"
     before = rows(str(database.url))
     back_up(database, file)
@@ -91,15 +91,9 @@ def test_a_backup_is_one_file_with_all_rows(database: Database, tmp_path: Path) 
     url = f"sqlite:///{file}"
     assert rows(url) == before
     assert list(file.parent.iterdir()) == [file]
-    check_filled(url)
-
-
-def test_a_backup_overwrites_nothing(database: Database, tmp_path: Path) -> None:
-    file = tmp_path / "monday.db"
-    file.write_text("It is dear to somebody.")
     with pytest.raises(ValueError, match=r"monday\.db exists already"):
         back_up(database, file)
-    assert file.read_text() == "It is dear to somebody."
+    check_filled(url)
 
 
 def test_a_backup_that_fails_leaves_nothing(

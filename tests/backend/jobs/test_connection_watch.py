@@ -64,9 +64,19 @@ def test_without_a_token_nothing_is_tried() -> None:
     assert (watch.trouble, watch.project_choices()) == ("", [])
 
 
-def test_projects_are_named_by_title_and_number(watch: ConnectionWatch) -> None:
+def test_projects_are_named_by_title_and_number(
+    watch: ConnectionWatch, studio: FakeStudio, clock: Clock
+) -> None:
+    studio.fault = lambda _: Answer(401)
+    watch.check()
     assert watch.project_name(7) == "Project 7", "nothing waits for Label Studio"
+    clock.now += 60
+    studio.fault = lambda _: Answer(503)
+    with pytest.raises(StudioUnreachable):
+        watch.check()
     assert (watch.project_choices(), watch.is_gone(99)) == ([], False)
+    clock.now += 60
+    studio.fault = lambda _: None
     watch.check()
     assert watch.project_name(7) == "streets at night (7)"
     assert (watch.project_name(12), watch.project_name(99)) == ("Project 12", "Project 99")
@@ -92,21 +102,6 @@ def test_titles_are_read_again_only_while_somebody_looks(
     assert (watch.project_name(7), count_asked(server, "/api/projects")) == ("Renamed (7)", 2)
     watch.check()
     assert count_asked(server, "/api/projects") == 2, "not at each look"
-
-
-def test_else_they_have_numbers(watch: ConnectionWatch, studio: FakeStudio, clock: Clock) -> None:
-    studio.fault = lambda _: Answer(401)
-    watch.check()
-    assert watch.project_name(7) == "Project 7"
-    clock.now += 60
-    studio.fault = lambda _: Answer(503)
-    with pytest.raises(StudioUnreachable):
-        watch.check()
-    assert watch.project_name(7) == "Project 7"
-    studio.fault = lambda _: None
-    clock.now += 60
-    watch.check()
-    assert watch.project_name(7) == "streets at night (7)"
 
 
 @pytest.mark.parametrize(("count", "most"), [(100, 1000), (250, 1000), (250, 250)])

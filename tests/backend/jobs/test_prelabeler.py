@@ -264,15 +264,6 @@ def test_what_can_never_work_fails_with_a_sentence(
     assert sentence in job.reason
 
 
-def test_without_a_model_the_job_is_left_for_later(make_bench: Make, studio: FakeStudio) -> None:
-    def load() -> Any:
-        raise FileNotFoundError("no weights")
-
-    with Engine(load, lambda: "m", retry_after_s=60) as engine, pytest.raises(ModelUnavailable):
-        make_bench(engine=engine).run()
-    assert studio.stored() == {}
-
-
 def test_who_has_lost_the_lease_stops(bench: Bench, studio: FakeStudio) -> None:
 
     def steal(job: Job) -> None:

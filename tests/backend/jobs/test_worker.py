@@ -2,7 +2,6 @@
 
 import threading
 import time
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +43,6 @@ def each_once(studio: FakeStudio) -> bool:
 
 def are_over(backend: Backend) -> bool:
     return all(job.over for job in backend.store.list_jobs())
-
-
-def test_a_retrieve_of_200_tasks_ends_with_one_prediction_each(
-    make_backend: Make, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend.prediction.batches._CHOOSING_S", 600.0)  # on a busy machine too
-    studio.tasks = {i: {"image": picture(i)} for i in range(1, 201)}
-    backend = make_backend(predict_deadline_s=3)
-    batches, go_on = count(), threading.Event()
-    backend.segmenter.fault = lambda *_: next(batches) < 10 or go_on.wait(60)
-    backend.worker.start()
-    first = retrieve(backend, studio)
-    go_on.set()
-    assert 0 < len(first) < 200
-    for _ in range(3):  # a job has the rest
-        assert retrieve(backend, studio) == []
-    wait_for(lambda: are_over(backend))
-    assert each_once(studio)
-    assert sum(map(len, backend.segmenter.encoded)) == 200
-    (job,) = backend.store.list_jobs()
-    assert (job.kind, job.state, job.done + job.skipped) == ("late", "done", 200 - len(first))
 
 
 def test_two_kinds_of_jobs_run_beside_each_other(make_backend: Make, studio: FakeStudio) -> None:

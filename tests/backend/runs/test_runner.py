@@ -105,16 +105,6 @@ def test_few_wait_and_who_ask_at_once_are_told_alike(bench: Bench, database: Dat
         bench.store.request(KIND, 99, ASKED)
 
 
-def test_a_run_outlives_its_backend(bench: Bench, database: Database, clock: Clock) -> None:
-    run = bench.store.request(KIND, 7, ASKED)
-    assert RunStore(bench.store.database, "dead").lease([KIND.name]) is not None
-    other = other_of(bench, database)
-    assert not other.run_next(KIND, fail(AssertionError())), "it may be at work still"
-    clock.now += LEASE_S + 1
-    assert other.run_next(KIND, lambda *_: REPORT)
-    assert bench.store.get(KIND, 7, run.id).state == "done"
-
-
 def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
     for _ in range(3):
