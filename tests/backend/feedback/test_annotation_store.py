@@ -70,12 +70,7 @@ def test_a_change_meanwhile_is_read(annotations: AnnotationStore, other: Annotat
     assert rows_of(annotations) == [read_of(3, seconds=2.0)]
 
 
-def test_what_is_gone_is_forgotten(annotations: AnnotationStore) -> None:
-    annotations.mark(7, [3])
-    annotations.complete(annotations.lease(1)[0], read_of(3))
-    annotations.mark(7, [3])
-    annotations.complete(annotations.lease(1)[0], None)
-    assert (rows_of(annotations), annotations.count_open()) == ([], 0)
+def test_what_is_gone_and_marked_again_meanwhile_is_read(annotations: AnnotationStore) -> None:
     annotations.mark(7, [4])
     (pending,) = annotations.lease(1)
     annotations.mark(7, [4])

@@ -282,16 +282,6 @@ def test_a_rectangle_is_no_mask_and_one_that_is_gone_removes_nothing() -> None:
     assert painted(beside.masks) == painted({"Sky": RIGHT})
 
 
-def test_a_polygon_is_its_shape() -> None:
-    corners = {"points": [[0, 0], [50, 0], [0, 100]]}
-    roof = shape("polygonlabels", "poly", "Roof", corners)
-    for evidence in (said(None, [roof]), said([roof], [roof])):
-        assert evidence.masks["Roof"][0, 0]
-        assert not evidence.masks["Roof"][3, 3]
-        assert evidence.masks["Roof"].sum() < 16, "the box around it"
-    assert painted(said([roof], [roof]).kept).keys() == {"Roof"}
-
-
 def test_masks_are_drawn_when_they_are_asked_for_and_not_before() -> None:
     draw = Mock(return_value=LEFT)
     masks = LazyMasks({"car": draw})

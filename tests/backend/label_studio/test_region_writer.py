@@ -1,7 +1,5 @@
 """Regions against hand-drawn masks, the SDK's decoder and the SDK's validation."""
 
-import base64
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from label_studio_sdk.converter import brush
 from label_studio_sdk.label_interface import LabelInterface
-from PIL import Image
 from scipy.ndimage import label
 
 from backend.label_studio.label_config import CONTROL_KINDS, Control, ControlKind, ControlLabel
@@ -67,24 +64,6 @@ def test_a_brush_region_is_the_mask() -> None:
     rgba = brush.decode_rle(value.pop("rle")).reshape(40, 80, 4)
     np.testing.assert_array_equal(rgba[..., 3] == 255, mask)
     assert value == {"format": "rle", "brushlabels": ["dog"]}
-
-
-def test_a_bitmask_region_is_the_mask() -> None:
-    mask = _two_islands()
-    (region,) = _draw(mask, "bitmasklabels")
-    kind, _, content = region["value"]["imageDataURL"].partition(",")
-    assert kind == "data:image/png;base64"
-    picture = Image.open(io.BytesIO(base64.b64decode(content)))
-    assert (picture.mode, picture.size) == ("RGBA", (80, 40))
-    np.testing.assert_array_equal(np.asarray(picture)[..., 3], mask * np.uint8(255))
-
-
-def test_rectangles_are_the_boxes_of_the_islands() -> None:
-    values = [region["value"] for region in _draw(_two_islands(), "rectanglelabels")]
-    assert values == [
-        {"x": 50, "y": 25, "width": 37.5, "height": 50, "rotation": 0, "rectanglelabels": ["dog"]},
-        {"x": 0, "y": 0, "width": 12.5, "height": 25, "rotation": 0, "rectanglelabels": ["dog"]},
-    ]
 
 
 def test_polygons_run_along_the_edges_of_the_islands() -> None:

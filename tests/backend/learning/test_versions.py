@@ -85,17 +85,6 @@ def test_a_tenth_of_many_annotations_has_to_change(learning: LearningStores) -> 
     assert learning.versions.lease_step(2) == StepLease(7, changed=4, live=1)
 
 
-def test_a_step_can_be_asked_for(learning: LearningStores, other: LearningStores) -> None:
-    with pytest.raises(LearningRefused, match="no corrections"):
-        learning.versions.request_step(7)
-    learning.replace_all(1)
-    assert learning.versions.request_step(7).asked
-    lease = other.versions.lease_step(10)
-    other.commit(lease, None)
-    assert not learning.versions.state(7).asked
-    assert other.versions.lease_step(10) is None
-
-
 def test_a_step_whose_maker_is_killed_is_taken_by_another(
     learning: LearningStores, other: LearningStores, clock: Clock
 ) -> None:
