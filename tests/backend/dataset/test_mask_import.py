@@ -20,7 +20,6 @@ from backend.dataset.formats.label_map import read_index_png
 from backend.dataset.mask_import import (
     ImportOptions,
     ImportReport,
-    MappedClass,
     MaskImporter,
     RegionDrawer,
     version_of_masks,
@@ -93,12 +92,7 @@ def decoded(entry: dict[str, Any]) -> npt.NDArray[np.bool_]:
 
 
 def test_masks_become_whole_predictions(importer: Make, folder: Path, studio: FakeStudio) -> None:
-    plan = run(importer, folder)
-    assert (plan.files, plan.matched, plan.ready, plan.tasks_without) == (2, 2, 2, 1)
-    assert plan.classes == {
-        "sky": MappedClass("Sky (mask)", 2),
-        "traffic_light": MappedClass("Traffic Light (mask)", 2),
-    }
+    run(importer, folder)
     assert studio.stored(VERSION) == {1: 1, 2: 1}
     for stored in studio.predictions:
         sky, light = stored["result"]

@@ -49,7 +49,9 @@ def test_the_page_shows_what_goes_on_and_programs_get_json(dashboard: Dashboard)
     assert "http://studio:8080/projects/7/data?task=41" in page.links
     asks = {form["action"]: "data-confirm" in form for form in page.all("form")}
     assert asks == {"/jobs/1/pause": False, "/jobs/1/cancel": True}
-    assert dashboard.client.get("/status").get_json()["jobs"][0]["done"] == 30
+    status = dashboard.client.get("/status").get_json()
+    assert (status["jobs"][0]["done"], status["model"]["device"]) == (30, "cpu")
+    assert torch.__version__.startswith(status["versions"]["torch"])  # "+cu124" may follow
 
 
 def test_ready_is_another_thing_than_alive() -> None:
@@ -340,17 +342,6 @@ class Scene:
     def read(self) -> dict[str, Any]:
         now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
         return now
-
-
-def test_a_fresh_backend() -> None:
-    now = Scene().read()
-    assert (now["model"]["name"], now["label_studio"]) == ("demo", "http://label-studio:8080")
-    assert (now["model"]["state"], now["model"]["device"]) == ("ready", "cpu")
-    assert (now["done"], now["remaining"], now["eta_s"]) == (0, 0, None)
-    assert now["jobs"] == now["running"] == now["errors"] == now["waiting"] == []
-    kept = {"hits": 0, "misses": 0, "bytes": 0, "limit_bytes": 256 << 20}
-    assert now["caches"]["pictures"] == kept
-    assert torch.__version__.startswith(now["versions"]["torch"])  # "+cu124" may follow
 
 
 def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> None:
