@@ -10,9 +10,8 @@ from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import FakeStudio
 
 CONFIG = """<View><Image name="image" value="$image"/>
-<BrushLabels name="mask" toName="image"><Label value="car" alias="c"/><Label value="tree"/>
+<BrushLabels name="mask" toName="image"><Label value="car"/><Label value="tree"/>
 </BrushLabels>
-<PolygonLabels name="outline" toName="image"><Label value="car"/></PolygonLabels>
 <RectangleLabels name="box" toName="image"><Label value="sign"/><Label value="car"/>
 </RectangleLabels>
 </View>"""
@@ -40,16 +39,6 @@ def boxed(box: Box, label: str = "sign") -> dict[str, Any]:
     sides = dict(zip(("x", "y", "width", "height"), shares, strict=True))
     place = {"id": f"{label}{box}", "to_name": "image"}
     return region("rectanglelabels", "box", label, (HEIGHT, WIDTH), value=sides, **place)
-
-
-def outlined(box: Box, label: str = "car") -> dict[str, Any]:
-    """A polygon around the same pixels."""
-    left, top, width, height = box
-    right, bottom = left + width, top + height
-    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    value = {"points": [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in corners]}
-    place = {"id": f"{label}{box}", "to_name": "image"}
-    return region("polygonlabels", "outline", label, (HEIGHT, WIDTH), value=value, **place)
 
 
 def shared_studio(*tasks: Sequence[tuple[int, Sequence[dict[str, Any]]]]) -> FakeStudio:

@@ -15,7 +15,7 @@ from backend.services import Services
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.runs.shared_project import HEIGHT, WIDTH, boxed, brushed, outlined, shared_studio
+from tests.backend.runs.shared_project import HEIGHT, WIDTH, boxed, brushed, shared_studio
 
 PIXELS = HEIGHT * WIDTH
 LEFT, RIGHT = (0, 0, 20, 20), (20, 0, 20, 20)
@@ -110,20 +110,10 @@ def test_a_copy_of_another_persons_annotation_does_not_count() -> None:
     assert report.labels[0].iou == 1.0, "one's own copy counts"
 
 
-def test_all_kinds_of_regions_aliases_and_filled_rectangles_are_compared() -> None:
-    box = (4, 4, 10, 8)
-    halves = [brushed((0, 0, 10, 20)), outlined((10, 0, 10, 20))]
+def test_a_rectangle_around_what_is_painted_does_not_count() -> None:
     around = boxed((0, 0, WIDTH, HEIGHT), "car")
-    report = measured(
-        shared_studio(
-            [(1, [brushed(box, "c")]), (2, [outlined(box)])],
-            [(1, [boxed(box)]), (2, [boxed((4, 4, 10, 4))])],
-            [(1, [*halves, around]), (2, [brushed(LEFT)])],
-        )
-    )
-    car, sign = report.labels
-    assert (car.label, car.pictures, car.iou) == ("car", 2, 1.0), "without the box around it"
-    assert (sign.label, sign.pictures, sign.iou) == ("sign", 1, pytest.approx(0.5))
+    report = measured(shared_studio([(1, [brushed(LEFT), around]), (2, [brushed(LEFT)])]))
+    assert [(each.label, each.iou) for each in report.labels] == [("car", 1.0)]
 
 
 def test_a_task_that_cannot_be_compared_says_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
