@@ -20,14 +20,13 @@ from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import LocalServer, free_port
 
-DATABASE_TESTS = Path(__file__).parent / "database"
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave PostgreSQL to `make test-all`, a few tests of the database itself apart."""
+    own = Path(__file__).parent / "database"
     for item in items:
-        if "postgres" in getattr(item, "fixturenames", ()) and item.path.parent != DATABASE_TESTS:
+        if "postgres" in getattr(item, "fixturenames", ()) and item.path.parent != own:
             item.add_marker("thorough")
 
 

@@ -35,23 +35,17 @@ def test_the_backend_does_not_import_label_studio_ml() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_instance_predicts_with_its_own_label_config(model_class: Any) -> None:
-    one = model_class(label_config=brush_config("red"))
-    other = model_class(label_config=brush_config("blue"))
-    for model, label in ((one, "red"), (other, "blue")):
-        (entry,) = model.predict([RED])
-        (region,) = entry["result"]
-        assert region["value"]["brushlabels"] == [label]
-        assert entry["model_version"] == model.version()
-
-
-def test_its_predictions_are_those_of_the_routes(model_class: Any) -> None:
+def test_an_instance_predicts_with_its_own_label_config_as_the_routes_do(model_class: Any) -> None:
     from backend import create_app
 
     client = create_app(Settings(score="effort"), colour_engine()).test_client()
-    body = {"tasks": [RED], "label_config": brush_config("red")}
-    served = client.post("/predict", json=body).get_json()["results"]
-    assert model_class(label_config=brush_config("red")).predict([RED]) == served
+    models = {each: model_class(label_config=brush_config(each)) for each in ("red", "blue")}
+    for label, model in models.items():
+        made = model.predict([RED])
+        body = {"tasks": [RED], "label_config": brush_config(label)}
+        assert made == client.post("/predict", json=body).get_json()["results"]
+        assert made[0]["model_version"] == model.version()
+        assert made[0]["result"][0]["value"]["brushlabels"] == [label]
 
 
 def test_after_submit_with_a_text_area_the_answer_is_empty(model_class: Any) -> None:
