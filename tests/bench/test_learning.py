@@ -192,8 +192,7 @@ def test_words_that_are_right(report: Report) -> None:
 @pytest.mark.parametrize("kind", ["drawn", "colours"])
 @pytest.mark.parametrize("number", range(12))
 def test_behaviours(report: Report, kind: str, number: int) -> None:
-    name, behaviour = list(behaviours("tree", "grass" if kind == "drawn" else "building").items())[
-        number
-    ]
+    ground = "grass" if kind == "drawn" else "building"
+    name, behaviour = list(behaviours("tree", ground).items())[number]
     table = measure(report, kind, name, behaviour, "mean ≥ -0.5")
     assert table.mean() >= -0.5
