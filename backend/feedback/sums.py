@@ -357,4 +357,6 @@ def _broken(connection: sa.Connection, project: int) -> dict[int, str]:
     query = sa.select(_READ.annotation, _READ.task, _READ.reason)
     broken = query.where(_READ.project == project, _READ.kind == "broken")
     rows = connection.execute(broken.order_by(_READ.created, _READ.annotation))
-    return {row.annotation: f"Task {row.task}: {row.reason}" for row in rows}
+    return {
+        row.annotation: f"Task {row.task}: {row.reason}" if row.task else row.reason for row in rows
+    }

@@ -36,7 +36,8 @@ def project_sums(reads: Iterable[ReadAnnotation]) -> ProjectSums:
         if read.kind == "compared":
             seen[read.version] = max(read.created, seen.get(read.version, read.created))
         if read.kind == "broken":
-            broken.append((read.created, read.annotation, f"Task {read.task}: {read.reason}"))
+            task = f"Task {read.task}: " if read.task else ""
+            broken.append((read.created, read.annotation, task + read.reason))
     days = sorted(groups["day"])
     step = choose_step(days[0], days[-1]) if days else "day"
     in_order = sorted(seen, key=lambda version: (seen[version], version))

@@ -221,7 +221,7 @@ def reads(draw: st.DrawFn) -> ReadAnnotation:
     return ReadAnnotation(
         annotation=draw(st.integers(1, 2)),  # so that they are read again
         project=draw(st.sampled_from([7, 7, 7, 8])),
-        task=1,
+        task=draw(st.integers(0, 1)),  # 0: a row of 0.2.0
         kind=kind,
         version=draw(st.sampled_from(["v1", "v2", "v3"])) if kind == "compared" else "",
         created=DAY_0 + draw(st.integers(-40, 40)) * 43_200.0,

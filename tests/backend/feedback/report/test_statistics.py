@@ -80,7 +80,7 @@ def test_a_project_by_time_and_by_version() -> None:
         read(6, kind="skipped", day=90),
         read(7, kind="broken", reason="It has no size.", day=2),
         read(8, SAME, kind="unchecked", day=1),
-        ReadAnnotation(9, 7, 9, "broken", reason="HTTP 500."),  # nobody knows since when
+        ReadAnnotation(9, 7, 0, "broken", reason="HTTP 500."),  # of 0.2.0: no task, no day
     ]
     report = report_of(reads, waiting=3)
     zeros = dict.fromkeys(("copy", "converted", "reviewed", "foreign", "lost"), 0)
@@ -93,7 +93,7 @@ def test_a_project_by_time_and_by_version() -> None:
     assert sums.step == "day"
     assert accepted == {"2026-11-23": 0, "2026-11-24": 2, "2026-11-25": 0}
     assert {name: group.compared for name, group in sums.versions.items()} == {"v1": 2, "v2": 1}
-    assert sums.broken == {7: "Task 7: It has no size.", 9: "Task 9: HTTP 500."}
+    assert sums.broken == {7: "Task 7: It has no size.", 9: "HTTP 500."}
     assert [*report.harmful] == ["dog"]
 
 
