@@ -329,7 +329,8 @@ def check_pictures(setup: Setup) -> str:
 def check_annotations(setup: Setup) -> str:
     """Check that Label Studio serves the annotations of all tasks."""
     # A busy Label Studio takes long for whole tasks: as long as the poll waits for them.
-    client = LabelStudioClient.from_settings(setup.settings, retry_for_s=0.0) or setup.client
+    client = LabelStudioClient.from_settings(setup.settings, retry_for_s=0.0)
+    assert client is not None
     tasks = list(client.ids(setup.project, TaskFilter(annotation_ids=True)))
     said: dict[int, str] = {}
     served = TasksTogether(client, setup.project, tasks, TaskContents)

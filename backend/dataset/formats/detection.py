@@ -160,7 +160,7 @@ def _draw(shapes: Sequence[_Shape], where: str, size_hw: tuple[int, int]) -> Boo
         try:
             _add(shape, mask)
         except _BROKEN as error:
-            why = f"{'it lacks ' * isinstance(error, KeyError)}{error!s:.100}"
+            why = f"it lacks {error}" if isinstance(error, KeyError) else f"{error!s:.100}"
             raise DatasetError(f"{where}: the shape {number} is broken, {why}.") from None
     return mask
 
