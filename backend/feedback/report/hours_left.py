@@ -48,7 +48,7 @@ class Hours(msgspec.Struct, frozen=True):
 class HoursLeft(msgspec.Struct, frozen=True):
     """The pace of a project's newest annotations, and the annotation that is left in it."""
 
-    tasks_left: int | None  # tasks without an annotation; None where Label Studio does not say
+    tasks_left: int | None  # neither annotated nor skipped; None where Label Studio does not say
     annotations: int  # the newest measured ones that began with a prediction, at most `RECENT`
     seconds: float  # their median time
     expected: Hours | None = None  # the hours if all tasks left have predictions; None: not known
@@ -83,7 +83,7 @@ def estimate(
 
 def _count_left(client: LabelStudioClient, project: int) -> int | None:
     try:
-        return client.count(project, TaskFilter(labeled=False))
+        return client.count(project, TaskFilter(labeled=False, skipped=False))
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
         return None

@@ -137,7 +137,7 @@ def _hours_lines(left: HoursLeft) -> list[str]:
     if left.tasks_left is not None and left.expected is not None:
         tasks, found = quantity(left.tasks_left, "task"), left.expected
         time = f"{hours(found.hours)} ({interval(found)})"
-        lines.append(f"Left at today's pace, for {tasks} without an annotation: {time}.")
+        lines.append(f"Left at today's pace, for {tasks} to correct: {time}.")
     return [*lines, left.missing, ""]
 
 

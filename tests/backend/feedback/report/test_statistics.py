@@ -206,8 +206,9 @@ def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
     keep(annotations, 21, [30.0, 60.0] * 25, "compared")
     keep(annotations, 100, [120.0] * 9, "scratch")
     keep(annotations, 200, [1.0] * 20, "copy")
-    studio = FakeStudio(brush_config("red"), {n: {"image": "a.png"} for n in range(1, 251)})
+    studio = FakeStudio(brush_config("red"), {n: {"image": "a.png"} for n in range(1, 252)})
     studio.annotated = set(range(1, 131))
+    studio.annotate(251, [], was_cancelled=True)
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
