@@ -214,6 +214,11 @@ def test_a_picture_of_each_kind_of_address_is_read(server: LocalServer, studio: 
     assert found(server)["pictures"].text.endswith(
         ": /data/upload/ (task 20, 60 x 40 px), data: (task 22, 60 x 40 px)."
     )
+    studio.files["/data/upload/7/c.png"], studio.tasks[21] = PNG[:40], {"text": "no picture"}
+    studio.tasks[20] = {"image": "/data/upload/7/c.png"}
+    some = found(server)
+    assert (ill(some).get("pictures"), some["prediction"].mark) == ("warn", "ok")
+    assert {"20:", "21:"} <= {*some["pictures"].text.split()}
 
 
 def test_without_a_project_both_servers_are_checked(server: LocalServer) -> None:
