@@ -102,6 +102,7 @@ class StoredStatus:
     failing_by_project: Mapping[int, int] = field(default_factory=dict)  # its tasks
     annotations: Mapping[int, GroupSums] = field(default_factory=dict)  # of a project
     polls: tuple[Poll, ...] = ()
+    gone: frozenset[int] = frozenset()  # projects that Label Studio no longer has
     trouble: str = ""  # what is wrong with the database, in one sentence; empty if it could be read
 
 
@@ -156,17 +157,19 @@ class StatusReport:
 
     def _read_rows(self) -> StoredStatus:
         poller, is_gone = self._services.change_poller, self._services.connection_watch.is_gone
+        polls = tuple(poller.polls.list_polls()) if poller.client else ()
         jobs = self._services.store.list_jobs(limit=ROWS_SHOWN)
-        failing = self._failures.by_project()
-        gone = {*filter(is_gone, failing)}
-        totals = self._services.annotations.totals()
+        failing, annotations = self._failures.by_project(), self._services.annotations.totals()
+        known = failing.keys() | annotations.keys() | {job.project for job in jobs}
+        gone = {*filter(is_gone, known - {poll.project for poll in polls})}  # polls find new ones
         return StoredStatus(
             jobs=tuple(sorted(jobs, key=lambda job: job.over)),
             failing=tuple(self._failures.failing(ROWS_SHOWN, gone)),
             failure_count=self._failures.count(gone),
             failing_by_project=failing,
-            annotations={id_: totals[id_] for id_ in totals if not is_gone(id_)},
-            polls=tuple(poller.polls.list_polls()) if poller.client else (),
+            annotations=annotations,
+            polls=polls,
+            gone=frozenset(gone),
         )
 
     def _connection(self, polls: Iterable[Poll]) -> _Json:
@@ -219,7 +222,7 @@ def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
     tasks = {poll.project: poll.tasks if poll.polled else None for poll in stored.polls}
     with_job = {job["project"] for job in jobs}
     found = []
-    for project in tasks.keys() | stored.annotations.keys() | with_job:
+    for project in (tasks.keys() | stored.annotations.keys() | with_job) - stored.gone:
         sums = stored.annotations.get(project, GroupSums())
         figures = {
             "project": project,
