@@ -173,6 +173,7 @@ def test_while_label_studio_is_away_the_last_numbers_are_shown_with_their_age(
     assert (shown["counts"], shown["next"], shown["words"]["labels"]) == (None, "", 2)
     page = lead.page(PAGE).text
     assert "Label Studio does not say how far the project is:" in page
+    assert "Nothing found." not in page
     assert "Set up" not in page, "it may not be there"
     studio.fault = lambda asked: None
     known = figures(lead)

@@ -80,10 +80,14 @@ def test_a_run_that_waits_says_for_which(lead: Dashboard, store: RunStore) -> No
     store.request(WORDS, 8, AskedWords())
     store.request(AGREEMENT, 7, AskedNothing())
     assert "comes first" not in lead.page("/projects/7/agreement").text
-    assert RunStore(store.database, "another").lease([WORDS.name]) is not None
+    another = RunStore(store.database, "another")
+    first = another.lease([WORDS.name])
+    assert first is not None
     page = lead.page("/projects/7/agreement")
     assert "Words of Project 8 comes first" in " ".join(page.text.split())
     assert "/projects/8/words" in page.links
+    another.finish(first, reason="It broke.")
+    assert lead.page("/projects/8/words").text.count("It broke.") == 1, "above the form"
 
 
 @each_kind
