@@ -108,8 +108,8 @@ class Example:
                 label and that the annotator took from it.
 
         Raises:
-            ValueError: a mask of another size, a label without a name, or features of a method that
-                weighs classes by the windows' CLS features, which cannot be adapted.
+            ValueError: a mask of another size or dtype, a label without a name, or features of a
+                method that weighs classes by the windows' CLS features, which cannot be adapted.
         """
         if features.remove_redundancy:
             raise ValueError(
@@ -117,8 +117,8 @@ class Example:
                 "but it weighs classes by the windows' CLS features: such a method cannot learn "
                 "from corrections."
             )
-        if UNLABELED in {*masks, *known}:
-            raise ValueError("Expected labels to have names, but got an empty one.")
+        if isinstance(known, str) or UNLABELED in {*masks, *known}:
+            raise ValueError(f"Expected labels to have names, but got {[*masks]} and {known!r}.")
         grid = _Grid(features)
         owners, names = grid.owners(masks, kept or {})
         chosen, weights = _sample(owners, max(1, SAMPLE_SIZE // features.patches.shape[-1]))
@@ -253,11 +253,10 @@ class _Grid:
 
     def shown(self, masks: Mapping[str, BoolMask], name: str) -> BoolArray:
         """Return (P,) whether a mask covers each pixel."""
-        mask = masks[name]
-        if mask.shape != self._hw:
-            raise ValueError(
-                f"Expected the mask of {name!r} to be of size {self._hw}, but got {mask.shape}."
-            )
+        mask = np.asarray(masks[name])
+        if mask.shape != self._hw or mask.dtype != np.bool_:
+            got = f"{mask.shape} {mask.dtype}"
+            raise ValueError(f"Expected the mask of {name!r} to be {self._hw} bool, but got {got}.")
         shown: BoolArray = mask[np.ix_(*self._pixels)].reshape(-1)
         return shown
 

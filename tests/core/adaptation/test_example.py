@@ -134,12 +134,13 @@ def test_the_layout_averages_the_features_of_each_part_of_the_image() -> None:
 
 
 def test_examples_refuse_what_they_cannot_learn_from() -> None:
-    with pytest.raises(ValueError, match="size"):
-        Example.of(features_of(0), {"sky": np.ones((3, 3), np.bool_)}, ["sky"])
-    with pytest.raises(ValueError, match="have names"):
-        Example.of(features_of(0), {"": np.ones((80, 64), np.bool_)}, ["sky"])
-    cls = torch.ones(SMALL.count, WIDTH)
-    weighed = DenseFeatures(features_of(0).patches, SMALL, cls, remove_redundancy=True)
+    for mask in (np.ones((3, 3), np.bool_), np.ones((80, 64), np.uint8)):  # 1 would be an index
+        with pytest.raises(ValueError, match=r"'sky' to be \(80, 64\) bool"):
+            Example.of(features_of(0), {"sky": mask}, ["sky"])
+    for name, known in (("", ["sky"]), ("sky", "sky")):  # a string would be read by letters
+        with pytest.raises(ValueError, match="have names"):
+            Example.of(features_of(0), {name: np.ones((80, 64), np.bool_)}, known)
+    weighed = DenseFeatures(features_of(0).patches, SMALL, torch.ones(SMALL.count, WIDTH), True)
     with pytest.raises(ValueError, match="cannot learn"):
         Example.of(weighed, {}, ["sky"])
 
