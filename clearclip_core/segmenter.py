@@ -120,28 +120,39 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         short_side_px: int | None = None,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
         second: str | None = None,
     ) -> "Segmenter":
-        """Load a model by name; see `load_model` for the other arguments and the errors.
+        """Load a model by name.
 
         Args:
+            name: such as ``ViT-B-16/openai``, ``ViT-B-16@FILE`` or ``demo``.
             method: name of a preset, or a `Method`.
+            device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            precision: ``fp32``, ``fp16``, ``bf16``, or ``auto``: what the device is fast at.
             short_side_px: images are resized to this short side, and read in the paper's windows of
                 448 px; by default both are as the method's authors chose them. A larger one finds
                 smaller objects and takes longer. The long side is limited to 2048 px at 448, and
                 in proportion otherwise.
-            folder: folder of weights.
-            second: name of a second encoder, see `load_second_encoder`.
+            folder: where weights are looked up first, and kept when they are downloaded; by default
+                ``~/.cache/clearclip``, and open_clip's own cache.
+            download: whether weights that are not on disk may be fetched.
+            templates: in which words are embedded; by default CLIP's 80.
+            second: name of a second encoder in timm, or ``name@file``.
+
+        Raises:
+            ValueError: an unknown name, method, device or precision, or an unfit architecture.
+            WeightsNotFoundError: no weights; the message says how to bring them.
         """
         method = Method.of(method)
-        where = device, precision, folder, download
+        where = device, precision, Path(folder).expanduser() if folder else None, download
         model = load_model(name, *where)
         beside = load_second_encoder(second, *where) if second else None
-        sizes = short_side_px and Preprocessing.of_short_side(model.mean, model.std, short_side_px)
-        return cls(model, method, sizes or None, templates=templates, second=beside)
+        sides = method.sizes_px if short_side_px is None else (short_side_px,)
+        sizes = Preprocessing.of_short_side(model.mean, model.std, *sides)
+        return cls(model, method, sizes, templates=templates, second=beside)
 
     @cached_property
     def features_id(self) -> str:
@@ -344,11 +355,12 @@ class Segmenter:
         """Encode an image, score it against words and decide its labels.
 
         Args:
-            image: path of a file, a Pillow image or an array; see `to_rgb`.
+            image: path of a file, a Pillow image, or an array (H, W), (H, W, 3) or (H, W, 4) of
+                uint8, uint16, bool, or float from 0 to 1 or to 255.
             labels: names, `Label` values or a `Vocabulary`, or words by name:
                 ``{"sofa": ["sofa", "couch"], "sky": "sky"}``.
             threshold: probability below which a pixel gets no label; one for all or one for each
-                label.
+                label. The other arguments are those of `score` and `decide`.
         """
         rgb = read_rgb(image)
         scores = self.score(self.encode(rgb), labels, contrast, adaptation)

@@ -123,20 +123,7 @@ def load_model(
     folder: Path | None = None,
     download: bool = True,
 ) -> LoadedModel:
-    """Load a model by name.
-
-    Args:
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``; see `choose_precision`.
-        folder: folder in which weights are looked up first, and kept when they are downloaded.
-            Without one, a tag's weights are also looked up in `DEFAULT_FOLDER`, and kept in
-            open_clip's own cache.
-        download: whether weights that are not on disk may be fetched.
-
-    Raises:
-        ValueError: unknown name, device or precision, or an architecture that cannot be read out
-            densely.
-        WeightsNotFoundError: no weights; the message says how to bring them.
+    """Load a model by name; see `clearclip_core.Segmenter.load` for the arguments and errors.
 
     >>> load_model("demo", device="cpu").notice is not None
     True

@@ -114,7 +114,7 @@ def load_second_encoder(
     """Load a second encoder by its name in timm, or as ``name@file``.
 
     Args:
-        device: see `load_model`, as for the other arguments.
+        device: see `clearclip_core.Segmenter.load`, as for the other arguments.
 
     Raises:
         ValueError: unknown name, device or precision, weights of another model, or a model that

@@ -305,7 +305,7 @@ def licence_of(tag: str) -> str:
     return "ask its publisher"
 
 
-def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
+def find_weights(name: ModelName, folder: Path | str | None = None) -> Path | None:
     """Find the weights of a tag, a hub repository or a second encoder on disk.
 
     A folder with files of `download_weights` or `fetch_weights`, by default `DEFAULT_FOLDER`, is
@@ -313,7 +313,7 @@ def find_weights(name: ModelName, folder: Path | None = None) -> Path | None:
     """
     if name.kind == "hf-hub":
         return _in_hub_cache(f"{name.source}/", folder)
-    folder = folder or DEFAULT_FOLDER.expanduser()
+    folder = Path(folder or DEFAULT_FOLDER).expanduser()
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
@@ -421,7 +421,7 @@ def weights_file(name: ModelName, folder: Path | None, download: bool) -> Path:
     return found
 
 
-def check_weights(name: str, folder: Path | None = None, second: str | None = None) -> None:
+def check_weights(name: str, folder: Path | str | None = None, second: str | None = None) -> None:
     """Check that the weights of one or two encoders are on disk, or that the hub answers.
 
     Raises:
@@ -435,7 +435,9 @@ def check_weights(name: str, folder: Path | None = None, second: str | None = No
         _check_hub(parsed)
 
 
-def missing_weights(name: str, folder: Path | None, second: str | None = None) -> list[ModelName]:
+def missing_weights(
+    name: str, folder: Path | str | None = None, second: str | None = None
+) -> list[ModelName]:
     """Return those of two encoders whose weights are not on disk and can be fetched."""
     return [
         parsed
@@ -496,7 +498,7 @@ def _file_stem(name: ModelName) -> str:
     return name.arch if name.kind == "timm" else f"{name.arch}--{name.source}"
 
 
-def _in_hub_cache(repository: str, cache: Path | None) -> Path | None:
+def _in_hub_cache(repository: str, cache: Path | str | None) -> Path | None:
     if not repository:
         return None
     repo_id, _, file = repository.rpartition("/")

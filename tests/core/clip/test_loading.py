@@ -16,7 +16,7 @@ import pytest
 import torch
 from open_clip import pretrained
 
-from clearclip_core import WeightsNotFoundError
+from clearclip_core import Segmenter, WeightsNotFoundError, missing_weights
 from clearclip_core.clip import loading, weights
 from clearclip_core.clip.loading import load_model
 from clearclip_core.clip.weights import download_weights
@@ -160,18 +160,16 @@ def test_what_is_downloaded_stays_in_the_folder(
     tmp_path: Path,
     safetensors_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    clip_model: open_clip.CLIP,
 ) -> None:
     """By open_clip's own downloader; a file URL stands for the network."""
-    entry = {"url": safetensors_file.as_uri()}
-    name_tags(monkeypatch, tiny_arch, {"here": entry})
-    folder = tmp_path / "models"
+    name_tags(monkeypatch, tiny_arch, {"here": {"url": safetensors_file.as_uri()}})
+    folder, given = tmp_path / "models", (f"{tiny_arch}/here", "clearclip", "cpu", "fp32", None)
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WeightsNotFoundError):
-        load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
-    load_model(f"{tiny_arch}/here", "cpu", "fp32", folder)
+        Segmenter.load(*given, "~/models", download=False)
+    Segmenter.load(*given, "~/models")
     assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
-    again = load_model(f"{tiny_arch}/here", "cpu", "fp32", folder, download=False)
-    assert_same(again.clip, clip_model)
+    assert not missing_weights(given[0], str(folder))
 
 
 def test_absent_weights_say_how_to_bring_them(
