@@ -110,8 +110,8 @@ def _array_to_rgb(array: npt.NDArray[Any]) -> RGBArray:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
         raise ValueError(
-            "Expected argument `image` to be an array of shape (H, W), (H, W, 1), (H, W, 3) or "
-            f"(H, W, 4), but got {array.shape}."
+            "Expected argument `image` to be a path, a Pillow image or an array (H, W), (H, W, 1), "
+            f"(H, W, 3) or (H, W, 4), but got an array {array.shape} of {array.dtype}."
         )
     values = _to_uint8(array)
     if values.shape[2] == 4:

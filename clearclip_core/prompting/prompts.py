@@ -206,10 +206,10 @@ class PromptPredictor:
         text, size_hw = self._text(label), self.size_hw
         try:
             given = [point if isinstance(point, Point) else Point(*point) for point in points]
+            clicks = [(_pixel(point, size_hw), point.positive) for point in given]
         except TypeError:
             told = "Expected argument `points` to hold (x, y) in px or `Point`s"
             raise TypeError(f"{told}, but got {points}.") from None
-        clicks = [(_pixel(point, size_hw), point.positive) for point in given]
         last = dict(clicks)
         inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
         if not inside:

@@ -251,8 +251,9 @@ def test_a_box_without_a_pixel_is_refused(
 def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:
     with pytest.raises(ValueError, match="`points` to hold one or more"):
         two_dogs.click()
-    with pytest.raises(TypeError, match=r"`points` to hold \(x, y\) .* but got \(60, 40\)"):
-        two_dogs.predictor.click(60, 40)  # type: ignore[arg-type]
+    for points in ((60, 40), ([(60, 40), (1, 2)],)):
+        with pytest.raises(TypeError, match=r"`points` to hold \(x, y\) .* but got .*60, 40\)"):
+            two_dogs.predictor.click(*points)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`label` to be in .*'boat'\), but got 'cat'"):
         two_dogs.predictor.click(Point(1, 1), label="cat")
     other = Picture(disc((100, 100), (50, 50), 20))
