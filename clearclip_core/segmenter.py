@@ -75,7 +75,7 @@ class Segmenter:
             `Method.sizes_px`, and the model's own mean and std.
         windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
             CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
-        templates: in which words are embedded; by default CLIP's 80.
+        templates: functions such as ``"a photo of a {}.".format``; by default CLIP's 80.
         second: an encoder whose features stand beside the model's, for what corrections teach;
             words are not compared with them.
 
@@ -139,7 +139,7 @@ class Segmenter:
             folder: where weights are looked up first, and kept when they are downloaded; by default
                 ``~/.cache/clearclip``, and open_clip's own cache.
             download: whether weights that are not on disk may be fetched.
-            templates: in which words are embedded; by default CLIP's 80.
+            templates: functions such as ``"a photo of a {}.".format``; by default CLIP's 80.
             second: name of a second encoder in timm, or ``name@file``.
 
         Raises:

@@ -58,11 +58,11 @@ class HoursLeft(msgspec.Struct, frozen=True):
         """Why hours are not known, in a sentence; empty where they are."""
         if self.tasks_left is None:
             return "Label Studio does not say now how many tasks are left. Ask again later."
+        if not self.tasks_left:
+            return "Every task has an annotation."
         if self.expected is None:
-            return (
-                f"Hours need {LEAST} measured annotations that began with a prediction; so far "
-                f"there are {self.annotations}."
-            )
+            told = f"Hours need {LEAST} measured annotations that began with a prediction"
+            return f"{told}; so far there are {self.annotations}."
         return ""
 
 

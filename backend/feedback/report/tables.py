@@ -134,7 +134,7 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
 
 def _hours_lines(left: HoursLeft) -> list[str]:
     lines = [f"An annotation with a prelabel takes {left.seconds:.0f} s."]
-    if left.tasks_left is not None and left.expected is not None:
+    if left.tasks_left and left.expected is not None:
         tasks, found = quantity(left.tasks_left, "task"), left.expected
         time = f"{hours(found.hours)} ({interval(found)})"
         lines.append(f"Left at today's pace, for {tasks} to correct: {time}.")
