@@ -196,8 +196,8 @@ class Scores:
         width, second = patches.shape[-1], features.second
         if queries.shape[1] not in (width, features.width):
             raise ValueError(
-                f"Expected {width} numbers a word, with {features.width - width} more for a second "
-                f"encoder, but got {queries.shape[1]}: they or what was learned are another model's."
+                f"Expected {width} numbers a word, and {features.width - width} of a second "
+                f"encoder, but got {queries.shape[1]}: words or learned terms are another model's."
             )
         flat = patches.to(dtype) @ queries[:, :width].T  # (windows, h, w, Q)
         if second is not None and queries.shape[1] > width:
