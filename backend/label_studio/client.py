@@ -38,7 +38,6 @@ from backend.label_studio.records import (
     TitlePage,
     UserRow,
     ViewRow,
-    WholePage,
     WholeTask,
 )
 from backend.label_studio.requests import Task
@@ -46,6 +45,7 @@ from backend.label_studio.task_filter import TaskFilter, is_any_of
 from backend.settings import Settings
 
 _T = TypeVar("_T")
+_Row = TypeVar("_Row", bound=TaskRow)
 _Whole = TypeVar("_Whole", TaskContents, WholeTask)
 _Asking = Callable[[Sequence[int]], list[_Whole]]
 
@@ -237,22 +237,28 @@ class LabelStudioClient:
         """List the tasks in a view of the data manager, in the order of their ids."""
         found: dict[int, TaskRow] = {}
         for page in itertools.count(1):
-            rows, total = self.listed(project, page, view, TaskFilter())
+            rows, total = self.listed(project, page, view, TaskFilter(), TaskRow)
             found |= {row.id: row for row in rows}
             if not rows or page * PAGE >= total:
                 break
         return [found[id_] for id_ in sorted(found)]
 
     def listed(
-        self, project: int, page: int, view: int | None, wanted: TaskFilter, size: int = PAGE
-    ) -> tuple[list[TaskRow], int]:
+        self,
+        project: int,
+        page: int,
+        view: int | None,
+        wanted: TaskFilter,
+        kind: type[_Row],
+        size: int = PAGE,
+    ) -> tuple[list[_Row], int]:
         """List a page of the tasks that pass a filter or are in a view, in the order of either.
 
         Returns:
             At most `size` tasks, and how many there are on all pages; pages count from 1.
         """
         which = {"query": wanted.query()} if view is None else {"view": view}
-        found = self._list(project, size, page, **which)
+        found = self._list_as(kind, project, size, page, **which)
         return found.tasks, found.total
 
     def show_tasks(
@@ -308,7 +314,7 @@ class LabelStudioClient:
             AnswerTooLarge: they hold too much.
         """
         which = {"project": project, "page_size": len(ids), "fields": "all", "resolve_uri": "false"}
-        page, query = WholePage[kind], TaskFilter(ids=tuple(ids)).query()  # type: ignore[valid-type]
+        page, query = TaskPage[kind], TaskFilter(ids=tuple(ids)).query()  # type: ignore[valid-type]
         found = self._find_of_task("/api/tasks/", page, query=query, **which)
         return found.tasks if found else []
 
@@ -469,11 +475,16 @@ class LabelStudioClient:
         listed = self._list(project, size, page, **which)
         return [Task(row.id, project, row.data) for row in listed.tasks], listed.total
 
-    def _list(self, project: int, size: int, page: int = 1, **which: Any) -> TaskPage:
+    def _list(self, project: int, size: int, page: int = 1, **which: Any) -> TaskPage[TaskRow]:
         """List one page of tasks, all or those of a ``query`` or a ``view``."""
+        return self._list_as(TaskRow, project, size, page, **which)
+
+    def _list_as(
+        self, kind: type[_Row], project: int, size: int, page: int, **which: Any
+    ) -> TaskPage[_Row]:
         which |= {"project": project, "page": page, "page_size": size}
-        given = {"fields": "task_only", "resolve_uri": "false"}
-        return self._connection.get("/api/tasks/", TaskPage, **which, **given)
+        given = {"fields": "task_only" if kind is TaskRow else "all", "resolve_uri": "false"}
+        return self._connection.get("/api/tasks/", TaskPage[kind], **which, **given)  # type: ignore[valid-type]
 
 
 class TasksTogether(Generic[_Whole]):

@@ -130,10 +130,10 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
         return [each for each in (self.predictions_model_versions or "").split(",") if each]
 
 
-class TaskPage(Struct):
+class TaskPage(Struct, Generic[_T]):
     """A page of the data manager, with the numbers of all tasks and predictions that it lists."""
 
-    tasks: list[TaskRow]
+    tasks: list[_T]
     total: int
     total_predictions: int = 0
 
@@ -179,6 +179,12 @@ class PredictionRegions(PredictionRow):
         return self.result if isinstance(self.result, list) else ()
 
 
+class PredictedRow(TaskRow):
+    """A task as the data manager lists it, with its predictions."""
+
+    predictions: list[PredictionRegions] = []
+
+
 class WholeTask(Struct):
     """A task of which its annotations, skips included, and its predictions are read."""
 
@@ -186,12 +192,6 @@ class WholeTask(Struct):
     data: dict[str, Any] = {}
     annotations: list[Annotation] = []
     predictions: list[PredictionRegions] = []
-
-
-class WholePage(Struct, Generic[_T]):
-    """A page of the data manager with what tasks hold."""
-
-    tasks: list[_T]
 
 
 class UserRow(Struct):

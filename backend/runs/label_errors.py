@@ -333,9 +333,12 @@ def _draw_around(
     return to_data_url(np.asarray(cv2.rectangle(drawn, first, last, _WHITE, 1), np.uint8))
 
 
+_PAINTED: Final = np.array([-1 if i in (NOTHING, IGNORE) else i for i in range(256)], np.int16)
+
+
 def painted(truth: Truth) -> npt.NDArray[np.int16]:
     """Return (H, W) label indices, -1 for none and for what is not counted."""
-    return np.where((truth == NOTHING) | (truth == IGNORE), -1, truth.astype(np.int16))
+    return np.asarray(cv2.LUT(truth, _PAINTED), np.int16)
 
 
 def around(side: slice, length: int) -> slice:

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,7 +30,7 @@ from backend.errors import (
 from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import PredictionRegions, TaskRow, WholeTask
+from backend.label_studio.records import PredictedRow, PredictionRegions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
@@ -44,10 +44,9 @@ from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
-#: Pictures of a page, and tasks of a page of Label Studio's list; tasks whose predictions are asked
-#: for together; and pages of that list that are looked through.
+#: Pictures of a page, and tasks of a page of Label Studio's list; and how many pages of that list
+#: are looked through.
 _PICTURES: Final = 40
-_TOGETHER: Final = 20
 _MOST_PAGES: Final = 27
 
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
@@ -106,20 +105,13 @@ class _Queue:
 
     def cards(self, seat: str, *, ahead: bool) -> list[Card]:
         """Return the next predictions; `ahead`: those after the ones that the page has."""
-        rows = self._rows()
-        found: list[Card] = []
-        while len(found) < _PICTURES and (some := [*islice(rows, _TOGETHER)]):
-            with self.lock:
-                owners = {each.id: self.seats.get((self.project, each.id)) for each in some}
-            free = (None,) if ahead else (None, seat)
-            some = [each for each in some if owners[each.id] in free]
-            found += self._cards(some) if some else []
+        free = (None,) if ahead else (None, seat)
+        found = [*islice(filter(None, (self._card(row, free) for row in self._rows())), _PICTURES)]
         with self.lock:  # of two pages that ask at once, each takes what the other has not
-            keys = [(self.project, each.task) for each in found[:_PICTURES]]
-            whose = [self.seats.setdefault(key, seat) for key in keys]
+            whose = [self.seats.setdefault((self.project, each.task), seat) for each in found]
         return [each for each, owner in zip(found, whose, strict=False) if owner == seat]
 
-    def _rows(self) -> Iterator[TaskRow]:
+    def _rows(self) -> Iterator[PredictedRow]:
         """Yield the tasks that wait for a review: of the first page, then from the last judged on.
 
         Those that were judged and have no annotation yet stay in the list, the first of it.
@@ -133,7 +125,7 @@ class _Queue:
             least_score=self.asked.least or None,
             order=_by_score(highest_first=highest_first),
         )
-        which = self.asked.view, wanted, _PICTURES
+        which = self.asked.view, wanted, PredictedRow, _PICTURES
         rows, total = self.client.listed(self.project, 1, *which)
         yield from self._open(rows)
         last = -(-total // _PICTURES)
@@ -142,7 +134,7 @@ class _Queue:
             if number > 1:
                 yield from self._open(self.client.listed(self.project, number, *which)[0])
 
-    def _open(self, rows: Sequence[TaskRow]) -> Iterator[TaskRow]:
+    def _open(self, rows: Sequence[PredictedRow]) -> Iterator[PredictedRow]:
         """Yield tasks that nobody has judged, or that have a prediction in use since then."""
         among = self.services.reviews.among(self.project, [row.id for row in rows])
         judged = {each.id for each in rows if among.get(each.id, ("", 0))[1] > each.created}
@@ -151,27 +143,22 @@ class _Queue:
         again = {*self.client.ids(self.project, new)} if old else set()
         for row in rows:
             is_open = row.id not in judged or row.id in again
-            if is_open and row.total_predictions and not row.annotations:
+            if is_open and row.predictions and not row.annotations:
                 yield row
 
-    def _cards(self, rows: Sequence[TaskRow]) -> Iterator[Card]:
-        whole = self.client.whole_tasks(self.project, [row.id for row in rows], WholeTask)
-        newest = {
-            each.id: max(each.predictions, key=lambda one: one.id)
-            for each in whole
-            if each.predictions and not each.annotations
-        }
-        for row in (each for each in rows if each.id in newest):
-            made, label = newest[row.id], self.asked.label
-            task = Task(row.id, self.project, row.data)
-            labels = self._labels(task, made) if label else set()
-            if label and label not in labels:
-                continue
-            with self.lock:
-                self.to_draw[self.project, row.id, made.id] = task, made
-            score = row.predictions_score or 0.0
-            facts = row.id, made.id, made.version, score, made.version != self.current
-            yield Card(*facts, has_others=bool(labels - {label}))
+    def _card(self, row: PredictedRow, free: tuple[str | None, ...]) -> Card | None:
+        """Return the newest prediction of a task; None on another page, or without the label."""
+        made, label = max(row.predictions, key=lambda one: one.id), self.asked.label
+        task = Task(row.id, self.project, row.data)
+        labels = self._labels(task, made) if label else set()
+        with self.lock:
+            is_free = self.seats.get((self.project, row.id)) in free
+            if not is_free or (label and label not in labels):
+                return None
+            self.to_draw[self.project, row.id, made.id] = task, made
+        score = row.predictions_score or 0.0
+        facts = row.id, made.id, made.version, score, made.version != self.current
+        return Card(*facts, has_others=bool(labels - {label}))
 
     def _labels(self, task: Task, made: PredictionRegions) -> set[str]:
         with suppress(BadRequest):  # a region is broken: its picture says so
@@ -200,7 +187,8 @@ class ReviewRoutes:
     _seats: TTLCache[tuple[int, int], str] = field(default_factory=lambda: TTLCache(1e5, _KEPT_S))
     #: what was read for a page, until it is drawn: a picture asks Label Studio for its file alone
     _to_draw: LRUCache[Any, Any] = field(default_factory=lambda: LRUCache(3 * _PICTURES))
-    _configs: TTLCache[Any, LabelConfig] = field(default_factory=lambda: TTLCache(100, 30))
+    #: what Label Studio has said of projects and users, for half a minute
+    _said: TTLCache[Any, Any] = field(default_factory=lambda: TTLCache(100, 30))
     _drawn: LRUCache[Any, bytes] = field(
         default_factory=lambda: LRUCache(_KEPT_BYTES, getsizeof=len)
     )
@@ -221,9 +209,13 @@ class ReviewRoutes:
     def _client(self) -> LabelStudioClient:
         return required_client(self.services.page_client, _USE)
 
-    @cachedmethod(attrgetter("_configs"), lock=attrgetter("_lock"))
+    @cachedmethod(attrgetter("_said"), lock=attrgetter("_lock"))
+    def _ask(self, what: Callable[..., Any], *of: int) -> Any:
+        return what(self._client, *of)
+
     def _config(self, project: int) -> LabelConfig:
-        return self._client.config(project)
+        config: LabelConfig = self._ask(LabelStudioClient.config, project)
+        return config
 
     # ---- the page --------------------------------------------------------------------------------
 
@@ -260,7 +252,7 @@ class ReviewRoutes:
             "seat": seat,
             "asked": self._asked(),
             "tallies": tallies,
-            "names": self._client.user_names() if tallies else {},
+            "names": self._ask(LabelStudioClient.user_names) if tallies else {},
             "last_page": len(reviews.last_page(project, seat)),
             "to_correct": len(reviews.to_correct(project)),
             "too_fast_s": TOO_FAST_S,
@@ -279,7 +271,7 @@ class ReviewRoutes:
             "by_confidence": config.score == "confidence",
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],
-            "me": self._client.me().name,
+            "me": self._ask(LabelStudioClient.me).name,
             "not_written": services.reviews.not_written(project, made_at - _TOLD_S),
             "checked": CHECKED,
             "view": request.args.get("made", type=int),
@@ -299,7 +291,8 @@ class ReviewRoutes:
         """Keep the verdicts of a page; their annotations are written in the background."""
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), False, Verdicts)
         said = asked.seat, asked.verdicts, asked.since
-        others = self.services.reviews.save(project, self._client.me().id, *said)
+        me = self._ask(LabelStudioClient.me).id
+        others = self.services.reviews.save(project, me, *said)
         fast = [e for e in asked.verdicts if e.verdict == "good" and e.seconds < TOO_FAST_S]
         told = {"others": others, "too_fast": len(fast), "saved": len(asked.verdicts) - len(others)}
         return json_response(told)
