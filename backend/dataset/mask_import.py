@@ -287,10 +287,10 @@ class MaskImporter:
         return report
 
     def _find_stored(self, tasks: tuple[int, ...]) -> set[int]:
-        wanted = TaskFilter(ids=tasks, with_version=self._options.version)
         if self._options.kind == "annotations":
-            wanted = TaskFilter(ids=tasks, labeled=True)
-        return set(self._client.ids(self._project, wanted))
+            return set(self._client.ids(self._project, TaskFilter(ids=tasks, labeled=True)))
+        found = self._client.versioned(self._project, self._options.version, tasks)
+        return {task for task, has_it in found.items() if has_it}
 
     def _store(self, results: Mapping[int, _Result]) -> dict[int, str]:
         client, version = self._client, self._options.version

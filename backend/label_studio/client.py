@@ -223,6 +223,19 @@ class LabelStudioClient:
                 return
             wanted = replace(wanted, after_id=rows[-1].id)
 
+    def versioned(self, project: int, version: str, tasks: tuple[int, ...]) -> dict[int, bool]:
+        """Find tasks with a version, or with one whose name holds it: whether they have the first.
+
+        Label Studio looks for parts of names, and cuts a long list of versions.
+        """
+        found: dict[int, bool] = {}
+        for some in _split(tasks):
+            for rows in self.pages(project, TaskFilter(ids=some, with_version=version)):
+                found |= {row.id: version in row.versions for row in rows}
+        for task in [task for task, has_it in found.items() if not has_it]:
+            found[task] = any(each.version == version for each in self.stored(task))
+        return found
+
     def possible_doubles(self, project: int) -> Iterator[list[int]]:
         """Yield pages of tasks without a draft that may have several predictions of one version.
 
@@ -375,10 +388,10 @@ class LabelStudioClient:
         for the tasks that lack a prediction. Return the tasks of refused predictions, with the
         reasons.
         """
-        wanted = TaskFilter(without_version=version, ids=tuple(entries))
 
         def missing() -> list[int]:
-            return [int(task.id or 0) for task in self.tasks(project, wanted, len(entries))]
+            has_it = self.versioned(project, version, tuple(entries))
+            return [row.id for row in self.rows(project, tuple(entries)) if not has_it.get(row.id)]
 
         def attempt() -> bool:
             tasks = missing()

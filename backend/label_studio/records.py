@@ -127,7 +127,8 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
     @property
     def versions(self) -> list[str]:
         """The versions of its predictions, each once; none where the query does not name them."""
-        return [each for each in (self.predictions_model_versions or "").split(",") if each]
+        named = (self.predictions_model_versions or "").split(",")
+        return [each.strip() for each in named if each]  # spaces with PostgreSQL
 
 
 class TaskPage(Struct, Generic[_T]):
