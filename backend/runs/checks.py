@@ -108,8 +108,8 @@ class Setup:
         except (requests.RequestException, ValueError) as error:
             raise CheckFailed(
                 f"{url} cannot be reached from here ({type(error).__name__}). Start the backend "
-                "with `clearclip-backend serve`; if only Label Studio can reach that address, give "
-                "another one with --backend-url."
+                "with `clearclip-backend serve`; if it has another address from here, give its "
+                "HOST and PORT, or that to `doctor --backend-url`."
             ) from None
         try:
             answer = json.loads(response.content)
