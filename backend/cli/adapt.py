@@ -42,7 +42,7 @@ def adapt_group() -> None:
 
 
 def _learner_command(name: str) -> Callable[[Command], Command]:
-    """Make a command of `adapt` whose first arguments are the learner and the project.
+    """Make a command of `adapt` whose first arguments are the services and the project.
 
     It loads no model, and prints what the project has learned then.
     """
@@ -53,7 +53,7 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
         def run(settings: Settings, project: int, **own: Any) -> None:
             services = Services(settings)
             services.database.check()
-            command(services.learner, project, **own)
+            command(services, project, **own)
             _print_status(services.learner, project)
 
         return adapt_group.command(name)(project_option(run))
@@ -62,35 +62,38 @@ def _learner_command(name: str) -> Callable[[Command], Command]:
 
 
 @_learner_command("status")
-def status(_learner: Learner, _project: int) -> None:
+def status(_services: Services, _project: int) -> None:
     """Show what a project has learned, and its versions."""
 
 
 @_learner_command("use")
 @click.argument("number", type=NUMBER_OR_ZERO)
-def use(learner: Learner, project: int, number: int) -> None:
+def use(services: Services, project: int, number: int) -> None:
     """Use the version of that number, 0: the words alone; pin it, unless adapt is ask."""
-    learner.use(project, number)
+    services.learner.use(project, number)
 
 
 @_learner_command("unpin")
-def unpin(learner: Learner, project: int) -> None:
+def unpin(services: Services, project: int) -> None:
     """Let new versions go live again."""
-    learner.versions.unpin(project)
+    services.learner.versions.unpin(project)
 
 
 @_learner_command("keep-words")
 @click.argument("label")
 @click.option("--learn-again", is_flag=True, help="Take that back.")
-def keep_words(learner: Learner, project: int, label: str, learn_again: bool) -> None:
+def keep_words(services: Services, project: int, label: str, learn_again: bool) -> None:
     """Leave LABEL as the words have it, from the next version on."""
-    learner.versions.keep_words(project, label, kept=not learn_again)
+    client = None if learn_again else services.page_client
+    if client and label not in (names := client.config(project).names):
+        raise ValueError(f"Project {project} has no label {label!r}, but {', '.join(names)}.")
+    services.learner.versions.keep_words(project, label, kept=not learn_again)
 
 
 @_learner_command("reset")
-def reset(learner: Learner, project: int) -> None:
+def reset(services: Services, project: int) -> None:
     """Delete all versions, and what annotations have taught; `adapt step` reads them again."""
-    learner.versions.reset(project)
+    services.learner.versions.reset(project)
 
 
 @adapt_group.command()

@@ -24,7 +24,7 @@ from clearclip_core.adaptation.example import BoolArray, Example, Float32Array, 
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
-from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class HeldOutAdaptations:
         cls,
         examples: Iterable[Example],
         embed: Callable[[Sequence[str]], torch.Tensor],
-        vocabulary: Vocabulary,
+        vocabulary: Labels,
     ) -> "HeldOutAdaptations":
         """Fit an adaptation to all folds of the training examples but one, for each fold.
 
@@ -140,7 +140,7 @@ def _mean(ious: Mapping[str, float]) -> float:
 def adapt(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
-    vocabulary: Vocabulary,
+    vocabulary: Labels,
     label_loss: float = LABEL_LOSS,
     as_words: Collection[str] = (),
 ) -> Fit:
@@ -448,9 +448,10 @@ class _Fitting:
         self,
         examples: Iterable[Example],
         embed: Callable[[Sequence[str]], torch.Tensor],
-        vocabulary: Vocabulary,
+        vocabulary: Labels,
         as_words: Collection[str] = (),
     ) -> None:
+        vocabulary = Vocabulary.of(vocabulary)
         embeddings = embed(vocabulary.queries).to("cpu", torch.float32)
         finite = [example for example in examples if example.is_finite]
         for example in finite:

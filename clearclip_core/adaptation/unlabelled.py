@@ -22,7 +22,7 @@ from clearclip_core.adaptation.fitting import FEWEST_IMAGES, Float64Array, Judge
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
-from clearclip_core.vocabulary import TEMPERATURE, Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 #: Precision of the prior, in images, and how often masks are learned from; chosen on photographs,
 #: as the next two are. Classes are not balanced: one that nobody shows has little area.
@@ -58,7 +58,7 @@ class UnlabelledFit:
 def adapt_unlabelled(
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
-    vocabulary: Vocabulary,
+    vocabulary: Labels,
 ) -> UnlabelledFit:
     """Fit an adaptation of the text scores to the masks of the words themselves.
 
@@ -74,6 +74,7 @@ def adapt_unlabelled(
     Raises:
         ValueError: examples of another model.
     """
+    vocabulary = Vocabulary.of(vocabulary)
     used = sorted((each for each in examples if each.is_finite), key=lambda each: each.digest)
     with one_blas_thread():
         targets = Targets.of(used, embed(vocabulary.queries), vocabulary, as_drawn=False)
@@ -101,7 +102,7 @@ def judge_adaptation(
     adaptation: Adaptation,
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
-    vocabulary: Vocabulary,
+    vocabulary: Labels,
 ) -> float:
     """Measure by how much the mean IoU of corrected pixels is higher than that of the words.
 
@@ -111,6 +112,7 @@ def judge_adaptation(
         adaptation: it has not learned from these examples.
         examples: one for each correction.
     """
+    vocabulary = Vocabulary.of(vocabulary)
     used = [each for each in examples if each.is_finite]
     targets = Targets.of(used, embed(vocabulary.queries), vocabulary)
     if not targets.images:

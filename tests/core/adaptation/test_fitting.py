@@ -223,7 +223,7 @@ def test_nothing_is_learned_where_nothing_can_be_held_out(count: int) -> None:
     fit = adapt(EXAMPLES[:count], embed, WORDS)
     assert (fit.adaptation, fit.pictures) == (None, count)
     assert set(fit.refused) == ({"sofa", "sky"} if count else set())
-    assert HeldOutAdaptations.fit(EXAMPLES[:count], embed, WORDS).others is None
+    assert HeldOutAdaptations.fit(EXAMPLES[:count], embed, KNOWN).others is None
 
 
 def test_one_picture_is_one_however_many_annotators_it_had() -> None:
@@ -408,7 +408,7 @@ def test_a_fit_takes_one_thread_and_gives_the_others_back() -> None:
 
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
-        adapt(EXAMPLES[:2], noting, WORDS)
+        adapt(EXAMPLES[:2], noting, KNOWN)
         assert blas_threads() == before
     assert during[0] <= {1}
 

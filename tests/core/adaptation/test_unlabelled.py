@@ -99,7 +99,7 @@ def test_pictures_that_differ_are_counted_and_too_few_teach_nothing() -> None:
     few = adapt_unlabelled([*EXAMPLES[:19], *again], embed, WORDS)
     assert few.adaptation is None
     assert few.images == adapt_unlabelled(EXAMPLES[:19], embed, WORDS).images < 20
-    assert adapt_unlabelled([], embed, WORDS).images == 0
+    assert adapt_unlabelled([], embed, KNOWN).images == 0
 
 
 def test_order_and_drawn_labels_change_nothing_and_broken_numbers_are_left_out() -> None:
@@ -151,4 +151,4 @@ def test_what_it_gained_is_told_by_corrections() -> None:
     assert judge_adaptation(made, corrections, embed, WORDS) > 0.01
     turned = replace(made, directions=-made.directions, offsets=-made.offsets)
     assert judge_adaptation(turned, corrections, embed, WORDS) < 0
-    assert judge_adaptation(made, [], embed, WORDS) == 0
+    assert judge_adaptation(made, [], embed, KNOWN) == 0
