@@ -215,9 +215,12 @@ class Segmenter:
 
         Raises:
             ValueError: `windows_at_once` is below 1.
+            TypeError: an image that `prepare` has not returned.
         """
         batch_size = self.windows_at_once if windows_at_once is None else windows_at_once
         check_windows_at_once(batch_size)
+        if not all(isinstance(image, PreparedImage) for image in images):
+            raise TypeError("Expected argument `images` to hold what `prepare` returns.")
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.plan.grid_hw, []).append(index)

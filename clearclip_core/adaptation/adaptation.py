@@ -1,6 +1,6 @@
 """Adapted scores: one linear function of the features a label, added to the text scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,8 +43,8 @@ class Adaptation:
     """
 
     names: tuple[str, ...]
-    directions: npt.NDArray[np.float32]
-    offsets: npt.NDArray[np.float32]
+    directions: npt.NDArray[np.float32] = field(repr=False)
+    offsets: npt.NDArray[np.float32] = field(repr=False)
     pictures: int
 
     def __post_init__(self) -> None:

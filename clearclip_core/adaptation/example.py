@@ -7,7 +7,7 @@ patches as masks are drawn, so what is learned and judged is the label map, not 
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -63,14 +63,14 @@ class Example:
 
     known: tuple[str, ...]
     names: tuple[str, ...]
-    features: npt.NDArray[np.float16]
-    labels: npt.NDArray[np.int16]
-    weights: Float32Array
+    features: npt.NDArray[np.float16] = field(repr=False)
+    labels: npt.NDArray[np.int16] = field(repr=False)
+    weights: Float32Array = field(repr=False)
     picture: str
     annotator: str
     removed_names: tuple[str, ...]
-    removed: BoolArray
-    layout: npt.NDArray[np.float16]
+    removed: BoolArray = field(repr=False)
+    layout: npt.NDArray[np.float16] = field(repr=False)
 
     def __post_init__(self) -> None:
         for names in (self.known, self.names, self.removed_names):

@@ -66,7 +66,7 @@ class HeldOutAdaptations:
             be learned.
     """
 
-    by_picture: Mapping[str, Adaptation] = field(default_factory=dict)
+    by_picture: Mapping[str, Adaptation] = field(default_factory=dict, repr=False)
     others: Adaptation | None = None
 
     @classmethod
@@ -114,13 +114,13 @@ class Fit:
     """
 
     adaptation: Adaptation | None
-    text_ious: Mapping[str, float] = field(default_factory=dict)
-    adapted_ious: Mapping[str, float] = field(default_factory=dict)
+    text_ious: Mapping[str, float] = field(default_factory=dict, repr=False)
+    adapted_ious: Mapping[str, float] = field(default_factory=dict, repr=False)
     pictures: int = 0
     refused: Mapping[str, str] = field(default_factory=dict)
-    shown: Mapping[str, int] = field(default_factory=dict)
-    found: Mapping[str, float] = field(default_factory=dict)
-    held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations)
+    shown: Mapping[str, int] = field(default_factory=dict, repr=False)
+    found: Mapping[str, float] = field(default_factory=dict, repr=False)
+    held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations, repr=False)
 
     @property
     def text_iou(self) -> float:

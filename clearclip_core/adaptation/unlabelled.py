@@ -52,7 +52,7 @@ class UnlabelledFit:
 
     adaptation: Adaptation | None = None
     images: int = 0
-    areas: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    areas: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
 
 
 def adapt_unlabelled(

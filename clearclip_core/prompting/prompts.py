@@ -281,12 +281,12 @@ def _pixel(point: Point, image_hw: tuple[int, int]) -> Pixel:
 def _box_slices(box_xyxy: tuple[float, float, float, float], image_hw: tuple[int, int]) -> PixelBox:
     """Return rows and columns of the whole pixels in the part of a box inside the image."""
     height, width = image_hw
-    left, top, right, bottom = box_xyxy
+    left, top, right, bottom = box_xyxy if len(box_xyxy) == 4 else (0, 0, 0, 0)
     rows = slice(max(round(top), 0), min(round(bottom), height))
     columns = slice(max(round(left), 0), min(round(right), width))
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise ValueError(
-            f"Expected argument `box_xyxy` to cover pixels of an image of {width} x {height} px, "
-            f"but got {box_xyxy}."
+            "Expected argument `box_xyxy` to be left, top, right, bottom in px around pixels of an "
+            f"image of {width} x {height} px, but got {box_xyxy}."
         )
     return rows, columns

@@ -1,6 +1,6 @@
 """Scores of an image against words: cosines, label maps and probabilities."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -235,9 +235,8 @@ class Scores:
             (H, W) int16: index of the label, -1 where a contrast word wins or the probability is
             below the threshold.
         """
-        if self.is_on_device or np.any(np.asarray(threshold) > 0):
+        if self.thresholds(threshold).any() or self.is_on_device:
             return self.decide(threshold)[0]
-        self.thresholds(threshold)
         labels = np.empty(self.plan.image_hw, np.int16)
         for _ in self._argmax.decide(labels, with_values=False):
             pass
@@ -306,8 +305,8 @@ class Scores:
             ValueError: neither one threshold nor one for each label, or one outside [0, 1].
         """
         count = len(self.vocabulary.labels)
-        given = np.asarray(threshold, np.float32)
         # NaN is in no range.
+        given = np.asarray(np.nan if isinstance(threshold, Mapping) else threshold, np.float32)
         if given.shape not in ((), (count,)) or not ((given >= 0) & (given <= 1)).all():
             raise ValueError(
                 f"Expected argument `threshold` to be one number or {count}, one for each label, "

@@ -151,6 +151,8 @@ def test_batches_without_a_window_are_refused(segmenter: Segmenter, model: Loade
         Segmenter(model, windows_at_once=0)
     with pytest.raises(ValueError, match="`windows_at_once` to be 1 or more, but got"):
         segmenter.encode_batch([segmenter.prepare(picture(64, 64))], windows_at_once=0)
+    with pytest.raises(TypeError, match="`images` to hold what `prepare` returns"):
+        segmenter.encode_batch([picture(64, 64)])  # type: ignore[list-item]
 
 
 def test_a_digest_is_of_picture_and_geometry(segmenter: Segmenter, model: LoadedModel) -> None:

@@ -92,7 +92,7 @@ def learn(examples: Sequence[Example] = EXAMPLES, words: Vocabulary = WORDS) -> 
 
 def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
     fit = adapt(EXAMPLES, embed, WORDS)
-    assert fit.pictures == 8
+    assert repr(fit) == f"Fit(adaptation={fit.adaptation}, pictures=8, refused={{}})"
     assert fit.adapted_iou > fit.text_iou + 0.2
     assert fit.adaptation is not None
     embeddings, bias = fit.adaptation.apply(embed(WORDS.queries), WORDS)

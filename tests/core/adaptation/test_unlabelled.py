@@ -50,7 +50,7 @@ def right(fit: UnlabelledFit | None, places: Mapping[str, torch.Tensor] = TURNED
 
 def test_other_pictures_are_labelled_better_without_any_correction() -> None:
     fit = adapt_unlabelled(EXAMPLES, embed, WORDS)
-    assert fit.images == 30
+    assert repr(fit) == f"UnlabelledFit(adaptation={fit.adaptation}, images=30)"
     assert right(fit) > right(None) + 0.02
     for name, (before, after) in fit.areas.items():
         shown = {"sofa": 0.6, "sky": 0.2, "dog": 0.0}[name]  # of the pictures, nearly

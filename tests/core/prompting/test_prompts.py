@@ -239,13 +239,13 @@ def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture
 
 @pytest.mark.parametrize(
     "box_xyxy",
-    [(20, 20, 20, 90), (20, 20, 90, 20), (90, 20, 20, 90), (300, 0, 400, 90), (-9, -9, -2, 50)],
+    [(20, 20, 90, 20), (1, 2, 3), (90, 20, 20, 90), (300, 0, 400, 90), (-9, -9, -2, 50)],
 )
 def test_a_box_without_a_pixel_is_refused(
     two_dogs: Picture, box_xyxy: tuple[float, float, float, float]
 ) -> None:
-    with pytest.raises(ValueError, match="`box_xyxy` to cover pixels of an image of 256 x 160"):
-        two_dogs.box(*box_xyxy)
+    with pytest.raises(ValueError, match=r"left, top, right, bottom .* image of 256 x 160 px, but"):
+        two_dogs.predictor.box(box_xyxy)
 
 
 def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:

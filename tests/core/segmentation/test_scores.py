@@ -46,9 +46,9 @@ def test_neither_bands_nor_a_gpu_matter(monkeypatch: pytest.MonkeyPatch, element
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
-    for threshold in ([0.1, 0.2], float("nan"), [0.1, float("nan"), 0.2], -0.1, 1.5):
+    for threshold in ([0.1, 0.2], {"horse": 0.3}, [0.1, float("nan"), 0.2], -0.1, 1.5):
         with pytest.raises(ValueError, match="`threshold` to be one number or 3, one for each"):
-            scores_of().label_map(threshold)
+            scores_of().label_map(threshold)  # type: ignore[arg-type]
 
 
 def test_label_maps_with_a_bias_are_those_of_every_query_at_every_pixel() -> None:
