@@ -51,7 +51,7 @@ _LIKELY = 0.1  # and of a label's loss: whoever errs on a picture or two must no
 _MOSTLY = 0.5  # share of a label's truth that somebody has drawn, from which on its IoU is told
 
 #: Shares of the way from the words to the mode that may be gone, and the share of the best one's
-#: gain that a shorter one has to keep.
+#: gain that a shorter one has to keep; that of many priors which has to exceed the gain of one.
 _STEPS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _KEPT = 0.9
 
@@ -376,7 +376,7 @@ class _CrossValidation:
             stepped = [self._after(choice, step) for step in _STEPS]
             gains = np.array([self._gain(each) for each in stepped])
             made += stepped[: 1 + int(np.argmax(gains >= _KEPT * gains.max()))]
-        return sorted(made, key=self._gain, reverse=True)
+        return sorted(made, key=self._rank, reverse=True)
 
     def _choices(self, regression: Regression) -> list[_HeldOut]:
         """Hold out by each precision for all labels, and by one for each label.
@@ -395,6 +395,14 @@ class _CrossValidation:
 
     def _gain(self, held_out: _HeldOut) -> float:
         return float(self._judge.means(held_out.gains[0]))
+
+    def _rank(self, held_out: _HeldOut) -> float:
+        """Return the gain, less of it where labels have chosen priors of their own.
+
+        They chose on the very pictures that judge them, so unseen ones give less.
+        """
+        own = bool(np.ptp(held_out.precisions))
+        return self._gain(held_out) * (_KEPT if own else 1)
 
     def bound(self, held_out: _HeldOut) -> float:
         """Return the gain of the mean IoU that three draws in four exceed."""

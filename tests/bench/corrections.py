@@ -342,13 +342,16 @@ def _drawn_pictures() -> tuple[
     return segmenter, encoded(CORRECTED), encoded(UNSEEN), images
 
 
-def street(encoder: str | None = None, second: str | None = None) -> World:
+def street(
+    encoder: str | None = None, second: str | None = None, words_off: float = _WORDS_OFF
+) -> World:
     """Make a world of street photographs, with features of colours or of a network of timm.
 
     Args:
         encoder: name of the network and a file with its weights, as in
             ``tf_efficientnet_lite2@FILE``.
         second: that of a second encoder.
+        words_off: length of the noise beside a word's unit embedding.
     """
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
@@ -356,12 +359,11 @@ def street(encoder: str | None = None, second: str | None = None) -> World:
     fresh = [path for path in test if sequence(path.name) not in seen]
     colours = [_read(path)[0] for path in train] if encoder is None else []
     encode = _Colours(colours) if encoder is None else _Network(encoder)
-    name = (
-        "street photographs" if encoder is None else f"street photographs, {encoder.split('@')[0]}"
-    )
-
+    name = "street photographs"
+    name += "" if encoder is None else f", {encoder.split('@')[0]}"
     beside = None if second is None else _Network(second)
     name += "" if second is None else f", second encoder {second.split('@')[0]}"
+    name += ", noisier words" if words_off > _WORDS_OFF else ""
 
     def features_of(rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
         features = encode.features_of(rgb)
@@ -371,7 +373,7 @@ def street(encoder: str | None = None, second: str | None = None) -> World:
     def pictures(paths: Sequence[Path]) -> list[Picture]:
         return [(features_of(rgb), truth) for rgb, truth in map(_read, paths)]
 
-    unseen, words = pictures(fresh), _fit_words(pictures(train))
+    unseen, words = pictures(fresh), _fit_words(pictures(train), words_off)
     half = len(unseen) // 2
     vocabulary = Vocabulary(tuple(map(Label, STREET)), tuple(w for w in words if w not in STREET))
 
@@ -480,7 +482,7 @@ def _averages(axis: Axis) -> npt.NDArray[np.float64]:
     return np.asarray(shared.clip(0) / (last - first))
 
 
-def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
+def _fit_words(taught: Sequence[Picture], words_off: float) -> Mapping[str, torch.Tensor]:
     """Fit unit embeddings of the labels, and of four contrast words, by ridge regression."""
     patches = np.concatenate(
         [f.patches.reshape(-1, f.patches.shape[-1]).numpy() for f, _ in taught]
@@ -509,7 +511,7 @@ def _fit_words(taught: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
         return unit(rows - np.outer(rows @ middle, middle))
 
     exact = unit(np.linalg.solve(moment + ridge, target).T)
-    labels = moved(exact, _WORDS_OFF)
+    labels = moved(exact, words_off)
     contrast = moved(exact[rng.permutation(len(STREET))[:4]], 1.5) - 0.02 * middle
     rows = torch.from_numpy(np.concatenate([labels, contrast])).float()
     return dict(zip([*STREET, "stone", "cloth", "glass", "paper"], rows, strict=True))

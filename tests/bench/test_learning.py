@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "drawn": drawn,
     "renamed": partial(drawn, RENAMED),
     "colours": street,
+    "noisier words": partial(street, words_off=0.85),
     "network": lambda: street(_named("STREET_ENCODER")),
     "colours, second": lambda: street(second=_named("STREET_ENCODER")),
     "network, second": lambda: street(_named("STREET_ENCODER"), _named("STREET_SECOND")),
@@ -91,12 +93,7 @@ def gain(world: World, examples: Sequence[Example]) -> Floats:
 
 
 def measure(
-    report: Report,
-    kind: str,
-    what: str,
-    annotators: Behaviour,
-    goal: str,
-    count: int = COUNT,
+    report: Report, kind: str, what: str, annotators: Behaviour, goal: str, count: int = COUNT
 ) -> Floats:
     """Measure all draws: (draws, K) gains."""
     world = world_of(kind)
@@ -106,23 +103,23 @@ def measure(
     seconds = (time.process_time() - began) / DRAWS
     means = table.mean(axis=1)
     worst = ", ".join(f"{each.min():+.1f} {world.names[each.argmin()]}" for each in table)
-    losing = int((table.min(axis=1) < -3).sum())
     report.add(
         f"learning from {count} pictures, {world.name}: {what}",
         goal,
         f"mean {means.mean():+.2f} ({', '.join(f'{each:+.1f}' for each in means)})",
-        f"worst labels {worst}: below -3 in {losing} of {DRAWS} draws; "
-        f"{int(table.any(axis=1).sum())} live; words alone {world.before.mean():.1f}; "
-        f"{seconds:.1f} s of processor a draw",
+        f"worst labels {worst}; words alone {world.before.mean():.1f}; {seconds:.1f} CPU s",
     )
     return table
 
 
-@pytest.mark.parametrize("kind", ["colours", "network"])
-@pytest.mark.parametrize("what", CASES)
+#: Some of them again, in a project whose words are worse.
+NOISIER = [("noisier words", what) for what in [*CASES][:2] + [*CASES][3:5]]
+
+
+@pytest.mark.parametrize(("kind", "what"), [*product(("colours", "network"), CASES), *NOISIER])
 def test_photographs(report: Report, kind: str, what: str) -> None:
     case = CASES[what]
-    goal = f"mean ≥ {case.goal:g} ({case.least:g}), worst label ≥ -3 ({case.worst:g})"
+    goal = f"mean ≥ {case.goal:g} ({case.least:g}), worst ≥ -3 ({case.worst:g})"
     table = measure(report, kind, what, case.annotators, goal, case.count)
     assert table.mean() >= case.least
     assert table.min(axis=1).mean() >= case.worst

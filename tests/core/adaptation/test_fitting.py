@@ -9,8 +9,6 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from clearclip_core import (
@@ -35,9 +33,6 @@ KNOWN = ("sofa", "sky", "dog")
 WORDS_AT = {"sofa": 0, "sky": 1, "dog": 2}
 
 
-Mask = npt.NDArray[np.bool_]
-
-
 def embed(prompts: Sequence[str]) -> torch.Tensor:
     """Any words, each with a direction of its own."""
     seeds = [sum(map(ord, prompt)) for prompt in prompts]
@@ -51,7 +46,7 @@ PLACES = {"sofa": embed(["sofa"])[0], "sky": embed(["blicket"])[0], "": embed(["
 
 def drawn_image(
     seed: int, places: Mapping[str, torch.Tensor] = PLACES
-) -> tuple[DenseFeatures, dict[str, Mask]]:
+) -> tuple[DenseFeatures, dict[str, npt.NDArray[np.bool_]]]:
     """A picture of two labels and nothing, whose features lie at their places but for noise."""
     rng = np.random.default_rng(seed)
     left, right = sorted(rng.choice(np.arange(1, 4), 2, replace=False))
@@ -158,10 +153,8 @@ def test_predictions_that_were_accepted_change_nothing() -> None:
     assert (fit.adaptation, fit.pictures) == (None, 0)
 
 
-@given(st.permutations(range(8)))
-@settings(max_examples=3, deadline=None)
-def test_order_makes_no_difference_to_a_bit(order: list[int]) -> None:
-    assert learn([EXAMPLES[index] for index in order]).digest == learn().digest
+def test_order_makes_no_difference_to_a_bit() -> None:
+    assert learn([*EXAMPLES[5:], *EXAMPLES[4::-1]]).digest == learn().digest
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -254,8 +247,7 @@ def test_labels_that_show_on_one_picture_are_named_as_such() -> None:
     features, masks = drawn_image(50)
     other = Example.of(features, {"dog": masks["sky"], "sofa": masks["sofa"]}, KNOWN)
     fit = adapt([*EXAMPLES, other], embed, WORDS)
-    once = "near-duplicates counted once"
-    assert fit.refused["dog"] == f"It was drawn on 1 picture, {once}, and 2 are needed."
+    assert fit.refused["dog"].startswith("It was drawn on 1 picture, near-duplicates counted once")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +267,7 @@ def test_a_label_loses_too_much(mean: float, spread: float, expected: bool) -> N
 def test_nothing_passes_that_costs_a_label_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: set[float] = set()
 
-    def sofa_loses(change: fitting.Float64Array, bound: float) -> Mask:
+    def sofa_loses(change: fitting.Float64Array, bound: float) -> npt.NDArray[np.bool_]:
         asked.add(bound)
         return np.arange(change.shape[1]) == WORDS_AT["sofa"]
 
@@ -393,6 +385,14 @@ def test_of_two_steps_that_gain_alike_the_shorter_is_gone(monkeypatch: pytest.Mo
     whole = directions(1.0)
     assert directions(0.98, 1.0) == pytest.approx(0.98 * whole, rel=5e-3)
     assert directions(0.001, 1.0) == pytest.approx(whole, rel=5e-3)
+
+
+def test_priors_of_their_own_have_to_gain_a_tenth_more() -> None:
+    targets, _ = regression()
+    validation = fitting._CrossValidation(targets, Judge(targets), np.arange(2))
+    one = validation.candidates[0]
+    own = replace(one, precisions=np.array([0.3, 3.0]))
+    assert validation._rank(own) == pytest.approx(0.9 * validation._rank(one))
 
 
 def test_a_fit_takes_one_thread_and_gives_the_others_back() -> None:
