@@ -119,15 +119,12 @@ class LabelStudioClient:
         wanted = ",".join(ProjectRow.__struct_fields__)
         return self._connection.get(f"/api/projects/{project}/", ProjectRow, include=wanted)
 
-    def region_counts(self, project: int) -> dict[str, dict[str, int]]:
-        """Count the regions of all annotations: name of a control -> label -> number of regions.
-
-        Nothing is counted where Label Studio cannot say, as of a label with half a letter.
-        """
-        with suppress(TaskNotServed):
+    def region_counts(self, project: int) -> SummaryRow:
+        """Count the regions of all annotations; nothing where Label Studio cannot say."""
+        with suppress(TaskNotServed):  # as of a label with half a letter
             found = self._find_of_task(f"/api/projects/{project}/summary/", SummaryRow)
-            return (found and found.created_labels) or {}
-        return {}
+            return found or SummaryRow()
+        return SummaryRow()
 
     def label_config(self, project: int) -> str:
         """Return the labeling config of a project as XML, as it is now."""

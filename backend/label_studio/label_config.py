@@ -140,6 +140,7 @@ class LabelConfig:
     undrawn: tuple[Control, ...] = ()  # controls that only people draw with
     annotated: tuple[ImageTag, ...] = ()  # images that any control is for, in the config's order
     names: tuple[str, ...] = ()  # names of all labels, each once; those of `boxes` alone last
+    tag_names: frozenset[str] | None = None  # of all tags; None where a <Repeater> makes more
     prelabel: bool = False
     score: ScoreKind = "confidence"
     adapt: Adapt = "auto"
@@ -231,9 +232,7 @@ class LabelConfig:
         ['vehicle', 'car', 'vehicle', None]
         """
         own = self._names_by_control.get(control)
-        if own is None:
-            return None
-        return own.get(text, text if text in self.names else None)
+        return None if own is None else own.get(text, text if text in self.names else None)
 
     @cached_property
     def control_names(self) -> frozenset[str]:
@@ -270,6 +269,14 @@ class LabelConfig:
             counts = regions[control].items()
             found.update({text: n for text, n in counts if self.label_of(control, text) is None})
         return dict(found.most_common())
+
+    def lost_controls(self, regions: Mapping[str, int]) -> dict[str, int]:
+        """Count the masks of controls that the config lacks, of "control|image|kind" -> regions."""
+        found: Counter[str] = Counter()  # without boxes, which may have been prompts
+        for (control, *_, kind), n in ((key.split("|"), n) for key, n in regions.items()):
+            if kind in CONTROL_KINDS[:-1] and control not in (self.tag_names or {control}):
+                found[control] += n
+        return dict(found)
 
     def _label(self, name: str) -> Label:
         return next(label for label in (*self.labels, *self.box_labels) if label.name == name)

@@ -232,6 +232,7 @@ def parse_label_config(
         undrawn=others,
         annotated=tuple(tag for tag in images.values() if tag.name in annotated),
         names=_names(root, [*drawn, *undrawn], boxes),
+        tag_names=None if repeated else frozenset(attribute_of(x, "name") for x in root.iter()),
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
         adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),

@@ -86,9 +86,10 @@ class ProjectRow(Struct):
 
 
 class SummaryRow(Struct):
-    """What a project says of its annotations: control -> label -> number of regions."""
+    """What a project says of its annotations."""
 
-    created_labels: dict[str, dict[str, int]] | None = None
+    created_labels: dict[str, dict[str, int]] | None = None  # control -> label -> regions
+    created_annotations: dict[str, int] | None = None  # "control|image|kind" -> regions
 
 
 class TitleRow(Struct):

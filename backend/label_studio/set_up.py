@@ -186,9 +186,9 @@ def offered_config(client: LabelStudioClient, project: int) -> Offer | None:
 
     Nothing may be annotated, as a new config would orphan it.
     """
-    before = client.label_config(project)
-    after = in_one_row(before)
-    return None if after == before or client.region_counts(project) else Offer(before, after)
+    after = in_one_row(before := client.label_config(project))
+    is_needed = after != before and not client.region_counts(project).created_labels
+    return Offer(before, after) if is_needed else None
 
 
 def label_config(labels: Sequence[str]) -> str:

@@ -37,6 +37,11 @@ _TASKS_AT_AN_END: Final = 25
 
 _LARGE_MEGAPIXELS: Final = 40  # from this size on the editor is slow
 _MOST_KINDS: Final = 12  # kinds of address of which a picture is read
+#: What to do about masks of a control that the labeling config lacks; {} is its name.
+ADD_CONTROL: Final = (
+    'They count nowhere. Add a control of their kind to the labeling config, with name="{}", their '
+    'labels and prelabel="no".'
+)
 
 
 class CheckResult(msgspec.Struct, frozen=True):
@@ -214,7 +219,11 @@ def check_label_config(setup: Setup) -> str:
             f"Labels that come from the task are not predicted: {', '.join(of_task)}. Write them "
             "as <Label> tags in the labeling config."
         )
-    if unknown := config.unknown_labels(setup.client.region_counts(setup.project)):
+    counts = setup.client.region_counts(setup.project)
+    for control, count in config.lost_controls(counts.created_annotations or {}).items():
+        what = f"{quantity(count, 'region')} made with the control “{control}”"
+        raise CheckWarned(f"{what}, which the config lacks. {ADD_CONTROL.format(control)}")
+    if unknown := config.unknown_labels(counts.created_labels or {}):
         names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
         raise CheckWarned(
             f"{quantity(sum(unknown.values()), 'region')} of annotations with a label that the "

@@ -27,7 +27,7 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
 from backend.runs.agreement import AGREEMENT
-from backend.runs.checks import CHECKS
+from backend.runs.checks import ADD_CONTROL, CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
@@ -64,6 +64,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
     asks: bool = True  # whether a tool of the label config asks for masks
     shown: bool = True  # whether Label Studio shows somebody's predictions
     unknown: dict[str, int] = {}  # label that the config lacks -> regions
+    lost: dict[str, int] = {}  # control that the config lacks -> regions
     withheld: int = 0  # of those that wait, those that an experiment leaves out
 
     @property
@@ -148,14 +149,9 @@ class ProjectRoutes:
         shown = self.describe(project)
         if not is_for_people():
             return json_response(shown)
-        job = self._asked_job(project)
-        return html_page(
-            "project.html",
-            **shown,
-            job=job,
-            own_address=own_address(self.services.settings),
-            no_key=no_key(self.services.page_client, USE),
-        )
+        job, key = self._asked_job(project), no_key(self.services.page_client, USE)
+        own = own_address(self.services.settings)
+        return html_page("project.html", **shown, job=job, own_address=own, no_key=key)
 
     def _asked_job(self, project: int) -> _Json | None:
         """Return the job of this project that the query names."""
@@ -174,13 +170,12 @@ class ProjectRoutes:
         counts = None if counted is None else counted.counts
         words, learned = self._words(project, counted), self._learned(project, counts)
         data_set, done = self._data_set(project, counts), counts.done if counts else None
+        # a paused job waits for somebody
+        busy = (job.kind != "withdrawal" and job.state in ("queued", "running") for job in jobs)
         facts = Facts(
             counts=counts,
             words_checked=words is not None and not words["is_old"],
-            # a paused job waits for somebody
-            predicting=any(
-                job.kind != "withdrawal" and job.state in ("queued", "running") for job in jobs
-            ),
+            predicting=any(busy),
             version_waits=learned is not None and learned["waits"] is not None,
             corrected=data_set["corrected_since"],
         )
@@ -226,6 +221,7 @@ class ProjectRoutes:
         def count(**more: Any) -> int:
             return client.count(project, TaskFilter(labeled=False, **more))
 
+        regions = client.region_counts(project)
         lacking = {"skipped": False, "without_version": version}
         left = count(skipped=False)
         waiting = count(**lacking) if left else 0
@@ -245,7 +241,8 @@ class ProjectRoutes:
             asks=config.asks,
             shown=bool(found.model_version),
             withheld=count(**lacking, predicted=False, ids=withheld) if withheld else 0,
-            unknown=config.unknown_labels(client.region_counts(project)),
+            unknown=config.unknown_labels(regions.created_labels or {}),
+            lost=config.lost_controls(regions.created_annotations or {}),
         )
         return Counted(counts, config, time.time())
 
@@ -340,11 +337,9 @@ class ProjectRoutes:
         suspected = services.runs.last(LABEL_ERRORS, project)
         if suspected is not None:
             run, report = suspected
-            suspicions = report.without(
-                ConfirmedAnnotations(services.database).of(project)
-            ).suspicions
+            unseen = report.without(ConfirmedAnnotations(services.database).of(project))
             page = url_for("label-errors.page", project=project)
-            n_annotations = len({each.annotation for each in suspicions})
+            n_annotations = len({each.annotation for each in unseen.suspicions})
             what = f"suspicious {inflected(n_annotations, 'annotation')}"
             yield Finding(n_annotations, what, page, run.finished)
         compared = services.runs.last(AGREEMENT, project)
@@ -378,9 +373,11 @@ class ProjectRoutes:
             yield Finding(more, f"more such {inflected(more, 'task')}", None)
 
     def _label_findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
-        if counts is None:
-            return
-        for label, count in counts.unknown.items():
+        for control, count in counts.lost.items() if counts else ():
+            what = f"{inflected(count, 'region')} made with the control {control!r}, which the "
+            what += "labeling config lacks, counted in all annotations"
+            yield Finding(count, what, None, remedy=ADD_CONTROL.format(control))
+        for label, count in counts.unknown.items() if counts else ():
             yield Finding(
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "

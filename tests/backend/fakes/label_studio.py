@@ -122,7 +122,7 @@ class FakeStudio:
             row |= {"task_number": len(self.tasks), "label_config": self.label_config}
             return _json(row | {"model_version": self.shows})
         if path == f"/api/projects/{self.project}/summary":
-            return _json({"created_labels": self._created_labels()})
+            return _json(self._summary())
         if path == "/api/projects" and given["include"] == "id,title":
             titles = {self.project: ""} | self.titles
             found = [{"id": each, "title": title} for each, title in titles.items()]
@@ -192,14 +192,15 @@ class FakeStudio:
     def _annotations_of(self, task: int) -> list[dict[str, Any]]:
         return [each for each in self.annotations.values() if each["task"] == task]
 
-    def _created_labels(self) -> dict[str, dict[str, int]]:
-        """As seen: regions of all annotations, by control and label as they write it."""
-        found: dict[str, Counter[str]] = {}
-        for annotation in self.annotations.values():
-            for region in annotation["result"]:
-                labels = region["value"].get(region["type"]) or ()
-                found.setdefault(region["from_name"], Counter()).update(labels)
-        return {control: dict(labels) for control, labels in found.items()}
+    def _summary(self) -> dict[str, dict[str, Any]]:
+        """As seen: regions of all annotations, by control and label, and by control and kind."""
+        labels: dict[str, Counter[str]] = {}
+        kinds: Counter[str] = Counter()
+        for region in (each for some in self.annotations.values() for each in some["result"]):
+            own = region["value"].get(region["type"]) or ()
+            labels.setdefault(region["from_name"], Counter()).update(own)
+            kinds[f"{region['from_name']}|image|{region['type']}"] += 1
+        return {"created_labels": labels, "created_annotations": kinds}
 
     def _view(self, asked: Asked, path: str) -> Answer:
         """As seen: an update takes the place of all that the view was made of."""

@@ -143,12 +143,12 @@ def test_a_connection_that_is_not_well_is_named(
 
 
 def test_regions_of_labels_that_are_gone_count(server: LocalServer, studio: FakeStudio) -> None:
-    studio.annotate(11, [GONE] * 12)
-    finding = found(server)["label config"]
-    assert finding.mark == "warn"
-    assert "12 regions" in finding.text
-    assert "“House” (12)" in finding.text
-    assert 'alias="House"' in finding.text
+    named = {"mask": ("“House” (12)", 'alias="House"'), "tag": ("the control “tag”", 'name="tag"')}
+    for control, texts in named.items():
+        studio.annotate(11, [GONE | {"from_name": control}] * 12)
+        finding = found(server)["label config"]
+        assert finding.mark == "warn"
+        assert [each for each in ("12 regions", *texts) if each not in finding.text] == []
 
 
 def test_a_busy_label_studio_has_no_broken_annotation(

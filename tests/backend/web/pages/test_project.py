@@ -55,9 +55,9 @@ def figures(lead: Dashboard) -> dict[str, Any]:
     return shown
 
 
-def paint(studio: FakeStudio, task: int, label: str) -> None:
+def paint(studio: FakeStudio, task: int, label: str, control: str = "mask") -> None:
     value = {"format": "rle", "rle": [], "brushlabels": [label]}
-    region = {"id": "a", "from_name": "mask", "to_name": "image", "type": "brushlabels"}
+    region = {"id": "a", "from_name": control, "to_name": "image", "type": "brushlabels"}
     studio.annotate(task, [region | {"value": value}])
 
 
@@ -129,7 +129,7 @@ def test_the_page_renews_itself_where_a_job_ends_after_its_tasks_were_counted(
 ) -> None:
     job, count = started(lead), LabelStudioClient.region_counts
 
-    def end(client: LabelStudioClient, project: int) -> dict[str, int]:
+    def end(client: LabelStudioClient, project: int) -> Any:
         lead.store.finish(job, "worker")
         return count(client, project)
 
@@ -147,12 +147,15 @@ def test_what_needs_a_look_is_counted_and_linked(
     for task in range(1, 6):
         paint(studio, task, "red")
     paint(studio, 6, "crimson <b>")
+    paint(studio, 6, "red", "tag <b>")
     found = {each["what"]: each for each in figures(lead)["findings"]}
     assert {what: each["count"] for what, each in found.items()} == {
         "task without a prediction": 1,
         "suspicious annotations": 2,
         "pictures on which annotators disagree": 400,
         "region has the label 'crimson <b>', which the labeling config no longer has, "
+        "counted in all annotations": 1,
+        "region made with the control 'tag <b>', which the labeling config lacks, "
         "counted in all annotations": 1,
     }
     page = lead.page(PAGE)
