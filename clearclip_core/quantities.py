@@ -22,3 +22,12 @@ def inflected(count: float, noun: str, plural: str = "") -> str:
     ('label', 'labels')
     """
     return noun if count == 1 else plural or f"{noun}s"
+
+
+def grouped(number: float) -> str:
+    """Format a count, with thin spaces between the thousands.
+
+    >>> grouped(1234567).split("\N{NARROW NO-BREAK SPACE}"), grouped(12)
+    (['1', '234', '567'], '12')
+    """
+    return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

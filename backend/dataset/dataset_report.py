@@ -18,7 +18,7 @@ from backend.dataset.formats.format_writer import ImageRow
 from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
 from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
-from clearclip_core.quantities import quantity
+from clearclip_core.quantities import grouped, inflected, quantity
 
 if TYPE_CHECKING:  # torch
     from backend.learning.predicted_masks import MaskPredictor
@@ -184,8 +184,8 @@ class SetCounts:
         if self.covered:
             yield (
                 f"In {quantity(self.covered, 'label map')} regions cover others: "
-                f"{quantity(self.covered_px, 'pixel')} of theirs have another class (--overlap "
-                "says whose)."
+                f"{grouped(self.covered_px)} {inflected(self.covered_px, 'pixel')} of theirs have "
+                "another class (--overlap says whose)."
             )
         if self.framed:
             yield (

@@ -27,7 +27,7 @@ from backend.dataset.mask_source import Limits, MaskSource, read_bytes, read_sco
 from backend.errors import DatasetError
 from backend.label_studio.region_reader import fill_outline, read_text
 from clearclip_core import BoolMask
-from clearclip_core.quantities import quantity
+from clearclip_core.quantities import grouped, quantity
 
 _FOLDER: Final = "annotations"  # the folder of the files in a data set
 
@@ -124,7 +124,7 @@ def draw_runs(runs: Runs, size_hw: tuple[int, int]) -> BoolMask:
     height, width = size_hw
     total = int(runs.sum())  # 2^35 a run at most: no overflow
     if total != height * width:
-        raise ValueError(f"its runs have {total} pixels, but it is {width}×{height} px")
+        raise ValueError(f"its runs have {grouped(total)} pixels, but it is {width}×{height} px")
     values = np.arange(runs.size) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
 

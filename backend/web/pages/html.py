@@ -14,7 +14,7 @@ from backend.feedback.report.statistics import in_percent
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
-from clearclip_core.quantities import inflected
+from clearclip_core.quantities import grouped, inflected
 
 _T = TypeVar("_T")
 
@@ -28,8 +28,9 @@ _POLICY = (
 
 def add_filters(app: Flask) -> None:
     """Let templates use the functions that write figures for people."""
-    for text_filter in (duration, ago, count, size, hours, interval):
+    for text_filter in (duration, ago, size, hours, interval):
         app.add_template_filter(text_filter)
+    app.add_template_filter(grouped, "count")
     app.add_template_filter(count_with_noun, "quantity")
     app.add_template_filter(in_percent, "percent")
 
@@ -60,22 +61,13 @@ def ago(at: float) -> str:
     return f"{duration(age_s)} ago" if age_s >= 1 else "just now"
 
 
-def count(number: float) -> str:
-    """Format a count, with thin spaces between the thousands.
-
-    >>> count(1234567).split("\N{NARROW NO-BREAK SPACE}"), count(12)
-    (['1', '234', '567'], '12')
-    """
-    return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
 def count_with_noun(number: float, noun: str, plural: str = "") -> str:
     """Format a count with its noun, which is in the singular for one; else `plural`, or with an s.
 
     >>> count_with_noun(1, "task"), count_with_noun(2, "miss", "misses")
     ('1 task', '2 misses')
     """
-    return f"{count(number)} {inflected(number, noun, plural)}"
+    return f"{grouped(number)} {inflected(number, noun, plural)}"
 
 
 def size(n_bytes: float) -> str:

@@ -21,7 +21,6 @@ from backend.inference.engine import Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.change_poller import Poll
 from backend.jobs.job_store import Job
-from backend.label_studio.download import LabelStudioFiles
 from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.services import Services
 from backend.telemetry.logs import known_secrets, scrub
@@ -42,9 +41,9 @@ _PACKAGES: Final = ("clearclip-label-studio", "torch", "open_clip_torch")
 class StatusSerializer:
     """Serialize what `StatusReport` and the job routes answer."""
 
-    def __init__(self, files: LabelStudioFiles, secrets: Iterable[str]) -> None:
-        self._files = files
-        self._secrets = tuple(secrets)
+    def __init__(self, services: Services) -> None:
+        self._files, self._watch = services.files, services.connection_watch
+        self._secrets = tuple(known_secrets(services.settings))
 
     def job(self, job: Job) -> _Json:
         return {
@@ -53,7 +52,7 @@ class StatusSerializer:
             "over": job.over,
             "remaining": job.remaining,
             "rate": job.rate,
-            "eta_s": job.eta_s,
+            "eta_s": None if self._watch.trouble else job.eta_s,
             "url": self._files.task_url(job.project),
         }
 
@@ -113,7 +112,7 @@ class StatusReport:
         self._services = services
         self._tracker = tracker
         self._failures = FailureStore(services.database)
-        self.serializer = StatusSerializer(services.files, known_secrets(services.settings))
+        self.serializer = StatusSerializer(services)
         packages = {name: version(name) for name in _PACKAGES}
         self._versions = {"python": platform.python_version(), **packages}
         self._started_at = time.time()

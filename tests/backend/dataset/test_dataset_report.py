@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from backend.cli.dataset import dataset
-from backend.dataset.dataset_report import SetScorer
+from backend.dataset.dataset_report import SetCounts, SetScorer
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core import Label, Segmenter
 from tests.backend.fakes.label_studio import TOKEN
@@ -48,10 +48,10 @@ def test_pixels_are_counted_as_they_are_written() -> None:
     found = made.score()
     assert found.ious == {"sky": round(5 / 10, 4), "road": 0.0}, "of all pictures together"
     assert found.mean_iou == 0.25
-    assert str(found).startswith(
-        "The words alone predicted these label maps with a mean IoU of 25.0"
-    )
+    assert str(found).startswith("The words alone predicted these label maps with a mean IoU of 25")
     assert "flatters" not in str(found)
+    counts = SetCounts(covered=1, covered_px=107369)
+    assert "107\u202f369 pixels of" in next(counts.notes(1, has_background=True))
 
 
 def test_the_live_version_is_named_and_nothing_to_score_is_said() -> None:

@@ -86,7 +86,7 @@ def test_all_files_of_a_data_set_are_read(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize(
     ("segmentation", "reason"),
     [
-        ({"size": [40, 60], "counts": [2400, 1]}, "2401 pixels, but it is 60×40 px"),
+        ({"size": [40, 60], "counts": [2400, 1]}, "2\u202f401 pixels, but it is 60×40 px"),
         ({"size": [60, 40], "counts": COMPRESSED}, "its mask is 40×60 px"),
         ({"size": [40, 60], "counts": COMPRESSED[:-1] + "o"}, "damaged or cut off"),
         ({"size": [40, 60], "counts": [1, -1]}, "Expected `int` >= 0"),

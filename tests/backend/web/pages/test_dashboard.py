@@ -368,12 +368,13 @@ def test_jobs_come_with_what_remains_and_when_they_end() -> None:
     read = scene.read()
     assert [job["state"] for job in read["jobs"]] == ["queued", "running", "cancelled"]
     queued, job, _ = read["jobs"]
-    assert queued["kind"] == "new"
-    assert (job["project"], job["filter"], job["limit"]) == (7, "all", 50)
+    assert (queued["kind"], job["project"], job["filter"], job["limit"]) == ("new", 7, "all", 50)
     assert (job["total"], job["done"], job["failed"], job["remaining"]) == (100, 20, 1, 79)
     assert (job["rate"], read["eta_s"], read["remaining"]) == pytest.approx((2.0, 39.5, 79))
     (error,) = read["errors"]
     assert (error["task"], error["project"], error["job"]) == (5, 7, running.id)
+    scene.services.connection_watch._trouble = "Label Studio is away."
+    assert scene.read()["eta_s"] is None
 
 
 def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() -> None:
