@@ -59,7 +59,7 @@ class HoursLeft(msgspec.Struct, frozen=True):
         if self.tasks_left is None:
             return "Label Studio does not say now how many tasks are left. Ask again later."
         if not self.tasks_left:
-            return "Every task has an annotation."
+            return "No task is left to correct."
         if self.expected is None:
             told = f"Hours need {LEAST} measured annotations that began with a prediction"
             return f"{told}; so far there are {self.annotations}."

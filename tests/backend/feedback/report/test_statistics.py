@@ -248,5 +248,5 @@ def test_a_break_hardly_counts_and_a_change_of_pace_is_said() -> None:
 
 
 def test_hours_of_nothing_and_of_too_few() -> None:
-    assert "Every task" in HoursLeft(0, 50, 45, at_pace(0, [60.0] * LEAST)).missing
+    assert "No task" in HoursLeft(0, 50, 45, at_pace(0, [60.0] * LEAST)).missing
     assert at_pace(9, [60.0] * (LEAST - 1)) is None
