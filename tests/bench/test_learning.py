@@ -77,6 +77,8 @@ CASES = {
     "one of two draws buildings as trees": Case(one_of_two_merges("tree", "building"), 6, 3, -25),
     "masks mirrored by a tool": Case(mirrored, 0, -10, -40),
 }
+#: Some of them again, in a project whose words are worse.
+NOISIER = [("noisier words", what) for what in [*CASES][:2] + [*CASES][3:5]]
 
 
 @cache
@@ -110,10 +112,6 @@ def measure(
         f"worst labels {worst}; words alone {world.before.mean():.1f}; {seconds:.1f} CPU s",
     )
     return table
-
-
-#: Some of them again, in a project whose words are worse.
-NOISIER = [("noisier words", what) for what in [*CASES][:2] + [*CASES][3:5]]
 
 
 @pytest.mark.parametrize(("kind", "what"), [*product(("colours", "network"), CASES), *NOISIER])

@@ -373,11 +373,13 @@ class ProjectRoutes:
             yield Finding(more, f"more such {inflected(more, 'task')}", None)
 
     def _label_findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
-        for control, count in counts.lost.items() if counts else ():
+        if counts is None:
+            return
+        for control, count in counts.lost.items():
             what = f"{inflected(count, 'region')} made with the control {control!r}, which the "
             what += "labeling config lacks, counted in all annotations"
             yield Finding(count, what, None, remedy=ADD_CONTROL.format(control))
-        for label, count in counts.unknown.items() if counts else ():
+        for label, count in counts.unknown.items():
             yield Finding(
                 count,
                 f"{'region has' if count == 1 else 'regions have'} the label {label!r}, which the "

@@ -8,12 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend.cli.dataset import dataset
-from tests.backend.dataset.drawn_tasks import (
-    CONFIG,
-    brush_region,
-    picture_bytes,
-    rectangle,
-)
+from tests.backend.dataset.drawn_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 

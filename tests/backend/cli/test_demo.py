@@ -15,12 +15,7 @@ from click.testing import CliRunner
 
 from backend.cli import demo_servers
 from backend.cli.demo import demo, upload
-from backend.cli.demo_servers import (
-    DemoError,
-    LabelStudioProcess,
-    find_label_studio,
-    running,
-)
+from backend.cli.demo_servers import DemoError, LabelStudioProcess, find_label_studio, running
 from tests.backend.fakes.local_server import Answer, LocalServer, free_port
 from tests.backend.fakes.waiting import wait_for
 

@@ -111,7 +111,8 @@ def test_prompts(label: str, prompts: tuple[str, ...]) -> None:
         ('<Label value="rest" alias="background"/>', "rest"),
         ('<Label value="background"/><Label value="rest" background="true"/>', "rest"),
         ('<Label value="background"/><Label value="other"/>', "background"),
-        ('<Label value="sky" background="red"/><Label value="background noise"/>', None),
+        ('<Label value="sky" background="red"/>', None),
+        ('<Label value="background noise"/>', None),
     ],
 )
 def test_one_background_label_at_most(labels: str, background: str | None) -> None:
@@ -135,7 +136,8 @@ def test_rectangles_beside_another_control_may_be_a_tool(attributes: str) -> Non
     ("value", "data", "sources"),
     [
         ("$image", {"image": "/data/upload/1/a.png"}, ("/data/upload/1/a.png",)),
-        *(("$a.b", {"a": {"b": "x"}}, ("x",)), ("$a.b", {"a.b": "flat"}, ("flat",))),
+        ("$a.b", {"a": {"b": "x"}}, ("x",)),
+        ("$a.b", {"a.b": "flat"}, ("flat",)),
         ("$a[1].b", {"a": [{"b": "x"}, {"b": "y"}]}, ("y",)),
         ("$pages", {"pages": ["p1", "p2"]}, ("p1", "p2")),
         ("https://host/$folder/$file", {"folder": "f", "file": "a.png"}, ("https://host/f/a.png",)),
@@ -154,7 +156,8 @@ def test_sources(value: str, data: dict[str, Any], sources: tuple[str, ...]) -> 
         ("$image", {"photo": "x", "id": 3}, r'asks for "\$image".*has only: photo, id\.'),
         ("$imgae", {"id": 3, "image": "x"}, r'has only: id, image\. Write "\$image" if that is'),
         ("$a[2]", {"a": ["x"]}, "asks for"),
-        *(("$image", {"image": None}, "holds null"), ("$image", {"image": ""}, 'holds ""')),
+        ("$image", {"image": None}, "holds null"),
+        ("$image", {"image": ""}, 'holds ""'),
         ("$image", {"image": {"url": "x"}}, r'holds {"url": "x"}'),
         ("$pages", {"pages": ["x", 3]}, r'holds \["x", 3\]'),
     ],
@@ -282,7 +285,8 @@ def test_a_box_answers_for_labels_that_only_boxes_have_and_a_click_for_none() ->
         ("prelabel", 'prelabel="no"', False),
         ("prelabel", 'preLabel=" Auto "', True),
         ("score", 'Score=" Uncertainty "', "uncertainty"),
-        *(("score", "", None), ("adapt", 'adapt=""', None)),
+        ("score", "", None),
+        ("adapt", 'adapt=""', None),
         ("adapt", 'Adapt=" OFF "', "off"),
     ],
 )

@@ -160,6 +160,7 @@ def test_what_is_downloaded_stays_in_the_folder(
     tmp_path: Path,
     safetensors_file: Path,
     monkeypatch: pytest.MonkeyPatch,
+    clip_model: open_clip.CLIP,
 ) -> None:
     """By open_clip's own downloader; a file URL stands for the network."""
     name_tags(monkeypatch, tiny_arch, {"here": {"url": safetensors_file.as_uri()}})
@@ -170,6 +171,7 @@ def test_what_is_downloaded_stays_in_the_folder(
     Segmenter.load(*given, "~/models")
     assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
     assert not missing_weights(given[0], str(folder))
+    assert_same(load_model(given[0], "cpu", "fp32", folder, download=False).clip, clip_model)
 
 
 def test_absent_weights_say_how_to_bring_them(

@@ -9,13 +9,7 @@ import pytest
 
 from clearclip_core.evaluation import results
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.evaluation.results import (
-    RunConfig,
-    RunResult,
-    Tally,
-    checkpoint_path,
-    versions,
-)
+from clearclip_core.evaluation.results import RunConfig, RunResult, Tally, checkpoint_path, versions
 from clearclip_core.images.preprocessing import Preprocessing
 from tests.core.evaluation.factories import CONFIG
 

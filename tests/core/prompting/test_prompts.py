@@ -238,8 +238,7 @@ def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture
 
 
 @pytest.mark.parametrize(
-    "box_xyxy",
-    [(20, 20, 90, 20), (1, 2, 3), (90, 20, 20, 90), (300, 0, 400, 90), (-9, -9, -2, 50)],
+    "box_xyxy", [(20, 20, 90, 20), (1, 2, 3), (90, 20, 20, 90), (300, 0, 400, 90), (-9, -9, -2, 50)]
 )
 def test_a_box_without_a_pixel_is_refused(
     two_dogs: Picture, box_xyxy: tuple[float, float, float, float]

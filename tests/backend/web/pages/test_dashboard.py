@@ -138,6 +138,17 @@ def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyP
     assert served == {"project": 7, "failing": 2} | nothing
 
 
+def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
+    """Air-gapped: no script, style, font or picture comes from a server, not even this one."""
+    started(dashboard, done=1, total=2)
+    for path in ("/", "/?part=1", "/projects/7?job=1"):
+        page = dashboard.page(path)
+        names = {name for _, attributes in page.elements for name in attributes}
+        assert not [name for name in names if name in ("src", "style") or name.startswith("on")]
+        assert {each["href"] for tag, each in page.elements if tag == "link"} <= {"data:,"}
+        assert not [each for each in ("@import", "url(") if each in page.text]
+
+
 def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> None:
     first, second = (dashboard.client.get("/", headers=PEOPLE) for _ in range(2))
     policy = first.headers["Content-Security-Policy"]
