@@ -104,6 +104,10 @@ class StudioUnreachable(BackendError, http_status=424):
     """Label Studio's API does not answer within the time for retries."""
 
 
+class StudioBusy(StudioUnreachable, http_status=503):
+    """Label Studio is there, but has not answered in time, or says that it has too much to do."""
+
+
 class StudioRefused(BackendError, http_status=424):
     """Label Studio's API refuses a request, with an HTTP status of its own."""
 

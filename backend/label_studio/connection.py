@@ -25,7 +25,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from backend.errors import AnswerTooLarge, StudioRefused, StudioUnreachable
+from backend.errors import AnswerTooLarge, StudioBusy, StudioRefused, StudioUnreachable
 from backend.label_studio.records import decode_time
 from backend.label_studio.requests import decode_json
 from backend.label_studio.tokens import (
@@ -49,10 +49,14 @@ _MOST_BYTES: Final = 256 << 20
 
 _LONGEST_PAUSE_S: Final = 30.0
 _TRANSIENT_STATUSES: Final = (408, 425, 429, 500, 502, 503, 504)
+
+#: Of these, those that a server sends which is there and has too much to do.
+_BUSY_STATUSES: Final = (408, 425, 429, 503, 504)
+
 _LONGEST_SENTENCE: Final = 400  # letters
 
 #: Refusals that a proxy may send as a page for people. What they mean does not depend on the body.
-_UNCHECKED_REFUSALS: Final = (401, 403, 413)
+_UNCHECKED_REFUSALS: Final = (401, 403, 408, 413, 425, 429)
 
 _IS_A_PAGE: Final = (
     "it may be a login or maintenance page, or LABEL_STUDIO_URL is not the address at which Label "
@@ -63,6 +67,10 @@ _NO_JSON: Final = f"without JSON: {_IS_A_PAGE}"
 
 class NoAnswerError(Exception):
     """Label Studio's API does not answer; the message goes on after "Label Studio at URL"."""
+
+    def __init__(self, message: str, is_busy: bool = False) -> None:
+        super().__init__(message)
+        self.is_busy = is_busy  # whether it is there, and takes too long
 
 
 class RefusalError(Exception):
@@ -80,6 +88,18 @@ class _PageWait:
 
     end: float
     is_over: bool = False
+    has_connected: bool = False  # whether one of its calls has reached Label Studio
+
+    @property
+    def notice(self) -> str:
+        """What people read on a page that has waited in vain; empty on another."""
+        if not self.is_over:
+            return ""
+        why = "it is busy" if self.has_connected else "it cannot be reached"
+        return (
+            f"Label Studio has not answered within {PAGE_WAIT_S:g} s: {why}. What this page says "
+            "of it may be missing or old. The page asks again by itself."
+        )
 
 
 _page_wait: ContextVar[_PageWait | None] = ContextVar("page_wait", default=None)
@@ -95,10 +115,10 @@ def end_page(_error: BaseException | None = None) -> None:
     _page_wait.set(None)
 
 
-def page_gave_up() -> bool:
-    """Return whether the page of this thread has given up waiting for Label Studio."""
+def page_notice() -> str:
+    """Return what is to be read on the page of this thread; empty unless it has waited in vain."""
     wait = _page_wait.get()
-    return wait is not None and wait.is_over
+    return "" if wait is None else wait.notice
 
 
 class Connection:
@@ -163,7 +183,8 @@ class Connection:
         Raises:
             AnswerTooLarge: an answer is too large to be read.
             StudioRefused: Label Studio refuses one of the calls: repeated, it would fail again.
-            StudioUnreachable: it does not answer in time, or not in `most_tries`.
+            StudioBusy: it is there, but does not answer in time, or not in `most_tries`.
+            StudioUnreachable: it is not there, or something else answers in its place.
         """
         stop = self._stop
         if most_tries is not None:
@@ -173,10 +194,11 @@ class Connection:
         except RefusalError as error:
             if not _is_transient(error):
                 raise StudioRefused(_describe_refusal(self.url, error), error.status) from None
-            reason = f"answers HTTP {error.status}"
+            reason, is_busy = f"answers HTTP {error.status}", error.status in _BUSY_STATUSES
         except NoAnswerError as error:
-            reason = str(error)
-        raise StudioUnreachable(f"Label Studio at {self.url} {reason}.")
+            reason, is_busy = str(error), error.is_busy
+        kind = StudioBusy if is_busy else StudioUnreachable
+        raise kind(f"Label Studio at {self.url} {reason}.")
 
     def send(self, method: str, path: str, kind: type[_T], body: Any = None, **query: Any) -> _T:
         """Send one call, and return its answer of that kind, without what the kind does not name.
@@ -213,11 +235,24 @@ class Connection:
         except CANNOT_REACH as error:
             if not limit.is_over:
                 raise NoAnswerError(f"cannot be reached ({type(error).__name__})") from None
+            is_busy = limit.has_connected or isinstance(error, TimeoutError)  # see `Access`
+            raise self._gave_up(wait, seconds, is_busy) from None
+        finally:
             if wait is not None:
-                wait.is_over = True
-            waited = PAGE_WAIT_S if wait is not None else seconds
-            raise NoAnswerError(f"gave no whole answer within {waited:g} s") from None
+                wait.has_connected |= limit.has_connected
         return self._check(answer, content, path, kind)
+
+    def _gave_up(self, wait: _PageWait | None, seconds: float, is_busy: bool) -> NoAnswerError:
+        """Return the error of a call whose time is over, and end the wait of its page."""
+        if wait is not None:
+            wait.is_over = True
+            wait.has_connected |= is_busy
+            seconds, is_busy = PAGE_WAIT_S, wait.has_connected
+        if is_busy:
+            return NoAnswerError(
+                f"is busy: it gave no whole answer within {seconds:g} s", is_busy=True
+            )
+        return NoAnswerError(f"cannot be reached within {seconds:g} s")
 
     def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""

@@ -39,6 +39,7 @@ class TimeLimit:
         self._timer.daemon = True
         self._lock = threading.Lock()
         self._connections: list[socket.socket] = []
+        self.has_connected = False  # whether a server was reached under it
 
     def __enter__(self) -> "TimeLimit":
         self._timer.start()
@@ -62,6 +63,7 @@ class TimeLimit:
 
     def hold(self, connection: socket.socket) -> None:
         """Close a connection when the time is over; of its socket TLS takes over the original."""
+        self.has_connected = True
         with self._lock:
             self._connections.append(connection.dup())
         if self.is_over:

@@ -11,7 +11,7 @@ from flask import Blueprint, Flask, Response, g, request
 
 from backend.errors import BackendError
 from backend.inference.engine import Engine
-from backend.label_studio.connection import begin_page, end_page, page_gave_up
+from backend.label_studio.connection import begin_page, end_page, page_notice
 from backend.prediction.predictor import Predictor
 from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
@@ -110,7 +110,7 @@ def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | No
     app = Flask("backend", static_folder=None, template_folder="web/pages/templates")
     app.before_request(begin_page)
     app.teardown_request(end_page)
-    app.jinja_env.globals["label_studio_was_silent"] = page_gave_up
+    app.jinja_env.globals["label_studio_notice"] = page_notice
     app.extensions["worker"] = worker
     app.extensions["metrics"] = metrics
     app.extensions["engine"] = services.engine

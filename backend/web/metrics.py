@@ -12,7 +12,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.errors import BackendError, ModelUnavailable, StudioUnreachable, TaskError
+from backend.errors import (
+    BackendError,
+    ModelUnavailable,
+    StudioBusy,
+    StudioUnreachable,
+    TaskError,
+)
 from backend.services import Services
 from backend.telemetry.task_tracker import TrackedTask
 
@@ -46,7 +52,7 @@ class Metrics:
         self._tasks = counter("clearclip_tasks", told, ("urgency",))
         told = "Tasks that got none, by the class of the error."
         self._failures = counter("clearclip_failures", told, ("reason",))
-        expected: list[type[BackendError]] = [ModelUnavailable, StudioUnreachable]
+        expected: list[type[BackendError]] = [ModelUnavailable, StudioUnreachable, StudioBusy]
         for error in (*expected, *TaskError.__subclasses__()):
             self._failures.labels(error.__name__)  # from 0 on: else an increase lacks the first
         told = "What runs here: the package's version, the model and the method."

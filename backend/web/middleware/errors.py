@@ -12,7 +12,15 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException
 
 from backend.database.database import advise, error_message
-from backend.errors import BackendError, Busy, DatabaseAway, TooManyGuesses, Unauthorized
+from backend.errors import (
+    BackendError,
+    Busy,
+    DatabaseAway,
+    StudioBusy,
+    TooManyGuesses,
+    Unauthorized,
+)
+from backend.label_studio.connection import page_notice
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +34,9 @@ def describe_health(model: str, state: str) -> dict[str, Any]:
 _REASON_LENGTH = 300
 
 
+#: When to ask again where something is busy, in seconds.
+_RETRY_AFTER_S = "5"
+
 #: Makes the response of an error from its sentence and its HTTP status.
 Respond = Callable[[str, int], Response]
 
@@ -36,6 +47,7 @@ def add_error_handlers(app: Flask, respond: Respond) -> None:
     app.register_error_handler(OperationalError, partial(_answer_database_error, respond))
     app.register_error_handler(HTTPException, partial(_answer_http_error, respond))
     app.register_error_handler(Exception, partial(_answer_unexpected_error, respond))
+    app.after_request(_mark_partial_answer)
 
 
 def _answer_backend_error(respond: Respond, error: BackendError) -> Response:
@@ -44,10 +56,22 @@ def _answer_backend_error(respond: Respond, error: BackendError) -> Response:
     response.status = f"{error.http_status} {reason_phrase(error)}"
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Basic realm="clearclip"'
-    if isinstance(error, Busy | DatabaseAway):
-        response.headers["Retry-After"] = "5"
+    if isinstance(error, Busy | DatabaseAway | StudioBusy):
+        response.headers["Retry-After"] = _RETRY_AFTER_S
     if isinstance(error, TooManyGuesses):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _mark_partial_answer(response: Response) -> Response:
+    """Give an answer to a program HTTP 503 where it lacks what Label Studio has not told in time.
+
+    A page says so itself, and asks again.
+    """
+    is_read = request.method == "GET" and response.status_code == 200 and response.is_json
+    if is_read and page_notice():
+        response.status_code = 503
+        response.headers["Retry-After"] = _RETRY_AFTER_S
     return response
 
 

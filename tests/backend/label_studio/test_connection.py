@@ -2,15 +2,17 @@
 
 import contextvars
 import json
+import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 import pytest
 
-from backend.errors import StudioRefused, StudioUnreachable
+from backend.errors import StudioBusy, StudioRefused, StudioUnreachable
 from backend.label_studio import connection
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
@@ -92,20 +94,45 @@ def test_all_calls_of_a_page_take_their_time_together(
     monkeypatch.setattr(connection, "PAGE_WAIT_S", 3.0)
     client, over = LabelStudioClient(server.url, TOKEN, retry_for_s=0), threading.Event()
 
-    def page() -> bool:
+    def page() -> str:
         connection.begin_page()
         assert client.label_config(7) == studio.label_config
-        assert not connection.page_gave_up()
+        assert not connection.page_notice()
         studio.fault = lambda _: over.wait(60) and None
         for _ in range(3):
-            with pytest.raises(StudioUnreachable, match="within 3 s"):
+            with pytest.raises(StudioBusy, match="within 3 s"):
                 client.label_config(7)
-        return connection.page_gave_up()
+        return connection.page_notice()
 
     began = time.monotonic()
-    assert contextvars.copy_context().run(page)
+    assert "it is busy" in contextvars.copy_context().run(page)
     assert time.monotonic() - began < 9, "for each call"
     over.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "is_busy"), [(429, True), (500, False), (502, False), (503, True), (504, True)]
+)
+def test_a_server_that_is_there_and_has_too_much_to_do_is_busy(status: int, is_busy: bool) -> None:
+    told = pytest.raises(StudioUnreachable, match=f"answers HTTP {status}")
+    with LocalServer(lambda _: Answer(status)) as server, told as caught:
+        impatient(server.url).user()
+    assert isinstance(caught.value, StudioBusy) == is_busy
+
+
+def test_a_host_that_takes_no_connection_in_time_is_not_called_busy() -> None:
+    """A socket that listens and whose line is full lets nobody in, as a firewall does."""
+    with socket.socket() as silent, ExitStack() as line:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(8):
+            waits = line.enter_context(socket.socket())
+            waits.setblocking(False)
+            waits.connect_ex(silent.getsockname())
+        client = impatient(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.5)
+        with pytest.raises(StudioUnreachable, match=r"cannot be reached within 0\.5 s") as caught:
+            client.user()
+    assert not isinstance(caught.value, StudioBusy)
 
 
 def test_connections_are_kept_also_where_label_studio_closes_one(studio: FakeStudio) -> None:

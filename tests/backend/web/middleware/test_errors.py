@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from backend.label_studio import connection
 from backend.telemetry.logs import facts_of
+from tests.backend.fakes.label_studio import TOKEN
+from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.browser import PEOPLE, RED, Page, error_of, make_app, predict_body
 
 
@@ -30,6 +34,22 @@ def test_a_program_gets_json_and_a_person_a_page_that_leads_back(
     page = Page(shown)
     assert sentence in page.text
     assert [link["href"] for link in page.all("a")] == ["/"]
+
+
+def test_what_a_busy_label_studio_has_not_told_is_503_for_programs_and_asked_again_by_pages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "PAGE_WAIT_S", 0.5)
+    over = threading.Event()
+    with LocalServer(lambda _: Answer(500 if over.wait(60) else 504)) as busy:
+        client = make_app(label_studio_url=busy.url, label_studio_api_key=TOKEN).test_client()
+        told = client.get("/projects/7")
+        shown = client.get("/projects/7", headers=PEOPLE)
+        over.set()
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "5")
+    assert "Label Studio at" in Page(shown).text
+    assert "is busy" in Page(shown).text
+    assert b"location.reload()" in shown.data
 
 
 def test_a_database_that_another_program_locks_is_said(
