@@ -23,7 +23,7 @@ NEEDS = @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Pyth
 PARTS := $(filter tests/% backend% clearclip_core%,$(ARGS))
 NEEDED := $(if $(PARTS),,$(STUDIO_VENV)/.made browser postgres) \
 	$(if $(filter tests/e2e%,$(PARTS)),$(STUDIO_VENV)/.made browser) $(if $(filter tests/backend%,$(PARTS)),postgres)
-QUICK := clearclip_core backend tests/test_conventions.py tests/core/images tests/backend/test_settings.py \
+QUICK := clearclip_core backend tests/test_conventions.py tests/test_readability.py tests/core/images tests/backend/test_settings.py \
 	$(addprefix tests/backend/,annotations feedback label_studio network telemetry)
 
 .DEFAULT_GOAL := help
@@ -55,11 +55,12 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
 
-check: $(VENV)/.made ## format, lint and types of the code; lint and schema of the container files and of GitHub's
+check: $(VENV)/.made ## format, lint, types and readability of the code; lint and schema of the container files and of GitHub's
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
 	$(VENV)/bin/python -m mypy
 	PYTHONPATH=. $(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/python -m tests.readability
 	$(TOOLS) hadolint backend/Dockerfile
 	$(TOOLS) check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml tests/deploy/closed-network.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
