@@ -15,7 +15,6 @@ from backend.database.leases import new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.experiment import Experiments
-from backend.feedback.reviews import ReviewStore
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
@@ -25,6 +24,8 @@ from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.prediction.failures import FailureStore
+from backend.review.verdicts import ReviewStore
+from backend.review.writing import write_due
 from backend.runs.run_store import RunParts, RunStore
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker
@@ -214,7 +215,7 @@ class Services:
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
             # annotations that are due, or being read, make one version together
             "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
-            "reviews": partial(self.reviews.write_due, client),
+            "reviews": partial(write_due, self.reviews, client),
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
-from backend.feedback.reviews import Reviewed
+from backend.review.verdicts import Reviewed
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
 from tests.e2e.servers import get, run_command, sdk, wait_for_json

@@ -2,10 +2,8 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from operator import attrgetter
 from typing import Annotated, Any, Final
 
@@ -17,7 +15,6 @@ from cachetools import LRUCache, TTLCache, cachedmethod
 from flask import Blueprint, Response, request, url_for
 
 from backend.annotations.annotated_image import AnnotatedImage, find_images
-from backend.annotations.regions import Provenance
 from backend.errors import (
     BackendError,
     BadRequest,
@@ -27,13 +24,11 @@ from backend.errors import (
     StudioRefused,
     StudioUnreachable,
 )
-from backend.feedback.reviews import CHECKED, TOO_FAST_S, Reviewed
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import PredictedRow, PredictionRegions
-from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
+from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version, by_score
+from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed
 from backend.runs.label_errors import around, painted
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
@@ -44,30 +39,15 @@ from clearclip_core import RGBArray
 from clearclip_core.images.label_maps import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
-#: Pictures of a page, and tasks of a page of Label Studio's list; and how many pages of that list
-#: are looked through.
-_PICTURES: Final = 40
-_MOST_PAGES: Final = 27
-
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
 _SIDES_PX: Final = {"small": 480, "large": 1600}
 
 _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
 
-#: How long a page keeps its tasks for itself, and what became of verdicts is told, in seconds.
-_KEPT_S: Final = 900.0
-_TOLD_S: Final = 3600.0
+_TOLD_S: Final = 3600.0  # how long it is told what became of verdicts, in seconds
 
 _USE: Final = "Predictions are read from Label Studio, and accepted there"
 _TITLE: Final = "Review: needs work"
-
-
-class AskedPage(msgspec.Struct, frozen=True):
-    """Which pictures a page shows."""
-
-    label: Annotated[str, msgspec.Meta(max_length=200)] = ""  # crops of this label alone
-    view: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
-    least: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # score of a prediction
 
 
 class Verdicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,105 +55,7 @@ class Verdicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     seat: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
     since: float  # when the page was made
-    verdicts: Annotated[list[Reviewed], msgspec.Meta(max_length=_PICTURES)]
-
-
-class Card(msgspec.Struct, frozen=True):
-    """A prediction on the page."""
-
-    task: int
-    prediction: int
-    version: str
-    score: float
-    is_old: bool  # of another version than the one in use
-    has_others: bool  # whether it has other labels than the one that is shown
-
-
-@dataclass(frozen=True, eq=False)
-class _Queue:
-    """Finds the tasks of a page: predicted, not annotated, not judged, and on nobody's page."""
-
-    services: Services
-    client: LabelStudioClient
-    project: int
-    config: LabelConfig
-    current: str
-    asked: AskedPage
-    seats: TTLCache[tuple[int, int], str]
-    to_draw: LRUCache[tuple[int, ...], tuple[Task, PredictionRegions]]
-    lock: threading.RLock
-
-    def cards(self, seat: str, *, ahead: bool) -> list[Card]:
-        """Return the next predictions; `ahead`: those after the ones that the page has."""
-        free = (None,) if ahead else (None, seat)
-        found = [*islice(filter(None, (self._card(row, free) for row in self._rows())), _PICTURES)]
-        with self.lock:  # of two pages that ask at once, each takes what the other has not
-            whose = [self.seats.setdefault((self.project, each.task), seat) for each in found]
-        return [each for each, owner in zip(found, whose, strict=False) if owner == seat]
-
-    def _rows(self) -> Iterator[PredictedRow]:
-        """Yield the tasks that wait for a review: of the first page, then from the last judged on.
-
-        Those that were judged and have no annotation yet stay in the list, the first of it.
-        """
-        highest_first = self.config.score == "confidence"
-        wanted = TaskFilter(
-            labeled=False,
-            skipped=False,
-            drafted=False,
-            predicted=True,
-            least_score=self.asked.least or None,
-            order=_by_score(highest_first=highest_first),
-        )
-        which = self.asked.view, wanted, PredictedRow, _PICTURES
-        rows, total = self.client.listed(self.project, 1, *which)
-        yield from self._open(rows)
-        last = -(-total // _PICTURES)
-        start = min(last, self.services.reviews.count_waiting(self.project) // _PICTURES)
-        for number in islice((*range(start + 1, last + 1), *range(2, start + 1)), _MOST_PAGES):
-            if number > 1:
-                yield from self._open(self.client.listed(self.project, number, *which)[0])
-
-    def _open(self, rows: Sequence[PredictedRow]) -> Iterator[PredictedRow]:
-        """Yield tasks that nobody has judged, or that have a prediction in use since then."""
-        among = self.services.reviews.among(self.project, [row.id for row in rows])
-        judged = {each.id for each in rows if among.get(each.id, ("", 0))[1] > each.created}
-        old = tuple(task for task in judged if among[task][0] != self.current)
-        new = TaskFilter(ids=old, with_version=self.current)
-        again = {*self.client.ids(self.project, new)} if old else set()
-        for row in rows:
-            is_open = row.id not in judged or row.id in again
-            if is_open and row.predictions and not row.annotations:
-                yield row
-
-    def _card(self, row: PredictedRow, free: tuple[str | None, ...]) -> Card | None:
-        """Return the newest prediction of a task; None on another page, or without the label."""
-        made, label = max(row.predictions, key=lambda one: one.id), self.asked.label
-        task = Task(row.id, self.project, row.data)
-        labels = self._labels(task, made) if label else set()
-        with self.lock:
-            is_free = self.seats.get((self.project, row.id)) in free
-            if not is_free or (label and label not in labels):
-                return None
-            self.to_draw[self.project, row.id, made.id] = task, made
-        score = row.predictions_score or 0.0
-        facts = row.id, made.id, made.version, score, made.version != self.current
-        return Card(*facts, has_others=bool(labels - {label}))
-
-    def _labels(self, task: Task, made: PredictionRegions) -> set[str]:
-        with suppress(BadRequest):  # a region is broken: its picture says so
-            images = find_images(task, [_said(made)], self.config)
-            return {region.label for image in images for region in image.versions[0]}
-        return set()
-
-
-def _by_score(*, highest_first: bool) -> str:
-    """Return Label Studio's order of tasks by the scores of their predictions."""
-    return f"{'-' if highest_first else ''}tasks:predictions_score"
-
-
-def _said(prediction: PredictionRegions) -> tuple[Sequence[Any], Provenance]:
-    return prediction.regions, Provenance("prediction", prediction.version)
+    verdicts: Annotated[list[Reviewed], msgspec.Meta(max_length=PICTURES)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,10 +65,7 @@ class ReviewRoutes:
     services: Services
     versions: ModelVersions
     body: BodyReader
-    #: project and task -> the open page that shows it
-    _seats: TTLCache[tuple[int, int], str] = field(default_factory=lambda: TTLCache(1e5, _KEPT_S))
-    #: what was read for a page, until it is drawn: a picture asks Label Studio for its file alone
-    _to_draw: LRUCache[Any, Any] = field(default_factory=lambda: LRUCache(3 * _PICTURES))
+    _pages: OpenPages = field(default_factory=OpenPages)
     #: what Label Studio has said of projects and users, for half a minute
     _said: TTLCache[Any, Any] = field(default_factory=lambda: TTLCache(100, 30))
     _drawn: LRUCache[Any, bytes] = field(
@@ -262,8 +141,15 @@ class ReviewRoutes:
         services, config = self.services, self._config(project)
         asked, made_at = self._asked(), services.database.clock()
         measures = services.experiments.is_running(project)
-        parts = services, self._client, project, config, self.versions.current(config, project)
-        queue = _Queue(*parts, asked, self._seats, self._to_draw, self._lock)
+        queue = Queue(
+            reviews=services.reviews,
+            client=self._client,
+            project=project,
+            config=config,
+            current=self.versions.current(config, project),
+            asked=asked,
+            pages=self._pages,
+        )
         return {
             "cards": [] if measures else queue.cards(seat, ahead="part" in request.args),
             "since": made_at,
@@ -334,7 +220,7 @@ class ReviewRoutes:
         tasks = self.services.reviews.to_correct(project, highest_first=highest_first)
         if not tasks:
             raise BadRequest("No task waits to be corrected: there is nothing to make a view of.")
-        order = _by_score(highest_first=highest_first)
+        order = by_score(highest_first=highest_first)
         return self._client.show_tasks(project, _TITLE, tasks, order)
 
     def _here(self, project: int, **more: Any) -> str:
@@ -354,8 +240,8 @@ class ReviewRoutes:
     def _picture(
         self, project: int, task: int, prediction: int, label: str, side_px: int, is_plain: bool
     ) -> bytes:
-        with self._lock:
-            known = self._to_draw.pop((project, task, prediction), None)
+        with self._pages.lock:
+            known = self._pages.to_draw.pop((project, task, prediction), None)
         client = self._client
         there, made = known or (client.task(project, task), client.prediction(prediction))
         if there is None or made is None:
@@ -367,7 +253,7 @@ class ReviewRoutes:
                 config.colours_of(each.tag.name),
                 side_px,
             )
-            for each in find_images(there, [_said(made)], config)
+            for each in find_images(there, [as_version(made)], config)
             if not label or any(region.label == label for region in each.versions[0])
         ]
         if not parts:

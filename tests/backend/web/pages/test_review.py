@@ -9,8 +9,9 @@ from PIL import Image
 
 from backend.database.database import Database
 from backend.feedback.experiment import Experiments
-from backend.feedback.reviews import ReviewStore
 from backend.label_studio.client import LabelStudioClient
+from backend.review.verdicts import ReviewStore
+from backend.review.writing import write_due
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -107,7 +108,7 @@ def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
     post(lead, "a", studio, 2, 3, 4, 5)
     reviews = ReviewStore(Database.from_settings(Settings()))
     client = LabelStudioClient(server.url, TOKEN)
-    while reviews.write_due(client):
+    while write_due(reviews, client):
         pass
     made = {each["task"]: each["id"] for each in studio.annotations.values()}
     last = [task for task in (2, 3, 4, 5) if task in made]

@@ -1,8 +1,7 @@
-"""What people have said of predictions on the review page, and the annotations that come of it.
+"""What people have said of predictions on the review page.
 
-A verdict is kept at once; a thread of the worker then has Label Studio store the annotation of each
-that is good, so that nobody waits for it. It goes on where a process has ended: Label Studio stores
-no second annotation of one name.
+A verdict is kept at once; a thread of the worker has Label Studio store the annotations, see
+`backend.review.writing`.
 
 One in `CHECKED` of the good ones, by its number, gets no annotation: it is corrected in the editor
 like those that need work, and whoever does it does not know. What is changed there tells how far
@@ -10,19 +9,15 @@ the others can be trusted.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
 
 from backend.database.database import METADATA, Database, insert_on_conflict
-from backend.errors import StudioRefused, TaskNotServed
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
-from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.records import TaskContents
 
 Verdict = Literal["good", "work", "skip"]
 
@@ -191,16 +186,22 @@ class ReviewStore:
         def count(condition: Any) -> Any:
             return sa.func.sum(sa.case((condition, 1), else_=0))
 
-        verdicts = (count(_ROW.verdict == each) for each in ("good", "work", "skip"))
-        fast = count(sa.and_(_ROW.verdict == "good", _ROW.seconds < TOO_FAST_S))
-        counts = sa.select(_ROW.reviewer, *verdicts, fast).where(_ROW.project == project)
-        found = self.database.rows(counts.group_by(_ROW.reviewer).order_by(_ROW.reviewer))
+        counts = sa.select(
+            _ROW.reviewer,
+            count(_ROW.verdict == "good").label("good"),
+            count(_ROW.verdict == "work").label("work"),
+            count(_ROW.verdict == "skip").label("skip"),
+            count((_ROW.verdict == "good") & (_ROW.seconds < TOO_FAST_S)).label("too_fast"),
+        ).where(_ROW.project == project)
+        rows = self.database.rows(counts.group_by(_ROW.reviewer).order_by(_ROW.reviewer))
+
         checks = self._checks(project)
-        return [
-            Tally(row[0], row[1], row[2], row[3], row[4], len(its), sum(its))
-            for row in found
-            for its in (checks.get(row[0], []),)
-        ]
+        tallies = []
+        for row in rows:
+            are_same = checks.get(row.reviewer, [])
+            counted = {"checked": len(are_same), "unchanged": sum(are_same)}
+            tallies.append(Tally(**row._asdict(), **counted))
+        return tallies
 
     def _checks(self, project: int) -> dict[int, list[bool]]:
         """Return reviewer -> whether each checked prediction was submitted without a change.
@@ -223,25 +224,20 @@ class ReviewStore:
             found.setdefault(reviewer, []).append(is_same)
         return found
 
-    # ---- annotations -----------------------------------------------------------------------------
-
-    def write_due(self, client: LabelStudioClient) -> bool:
-        """Have Label Studio store the annotations that are due; return whether there were any."""
+    def due(self) -> Sequence[sa.Row[Any]]:
+        """Return the verdicts whose annotations are due, the first of them."""
         due = sa.select(_REVIEWS).where(_ROW.open == 1, _ROW.due <= self.database.clock())
-        rows = self.database.rows(due.order_by(_ROW.due, _ROW.at).limit(_AT_ONCE))
-        for row in rows:
-            try:
-                annotation, trouble = _write(client, row)
-                kept: dict[str, Any] = {"annotation": annotation, "trouble": trouble, "open": 0}
-            except (StudioRefused, TaskNotServed) as error:
-                due_again = self.database.clock() + _RETRY_S
-                annotation, kept = None, {"trouble": str(error), "due": due_again}
-            with self.database.write() as connection:
-                change = sa.update(_REVIEWS).where(*_is(row), _ROW.at == row.at).values(kept)
-                is_kept = connection.execute(change).rowcount
-            if annotation is not None and not is_kept:  # taken back meanwhile
-                client.delete_annotation(annotation)
-        return bool(rows)
+        return self.database.rows(due.order_by(_ROW.due, _ROW.at).limit(_AT_ONCE))
+
+    def note(self, row: sa.Row[Any], **outcome: Any) -> bool:
+        """Keep what came of a verdict; return whether it is still as it was."""
+        change = sa.update(_REVIEWS).where(*_is(row), _ROW.at == row.at).values(outcome)
+        with self.database.write() as connection:
+            return bool(connection.execute(change).rowcount)
+
+    def note_trouble(self, row: sa.Row[Any], trouble: str) -> bool:
+        """Keep why an annotation was not written, and have it tried again later."""
+        return self.note(row, trouble=trouble, due=self.database.clock() + _RETRY_S)
 
 
 def _fresh(said: Reviewed) -> dict[str, Any]:
@@ -253,35 +249,3 @@ def _fresh(said: Reviewed) -> dict[str, Any]:
 
 def _is(row: sa.Row[Any]) -> tuple[Any, Any]:
     return _ROW.task == row.task, _ROW.prediction == row.prediction
-
-
-def _write(client: LabelStudioClient, row: sa.Row[Any]) -> tuple[int | None, str]:
-    """Write the annotation of a verdict; return its id, or why there is none."""
-    found = client.contents(row.task)
-    if found is None:
-        return None, "The task is not there any more."
-    if (ours := _find(client, row, found)) is not None:
-        return ours, ""
-    if found.annotations:
-        return None, "It has an annotation since."
-    if found.drafts:
-        return None, "Somebody has begun to annotate it."
-    prediction = client.prediction(row.prediction)
-    if prediction is None or row.prediction not in {each.id for each in found.predictions}:
-        return None, "Its prediction was deleted."
-    try:
-        return client.write_review(row.task, prediction, row.seconds), ""
-    except StudioRefused as error:
-        again = client.contents(row.task) if error.status == HTTPStatus.CONFLICT else None
-        if again is None or (ours := _find(client, row, again)) is None:
-            raise
-        return ours, ""
-
-
-def _find(client: LabelStudioClient, row: sa.Row[Any], found: TaskContents) -> int | None:
-    """Return the annotation of a verdict that was written though nobody has noted it."""
-    for each in found.annotations:
-        there = client.annotation(each.id) if each.prediction == row.prediction else None
-        if there is not None and there.is_reviewed:
-            return there.id
-    return None

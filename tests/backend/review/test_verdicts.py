@@ -12,8 +12,9 @@ from backend.errors import StudioUnreachable
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.reviews import CHECKED, Reviewed, ReviewStore, Tally
 from backend.label_studio.client import LabelStudioClient
+from backend.review.verdicts import CHECKED, Reviewed, ReviewStore, Tally
+from backend.review.writing import write_due
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -48,7 +49,7 @@ def checked() -> list[Reviewed]:
 
 
 def write(reviews: ReviewStore, client: LabelStudioClient) -> None:
-    while reviews.write_due(client):
+    while write_due(reviews, client):
         pass
 
 
@@ -108,10 +109,10 @@ def test_what_label_studio_refuses_is_told_and_tried_again(
     write(reviews, client)
     assert "HTTP 403" in troubles(reviews)[1]
     studio.fault = lambda _: Answer(503)
-    assert not reviews.write_due(client), "it waits"
+    assert not write_due(reviews, client), "it waits"
     reviews.database.clock.now += 100  # type: ignore[attr-defined]
     with pytest.raises(StudioUnreachable):
-        reviews.write_due(client)
+        write_due(reviews, client)
     studio.fault = lambda _: None
     write(reviews, client)
     assert len(studio.annotations) == 1
@@ -149,7 +150,7 @@ def test_one_good_picture_in_twenty_is_checked_and_goes_to_the_editor_with_the_w
     assert 1999 / CHECKED * 0.7 < len(drawn) < 1999 / CHECKED * 1.3
     work = Reviewed(5, 50, "work", 1.0, OURS, 0.1)
     reviews.save(7, 5, "seat", [drawn[0], work, Reviewed(6, 60, "skip")], since=0.0)
-    assert not reviews.write_due(client), "a checked one is not accepted"
+    assert not write_due(reviews, client), "a checked one is not accepted"
     assert reviews.to_correct(7) == [5, drawn[0].task]
     assert reviews.to_correct(7, highest_first=True) == [drawn[0].task, 5]
     assert reviews.count_waiting(7) == 3
