@@ -21,10 +21,11 @@ from backend.cli.options import (
     with_settings,
 )
 from backend.dataset.dataset_report import EarlierSet, SetScorer
+from backend.dataset.exported_tasks import ExportedTasks
 from backend.dataset.exporter import FORMATS, DatasetExporter, DatasetOptions, Pictures
 from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split, describe_image
-from backend.dataset.tasks import ExportedTasks, ProjectTasks
+from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.client import required_client
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.services import Services

@@ -321,7 +321,9 @@ class DatasetExporter:
         for thing in things if asked else ():
             if (mask := thing.mask()).any():
                 for writer, entries in asked:
-                    entries.extend(filter(None, (writer.entry(thing, mask),)))
+                    entry = writer.entry(thing, mask)
+                    if entry is not None:
+                        entries.append(entry)
         return found
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8] | None:

@@ -1,5 +1,6 @@
 """The masks of one picture in a data set, to be read when the size of the picture is known."""
 
+import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -78,9 +79,17 @@ def relative_name(path: Path, folder: Path) -> str:
 
 
 def read_bytes(path: Path, limits: Limits) -> bytes:
-    """Read a file within the limit; raise a `DatasetError` where it cannot be read."""
+    """Read a file within the limit.
+
+    Raises:
+        DatasetError: it is too large, cannot be read, or is no file, such as a pipe, for whose
+            writer a reader would wait.
+    """
     try:
-        if path.stat().st_size > limits.max_file_mb << 20:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise DatasetError(f"{path} is no file.")
+        if found.st_size > limits.max_file_mb << 20:
             raise DatasetError(f"{path} is over the limit of {limits.max_file_mb} MB.")
         return path.read_bytes()
     except OSError as error:

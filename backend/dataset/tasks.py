@@ -1,15 +1,11 @@
-"""The tasks of a project, or of a file that Label Studio exported, and their pictures."""
+"""The tasks of a project, and their pictures."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
-from pathlib import Path
+from functools import cache, partial
 from typing import Any, Final, Protocol
-from xml.sax.saxutils import quoteattr
-
-import msgspec
 
 from backend.annotations.annotated_image import (
     AnnotatedImage,
@@ -21,12 +17,10 @@ from backend.annotations.annotated_image import (
 from backend.annotations.label_map import MapRule, draw_label_map, vote
 from backend.annotations.regions import LabelledRegion, Provenance
 from backend.dataset.formats.format_writer import ClassTable, LabelledImage
-from backend.dataset.mask_source import Limits, read_bytes
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.client import LabelStudioClient, TasksTogether
-from backend.label_studio.image_loader import ImageName
 from backend.label_studio.label_config import LabelConfig
-from backend.label_studio.records import Annotation, TaskRow, WholeTask, decode_time
+from backend.label_studio.records import Annotation, TaskRow, WholeTask
 from backend.label_studio.region_reader import Area, drawn_areas, is_shape
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
@@ -127,149 +121,6 @@ class ProjectTasks:
         if not predictions:  # deleted meanwhile: it would count as an empty picture
             return TaskRecord(task)
         return TaskRecord(task, prediction=(predictions[-1].version, predictions[-1].regions))
-
-
-# ---- of a file -----------------------------------------------------------------------------------
-
-_LIMITS: Final = Limits(max_file_mb=16 << 10)
-
-#: Tools beside ``<Labels>``; and type of a region -> tag of the control that draws such.
-_TOOLS: Final = ("Brush", "Bitmask", "Polygon", "Rectangle", "Ellipse")
-_TAGS: Final = {
-    "labels": "Labels",
-    **{tool.lower(): tool for tool in _TOOLS},
-    **{f"{tool.lower()}labels": f"{tool}Labels" for tool in _TOOLS},
-}
-
-
-class _Region(msgspec.Struct):
-    from_name: str = ""
-    to_name: str = ""
-    type: str = ""
-    value: dict[str, msgspec.Raw] = {}
-
-
-class _Result(msgspec.Struct):
-    result: list[_Region] = []
-
-
-class _Task(msgspec.Struct):
-    """What the labeling config is told by: masks are passed over."""
-
-    data: dict[str, Any]
-    annotations: list[_Result]
-    id: int | None = None
-    project: int | None = None
-
-
-class ExportedTasks:
-    """The tasks of a file that *Export*, *JSON* has written, and what it says of their project."""
-
-    unread: Final = 0
-
-    def __init__(self, path: Path, with_predictions: bool = False) -> None:
-        self._with_predictions = with_predictions
-        try:
-            self._rows = msgspec.json.decode(read_bytes(path, _LIMITS), type=list[msgspec.Raw])
-            if not self._rows:
-                raise DatasetError(f"{path} has no tasks: an export has those that are annotated.")
-            self._first = msgspec.json.decode(self._rows[0], type=_Task)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DatasetError(
-                f"{path} is no list of tasks with their annotations: export the project again, as "
-                f"JSON, not as JSON-MIN or another format ({error})."
-            ) from None
-        number = self._first.project
-        self.name = f"project {number}" if number else str(path.resolve().parent)
-
-    def count(self) -> int:
-        return len(self._rows)
-
-    def references(self) -> Iterator[TaskReference]:
-        for number, row in enumerate(self._rows, 1):
-            try:
-                id_ = msgspec.json.decode(row, type=_Task).id or number
-            except msgspec.MsgspecError:
-                id_ = number
-            yield TaskReference(id_, partial(self._read, row, id_))
-
-    def _read(self, row: msgspec.Raw, id_: int) -> TaskRecord:
-        try:
-            raw = msgspec.json.decode(row)
-            task = Task(id_, raw.get("project"), raw["data"])
-            annotations = tuple(_annotation(each, id_) for each in raw["annotations"])
-            began = (each.get("prediction") or {} for each in raw["annotations"])
-            versions = {each["id"]: str(each["model_version"]) for each in began if "id" in each}
-        except (msgspec.MsgspecError, AttributeError, LookupError, TypeError):
-            raise DatasetError("It is broken: export the project again, as JSON.") from None
-        some = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
-        if annotations or not (self._with_predictions and some):
-            return TaskRecord(task, annotations, versions)
-        version, regions = some[-1].get("model_version"), some[-1].get("result") or ()
-        return TaskRecord(task, prediction=(str(version or ""), regions))
-
-    @cached_property
-    def originals(self) -> frozenset[str]:
-        """Names of files before they were uploaded, as far as one task alone has them."""
-        addresses = (str(value) for task in self._tasks() for value in task.data.values())
-        names = (ImageName.of(each[:4096]) for each in addresses)
-        counts = Counter(each.uploaded_file for each in names if each and each.uploaded_file)
-        return frozenset(name for name, count in counts.items() if count == 1)
-
-    def label_config(self) -> str:
-        """Return a labeling config with what the annotations have: labels in alphabetical order."""
-        labels: dict[tuple[str, str], set[str]] = defaultdict(set)  # of a tag and name
-        images: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for region in (each for t in self._tasks() for one in t.annotations for each in one.result):
-            if tag := _TAGS.get(region.type):
-                texts = msgspec.json.decode(region.value.get(region.type, b"[]"), type=list[str])
-                labels[tag, region.from_name].update(texts)
-                images[tag, region.from_name].add(region.to_name)
-        if not any(labels.values()):
-            kinds = "brush, bitmask, polygon, rectangle or ellipse"
-            raise DatasetError(f"Its annotations have no {kinds}.")
-        if not any(tag in _TOOLS for tag, _ in labels):  # <Labels> need one, whichever it was
-            images["Brush", ""].update(*images.values())
-        names = sorted(frozenset[str]().union(*images.values()))
-        lines = [self._image(name, alone=len(names) == 1) for name in names]
-        for (tag, name), to in sorted(images.items()):
-            inner = "".join(f"<Label value={quoteattr(e)}/>" for e in sorted(labels[tag, name]))
-            named = f"name={quoteattr(name)} toName={quoteattr(','.join(sorted(to)))}"
-            lines.append(f"<{tag} {named}>{inner}</{tag}>")
-        return f"<View>{''.join(lines)}</View>"
-
-    def _image(self, name: str, *, alone: bool) -> str:
-        """Return the tag of an image: its data have its name, or alone have an address."""
-        data = self._first.data
-        keys = [key for key, value in data.items() if _is_address(value)]
-        if name in keys or not (alone and len(keys) == 1):
-            keys = [key for key in keys if key == name]
-        if not keys:
-            raise DatasetError(
-                f'It is open which data of the tasks are the pictures of "{name}": '
-                f"{', '.join(data)[:200]}. Give the project's labeling config by --config."
-            )
-        value = "valueList" if isinstance(data[keys[0]], list) else "value"
-        return f"<Image name={quoteattr(name)} {value}={quoteattr(f'${keys[0]}')}/>"
-
-    def _tasks(self) -> Iterator[_Task]:
-        for row in self._rows:
-            try:
-                yield msgspec.json.decode(row, type=_Task)
-            except msgspec.MsgspecError:
-                continue  # it is skipped with its reason when it is read
-
-
-def _is_address(value: Any) -> bool:
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, str) and (first[:10] == "data:image" or "/" in first or "." in first)
-
-
-def _annotation(raw: dict[str, Any], task: int) -> Annotation:
-    whose = raw.get("completed_by")
-    more = {"completed_by": whose.get("id") if isinstance(whose, dict) else whose}
-    ids = {"task": task, "project": raw.get("project") or 0}
-    return msgspec.convert(raw | more | ids, Annotation, dec_hook=decode_time)
 
 
 # ---- their pictures ------------------------------------------------------------------------------

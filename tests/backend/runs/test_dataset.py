@@ -201,6 +201,27 @@ def test_pictures_stay_in_their_parts_from_file_to_file(world: World, describer:
     assert parts() == before, "a file that is gone does not move them"
 
 
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_the_newest_set_says_where_pictures_are(world: World, is_newest: bool) -> None:
+    """What is remembered is turned round, and counts where it is newer than the file."""
+
+    def parts() -> dict[int, str]:
+        run = world.export(split="50/50")
+        with zipfile.ZipFile(file_of(world.settings, run)) as archive:
+            rows = map(json.loads, archive.read("pictures.jsonl").splitlines())
+            return {row["task"]: row["part"] for row in rows}
+
+    before = parts()
+    (known,) = (world.settings.model_dir / "datasets").glob("known-*")
+    rows = (known / "pictures.jsonl").read_text()
+    swapped = rows.replace('"train"', '"?"')
+    swapped = swapped.replace('"val"', '"train"').replace('"?"', '"val"')
+    (known / "pictures.jsonl").write_text(swapped)
+    os.utime(known, (time.time() + (60 if is_newest else -60),) * 2)
+    turned = {task: {"train": "val", "val": "train"}[part] for task, part in before.items()}
+    assert parts() == (turned if is_newest else before)
+
+
 def test_a_set_says_what_is_in_it_and_what_has_changed_since_the_last(world: World) -> None:
     assert world.report(world.export(split="50/50")).changes is None
     world.studio.annotate(2, [brush_region(MASK, "sky")])

@@ -59,6 +59,20 @@ def test_it_is_written_and_offered(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert "areas" in [each["value"] for each in page.all("input") if each["name"] == "formats"]
 
 
+@pytest.mark.parametrize("entry", [0, "", []], ids=repr)
+def test_an_entry_that_is_empty_is_an_entry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, entry: Any
+) -> None:
+    monkeypatch.setitem(FORMATS, AreaWriter.name, AreaWriter)
+    monkeypatch.setattr(AreaWriter, "entry", lambda *_: entry)
+    monkeypatch.setattr(
+        AreaWriter, "image_files", lambda _, image, entries: {"areas/n": b"%d" % len(entries)}
+    )
+    bench.draw("a.png", brush_region(rectangle(0, 0, 2, 3), "sky"))
+    bench.done(formats=("areas",))
+    assert (bench.folder / "areas/n").read_text() == "1"
+
+
 # ---- objects of regions, and tables of classes ---------------------------------------------------
 
 CLASSES = ClassTable(("sky", "road", "car"))
