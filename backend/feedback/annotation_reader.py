@@ -213,7 +213,9 @@ def _compare(
     read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
     if read.kind == "converted":
         return read, None
-    unchanged = read.changes and all(change.iou in (1, None) for change in read.changes)
+    unchanged = read.changes and all(
+        change.iou in (1, None) and not change.redrawn_px for change in read.changes
+    )
     if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
         return replace(read, kind="unchecked"), diff
     return read, diff

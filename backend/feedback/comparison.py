@@ -6,10 +6,10 @@ Pure functions of two results of Label Studio and the label config.
   was **accepted** where it covers the same pixels as before, **corrected** where it covers others,
   **relabelled** where it has another label now, and **deleted** where it is gone. A region with an
   id that the prediction does not have was **added** by hand.
-- Where no region of a label's prediction is left, what covers the same pixels was drawn anew: none
-  of them is shared.
 - The mask of a label is the union of its regions. A pixel of a brush's soft edge belongs to it
   where it is more than half painted.
+- Where regions of the prediction are gone and others cover the same pixels, these pixels were
+  **redrawn**: both masks share them, but they had to be painted.
 - Where several controls draw a label, one of them counts: the first in the config that has a region
   of it in the annotation; if none has, the first that has one in the prediction. A box around a
   mask is not compared with the mask, except where the annotation has a region only of controls with
@@ -34,7 +34,6 @@ from backend.feedback.evidence import ImageEvidence, find_evidence, has_same_pix
 from backend.label_studio.label_config import Control, ImageTag, LabelConfig
 from backend.label_studio.region_reader import Area, image_size
 from backend.label_studio.requests import Task
-from clearclip_core import BoolMask
 
 Regions = Sequence[Any]
 
@@ -58,6 +57,7 @@ class LabelDiff(Struct, frozen=True, omit_defaults=True):
     true_px: int = 0  # pixels that the annotation covers
     shared_px: int = 0
     image: int = 0  # index of the image among those of its annotation that are compared
+    redrawn_px: int = 0  # shared pixels that no predicted region covers which is left
 
     @property
     def iou(self) -> float | None:
@@ -151,12 +151,10 @@ def _compare_image(
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:
-        sides = was.get(label, ()), is_.get(label, ())
-        its = _compare_areas(label, *sides, known, left)
-        pixels = _count_pixels(*(draw_areas(s, size_hw) if s else None for s in sides))
-        if not its.accepted + its.corrected:
-            pixels["shared_px"] = 0
-        changes.append(structs.replace(its, **pixels))
+        areas = was.get(label, ()), is_.get(label, ())
+        counted = _compare_areas(label, *areas, known, left)
+        changes.append(structs.replace(counted, **_count_pixels(*areas, size_hw)))
+
     for region in final:
         if region.label not in labels:
             region.read_mask()  # raises here where it is broken, not as somebody learns from it
@@ -232,8 +230,16 @@ def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:
     return found
 
 
-def _count_pixels(predicted: BoolMask | None, true: BoolMask | None) -> dict[str, int]:
-    """Count the pixels of two masks of a label; a missing one covers none."""
-    shared = None if predicted is None or true is None else predicted & true
-    masks = {"predicted_px": predicted, "true_px": true, "shared_px": shared}
-    return {key: 0 if mask is None else int(np.count_nonzero(mask)) for key, mask in masks.items()}
+def _count_pixels(
+    was: Sequence[Area], is_: Sequence[Area], size_hw: tuple[int, int]
+) -> dict[str, int]:
+    """Count the pixels of a label's regions in the prediction and in the annotation."""
+    predicted, true = draw_areas(was, size_hw), draw_areas(is_, size_hw)
+    shared = predicted & true
+    counts = {"predicted_px": predicted, "true_px": true, "shared_px": shared}
+
+    ids = {area.id for area in is_ if area.id}
+    kept = [area for area in was if area.id in ids]
+    if len(kept) < len(was):  # a mask of the largest picture takes its time
+        counts["redrawn_px"] = shared & ~draw_areas(kept, size_hw)
+    return {name: int(np.count_nonzero(mask)) for name, mask in counts.items()}

@@ -22,9 +22,19 @@ from backend.feedback.comparison import LabelDiff
 
 #: The counts of a `LabelDiff` that are added up.
 _COUNTED: Final = (
-    *("accepted", "corrected", "deleted", "added", "received"),
-    *("predicted_px", "true_px", "shared_px"),
+    "accepted",
+    "corrected",
+    "deleted",
+    "added",
+    "received",
+    "predicted_px",
+    "true_px",
+    "shared_px",
+    "redrawn_px",
 )
+
+#: Below this mean IoU, predictions of a label may be blamed for the work that they make.
+_BLAMED_BELOW_IOU: Final = 0.5
 
 #: An IoU is kept as a whole number of these parts, which can be taken away without rounding errors.
 _PARTS: Final = 1 << 36
@@ -57,6 +67,7 @@ class LabelSums(Struct, array_like=True):
     true_px: int = 0
     shared_px: int = 0
     relabelled: dict[str, int] = {}  # other label -> predicted regions that have it now
+    redrawn_px: int = 0  # shared pixels that had to be painted again
 
     def add(self, change: LabelDiff, times: int = 1) -> None:
         """Add a difference; with ``times=-1``, take it away."""
@@ -106,25 +117,33 @@ class LabelSums(Struct, array_like=True):
     @property
     def saved_paint(self) -> float | None:
         """Saved paint, at most 1, see `REPORT_DEFINITIONS`; None where no pixel is annotated."""
-        wrong = self.predicted_px + self.true_px - 2 * self.shared_px
-        return 1 - wrong / self.true_px if self.true_px else None
+        if not self.true_px:
+            return None
+        erased = self.predicted_px - self.shared_px
+        painted = self.true_px - self.shared_px + self.redrawn_px
+        return 1 - (painted + erased) / self.true_px
+
+    @property
+    def _is_blamed(self) -> bool:
+        """Whether the predicted masks are unlike the annotated ones, whoever drew these and how."""
+        return (self.mean_iou or 0.0) < _BLAMED_BELOW_IOU
 
     @property
     def harms(self) -> bool:
-        """Whether the predictions make more work than drawing from nothing."""
-        return self.predicted_px - self.shared_px > self.shared_px
+        """Whether most predicted pixels are wrong, and masks are unlike those that were left."""
+        return self._is_blamed and self.predicted_px - self.shared_px > self.shared_px
 
     @property
     def misses(self) -> bool:
         """Whether the predictions do no harm, but lack most of the annotated pixels."""
-        return not self.harms and 2 * self.shared_px < self.true_px
+        return self._is_blamed and not self.harms and 2 * self.shared_px < self.true_px
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of the report as JSON; shares to six digits."""
         names = (
             *("pictures", "prelabels", "accepted", "corrected", "false", "missed", "relabelled"),
             *("accepted_share", "mean_iou", "saved_paint", "harms"),
-            *("predicted_px", "true_px", "shared_px"),
+            *("predicted_px", "true_px", "shared_px", "redrawn_px"),
         )
         found = ((name, getattr(self, name)) for name in names)
         return {name: round(x, 6) if isinstance(x, float) else x for name, x in found}

@@ -3,6 +3,8 @@
 The figures come from annotations that `backend.feedback.annotation_reader` has read.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,13 +33,14 @@ REPORT_DEFINITIONS: Final[Mapping[str, str]] = {
     "accepted": "Share of the predicted regions that were submitted with the pixels and the label "
     "that they had.",
     "mean IoU": "Intersection over union of what was predicted and what was left, of all pixels of "
-    "a label in a picture together; mean over these pictures. A line of all labels is the mean "
-    "over all pairs of a label and a picture. It judges the predictions that annotators were "
-    "shown, of whatever model version. What a project has learned is judged on other pictures, "
-    "on the learning page.",
+    "a label in a picture together, whichever regions they are of; mean over these pictures. A "
+    "line of all labels is the mean over all pairs of a label and a picture. It judges the "
+    "predictions that annotators were shown, of whatever model version. What a project has "
+    "learned is judged on other pictures, on the learning page.",
     "saved paint": "1 - (pixels painted + pixels erased) / pixels of the label in the annotations, "
     "over all pictures: 100 % where nothing was left to do, 0 where drawing it from nothing had "
-    "been as much, below 0 where the prediction made more work than none.",
+    "been as much, below 0 where the prediction made more work than none. What was painted again "
+    "in place of a deleted region counts as painted.",
     "false": "Predicted regions that were deleted or given another label.",
     "missed": "Regions that the annotator drew, or gave this label in place of another.",
     "seconds": "Median of the time that Label Studio has measured for an annotation (lead_time), "
@@ -83,14 +86,15 @@ class PrelabelReport:
         return recent_labels(self.sums.versions)
 
     @property
-    def harmful(self) -> dict[str, str]:
+    def harmful(self) -> dict[str, Advice]:
         """Name of a label whose newest predictions make more work than none -> advice."""
-        return {name: harm(sums) for name, sums in self._recent.items() if sums.harms}
+        return {name: harm(sums) for name, sums in self._recent.items() if is_alarm(sums)}
 
     @property
-    def missing(self) -> dict[str, str]:
+    def missing(self) -> dict[str, Advice]:
         """Name of a label whose newest predictions do no harm, but lack most pixels -> advice."""
-        return {name: _lack(sums) for name, sums in self._recent.items() if sums.misses}
+        many = {name: sums for name, sums in self._recent.items() if sums.pictures >= FEW}
+        return {name: lack(sums) for name, sums in many.items() if sums.misses}
 
     def figures(self) -> dict[str, Any]:
         """Return the report as JSON, with the definitions."""
@@ -103,8 +107,8 @@ class PrelabelReport:
             "step": sums.step,
             "periods": [{"name": name} | each.figures() for name, each in sums.periods.items()],
             "versions": [{"name": name} | each.figures() for name, each in sums.versions.items()],
-            "harmful": self.harmful,
-            "missing": self.missing,
+            "harmful": {name: str(advice) for name, advice in self.harmful.items()},
+            "missing": {name: str(advice) for name, advice in self.missing.items()},
             "hours_left": msgspec.to_builtins(self.hours_left),
             "experiment": msgspec.to_builtins(self.experiment),
             "broken": {str(annotation): why for annotation, why in sums.broken.items()},
@@ -126,45 +130,72 @@ def recent_labels(versions: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
     return by_name(recent)
 
 
-def harm(sums: LabelSums) -> str:
+@dataclass(frozen=True)
+class Advice:
+    """What is wrong with a label's predictions, and what to do about it."""
+
+    fact: str  # without a full stop
+    remedy: str  # a sentence, equal for all labels with the same trouble
+
+    def __str__(self) -> str:
+        return f"{self.fact}. {self.remedy}"
+
+
+def by_remedy(advice: Mapping[str, Advice]) -> dict[str, dict[str, str]]:
+    """Group advice on labels: remedy -> name of a label -> fact.
+
+    >>> by_remedy({"car": Advice("3 of 4", "Add words."), "dog": Advice("2 of 5", "Add words.")})
+    {'Add words.': {'car': '3 of 4', 'dog': '2 of 5'}}
+    """
+    groups: dict[str, dict[str, str]] = {}
+    for label, each in advice.items():
+        groups.setdefault(each.remedy, {})[label] = each.fact
+    return groups
+
+
+def is_alarm(sums: LabelSums) -> bool:
+    """Whether predictions do harm, on as many pictures as it takes to say so."""
+    return sums.pictures >= FEW and sums.harms
+
+
+def harm(sums: LabelSums) -> Advice:
     """Return advice on a label whose predictions make more work than none.
 
     >>> made = LabelSums(pictures=9, relabelled={"dog": 7}, corrected=2, predicted_px=5)
     >>> print(harm(made))
-    7 of its 9 regions became "dog": give the two labels predicted_values that tell them apart.
+    7 of its 9 regions became "dog". Give the two labels predicted_values that tell them apart.
     """
     prelabels = sums.prelabels
     if 2 * sum(sums.relabelled.values()) >= prelabels > 0:
         name, count = min(sums.relabelled.items(), key=lambda each: (-each[1], each[0]))
-        return (
-            f'{count} of its {quantity(prelabels, "region")} became "{name}": give the two labels '
-            f"predicted_values that tell them apart.{_few(sums)}"
+        return Advice(
+            f'{count} of its {quantity(prelabels, "region")} became "{name}"',
+            "Give the two labels predicted_values that tell them apart.",
         )
+
     if 2 * sums.deleted >= prelabels > 0:
-        return (
-            f"Deleted: {sums.deleted} of its {quantity(prelabels, 'region')}. Raise its "
-            "model_score_threshold, or leave the label out of the predictions with "
-            f'model_score_threshold="1".{_few(sums)}'
+        return Advice(
+            f"{sums.deleted} of its {quantity(prelabels, 'region')} were deleted, with a mean IoU "
+            f"of {in_percent(sums.mean_iou)}",
+            "Raise its model_score_threshold, or leave the label out of the predictions with "
+            'model_score_threshold="1".',
         )
+
     wrong = round(100 * (1 - sums.shared_px / sums.predicted_px)) if prelabels else 0
-    return (
-        f"{wrong} % of its predicted pixels were erased: raise its model_score_threshold, or add "
-        f"words for it to its predicted_values.{_few(sums)}"
+    return Advice(
+        f"{wrong} % of its predicted pixels were erased",
+        "Raise its model_score_threshold, or add words for it to its predicted_values.",
     )
 
 
-def _lack(sums: LabelSums) -> str:
+def lack(sums: LabelSums) -> Advice:
     """Return advice on a label whose predictions lack most of the annotated pixels."""
-    return (
-        f"{round(100 * (1 - sums.shared_px / sums.true_px))} % of its pixels were painted by hand: "
-        "add words for it to its predicted_values. What was painted teaches the project's next "
-        f"version, where that is on.{_few(sums)}"
+    share = round(100 * (1 - sums.shared_px / sums.true_px))
+    return Advice(
+        f"{share} % of its pixels were painted by hand",
+        "Add words for it to its predicted_values. What was painted teaches the project's next "
+        "version, where that is on.",
     )
-
-
-def _few(sums: LabelSums) -> str:
-    few = f" So far: {quantity(sums.pictures, 'picture')} only."
-    return few if sums.pictures < FEW else ""
 
 
 def in_percent(value: float | None) -> str:

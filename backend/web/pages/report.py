@@ -14,6 +14,8 @@ from backend.feedback.report.statistics import (
     ORIGINS_IN_WORDS,
     REPORT_DEFINITIONS,
     PrelabelReport,
+    by_remedy,
+    is_alarm,
 )
 from backend.feedback.report.tables import to_csv
 from backend.jobs.change_poller import Poll
@@ -76,6 +78,9 @@ class ReportRoutes:
             report=report,
             definitions=REPORT_DEFINITIONS,
             kinds=ORIGINS_IN_WORDS,
+            present=[kind for kind, count in report.kinds.items() if count],
+            by_remedy=by_remedy,
+            is_alarm=is_alarm,
             few=FEW,
             no_key=no_key(self.services.page_client, _USE),
             read=describe_reading(self.services, project),

@@ -182,6 +182,13 @@ def test_what_is_submitted_unchanged_within_seconds_is_counted_apart(desk: Desk)
     assert sorted(desk.annotations.newest_times(7, PRELABELLED, 9)) == [4, 4, 5]
 
 
+def test_regions_with_other_ids_are_not_unchanged(desk: Desk) -> None:
+    began = desk.studio.add(1, OURS, result=[region("a", "red", 4)])
+    anew = {"parent_prediction": began, "lead_time": 4.0}
+    row = desk.read_one(desk.studio.annotate(1, [region("n", "red", 4)], 1e9, **anew))
+    assert row.kind == "compared"
+
+
 @pytest.mark.parametrize("version", [OURS, "yolo"])
 def test_converted_predictions_teach_nothing_until_changed(desk: Desk, version: str) -> None:
     same = [region("a", "red", 4)]

@@ -98,6 +98,20 @@ def test_several_regions_of_a_label_count_each_and_their_pixels_together() -> No
     assert (made.predicted_px, made.true_px, made.shared_px) == (8, 12, 8)
 
 
+def test_what_was_drawn_anew_has_the_iou_of_the_masks_and_all_of_it_was_painted() -> None:
+    made = change([region("a", "Car", LEFT)], [region("n", "Car", LEFT)])
+    assert (made.iou, made.redrawn_px) == (1, 8)
+    assert (made.accepted, made.deleted, made.added) == (0, 1, 1)
+
+
+def test_only_what_no_region_covers_that_is_left_was_drawn_anew() -> None:
+    predicted = [region("a", "Car", LEFT), region("b", "Car", RIGHT)]
+    made = change(predicted, [region("a", "Car", LEFT), region("n", "Car", WIDE)])
+    assert (made.shared_px, made.redrawn_px) == (12, 4)
+    kept = change(predicted, [region("a", "Car", WIDE), region("b", "Car", RIGHT)])
+    assert (kept.shared_px, kept.redrawn_px) == (16, 0)
+
+
 def test_a_box_around_a_mask_is_not_the_mask() -> None:
     """Where two controls draw a label, the first that the annotator has kept counts."""
     box = shape("rectanglelabels", "box", "Car", {"x": 0, "y": 0, "width": 100, "height": 100})
@@ -123,7 +137,7 @@ def test_a_prediction_is_compared_with_a_control_that_is_not_predicted() -> None
     predicted = [region("a", "Car", WIDE)]
     (picture,) = compare_annotation(predicted, [box], PARTLY)
     (car,) = picture.changes
-    assert (car.predicted_px, car.true_px, car.shared_px) == (12, 8, 0)
+    assert (car.predicted_px, car.true_px, car.shared_px, car.redrawn_px) == (12, 8, 8, 8)
     assert (car.deleted, car.added) == (1, 1)
     (kept,) = compare_annotation(predicted, [*predicted, box], PARTLY)
     assert (kept.changes[0].accepted, kept.changes[0].true_px) == (1, 12)
@@ -148,7 +162,7 @@ def test_a_broken_region_of_a_label_that_is_not_predicted_is_a_sentence() -> Non
 def test_regions_without_an_id_are_never_the_same() -> None:
     nameless = region("", "c", LEFT)
     made = change([nameless], [nameless])
-    assert (made.accepted, made.deleted, made.added, made.true_px) == (0, 1, 1, 8)
+    assert (made.accepted, made.deleted, made.added, made.redrawn_px) == (0, 1, 1, 8)
     (picture,) = compare_annotation([nameless], [nameless], CONFIG)
     assert not picture.evidence.kept, "nobody says that it stands as it was shown"
 
@@ -203,9 +217,9 @@ def test_what_cannot_be_read_is_a_sentence(broken: dict[str, Any], side: str) ->
 
 
 def test_a_change_is_kept_as_json() -> None:
-    assert msgspec.json.encode(LabelDiff("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9)) == (
+    assert msgspec.json.encode(LabelDiff("Car", 1, 2, 3, {"Dog": 4}, 5, 6, 7, 8, 9, 0, 8)) == (
         b'{"label":"Car","accepted":1,"corrected":2,"deleted":3,"relabelled":{"Dog":4},"added":5,'
-        b'"received":6,"predicted_px":7,"true_px":8,"shared_px":9}'
+        b'"received":6,"predicted_px":7,"true_px":8,"shared_px":9,"redrawn_px":8}'
     )
 
 

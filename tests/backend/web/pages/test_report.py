@@ -48,12 +48,34 @@ def test_the_page_shows_what_is_saved_and_what_does_harm(dashboard: Dashboard) -
         assert text in page.text
     assert "It has no size." in page.text
     assert "<b>dog</b>" in page.text  # as text: nothing in a name becomes a part of the page
-    assert "Deleted: 1 of its 1 region." in page.text
+    assert "1 region were deleted" not in page.text, "one picture raises no alarm"
     assert "/projects/7" in page.links
     assert "style" not in {name for _, given in page.elements for name in given}
     for link in page.links:
         if link.startswith("/"):
             dashboard.page(link)
+
+
+def test_labels_with_the_same_trouble_share_one_sentence(dashboard: Dashboard) -> None:
+    cat = LabelDiff("cat", deleted=1, predicted_px=30)
+    keep(
+        *(
+            ReadAnnotation(n, 7, n, "compared", OURS, created=1e9, changes=(BAD, cat))
+            for n in range(10, 16)
+        )
+    )
+    text = " ".join(dashboard.page(REPORT).text.split())
+    assert text.count("or leave the label out of the predictions") == 1
+    assert "cat: 6 of its 6 regions were deleted, with a mean IoU of 0.0 %" in text
+    assert "<b>dog</b>: 6 of its 6 regions" in text
+
+
+def test_kinds_of_which_there_are_none_are_folded(dashboard: Dashboard) -> None:
+    keep(*READS)
+    page = dashboard.page(REPORT)
+    shown, _, folded = " ".join(page.text.split()).partition("Kinds of which there are none")
+    assert "1began from nothing" in shown
+    assert "were skipped" in folded
 
 
 def test_what_spans_three_weeks_is_shown_by_week(dashboard: Dashboard) -> None:
@@ -138,7 +160,12 @@ def test_the_command_reads_a_project_and_reports(server: LocalServer, tmp_path: 
 
 
 def test_the_command_names_what_does_harm_and_what_it_cannot_reach() -> None:
-    keep(*READS)
+    keep(
+        *(
+            ReadAnnotation(n, 7, n, "compared", OURS, created=1e9, changes=(BAD,))
+            for n in range(10, 16)
+        )
+    )
     assert "<b>dog</b> costs more than it saves" in run().output
     gone = ["--label-studio-url", "http://127.0.0.1:9", "--label-studio-api-key", TOKEN]
     away = run(*gone)
