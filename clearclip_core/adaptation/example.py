@@ -4,6 +4,8 @@ An example holds a bounded sample of pixels. The features of a pixel are interpo
 patches as masks are drawn, so what is learned and judged is the label map, not its patches.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -32,7 +34,10 @@ LAYOUT_CELLS = 4  # cells a side of the grid by which similar images are found
 _PIXELS_PER_PATCH = 4  # pixels a side of a patch among which the sample is chosen
 _FORMAT = 2  # version of the bytes, stored in them
 
-_ARRAYS = ("features", "labels", "weights", "removed", "layout")
+#: What no label covers, and what several do, among the indices of labels.
+_NOTHING, _SEVERAL = -1, -2
+
+_ARRAYS = ("features", "labels", "weights", "removed", "layout", "kept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +50,7 @@ class Example:
         features: (N, D) float16, features of the sampled pixels, interpolated between patches; (N,
             D + S) with those of a second encoder.
         labels: (N,) int16, index of the label in `names` that was drawn on each pixel; -1 where
-            nothing was drawn, or a prediction stands as it was.
+            nothing was drawn, or a prediction stands as it was, see `kept`.
         weights: (N,) float32, share of the image's area that each pixel stands for; they sum to
             less than 1 where labels overlap, as such pixels are left out.
         picture: id of the image, equal in all corrections of the image; "" where the image has no
@@ -56,6 +61,9 @@ class Example:
         removed: (N, R) bool, the pixels where that happened to each label of `removed_names`.
         layout: (16, D) float16, mean feature of each cell of a 4 x 4 grid over the image, row by
             row, by which similar images are found.
+        kept_names: names of the labels that stand somewhere as a prediction showed them, sorted.
+        kept: (N,) int16, index of the label in `kept_names` that stands so on each pixel; -1 where
+            none does, or nobody knows which, as in examples that version 0.2.0 has stored.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -71,15 +79,18 @@ class Example:
     removed_names: tuple[str, ...]
     removed: BoolArray = field(repr=False)
     layout: npt.NDArray[np.float16] = field(repr=False)
+    kept_names: tuple[str, ...]
+    kept: npt.NDArray[np.int16] = field(repr=False)
 
     def __post_init__(self) -> None:
-        for names in (self.known, self.names, self.removed_names):
+        for names in (self.known, self.names, self.removed_names, self.kept_names):
             check_names(names)
         sampled = len(self.features)
         check_shape("labels", self.labels, (sampled,))
         check_shape("weights", self.weights, (sampled,))
         check_shape("removed", self.removed, (sampled, len(self.removed_names)))
         check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.words_width))
+        check_shape("kept", self.kept, (sampled,))
 
     @classmethod
     def of(
@@ -92,7 +103,7 @@ class Example:
         annotator: str = "",
         kept: Mapping[str, BoolMask] | None = None,
         removed: Mapping[str, BoolMask] | None = None,
-    ) -> "Example":
+    ) -> Example:
         """Make an example of an image's features and the masks that its annotator left.
 
         Args:
@@ -103,7 +114,7 @@ class Example:
             picture: id of the image, such as ``PreparedImage.digest``.
             annotator: opaque id of who made the correction, the same in all of that person's.
             kept: name of the label -> (H, W) bool, the part of its mask that stands as a
-                prediction showed it: it is not learned from.
+                prediction showed it. Nobody drew it: it holds its label in place, and no more.
             removed: name of the label -> (H, W) bool, the area that a prediction showed as the
                 label and that the annotator took from it.
 
@@ -119,23 +130,31 @@ class Example:
             )
         if isinstance(known, str) or UNLABELED in {*masks, *known}:
             raise ValueError(f"Expected labels to have names, but got {[*masks]} and {known!r}.")
+        kept, removed = kept or {}, removed or {}
         grid = _Grid(features)
-        owners, names = grid.owners(masks, kept or {})
+        owners, names = grid.owners(masks, kept)
         chosen, weights = _sample(owners, max(1, SAMPLE_SIZE // features.patches.shape[-1]))
-        gone = removed or {}
-        taken = {name: area for name in sorted(gone) if (area := grid.shown(gone, name)).any()}
-        shown = (area[chosen] for area in taken.values())
+
+        standing, kept_names = grid.owners(kept)
+        standing[(standing < 0) | (owners != _NOTHING)] = _NOTHING
+        taken = {
+            name: area[chosen]
+            for name in sorted(removed)
+            if (area := grid.shown(removed, name)).any()
+        }
         return cls(
-            tuple(sorted({*known, *masks})),
-            names,
-            grid.features_at(chosen),
-            owners[chosen],
-            weights.astype(np.float32),
-            picture,
-            annotator,
-            tuple(taken),
-            np.array([*shown], np.bool_).reshape(len(taken), len(chosen)).T,
-            mean_cells(features),
+            known=tuple(sorted({*known, *masks, *kept})),
+            names=names,
+            features=grid.features_at(chosen),
+            labels=owners[chosen],
+            weights=weights.astype(np.float32),
+            picture=picture,
+            annotator=annotator,
+            removed_names=tuple(taken),
+            removed=np.array([*taken.values()], np.bool_).reshape(len(taken), len(chosen)).T,
+            layout=mean_cells(features),
+            kept_names=kept_names,
+            kept=standing[chosen],
         )
 
     @property
@@ -171,7 +190,7 @@ class Example:
         return to_safetensors("example", self._metadata, self._arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes, width: int | None = None) -> "Example":
+    def from_bytes(cls, data: bytes, width: int | None = None) -> Example:
         """Read an example from the bytes of `to_bytes`.
 
         Args:
@@ -182,20 +201,23 @@ class Example:
         Raises:
             ValueError: damaged bytes, another format, or features of another model.
         """
-        made = from_safetensors(
-            data,
-            "example",
-            lambda facts, arrays: cls(
-                known=tuple(facts["known"]),
-                names=tuple(facts["names"]),
-                picture=str(facts["picture"]),
-                annotator=str(facts["annotator"]),
-                removed_names=tuple(facts["removed"]),
-                **{name: arrays[name] for name in _ARRAYS},
-            ),
-        )
+        made = from_safetensors(data, "example", cls._from_parts)
         check_width(made.words_width, width)
         return made
+
+    @classmethod
+    def _from_parts(cls, facts: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Example:
+        nowhere = np.full(len(arrays["labels"]), _NOTHING, np.int16)  # 0.2.0 has not stored it
+        read: dict[str, npt.NDArray[Any]] = {"kept": nowhere, **arrays}
+        return cls(
+            known=tuple(facts["known"]),
+            names=tuple(facts["names"]),
+            picture=str(facts["picture"]),
+            annotator=str(facts["annotator"]),
+            removed_names=tuple(facts["removed"]),
+            kept_names=tuple(facts.get("kept", ())),
+            **{name: read[name] for name in _ARRAYS},
+        )
 
     @property
     def _metadata(self) -> dict[str, Any]:
@@ -205,6 +227,7 @@ class Example:
             "picture": self.picture,
             "annotator": self.annotator,
             "removed": list(self.removed_names),
+            "kept": list(self.kept_names),
         }
 
     @property
@@ -232,7 +255,7 @@ class _Grid:
         ]
 
     def owners(
-        self, masks: Mapping[str, BoolMask], kept: Mapping[str, BoolMask]
+        self, masks: Mapping[str, BoolMask], kept: Mapping[str, BoolMask] = {}
     ) -> tuple[npt.NDArray[np.int16], tuple[str, ...]]:
         """Return (P,) the drawn label of each pixel, and the names of the labels, sorted.
 
@@ -240,14 +263,14 @@ class _Grid:
         may be drawn on demand.
         """
         rows, columns = (len(each) for each in self._pixels)
-        owners = np.full(rows * columns, -1, np.int16)
+        owners = np.full(rows * columns, _NOTHING, np.int16)
         names: list[str] = []
         for name in sorted(masks):
             drawn = self.shown(masks, name)
             if name in kept:
                 drawn &= ~self.shown(kept, name)
             if drawn.any():
-                owners[drawn] = np.where(owners[drawn] == -1, len(names), -2)
+                owners[drawn] = np.where(owners[drawn] == _NOTHING, len(names), _SEVERAL)
                 names.append(name)
         return owners, tuple(names)
 

@@ -1,10 +1,18 @@
 """What training examples say of their pixels, for one vocabulary.
 
-A drawn label is the target of its pixels. Elsewhere on a picture that somebody drew on, the
-words' own answer is, softly, without the labels that were removed there: it holds labels in place
-that paint elsewhere would move. What stands as it was predicted says no more than that. A picture
-that nobody drew on says nothing.
+On a picture that somebody drew on, each pixel has a target:
+
+- **drawn**: the label that was drawn there.
+- **kept**: the label that stands there as a prediction showed it. It holds the label in place, also
+  where the words have another; nobody drew it, so it has no part in the balance of the classes.
+- **anything else**: the words' own answer, softly, without the labels that were removed there. It
+  holds labels in place that paint elsewhere would move.
+
+A picture that nobody drew on says nothing: what a version shows is no evidence for that version,
+however many of its masks were accepted.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +58,7 @@ class Targets:
     text: Float32Array  # (N, G) float32, logits by the words: the best query of each group
     target: Float32Array  # (N, G) float32, probability of each group
     drawn: BoolArray  # (N,) bool, where the target is what somebody drew
+    kept: BoolArray  # (N,) bool, where it is what stands as a prediction showed it
     weights: Float32Array  # (N,) float32, shares of the pixels in their image or near-duplicates
     image: npt.NDArray[np.intp]  # (N,) number of the image, near-duplicates alike, from 0
     pictures: Mapping[str, int]  # key of an image, see `Example.picture_key` -> its number
@@ -62,7 +71,7 @@ class Targets:
         embeddings: torch.Tensor,
         vocabulary: Vocabulary,
         as_drawn: bool = True,
-    ) -> "Targets":
+    ) -> Targets:
         """Put the pixels of examples together.
 
         Args:
@@ -74,18 +83,23 @@ class Targets:
         names = group_names(vocabulary)
         used = [each for each in examples if not as_drawn or set(each.names) & set(names)]
         number = np.unique(cluster(used), return_inverse=True)[1]
-        pictures = {each.picture_key: int(n) for each, n in zip(used, number, strict=True)}
         limit = max(1, _PIXELS // max(1, len(used)))
-        parts = [_pixels(each, embeddings, vocabulary, limit) for each in used]
-        groups = np.zeros((0, len(names)), np.float32)
-        words_width = int(embeddings.shape[1])
-        width = used[0].width if used else words_width
-        nothing = np.zeros((0, width), np.float16), groups, groups
-        parts.append((*nothing, np.zeros(0, np.bool_), np.zeros(0, np.float32)))
-        features, text, target, drawn, weights = map(np.concatenate, zip(*parts, strict=True))
-        image = np.repeat(number, [len(part[0]) for part in parts[:-1]])
-        share = (weights / np.bincount(number)[image]).astype(np.float32)
-        return cls(names, features, words_width, text, target, drawn, share, image, pictures)
+        parts = [_Pixels.of(each, embeddings, vocabulary, limit) for each in used]
+        parts.append(_Pixels.none(len(names), used[0].width if used else embeddings.shape[1]))
+        image = np.repeat(number, [len(part.weights) for part in parts[:-1]])
+        weights = np.concatenate([part.weights for part in parts])
+        return cls(
+            names=names,
+            features=np.concatenate([part.features for part in parts]),
+            words_width=int(embeddings.shape[1]),
+            text=np.concatenate([part.text for part in parts]),
+            target=np.concatenate([part.target for part in parts]),
+            drawn=np.concatenate([part.drawn for part in parts]),
+            kept=np.concatenate([part.kept for part in parts]),
+            weights=(weights / np.bincount(number)[image]).astype(np.float32),
+            image=image,
+            pictures={each.picture_key: int(n) for each, n in zip(used, number, strict=True)},
+        )
 
     @property
     def images(self) -> int:
@@ -122,36 +136,68 @@ class Targets:
     def truth(self) -> Float32Array:
         """(N, G) float32, the area of each group by which held-out pixels are judged.
 
-        Where nobody drew, the words' own answer is right.
+        Where nobody drew, what stands as it was predicted is right, else the words' own answer: a
+        version whose masks were corrected is not judged by its failures alone.
         """
         answer = np.eye(len(self.names), dtype=np.float32)[self.target.argmax(axis=1)]
         truth: Float32Array = answer * self.weights[:, None]
         return truth
 
 
-def _pixels(
-    example: Example, embeddings: torch.Tensor, vocabulary: Vocabulary, limit: int
-) -> tuple[npt.NDArray[np.float16], Float32Array, Float32Array, BoolArray, Float32Array]:
-    """Return features, text logits, targets, whether they were drawn, and weights of an example."""
-    names = group_names(vocabulary)
-    places = {name: group for group, name in enumerate(names)}
-    groups = np.array([*(places.get(name, -1) for name in example.names), -1])
-    owner = groups[example.labels]  # (N,), -1: nothing was drawn
-    some = _at_equal_steps(np.flatnonzero((example.labels == -1) | (owner >= 0)), limit)
-    features = example.features[some]
-    text = text_logits(features.astype(np.float32), embeddings, vocabulary, example)
-    drawn = owner[some] >= 0
-    drawn &= text[np.arange(len(some)), owner[some]] > _ABSENT
-    words = softmax(text, axis=1)
-    for column, name in enumerate(example.removed_names):
-        if name in places:
-            words[example.removed[some, column], places[name]] = 0
-    left = words.sum(axis=1)
-    target = words / np.maximum(left, 1e-9)[:, None]
-    target[drawn] = np.eye(len(names), dtype=np.float32)[owner[some][drawn]]
-    weights = example.weights[some] * (drawn | (left > 1e-6))
-    weights /= np.float32(max(float(weights.sum()), 1e-12))
-    return features, text, target, drawn, weights
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """The sampled pixels of one example, see `Targets`; the weights sum to 1."""
+
+    features: npt.NDArray[np.float16]
+    text: Float32Array
+    target: Float32Array
+    drawn: BoolArray
+    kept: BoolArray
+    weights: Float32Array
+
+    @classmethod
+    def of(
+        cls, example: Example, embeddings: torch.Tensor, vocabulary: Vocabulary, limit: int
+    ) -> _Pixels:
+        """Say what at most `limit` pixels of an example aim at."""
+        places = {name: group for group, name in enumerate(group_names(vocabulary))}
+        drawn_as = _groups(example.labels, example.names, places)
+        kept_as = _groups(example.kept, example.kept_names, places)
+        # A pixel of a label that the vocabulary lacks says nothing of the others.
+        is_known = np.maximum(example.labels, example.kept) == -1
+        some = _at_equal_steps(np.flatnonzero(is_known | (drawn_as >= 0) | (kept_as >= 0)), limit)
+        features, drawn_as, kept_as = example.features[some], drawn_as[some], kept_as[some]
+        text = text_logits(features.astype(np.float32), embeddings, vocabulary, example)
+        drawn, kept = drawn_as >= 0, kept_as >= 0
+
+        words = softmax(text, axis=1)
+        for column, name in enumerate(example.removed_names):
+            if name in places:
+                words[example.removed[some, column], places[name]] = 0
+        left = words.sum(axis=1)
+        target = words / np.maximum(left, 1e-9)[:, None]
+        stands_as = np.maximum(drawn_as, kept_as)
+        stands = stands_as >= 0
+        target[stands] = np.eye(len(places), dtype=np.float32)[stands_as[stands]]
+
+        weights = example.weights[some] * (stands | (left > 1e-6))
+        weights /= np.float32(max(float(weights.sum()), 1e-12))
+        return cls(features, text, target, drawn, kept, weights)
+
+    @classmethod
+    def none(cls, groups: int, width: int) -> _Pixels:
+        """Return no pixel, of so many groups and so many numbers a feature."""
+        nobody = np.zeros(0, np.bool_)
+        scores = np.zeros((0, groups), np.float32)
+        features, weights = np.zeros((0, width), np.float16), np.zeros(0, np.float32)
+        return cls(features, scores, scores, nobody, nobody, weights)
+
+
+def _groups(
+    labels: npt.NDArray[np.int16], names: Sequence[str], places: Mapping[str, int]
+) -> npt.NDArray[np.intp]:
+    """Return the group of each index of `names`; -1 for none, or where the vocabulary lacks it."""
+    return np.array([*(places.get(name, -1) for name in names), -1])[labels]
 
 
 def _at_equal_steps(indices: npt.NDArray[np.intp], limit: int) -> npt.NDArray[np.intp]:

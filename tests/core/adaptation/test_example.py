@@ -119,11 +119,34 @@ def test_examples_survive_their_bytes() -> None:
     assert (read.picture_key, read.annotator, read.names) == ("p", "a1", example.names)
     assert np.array_equal(read.features, example.features)
     assert np.array_equal(read.removed, example.removed)
-    older = to_safetensors("example", example._metadata, example._arrays | {"cls": np.ones(3)})
-    assert Example.from_bytes(older).digest == example.digest, "0.2.0 kept a CLS feature too"
     with pytest.raises(ValueError, match="another model"):
         Example.from_bytes(example.to_bytes(), WIDTH + 1)
     assert replace(example, picture="").picture_key != replace(example, annotator="b").picture_key
+
+
+def test_examples_that_version_0_2_0_has_stored_are_read() -> None:
+    """It stored a CLS feature too, and of what stood only that it stood."""
+    example = Example.of(features_of(0), {"sky": left_half()}, ["sky"], kept={"sky": left_half()})
+    facts = {name: value for name, value in example._metadata.items() if name != "kept"}
+    arrays = {name: array for name, array in example._arrays.items() if name != "kept"}
+    read = Example.from_bytes(to_safetensors("example", facts, arrays | {"cls": np.ones(3)}))
+    assert read.kept_names == ()
+    assert read.kept.tolist() == [-1] * len(example.labels)
+    assert np.array_equal(read.features, example.features)
+
+
+def test_what_stands_as_predicted_is_kept_with_its_label() -> None:
+    left, top = left_half(), np.zeros((80, 64), np.bool_)
+    top[:40] = True
+    masks = {"sky": left, "dog": top & ~left}
+    example = Example.of(features_of(0), masks, ["sky"], kept={"sky": left & top, "dog": top})
+    assert (example.names, example.kept_names) == (("sky",), ("dog", "sky"))
+    area = {
+        name: example.weights[example.kept == index].sum()
+        for index, name in enumerate(example.kept_names)
+    }
+    assert area["dog"] == pytest.approx(0.25), "not where two labels stand"
+    assert (example.kept[example.labels >= 0] == -1).all(), "what is drawn is not kept"
 
 
 def test_the_layout_averages_the_features_of_each_part_of_the_image() -> None:

@@ -28,6 +28,8 @@ from clearclip_core.adaptation.targets import Targets
 from clearclip_core.vocabulary import TEMPERATURE
 from tests.core.adaptation.test_example import SMALL, WIDTH
 
+Mask = npt.NDArray[np.bool_]
+
 WORDS = Vocabulary((Label("sofa", ("sofa", "couch")), Label("sky"), Label("dog")), ("wall", "tin"))
 KNOWN = ("sofa", "sky", "dog")
 WORDS_AT = {"sofa": 0, "sky": 1, "dog": 2}
@@ -68,11 +70,20 @@ def example_of(seed: int, picture: str = "", annotator: str = "") -> Example:
     return Example.of(features, masks, KNOWN, picture, annotator=annotator)
 
 
+def shown_by(adaptation: Adaptation | None, features: DenseFeatures) -> dict[str, Mask]:
+    """The masks of the words, or of what was learned."""
+    embeddings, bias = embed(WORDS.queries), None
+    if adaptation is not None:
+        embeddings, bias = adaptation.apply(embeddings, WORDS)
+    label_map = Scores.of(features, embeddings, WORDS, bias).label_map()
+    masks = {name: label_map == index for index, name in enumerate(KNOWN)}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
 def accepted(seed: int) -> Example:
     """A picture whose prediction by the words was accepted as it is."""
     features, _ = drawn_image(seed)
-    label_map = Scores.of(features, embed(WORDS.queries), WORDS).label_map()
-    masks = {name: label_map == index for index, name in enumerate(KNOWN)}
+    masks = shown_by(None, features)
     return Example.of(features, masks, KNOWN, kept=masks)
 
 
@@ -151,6 +162,49 @@ def test_predictions_that_were_accepted_change_nothing() -> None:
     assert learn([*EXAMPLES, *map(accepted, range(20, 28))]).digest == learn().digest
     fit = adapt([accepted(seed) for seed in range(8)], embed, WORDS)
     assert (fit.adaptation, fit.pictures) == (None, 0)
+
+
+def test_a_week_in_which_all_is_accepted_changes_nothing() -> None:
+    """What a version shows is no evidence for the version, however often nobody touched it."""
+    first = learn()
+    week = []
+    for seed in range(20, 50):
+        features, _ = drawn_image(seed)
+        masks = shown_by(first, features)
+        week.append(Example.of(features, masks, KNOWN, kept=masks))
+    assert learn([*EXAMPLES, *week]).digest == first.digest
+
+
+def test_what_stands_on_a_corrected_picture_is_held_in_place() -> None:
+    """The words have the sky wrong: a version finds it, and it stands while others are drawn."""
+    features, masks = drawn_image(0)
+    known = {"sofa": masks["sofa"], "sky": masks["sky"]}
+    example = Example.of(features, known, KNOWN, kept={"sky": masks["sky"]})
+    targets = Targets.of([example], embed(WORDS.queries), WORDS)
+    stands = targets.target[targets.kept]
+    assert stands[:, WORDS_AT["sky"]].tolist() == [1] * len(stands)
+    assert targets.text[targets.kept].argmax(axis=1).tolist() != [WORDS_AT["sky"]] * len(stands)
+    assert not targets.drawn[targets.kept].any()
+    assert targets.fit_weights[targets.kept] == pytest.approx(targets.weights[targets.kept])
+
+
+def test_what_stands_is_right_where_held_out_pixels_are_judged() -> None:
+    features, masks = drawn_image(0)
+    known = {"sofa": masks["sofa"], "sky": masks["sky"]}
+    example = Example.of(features, known, KNOWN, kept={"sky": masks["sky"]})
+    judged = Targets.of([example], embed(WORDS.queries), WORDS).truth[:, WORDS_AT["sky"]]
+    assert judged.sum() == pytest.approx(masks["sky"].mean(), abs=0.02)
+
+
+def test_a_label_that_stands_and_has_gone_says_nothing_of_the_others() -> None:
+    features, masks = drawn_image(0)
+    known = {"sofa": masks["sofa"], "old": masks["sky"]}
+    example = Example.of(features, known, [*KNOWN, "old"], kept={"old": masks["sky"]})
+    targets = Targets.of([example], embed(WORDS.queries), WORDS)
+    there = {bytes(each) for each in targets.features}
+    gone = {bytes(each) for each in example.features[example.kept >= 0]}
+    assert gone
+    assert not gone & there
 
 
 def test_order_makes_no_difference_to_a_bit() -> None:
