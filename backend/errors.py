@@ -128,6 +128,10 @@ class TaskError(BackendError, http_status=422):
     """One task cannot be predicted; the other tasks of its request are."""
 
 
+class TaskDeadly(TaskError):
+    """The process has ended several times while it worked on the task."""
+
+
 class DataKeyError(TaskError):
     """The label config names a data key that the task does not have."""
 

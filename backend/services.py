@@ -6,12 +6,15 @@ Parts that need the model are imported when they are first asked for: torch take
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from backend.database.database import Database
-from backend.database.leases import new_owner
+from backend.database.leases import end_all, new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.experiment import Experiments
@@ -220,7 +223,13 @@ class Services:
             "connection": self.connection_watch.check,
         }
         leased = self.annotations, self.change_poller.polls, self.runs
-        return Worker(rounds, [each.leases for each in leased], self.stopping)
+        leases = [each.leases for each in leased]
+        return Worker(rounds, leases, self.stopping, self._end_leases)
+
+    def _end_leases(self) -> None:
+        """End all leases, so that the end of this process is no death; else they end later."""
+        with suppress(SQLAlchemyError):
+            end_all(self.database, self.owner)
 
 
 def make_actor_parts(settings: Settings) -> tuple[LabelStudioClient, Predictor]:

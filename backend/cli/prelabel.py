@@ -98,7 +98,7 @@ def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | N
             break
         holder = store.leased_job(job.project)
         if holder is not None and has_died(holder.owner):
-            store.release(holder.id, holder.owner)
+            store.expire(holder.id, holder.owner)
             continue
         show(now)
         stopping.wait(_POLL_S)

@@ -3,26 +3,46 @@
 Such a row names its owner and the time at which the lease ends. An owner renews its leases while it
 works, and lets them go when it is done. The clocks of all machines that share a database must agree
 to within a fraction of `LEASE_S`.
+
+A lease that is taken over, though its owner has not given it back, is a death of that owner. It is
+counted in the row, at the tasks that the owner was at: one of them may be what ends the process. A
+task at which `MOST_DEATHS` owners have died is left out from then on, and its work goes on.
 """
 
+import logging
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, overload
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from backend.database.database import LOCK, Database
+from backend.database.database import LOCK, METADATA, Database, error_message
+from backend.errors import TaskDeadly
+
+log = logging.getLogger(__name__)
 
 LEASE_S: Final = 30.0  # how long a lease lasts that is not renewed, in seconds
 
-#: Values of a row that is leased no longer: with its last owner's name, and without one.
-ENDED: Final = {"leased_until": 0.0}
+MOST_DEATHS: Final = 3  # deaths at a task, after which it is left out
+_MOST_DEATHS_IN_ALL: Final = 9  # deaths at all tasks of a row, after which its work fails
+
+NO_TASK: Final = 0  # in place of a task's id: the owner had named none that it was at
+
+#: Task, or `NO_TASK` -> how many owners have died at it.
+Deaths = Mapping[int, int]
+
+#: Values of a row that is leased no longer: with its last owner's name, without one, and of one
+#: whose work is done, whose owners' deaths do not count any more.
+ENDED: Final = {"leased_until": 0.0, "at_work": "[]"}
 RELEASED: Final = {"owner": "", **ENDED}
+FINISHED: Final = {"deaths": "{}", **RELEASED}
 
 
 class LeaseLost(RuntimeError):  # noqa: N818 -- what happened, in a word
@@ -64,12 +84,18 @@ def has_died(owner: str) -> bool:
 # ---- columns, conditions and values -------------------------------------------------------------
 
 
-def lease_columns() -> tuple[sa.Column[Any], sa.Column[Any]]:
-    """Make the two columns of a table whose rows are leased."""
+def lease_columns() -> tuple[sa.Column[Any], ...]:
+    """Make the columns of a table whose rows are leased."""
     return (
         sa.Column("owner", sa.String(128), nullable=False, default=""),
         sa.Column("leased_until", sa.Float, nullable=False, default=0.0),
+        _json_column("at_work", "[]"),  # the ids of the tasks that the owner is at
+        _json_column("deaths", "{}"),  # `Deaths`
     )
+
+
+def _json_column(name: str, empty: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Text, nullable=False, default=empty, server_default=empty)
 
 
 def is_leased(table: sa.FromClause, now: float) -> sa.ColumnElement[bool]:
@@ -80,9 +106,69 @@ def is_leased(table: sa.FromClause, now: float) -> sa.ColumnElement[bool]:
     return table.c.leased_until.between(now, now + 2 * LEASE_S)
 
 
+@overload
+def is_due(due: float, now: float, longest_s: float) -> bool: ...
+@overload
+def is_due(
+    due: sa.ColumnElement[float], now: float, longest_s: float | sa.ColumnElement[float]
+) -> sa.ColumnElement[bool]: ...
+def is_due(due: Any, now: float, longest_s: Any) -> Any:
+    """Return whether a time has come, or match the rows of which it has.
+
+    No time lies further ahead than `longest_s`. One that lies twice as far was made before the
+    clock was set back, and is due.
+
+    >>> is_due(5.0, 6.0, 10.0), is_due(7.0, 6.0, 10.0), is_due(3600.0, 6.0, 10.0)
+    (True, False, True)
+    """
+    return (due <= now) | (due > now + 2 * longest_s)
+
+
 def renewed(now: float) -> dict[str, float]:
     """Make the values of a row whose lease is renewed."""
     return {"leased_until": now + LEASE_S}
+
+
+# ---- deaths ----------------------------------------------------------------------------------
+
+
+def deadly(task: int) -> str:
+    """Return the sentence about a task that is left out, for people."""
+    return (
+        f"The backend has ended {MOST_DEATHS} times while it worked on task {task}: its picture "
+        "may need more memory than there is. See the log, and start it again to try it once more."
+    )
+
+
+def is_hopeless(deaths: Deaths) -> bool:
+    """Return whether to give a row's work up: leaving tasks out has not helped, or cannot.
+
+    >>> is_hopeless({5: 3, 8: 3}), is_hopeless({NO_TASK: 3}), is_hopeless({5: 3, 8: 3, 9: 3})
+    (False, True, True)
+    """
+    return deaths.get(NO_TASK, 0) >= MOST_DEATHS or sum(deaths.values()) >= _MOST_DEATHS_IN_ALL
+
+
+def read_deaths(text: str) -> dict[int, int]:
+    """Read the column of that name."""
+    return msgspec.json.decode(text, type=dict[int, int])
+
+
+def write_tasks(tasks: Iterable[int]) -> str:
+    """Return the value of the column ``at_work``."""
+    return msgspec.json.encode([*tasks]).decode()
+
+
+def end_all(database: Database, owner: str) -> None:
+    """End all leases of an owner that stops in order: none of them is a death.
+
+    Raises:
+        SQLAlchemyError: the database is away; the leases end by themselves.
+    """
+    for table in METADATA.sorted_tables:
+        if "leased_until" in table.c:
+            leased = sa.update(table).where(table.c.owner == owner, table.c.leased_until > 0)
+            database.execute(leased.values(ENDED))
 
 
 # ---- the leases of an owner ------------------------------------------------------------------
@@ -90,7 +176,8 @@ def renewed(now: float) -> dict[str, float]:
 #: Finds rows to lease, with their primary key, of those that a condition leaves free.
 Find = Callable[[sa.Connection, sa.ColumnElement[bool]], Sequence[sa.Row[Any]]]
 
-Change = Callable[[sa.Row[Any]], dict[str, Any]]  # row -> values that it gets as it is leased
+#: Row, and the deaths of its owners -> values that it gets as it is leased.
+Change = Callable[[sa.Row[Any], Deaths], dict[str, Any]]
 
 
 class Leases:
@@ -101,10 +188,10 @@ class Leases:
         self._table = table
         self._owner = owner
         self._lock = lock
-        self._held: set[tuple[Any, ...]] = set()  # primary keys
+        self._held: dict[tuple[Any, ...], Deaths] = {}  # by primary keys
 
     def take(
-        self, wanted: sa.Select[Any] | Find, change: Change = lambda _: {}
+        self, wanted: sa.Select[Any] | Find, change: Change = lambda _row, _deaths: {}
     ) -> Sequence[sa.Row[Any]]:
         """Lease all wanted rows that are free; most often there is none, and nobody waits."""
         now = self._database.clock()
@@ -112,13 +199,53 @@ class Leases:
         with self._database.read() as connection:
             if not _find(connection, wanted, free):
                 return ()
+
+        taken: dict[tuple[Any, ...], Deaths] = {}
         with self._database.write_exclusively(self._lock) as connection:
             rows = _find(connection, wanted, free)
             for row in rows:
-                values = {"owner": self._owner, **renewed(now), **change(row)}
-                connection.execute(self._update(*self._key(row)).values(values))
-        self._held.update(map(self._key, rows))
+                key = self._key(row)
+                taken[key] = deaths = self._count_deaths(connection, now, *key)
+                values = {
+                    "owner": self._owner,
+                    "at_work": "[]",
+                    "deaths": msgspec.json.encode(deaths).decode(),
+                    **renewed(now),
+                    **change(row, deaths),
+                }
+                connection.execute(self._update(*key).values(values))
+        self._held |= taken
         return rows
+
+    def _count_deaths(self, connection: sa.Connection, now: float, *key: Any) -> Deaths:
+        """Return the deaths at a row, with that of the owner whose lease is taken over, if any."""
+        its = self._table.c
+        query = sa.select(its.owner, its.leased_until, its.at_work, its.deaths)
+        row = connection.execute(query.where(*self._is(*key))).one()
+        deaths = Counter(read_deaths(row.deaths))
+
+        # A lease of ours has ended while the database was away; one that lasts was not renewed
+        # since the clock was set back.
+        if row.owner not in ("", self._owner) and 0 < row.leased_until <= now:
+            tasks = msgspec.json.decode(row.at_work, type=list[int]) or [NO_TASK]
+            deaths.update(tasks)
+            log.warning("%s has ended at work on %s %s", row.owner, self._table.name, key)
+        return deaths
+
+    def begin(self, task: int, *key: Any) -> None:
+        """Note the task that the owner of a lease is at from now on, or `NO_TASK`.
+
+        Raises:
+            TaskDeadly: too many owners have died at it: leave it out.
+        """
+        if task and self._held.get(key, {}).get(task, 0) >= MOST_DEATHS:
+            raise TaskDeadly(deadly(task))
+        tasks = write_tasks([task] if task else [])
+        try:
+            with self._database.write() as connection:
+                self.change(connection, *key, at_work=tasks)
+        except SQLAlchemyError as error:  # the work is what matters
+            log.warning("The task at work is not noted: %s", error_message(error))
 
     def change(self, connection: sa.Connection, *key: Any, **values: Any) -> bool:
         """Change a row that the owner has leased; return whether it has, even if that has ended."""
@@ -127,7 +254,7 @@ class Leases:
 
     def let_go(self, *key: Any) -> None:
         """Renew a lease no more: it ends by itself, also where the database is away."""
-        self._held.discard(key)
+        self._held.pop(key, None)
 
     def renew(self) -> None:
         """Renew the leases that are held for another `LEASE_S`."""
@@ -156,9 +283,11 @@ class Leases:
     def _key(self, row: sa.Row[Any]) -> tuple[Any, ...]:
         return tuple(row._mapping[column.name] for column in self._table.primary_key)
 
-    def _update(self, *key: Any) -> Any:
-        its = (column == value for column, value in zip(self._table.primary_key, key, strict=True))
-        return sa.update(self._table).where(*its)
+    def _update(self, *key: Any) -> sa.Update:
+        return sa.update(self._table).where(*self._is(*key))
+
+    def _is(self, *key: Any) -> list[sa.ColumnElement[bool]]:
+        return [column == value for column, value in zip(self._table.primary_key, key, strict=True)]
 
 
 def _find(

@@ -37,6 +37,7 @@ from typing import Final
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
+from backend.database.leases import MOST_DEATHS
 from backend.errors import (
     BackendError,
     BadRequest,
@@ -44,6 +45,7 @@ from backend.errors import (
     ModelUnavailable,
     StudioRefused,
     StudioUnreachable,
+    TaskDeadly,
     TaskNotServed,
 )
 from backend.feedback.annotation_store import AnnotationStore, PendingAnnotation
@@ -134,6 +136,10 @@ class AnnotationReader:
 
     def _read(self, pending: PendingAnnotation, tasks: _Tasks, ask_config: _AskConfig) -> None:
         may_pass = False
+        if pending.is_deadly:
+            self._annotations.complete(pending, _broken(pending, _deadly(pending)))
+            return
+
         try:
             read, diff = self._look_up(pending, tasks, ask_config)
         except Exception as error:  # noqa: BLE001 -- `_reason` raises an outage again
@@ -282,6 +288,14 @@ def _broken(pending: PendingAnnotation, error: Exception) -> ReadAnnotation:
         task=pending.task,
         kind="broken",
         reason=_reason(pending.annotation, error),
+    )
+
+
+def _deadly(pending: PendingAnnotation) -> TaskDeadly:
+    return TaskDeadly(
+        f"The backend has ended {MOST_DEATHS} times while it read annotation {pending.annotation} "
+        f"of task {pending.task}: its picture may need more memory than there is. Change the "
+        "annotation to have it read once more."
     )
 
 

@@ -19,7 +19,14 @@ from msgspec import DecodeError
 from msgspec.json import Decoder, encode
 
 from backend.database.database import Database, insert_on_conflict, key_batches, unindexed
-from backend.database.leases import RELEASED, Leases
+from backend.database.leases import (
+    FINISHED,
+    RELEASED,
+    Deaths,
+    Leases,
+    is_due,
+    is_hopeless,
+)
 from backend.feedback.annotation_table import ANNOTATIONS, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.sums import (
@@ -48,6 +55,8 @@ _LOCK: Final = 0xC1EAA707
 _FIRST_RETRY_S: Final = 15.0
 LONGEST_RETRY_S: Final = 3600.0
 
+_LONGEST_DOUBLINGS: Final = 15  # of the retry delay of what is learned from later: days
+
 
 @dataclass(frozen=True)
 class PendingAnnotation:
@@ -58,6 +67,8 @@ class PendingAnnotation:
     count: int
     tries: int = 0  # how often it could not be read since it was marked first
     task: int = 0  # 0: it is not known yet
+    has_killed: bool = False  # whether a process has ended while it read this one, or one beside it
+    is_deadly: bool = False  # whether that has happened so often that it is not read again
     before: ReadAnnotation | None = field(default=None, repr=False, compare=False)  # as read last
 
 
@@ -226,25 +237,41 @@ class AnnotationStore:
         leased: list[PendingAnnotation] = []
 
         def find(connection: sa.Connection, free: sa.ColumnElement[bool]) -> Sequence[sa.Row[Any]]:
-            query = sa.select(ANNOTATIONS).where(_ROW.due <= due, free)
+            query = sa.select(ANNOTATIONS).where(_is_due(due), free)
             queries = [query.where(flag == 1) for flag in flags]
             of = () if project is None else (_ROW.project == project,)
             first = _first_due(connection, [each.where(*of) for each in queries], 1)
             same = [each.where(_ROW.project == row.project) for row in first for each in queries]
             return _first_due(connection, same, limit)
 
-        def keep(row: sa.Row[Any]) -> dict[str, Any]:
-            before = read_in(row) if row.kind else None
-            its = row.annotation, row.project, row.marked, row.tries, row.task, before
-            leased.append(PendingAnnotation(*its))
+        def keep(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
+            pending = PendingAnnotation(
+                annotation=row.annotation,
+                project=row.project,
+                count=row.marked,
+                tries=row.tries,
+                task=row.task,
+                has_killed=bool(deaths),
+                is_deadly=is_hopeless(deaths),
+                before=read_in(row) if row.kind else None,
+            )
+            leased.append(pending)
             return {}
 
         self.leases.take(find, keep)
-        return leased
+        return self._keep_apart(leased)
+
+    def _keep_apart(self, leased: list[PendingAnnotation]) -> list[PendingAnnotation]:
+        """Give back those at which a process has ended, or all but one: it is read alone."""
+        kept = [each for each in leased if not each.has_killed] or leased[:1]
+        others = [each for each in leased if each not in kept]
+        if others:
+            self.release(others)
+        return kept
 
     def has_due(self) -> bool:
         """Whether an annotation is due or leased, to be read or to be learned from."""
-        query = sa.select(ANNOTATIONS).where(_ROW.due <= self._database.clock())
+        query = sa.select(ANNOTATIONS).where(_is_due(self._database.clock()))
         queries = [query.where(flag == 1) for flag in (_ROW.open, _ROW.untaught)]
         with self._database.read() as connection:
             return bool(_first_due(connection, queries, 1))
@@ -272,7 +299,7 @@ class AnnotationStore:
             # Since the lease, another may have read it.
             query = sa.select(ANNOTATIONS).where(its, _ROW.kind != "")
             row = connection.execute(query).first()
-            done = {"seen": pending.count, "tries": 0, **RELEASED}
+            done = {"seen": pending.count, "tries": 0, **FINISHED}
             if not self.leases.change(connection, pending.annotation, **kept, **done):
                 self._mark(connection, pending.project, {pending.annotation: pending.task})
                 return
@@ -332,7 +359,12 @@ def _first_due(
 
 def retry_delay_s(tries: int) -> float:
     """Return the retry delay after a number of failures: twice as long each time, up to days."""
-    return _FIRST_RETRY_S * 2.0 ** min(tries, 15)
+    return _FIRST_RETRY_S * 2.0 ** min(tries, _LONGEST_DOUBLINGS)
+
+
+def _is_due(now: float) -> sa.ColumnElement[bool]:
+    doublings = sa.case((_ROW.tries > _LONGEST_DOUBLINGS, _LONGEST_DOUBLINGS), else_=_ROW.tries)
+    return is_due(_ROW.due, now, _FIRST_RETRY_S * sa.literal(1).bitwise_lshift(doublings))
 
 
 def read_in(row: sa.Row[Any]) -> ReadAnnotation:

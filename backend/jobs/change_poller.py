@@ -36,7 +36,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from backend.database.database import METADATA, Database
-from backend.database.leases import RELEASED, Leases, lease_columns
+from backend.database.leases import FINISHED, RELEASED, Leases, is_due, lease_columns
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
@@ -171,10 +171,10 @@ class PollStore:
         """Return all polls, by ascending project."""
         return [*map(_poll, self._database.rows(sa.select(*_OF_POLL).order_by(_ROW.project)))]
 
-    def lease(self) -> Poll | None:
-        """Lease the project that is due the longest; None where none is due."""
-        due = sa.select(*_OF_POLL).where(_ROW.due <= self.now).order_by(_ROW.due).limit(1)
-        rows = self.leases.take(due)
+    def lease(self, interval_s: float = LONGEST_RETRY_S) -> Poll | None:
+        """Lease the project that is due the longest, of those polled in that interval, if any."""
+        its = is_due(_ROW.due, self.now, max(interval_s, SETTLED_AFTER_S))
+        rows = self.leases.take(sa.select(*_OF_POLL).where(its).order_by(_ROW.due).limit(1))
         return _poll(rows[0]) if rows else None
 
     def finish(self, poll: Poll, in_s: float) -> None:
@@ -184,7 +184,7 @@ class PollStore:
         """
         values = {name: getattr(poll, name) for name in ("since", "noted", "walked", "tasks")}
         values["unserved"] = msgspec.json.encode(poll.unserved).decode()
-        self._end(poll.project, in_s, polled=self.now, trouble="", **values)
+        self._end(poll.project, in_s, polled=self.now, trouble="", **values, **FINISHED)
 
     def fail(self, project: int, trouble: str, in_s: float) -> None:
         """Keep why a project could not be polled, and end its lease; the mark stays."""
@@ -193,7 +193,7 @@ class PollStore:
     def _end(self, project: int, in_s: float, **values: Any) -> None:
         self.leases.let_go(project)
         with self._database.write() as connection:
-            values |= {"due": self.now + in_s, **RELEASED}
+            values = {**RELEASED, **values, "due": self.now + in_s}
             self.leases.change(connection, project, **values)
 
 
@@ -266,7 +266,7 @@ class ChangePoller:
             woken, self._woken = self._woken - walking, self._woken & walking
         if woken:
             self.polls.wake(woken, _WAKE_AFTER_S)
-        poll = self.polls.lease()
+        poll = self.polls.lease(self.settings.poll_interval_s)
         if poll is not None:
             self._walks.append((poll.project, self._walk(client, poll)))
         if not self._walks:
@@ -361,13 +361,16 @@ class ChangePoller:
             log.info("Project %d: %d annotations have changed", project, marked)
 
     def _rests(self, row: TaskRow, before: UnservedTask | None) -> bool:
-        return bool(before and before.updated == row.updated and before.due > self.polls.now)
+        return bool(before and before.updated == row.updated and not self._is_due(before))
+
+    def _is_due(self, unserved: UnservedTask) -> bool:
+        return is_due(unserved.due, self.polls.now, LONGEST_RETRY_S)
 
     def _ask_again(
         self, client: LabelStudioClient, project: int, unserved: dict[int, UnservedTask]
     ) -> None:
         """Mark the annotations of tasks that could not be served and are due again."""
-        due = tuple(task for task, each in unserved.items() if each.due <= self.polls.now)
+        due = tuple(task for task, each in unserved.items() if self._is_due(each))
         if due:
             rows = {row.id: row for row in client.rows(project, due)}
             for gone in set(due) - set(rows):

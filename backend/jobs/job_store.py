@@ -1,12 +1,11 @@
 """Jobs in the shared database: tasks of projects to predict, or predictions to withdraw.
 
 The owner that has leased a job works on it, and renews the lease with each step; when it dies,
-another goes on where the job was left. The job knows which tasks its owner was at, and how often
-one died at each: one of them may be what ends the process.
+another goes on where the job was left. Its deaths are counted as those of all leases are, see
+`backend.database.leases`.
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, Literal, get_args
 
@@ -17,11 +16,15 @@ from backend.database.database import LOCK, METADATA, Database
 from backend.database.leases import (
     ENDED,
     LEASE_S,
+    NO_TASK,
+    Deaths,
     LeaseLost,
     Leases,
     is_leased,
     lease_columns,
+    read_deaths,
     renewed,
+    write_tasks,
 )
 from backend.errors import JobOver, NotFound, WithdrawalRefused
 from backend.prediction.failures import FailureStore
@@ -56,8 +59,6 @@ _JOBS: Final = sa.Table(
     sa.Column("started", sa.Float),
     sa.Column("finished", sa.Float),
     sa.Column("withdraws", sa.Integer, index=True),
-    sa.Column("at_work", sa.Text, nullable=False, default="[]"),  # a JSON list of ids
-    sa.Column("deaths", sa.Text, nullable=False, default="{}"),  # JSON: id -> number
     *lease_columns(),
     sqlite_autoincrement=True,
 )
@@ -221,7 +222,8 @@ class JobStore:
     def deaths(self, job: int) -> dict[int, int]:
         """Return the tasks of a job at which its owner has died, and how often at each."""
         query = sa.select(_JOBS.c.deaths).where(_JOBS.c.id == job)
-        return msgspec.json.decode(self.database.scalar(query) or "{}", type=dict[int, int])
+        deaths = read_deaths(self.database.scalar(query) or "{}")
+        return {task: number for task, number in deaths.items() if task != NO_TASK}
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""
@@ -234,11 +236,12 @@ class JobStore:
 
     def late_task_ids(self, project: int, ended_within_s: float) -> set[int]:
         """Return the tasks of late jobs that are to run, run, or have ended in the last seconds."""
-        since = self.database.clock() - ended_within_s
+        now = self.database.clock()
+        has_ended = _JOBS.c.finished.between(now - ended_within_s, now)  # not before a clock's jump
         query = sa.select(_JOBS.c.id).where(
             _JOBS.c.project == project,
             _JOBS.c.kind == "late",
-            _JOBS.c.state.in_(("queued", "running")) | (_JOBS.c.finished > since),
+            _JOBS.c.state.in_(("queued", "running")) | has_ended,
         )
         return self._tasks_in(query)
 
@@ -279,13 +282,9 @@ class JobStore:
         if job is not None:
             query = query.where(_JOBS.c.id == job)
 
-        def begin(row: sa.Row[Any]) -> dict[str, Any]:
-            deaths = Counter(msgspec.json.decode(row.deaths, type=dict[int, int]))
-            if row.owner != owner:  # else the database was away
-                deaths.update(json.loads(row.at_work))
+        def begin(row: sa.Row[Any], _deaths: Deaths) -> dict[str, Any]:
             started = row.started if row.started is not None else now
-            fresh = {"state": "running", "reason": "", "at_work": "[]", "updated": now}
-            return {**fresh, "started": started, "deaths": json.dumps(deaths)}
+            return {"state": "running", "reason": "", "updated": now, "started": started}
 
         leases = Leases(self.database, _JOBS, owner)  # each step renews
         rows = leases.take(query, begin)
@@ -324,7 +323,7 @@ class JobStore:
             if before.state == "queued":  # paused and resumed before its owner noticed
                 values["state"] = "running"
             if at_work is not None:
-                values["at_work"] = json.dumps(at_work)
+                values["at_work"] = write_tasks(at_work)
             if scope is not None:
                 _write_list(connection, job, scope)
             if failures:
@@ -336,7 +335,13 @@ class JobStore:
         with self.database.write_exclusively(LOCK) as connection:
             state = self._owned(connection, job, owner).state
             state = "queued" if state == "running" else state
-            return self._change(connection, job, state=state, at_work="[]", **ENDED)
+            return self._change(connection, job, state=state, **ENDED)
+
+    def expire(self, job: int, owner: str) -> None:
+        """End the lease of an owner that has died; whoever takes the job over counts the death."""
+        with self.database.write_exclusively(LOCK) as connection:
+            if self._owned(connection, job, owner).leased_until:
+                self._change(connection, job, leased_until=self.database.clock() - 1)
 
     def finish(self, job: int, owner: str, reason: str = "") -> Job:
         """Finish a leased job: done, or failed where there is a reason."""

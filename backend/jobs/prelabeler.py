@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import error_message
-from backend.database.leases import LeaseLost
+from backend.database.leases import MOST_DEATHS, LeaseLost, deadly
 from backend.errors import BadRequest, StudioRefused
 from backend.feedback.experiment import UNSEEN, Experiments
 from backend.inference.queue import Priority
@@ -44,13 +44,6 @@ _CLOSING_ROUNDS: Final = 3  # how many times what is missing at the end is tried
 
 #: The pause before another walk, in which others may finish writing, in seconds.
 _CLOSING_PAUSE_S: Final = 2.0
-
-#: Deaths of the process at a task, after which the task fails: it may be what ends the process.
-_MOST_DEATHS: Final = 3
-_DEADLY: Final = (
-    f"The backend has ended {_MOST_DEATHS} times while it worked on this task: its picture may "
-    "need more memory than there is. See the log, and start a job again to try it once more."
-)
 
 _POLL_S: Final = 1.0  # how often a running job's lease is renewed and its state is read, in seconds
 
@@ -248,9 +241,9 @@ class Prelabeler:
     def _suspects(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks at which the process has died, but fail those at which it did often."""
         deaths, failed = self._store.deaths(job.id), self._failures.task_ids(job.id)
-        often = [task for task, n in deaths.items() if n >= _MOST_DEATHS and task not in failed]
+        often = [task for task, n in deaths.items() if n >= MOST_DEATHS and task not in failed]
         if often:
-            failures = [(task, _DEADLY) for task in often]
+            failures = [(task, deadly(task)) for task in often]
             self._store.advance(job.id, self._owner, failures=failures)
         left = sorted(deaths.keys() - failed - set(often), key=lambda task: (deaths[task], task))
         once = [task for task in left if deaths[task] == 1]

@@ -39,7 +39,9 @@ class Worker:
         rounds: Mapping[str, Round],  # by the names of their threads
         leases: Sequence[Leases],
         stopping: threading.Event,
+        end_leases: Callable[[], None] = lambda: None,
     ) -> None:
+        self._end_leases = end_leases
         self._rounds = {"claims": self._renew_leases, **rounds}
         self._leases = leases
         self._stopping = stopping
@@ -60,6 +62,8 @@ class Worker:
         self._stopping.set()
         for thread in self._threads:
             thread.join(_POLL_S)
+        if self._threads:
+            self._end_leases()
 
     def _repeat(self, name: str, round_: Round) -> None:
         while not self._stopping.is_set():

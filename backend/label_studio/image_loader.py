@@ -1,6 +1,7 @@
 """The images of tasks as RGB arrays."""
 
 import base64
+import copy
 import hashlib
 import io
 import re
@@ -29,6 +30,9 @@ from clearclip_core.images.preprocessing import decode_rgb, upright_transpositio
 
 #: An address and the task that names it -> (H, W, 3) uint8; raises `TaskError`.
 ReadImage = Callable[[str, Task], RGBArray]
+
+#: Is told the id of a task before an image of it is read; raises `TaskDeadly`.
+BeginTask = Callable[[int], None]
 
 CACHE_TTL_S = 600.0  # age in seconds up to which a cached image stands for the file at its address
 
@@ -73,6 +77,13 @@ class ImageReader:
         self._room = _DecodingRoom(_DECODING_PX)
         self._lock = threading.Lock()
         self._hits = self._misses = 0
+        self._begin: BeginTask = lambda _task: None
+
+    def telling(self, begin: BeginTask) -> "ImageReader":
+        """Return a reader, with the same cache, that tells before it reads a file of a task."""
+        teller = copy.copy(self)
+        teller._begin = begin
+        return teller
 
     def read(self, source: str, task: Task) -> RGBArray:
         """Read one image of a task as (H, W, 3) uint8, upright as its EXIF orientation says.
@@ -86,6 +97,7 @@ class ImageReader:
 
     def read_file(self, source: str, task: Task) -> bytes:
         """Read the file of one image of a task, without decoding it."""
+        _tell(self._begin, task)
         source = source.strip()
         return self._fetch(self._address(source, task), source)
 
@@ -173,6 +185,21 @@ def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
     """
     with opened(content, max_megapixels) as image:
         return decode_rgb(image)
+
+
+def telling(read_image: ReadImage, begin: BeginTask) -> ReadImage:
+    """Return a function that tells the task of an image before it reads that."""
+
+    def read(source: str, task: Task) -> RGBArray:
+        _tell(begin, task)
+        return read_image(source, task)
+
+    return read
+
+
+def _tell(begin: BeginTask, task: Task) -> None:
+    if isinstance(task.id, int):  # a request may give texts
+        begin(task.id)
 
 
 def read_size(content: bytes, max_megapixels: float) -> tuple[int, int]:

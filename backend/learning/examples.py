@@ -19,7 +19,7 @@ import torch
 
 from backend.annotations.annotated_image import read_annotated_image
 from backend.database.database import METADATA, Database, insert_on_conflict
-from backend.database.leases import RELEASED, lease_columns
+from backend.database.leases import FINISHED, lease_columns
 from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.inference.engine import Engine
@@ -269,7 +269,7 @@ class StateRow:
             self.change(changed=self.row.changed + 1)
         else:
             live = self.row.live if self.row.pinned else None
-            self.change(live=live, changed=0, asked=0, **RELEASED)
+            self.change(live=live, changed=0, asked=0, **FINISHED)
 
 
 def _oldest(connection: sa.Connection, project: int, model: str) -> int:

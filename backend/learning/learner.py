@@ -8,27 +8,26 @@ waits for the model: it is for a background thread.
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import msgspec
 
+from backend.database.leases import NO_TASK
 from backend.errors import BackendError, LearningRefused
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.image_loader import ReadImage
+from backend.label_studio.image_loader import ReadImage, telling
 from backend.label_studio.label_config import LabelConfig
 from backend.learning.compared_images import BeforeAfter, ImageComparer
 from backend.learning.examples import ExampleStore, build_examples, read_examples
-from backend.learning.unlabelled import UnlabelledImages
+from backend.learning.unlabelled import UnlabelledImages, fit_words
 from backend.learning.versions import LearningState, StepLease, Version, VersionStore
 from backend.settings import Adapt, Settings
 from clearclip_core import Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
 
 log = logging.getLogger(__name__)
-
-_RETRY_AFTER_S: Final = 600.0  # before a step that has failed is tried again, in seconds
 
 
 @dataclass(eq=False)
@@ -147,13 +146,14 @@ class Learner:
         return bool(found)
 
     def _make_step(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
+        read_image = telling(self.read_image, partial(self.versions.begin, lease))
         try:
             with self.versions.leases.kept():
-                return self._fit_and_commit(lease, client)
+                return replace(self, read_image=read_image)._fit_and_commit(lease, client)
         except BaseException as error:
             is_known = isinstance(error, BackendError)
             trouble = str(error) if is_known else f"Unexpected {type(error).__name__}."
-            self.versions.release(lease, trouble, _RETRY_AFTER_S)
+            self.versions.release(lease, trouble)
             raise
 
     def _fit_and_commit(self, lease: StepLease, client: LabelStudioClient) -> Version | None:
@@ -186,7 +186,9 @@ class Learner:
         """Make a version of pictures that nobody has corrected; somebody has to decide on it."""
         place = client, lease.project, config
         images = UnlabelledImages(self.engine, self.read_image, *place)
-        fit = images.fit()
+        examples = list(images.examples())
+        self.versions.begin(lease, NO_TASK)
+        fit = fit_words(self.engine, examples, config.labels)
         made = fit.adaptation
         version = Version(
             annotations=0,

@@ -28,10 +28,6 @@ class UnlabelledImages:
     project: int
     config: LabelConfig
 
-    def fit(self) -> UnlabelledFit:
-        """Learn from the masks of the words on the images that can be read; waits for the model."""
-        return fit_words(self.engine, list(self.examples()), self.config.labels)
-
     @cached_property
     def images(self) -> list[AnnotatedImage]:
         """One image of each task that is drawn, in the order in which they are drawn."""

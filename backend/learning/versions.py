@@ -22,7 +22,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import METADATA, Database, read_json
-from backend.database.leases import RELEASED, Leases
+from backend.database.leases import (
+    FINISHED,
+    RELEASED,
+    Deaths,
+    Leases,
+    is_due,
+    is_hopeless,
+)
 from backend.errors import LearningRefused
 from backend.learning.compared_images import BeforeAfter
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
@@ -47,6 +54,13 @@ MOST_VERSIONS: Final = 50  # versions that are kept of a project: the newest, an
 
 #: `STATES.asked` where somebody wants to learn from pictures that nobody has corrected.
 _UNLABELLED: Final = 2
+
+LONGEST_RETRY_S: Final = 600.0  # before a step that has failed is tried again, in seconds
+
+_DEADLY: Final = (
+    "The backend has ended each time while it learned: it may need more memory than there is. See "
+    "its log, and have it learn again."
+)
 
 _LOST: Final = "Learn now: an earlier version of the backend has made what the project had learned."
 
@@ -181,7 +195,7 @@ class VersionStore:
             locked.connection.execute(sa.delete(VERSIONS).where(*locked.own(VERSIONS)))
             locked.connection.execute(sa.delete(EXAMPLES).where(EXAMPLES.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
-            locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **RELEASED)
+            locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **FINISHED)
         return self.state(project)
 
     # ---- steps -------------------------------------------------------------------------------
@@ -219,10 +233,29 @@ class VersionStore:
         query = query.where(_STATE.model == self._model_key()).limit(1)
         if project is not None:
             query = query.where(_STATE.project == project)
-        for row in self.leases.take(query):
-            as_words, unlabelled = tuple(json.loads(row.as_words)), row.asked == _UNLABELLED
-            return StepLease(row.project, row.changed, row.live, as_words, unlabelled)
-        return None
+        leased: list[StepLease] = []
+
+        def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
+            if is_hopeless(deaths):
+                return {"trouble": _DEADLY, "changed": 0, "asked": 0, **FINISHED}
+            lease = StepLease(
+                project=row.project,
+                changed=row.changed,
+                live=row.live,
+                as_words=tuple(json.loads(row.as_words)),
+                unlabelled=row.asked == _UNLABELLED,
+            )
+            leased.append(lease)
+            return {}
+
+        for row in self.leases.take(query, begin):
+            if not leased:
+                self.leases.let_go(row.project, row.model)
+        return next(iter(leased), None)
+
+    def begin(self, lease: StepLease, task: int) -> None:
+        """Note the task that a step is at, see `Leases.begin`; raises `TaskDeadly`."""
+        self.leases.begin(task, lease.project, self._model_key())
 
     def commit(
         self,
@@ -259,11 +292,13 @@ class VersionStore:
                 "changed": max(0, row.changed - lease.changed),
                 "asked": int(tuple(json.loads(row.as_words)) != lease.as_words),
             }
-            locked.change(live=live, adapt=adapt, trouble="", **left, **RELEASED)
+            locked.change(live=live, adapt=adapt, trouble="", **left, **FINISHED)
             _delete_old_versions(locked, live)
         return kept
 
-    def release(self, lease: StepLease, trouble: str, retry_after_s: float) -> None:
+    def release(
+        self, lease: StepLease, trouble: str, retry_after_s: float = LONGEST_RETRY_S
+    ) -> None:
         """Give back the lease of a step that has failed, with the reason as a sentence."""
         self.leases.let_go(lease.project, self._model_key())
         due = self._database.clock() + retry_after_s
@@ -449,5 +484,7 @@ def _due_first(every: int, now: float) -> sa.Select[Any]:
         .scalar_subquery()
     )
     enough = sa.and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
-    due = sa.or_(enough, _STATE.asked > 0), _STATE.due <= now, _STATE.pinned == 0
-    return sa.select(STATES).where(*due).order_by(_STATE.due, _STATE.project)
+    is_wanted = sa.or_(enough, _STATE.asked > 0)
+    has_come = is_due(_STATE.due, now, LONGEST_RETRY_S)
+    query = sa.select(STATES).where(is_wanted, has_come, _STATE.pinned == 0)
+    return query.order_by(_STATE.due, _STATE.project)

@@ -14,7 +14,15 @@ import msgspec
 import sqlalchemy as sa
 
 from backend.database.database import LOCK, METADATA, Database, read_json
-from backend.database.leases import RELEASED, LeaseLost, Leases, lease_columns
+from backend.database.leases import (
+    FINISHED,
+    RELEASED,
+    Deaths,
+    LeaseLost,
+    Leases,
+    is_hopeless,
+    lease_columns,
+)
 from backend.errors import Busy, NotFound
 
 if TYPE_CHECKING:
@@ -29,9 +37,6 @@ MOST_OPEN: Final = 5  # the most runs of a kind that wait or are at work
 
 #: Runs of a kind and project that are kept: done ones, and as many that are not.
 MOST_KEPT: Final = 3
-
-#: Times that a run may end with its process before it fails: it may be what ends the process.
-_MOST_ATTEMPTS: Final = 3
 
 RunState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -127,7 +132,6 @@ _RUNS: Final = sa.Table(
     sa.Column("report", sa.Text),  # JSON
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("finished", sa.Float),
-    sa.Column("attempts", sa.Integer, nullable=False, default=0),
     *lease_columns(),
     sa.Index("ix_runs_project_kind", "project", "kind"),
     sqlite_autoincrement=True,
@@ -204,19 +208,20 @@ class RunStore:
 
     def lease(self, kinds: Collection[str]) -> Run | None:
         """Lease the oldest run that waits, or whose owner has died; None where there is none."""
-        waiting = sa.select(*_RUN, _RUNS.c.attempts).where(_RUNS.c.kind.in_(kinds), _is_open())
-        oldest = waiting.order_by(_RUNS.c.id).limit(1)
-        for row in self.leases.take(oldest, self._begin):
-            if row.attempts < _MOST_ATTEMPTS:
-                return _run(row, state="running")
-            self.leases.let_go(row.id)
-        return None
+        waiting = sa.select(*_RUN).where(_RUNS.c.kind.in_(kinds), _is_open())
+        leased: list[Run] = []
 
-    def _begin(self, row: sa.Row[Any]) -> dict[str, Any]:
-        if row.attempts < _MOST_ATTEMPTS:
-            return {"state": "running", "attempts": row.attempts + 1}
-        reason = "The backend has ended each time while it worked on it: see its log."
-        return {"state": "failed", "reason": reason, **self._over()}
+        def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
+            if is_hopeless(deaths):
+                reason = "The backend has ended each time while it worked on it: see its log."
+                return {"state": "failed", "reason": reason, **self._over()}
+            leased.append(_run(row, state="running"))
+            return {"state": "running"}
+
+        for row in self.leases.take(waiting.order_by(_RUNS.c.id).limit(1), begin):
+            if not leased:
+                self.leases.let_go(row.id)
+        return next(iter(leased), None)
 
     def advance(self, run: Run, done: int, total: int | None) -> None:
         """Note the progress of a run; raises `LeaseLost` where this owner does not have it."""
@@ -227,7 +232,7 @@ class RunStore:
         """Let a run wait again, for another backend or for later."""
         self.leases.let_go(run.id)
         with self.database.write() as connection:
-            self.leases.change(connection, run.id, state="queued", attempts=0, **RELEASED)
+            self.leases.change(connection, run.id, state="queued", **RELEASED)
 
     def finish(self, run: Run, report: msgspec.Struct | None = None, reason: str = "") -> list[Run]:
         """Finish a run: done where there is a report, else failed; return those to be forgotten.
@@ -263,7 +268,7 @@ class RunStore:
             return _forget(connection, kind.name, project)
 
     def _over(self) -> dict[str, Any]:
-        return {"finished": self.database.clock(), **RELEASED}
+        return {"finished": self.database.clock(), **FINISHED}
 
 
 def _is_open() -> Any:

@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.exc import OperationalError
@@ -64,8 +66,10 @@ class Runner:
 
     def _make(self, kind: RunKind[Any, Any], run: Run) -> list[Run]:
         """Make a report and keep it; return the runs that are kept no more, or that have failed."""
+        begin = partial(self._begin, run)
+        parts = replace(self._parts, images=self._parts.images.telling(begin))
         try:
-            report = kind.make(self._parts, run, kind.read_asked(run), self._progress(run))
+            report = kind.make(parts, run, kind.read_asked(run), self._progress(run))
         except LeaseLost:
             raise
         except Exception as error:  # noqa: BLE001 -- a run that fails says why
@@ -74,6 +78,10 @@ class Runner:
                 return []
             return [run, *self._store.finish(run, reason=_reason(kind, error))]
         return self._store.finish(run, report)
+
+    def _begin(self, run: Run, task: int) -> None:
+        """Note the task that a run is at; raise `TaskDeadly` where the process has died at it."""
+        self._store.leases.begin(task, run.id)
 
     def _progress(self, run: Run) -> Progress:
         """Return what notes the progress of a run once a second at most."""

@@ -1,5 +1,7 @@
 """Annotations through the API of a stand-in for Label Studio: what is kept, learned, forgotten."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from backend.feedback.comparison import AnnotationDiff
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.label_studio import FakeStudio, asks_for_whole
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.report import rows_of
@@ -61,6 +64,20 @@ class Desk:
     annotations: AnnotationStore
     notebook: Notebook
     reader: AnnotationReader
+    client: LabelStudioClient
+    database: Database
+
+    @classmethod
+    def of(
+        cls, studio: FakeStudio, client: LabelStudioClient, database: Database, owner: str = "me"
+    ) -> Desk:
+        annotations, notebook = AnnotationStore(database, owner), Notebook()
+        reader = AnnotationReader(annotations, client, notebook)
+        return cls(studio, annotations, notebook, reader, client, database)
+
+    def another(self, owner: str) -> Desk:
+        """The desk of another backend."""
+        return Desk.of(self.studio, self.client, self.database, owner)
 
     def mark(self, ids: Iterable[int]) -> None:
         there = self.studio.annotations
@@ -79,9 +96,36 @@ class Desk:
 
 @pytest.fixture
 def desk(client: LabelStudioClient, studio: FakeStudio, tmp_path: Path) -> Desk:
-    annotations = AnnotationStore(Database(f"sqlite:///{tmp_path}/own.db"), "me")
-    notebook = Notebook()
-    return Desk(studio, annotations, notebook, AnnotationReader(annotations, client, notebook))
+    return Desk.of(studio, client, Database(f"sqlite:///{tmp_path}/own.db"))
+
+
+def test_an_annotation_that_ends_the_process_is_named_and_the_others_are_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [desk.studio.annotate(task, [region("a", "red", 4)]) for task in (1, 2, 3)]
+    deadly = made[1]["id"]
+    desk.mark([each["id"] for each in made])
+
+    def learn(corrected: AnnotationDiff) -> None:
+        if corrected.annotation == deadly:
+            raise SystemExit("as if the process had died")
+
+    for number in range(3):
+        mortal = desk.another(f"dies-{number}")
+        give_back = mortal.annotations.release
+
+        def release(leased: Any, failed: Any = None, give_back: Any = give_back) -> None:
+            if failed is None:  # who has died gives nothing back
+                give_back(leased)
+
+        monkeypatch.setattr(mortal.notebook, "learn", learn)
+        monkeypatch.setattr(mortal.annotations, "release", release)
+        with pytest.raises(SystemExit):
+            mortal.read()
+        end_leases(desk.database, table="annotations")
+    rows = {row.annotation: row for row in desk.read()}
+    assert [rows[each["id"]].kind for each in made] == ["scratch", "broken", "scratch"]
+    assert f"while it read annotation {deadly} of task 2" in rows[deadly].reason
 
 
 def test_what_cannot_be_read_holds_up_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from backend.database.database import Database
 from backend.errors import NotFound, StudioUnreachable, WithdrawalRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import Job, JobStore
-from backend.jobs.worker import Withdrawer
+from backend.jobs.worker import Withdrawer, Worker
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -92,6 +92,14 @@ def test_a_backend_that_ends_gives_its_job_away(make_backend: Make, studio: Fake
     other.worker.start()
     wait_for(lambda: ends.store.get_job(job.id).over)
     assert studio.stored() == dict.fromkeys(range(1, 41), 1)
+
+
+def test_a_stop_in_the_middle_of_a_long_task_is_no_death() -> None:
+    ended, over = list[bool](), threading.Event()
+    worker = Worker({"slow": lambda: over.wait(9)}, [], over, lambda: ended.append(True))
+    worker.start()
+    worker.stop()
+    assert ended == [True]
 
 
 def test_a_round_that_crashes_is_told_and_the_next_one_works(

@@ -50,6 +50,7 @@ from tests.backend.fakes.colour_segmenter import (
     pixels_of,
     teach,
 )
+from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.feedback.test_comparison import region
 from tests.backend.prediction.annotator import mask_of, request_for
@@ -539,6 +540,43 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     school.learner.take_due_step(Studio())
     assert versions.state(7).live == 4, "from then on by themselves"
     assert versions.versions(7)[0].unlabelled_gain is None
+
+
+def test_an_unlabelled_picture_that_ends_the_process_is_left_out_after_three_deaths(
+    database: Database,
+    unlabelled: list[Example],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    deadly = sample_of(School(database).learner, 5)
+
+    def read(source: str, task: Task) -> RGBArray:
+        if task.id == deadly:
+            raise SystemExit("as if the process had died")
+        return read_image(source, task)
+
+    School(database).stores.versions.request_step(7, unlabelled=True)
+    for number in range(3):
+        school = School(database, f"dies-{number}")
+        school.learner.read_image = read
+        monkeypatch.setattr(school.stores.versions, "release", lambda *_: None)
+        with pytest.raises(SystemExit):
+            school.step()
+        end_leases(database, table="learning_states")
+    school = School(database, "lives")
+    school.learner.read_image = read
+    assert school.step()
+    assert school.stores.versions.versions(7)[0].unlabelled == 30
+    assert f"while it worked on task {deadly}" in caplog.text
+
+
+def sample_of(learns: Learner, place: int) -> int:
+    """The task at a place of those that are drawn of project 7."""
+    place_of = (Studio(), 7, parse_label_config(CONFIG, None))
+    images = unlabelled_images.UnlabelledImages(learns.engine, learns.read_image, *place_of)
+    found = images.images[place].task.id
+    assert isinstance(found, int)
+    return found
 
 
 def test_another_model_learns_them_again(database: Database, unlabelled: list[Example]) -> None:

@@ -1,9 +1,12 @@
 """A report of each kind of run, and what it was asked."""
 
+from dataclasses import fields
 from typing import Any, Final
 
 import msgspec
 
+from backend.label_studio.download import LabelStudioFiles
+from backend.label_studio.image_loader import ImageReader
 from backend.runs.agreement import (
     Agreement,
     AgreementOnLabel,
@@ -15,8 +18,9 @@ from backend.runs.agreement import (
 from backend.runs.checks import AskedChecks, CheckResult, Checks
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
-from backend.runs.run_store import AskedNothing
+from backend.runs.run_store import AskedNothing, RunParts
 from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnImage, WordsReport
+from backend.settings import Settings
 from tests.backend.runs.scene_project import CONFIG
 
 EVIL: Final = "<script>alert(1)</script>"
@@ -81,3 +85,11 @@ SAMPLES: Final[dict[str, tuple[Any, Any]]] = {
     "checks": (AskedChecks(EVIL), CHECKS),
     "datasets": (AskedDataset(formats=("coco",), split="80/20"), DATASET),
 }
+
+
+def run_parts(**parts: Any) -> Any:
+    """Parts of a run, those alone that a test gives."""
+    settings = Settings()
+    images = ImageReader(LabelStudioFiles.from_settings(settings), settings)
+    given = dict.fromkeys(field.name for field in fields(RunParts))
+    return RunParts(**given | {"settings": settings, "images": images} | parts)

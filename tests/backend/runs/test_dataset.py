@@ -30,6 +30,7 @@ from clearclip_core import RGBArray
 from tests.backend.dataset.drawn_tasks import CONFIG, brush_region, picture_bytes, rectangle
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
+from tests.backend.runs.samples import run_parts
 from tests.backend.web.browser import Dashboard, Page
 
 MASK = rectangle(5, 5, 20, 30)
@@ -62,7 +63,8 @@ class World:
         self.stopping = threading.Event()
         client = LabelStudioClient.from_settings(self.settings, retry_for_s=0)
         images = SimpleNamespace(read_file=lambda source, task: self.studio.files[source])
-        parts: Any = SimpleNamespace(client=client, images=images, engine=0, settings=self.settings)
+        images.telling = lambda begin: images
+        parts: Any = run_parts(client=client, images=images, engine=0, settings=self.settings)
         self.runner = Runner([DATASETS], self.store, parts, self.stopping)
 
     def export(self, **asked: Any) -> Run:

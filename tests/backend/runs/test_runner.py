@@ -3,7 +3,6 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,13 +10,13 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.errors import Busy, ModelUnavailable, NotFound
+from backend.errors import Busy, ImageInvalid, ModelUnavailable, NotFound, TaskDeadly
+from backend.label_studio.requests import Task
 from backend.runs import runner as runner_module
 from backend.runs.run_store import MOST_KEPT, MOST_OPEN, Run, RunKind, RunStore
 from backend.runs.runner import KINDS, Runner
-from backend.settings import Settings
 from tests.backend.conftest import Clock
-from tests.backend.runs.samples import SAMPLES
+from tests.backend.runs.samples import SAMPLES, run_parts
 
 Kind = RunKind[Any, Any]
 
@@ -35,7 +34,7 @@ class Bench:
     def run_next(
         self, kind: Kind, make: Any, stopping: threading.Event | None = None, parts: Any = None
     ) -> bool:
-        parts = parts or SimpleNamespace(settings=Settings())
+        parts = parts or run_parts()
         kinds, stopping = [replace(kind, make=make)], stopping or threading.Event()
         return Runner(kinds, self.store, parts, stopping).run_next()
 
@@ -107,12 +106,36 @@ def test_few_wait_and_who_ask_at_once_are_told_alike(bench: Bench, database: Dat
 
 def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
-    for _ in range(3):
-        assert RunStore(bench.store.database, "dead").lease([KIND.name]) is not None
+    for number in range(3):
+        assert RunStore(bench.store.database, f"dies-{number}").lease([KIND.name]) is not None
         clock.now += LEASE_S + 1
-    assert RunStore(bench.store.database, "dead").lease([KIND.name]) is None
+    assert bench.store.lease([KIND.name]) is None
     failed = bench.store.get(KIND, 7, run.id)
     assert (failed.state, failed.reason[:27]) == ("failed", "The backend has ended each ")
+
+
+def test_a_run_goes_on_without_the_task_that_ends_the_backend(bench: Bench, clock: Clock) -> None:
+    run = bench.store.request(KIND, 7, ASKED)
+    for number in range(3):
+        dead = RunStore(bench.store.database, f"dies-{number}")
+        assert dead.lease([KIND.name]) is not None
+        dead.leases.begin(6, run.id)
+        clock.now += LEASE_S + 1
+    left_out: list[str] = []
+
+    def make(parts: Any, *_: Any) -> Any:
+        for task in (5, 6, 8):
+            try:
+                parts.images.read("data:,", Task(task, 7, {}))
+            except TaskDeadly as error:
+                left_out.append(str(error))
+            except ImageInvalid:
+                pass
+        return REPORT
+
+    assert bench.run_next(KIND, make)
+    assert bench.store.get(KIND, 7, run.id).state == "done"
+    assert ["on task 6" in each for each in left_out] == [True]
 
 
 def test_a_backend_that_stops_leaves_the_run_to_another_one(bench: Bench) -> None:
