@@ -31,14 +31,18 @@ class UnlabelledImages:
     @cached_property
     def images(self) -> list[AnnotatedImage]:
         """One image of each task that is drawn, in the order in which they are drawn."""
-        ids, rng = list(self.client.ids(self.project, TaskFilter())), random.Random(self.project)
-        drawn = tuple(rng.sample(ids, min(len(ids), UnlabelledFit.MOST)))
-        wanted = TaskFilter(ids=drawn)
+        tag = next(iter(self.config.annotated), None)
+        if tag is None:
+            return []
+        ids = list(self.client.ids(self.project, TaskFilter()))
+        # The same seed: a step that is made again learns, and shows, the same pictures.
+        drawn = random.Random(self.project).sample(ids, min(len(ids), UnlabelledFit.MOST))
+        wanted = TaskFilter(ids=tuple(drawn))
         tasks = {each.id: each for each in self.client.all_tasks(self.project, wanted)}
+        there = [tasks[number] for number in drawn if number in tasks]
         return [
-            AnnotatedImage(task, tag, (*tag.indices(task.data), None)[0], ())
-            for task in (tasks[number] for number in drawn if number in tasks)
-            for tag in self.config.annotated[:1]
+            AnnotatedImage(task, tag, next(iter(tag.indices(task.data)), None), ())
+            for task in there
         ]
 
     def examples(self) -> Iterator[Example]:
