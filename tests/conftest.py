@@ -1,9 +1,28 @@
-"""What a test sets up in the process ends with it."""
+"""What a test sets up in the process ends with it, and how many inputs Hypothesis tries.
+
+`CLEARCLIP_FUZZ` sets how many inputs each test tries; without it they are few, and the same ones
+each time. No input has a deadline: a machine may be busy.
+"""
 
 import logging
+import os
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+_FUZZ: Final = int(os.environ.get("CLEARCLIP_FUZZ", "0"))
+
+settings.register_profile(
+    "clearclip",
+    max_examples=_FUZZ or 100,
+    derandomize=not _FUZZ,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("clearclip")
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ from backend.label_studio.image_loader import decode_image
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
 from clearclip_core import RunMask
-from tests.backend.fuzzing import FUZZ, JSON, NUMBERS, SCALARS
+from tests.backend.fuzzing import JSON, NUMBERS, SCALARS
 
 pytestmark = pytest.mark.thorough
 
@@ -91,7 +91,6 @@ OUTLINE = {"type": "polygonlabels", "from_name": "mask", "to_name": "image"}
 SIZE = {"original_width": 3, "original_height": 2}
 
 
-@FUZZ
 @given(region=regions())
 @example(region=OUTLINE | SIZE | {"value": {"points": False}})
 @example(region=OUTLINE | SIZE | {"value": {"points": [[1, 2, 3]]}})
@@ -140,7 +139,6 @@ def result_of(drawn: list[dict[str, Any]]) -> list[Any]:
     return result
 
 
-@FUZZ
 @given(predicted=st.none() | RESULTS.map(result_of), final=RESULTS.map(result_of))
 def test_annotations(predicted: Any, final: Any) -> None:
     """What counts as an annotation that can be read has masks that can be drawn."""
@@ -158,7 +156,6 @@ def test_annotations(predicted: Any, final: Any) -> None:
             assert all(mask.shape == each.size_hw for mask in masks.values())
 
 
-@FUZZ
 @given(
     sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     word_bits=st.integers(1, 8),
@@ -205,7 +202,6 @@ def xml(tree: Any) -> str:
     return f"<{tag}{written}>{''.join(map(xml, children))}</{tag}>"
 
 
-@FUZZ
 @given(text=TREES.map(xml) | st.text(max_size=40))
 def test_label_configs(text: str) -> None:
     try:
@@ -232,7 +228,6 @@ FILES = [
 ]
 
 
-@FUZZ
 @given(
     content=st.sampled_from(FILES),
     changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8),
@@ -308,7 +303,6 @@ COCO = {
 }
 
 
-@FUZZ
 @given(content=spoiled(COCO) | spoiled(COCO["annotations"]), changes=DAMAGE, cut=st.integers(0, 2))
 def test_coco(folder: Path, content: Any, changes: Any, cut: int) -> None:
     file = folder / "coco.json"
@@ -316,7 +310,6 @@ def test_coco(folder: Path, content: Any, changes: Any, cut: int) -> None:
     draw_all(read_coco(file, None))
 
 
-@FUZZ
 @given(counts=st.text(RUN_LETTERS, max_size=12))
 def test_runs(counts: str) -> None:
     """What is read has no negative run, and fills the picture or is refused."""
@@ -342,7 +335,6 @@ LABELME = {
 }
 
 
-@FUZZ
 @given(content=spoiled(LABELME))
 def test_labelme(folder: Path, content: Any) -> None:
     (folder / "labelme").mkdir(exist_ok=True)
@@ -350,7 +342,6 @@ def test_labelme(folder: Path, content: Any) -> None:
     draw_all(read_labelme(folder / "labelme", LIMITS))
 
 
-@FUZZ
 @given(
     lines=spoiled([["0", 0, 0, 1, 0, 1, 1], ["1", 0.5, 0.5, 1, 1, 0, 0, 0.25]]),
     names=spoiled({"names": ["sky", "car"]}) | spoiled({"names": {0: "sky", 1: "car"}}),
@@ -382,7 +373,6 @@ CLASSES = {
 }
 
 
-@FUZZ
 @given(
     content=st.builds(damaged, st.sampled_from(MAPS), DAMAGE, st.integers(0, 20)),
     classes=spoiled(CLASSES) | spoiled(["nothing", "sky"]) | spoiled({"7": "road"}),

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 
 from backend import create_app
 from backend.settings import Settings
-from tests.backend import fuzzing
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.local_server import Answer, LocalServer
 
 GOOD_TASK = {"id": 1, "data": {"image": data_url(flag("red", "blue"))}}
 GOOD = {"tasks": [GOOD_TASK], "label_config": brush_config("red"), "project": "1.7"}
-FUZZ = settings(fuzzing.FUZZ, max_examples=60)
+FUZZ = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -258,9 +258,7 @@ def reads(draw: st.DrawFn) -> ReadAnnotation:
     )
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40)
 @given(steps=st.lists(st.tuples(reads(), st.booleans()), min_size=1, max_size=8))
 def test_sums_equal_a_recount(database: Database, steps: list[tuple[ReadAnnotation, bool]]) -> None:
     """Annotations are read, read again in another state or project, and discarded."""

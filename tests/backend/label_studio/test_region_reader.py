@@ -156,7 +156,7 @@ def ellipse_mask(value: dict[str, float], size_hw: tuple[int, int]) -> np.ndarra
     return mask
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, database=None)
+@settings(max_examples=80)
 @given(x=PERCENT, y=PERCENT, a=st.integers(1, 80), b=st.integers(1, 80), at=st.integers(0, 360))
 def test_an_ellipse_covers_the_centres_inside(x: int, y: int, a: int, b: int, at: int) -> None:
     """Each pixel by the distances to the two foci, which add up to the longer axis."""

@@ -128,7 +128,7 @@ MOVES = st.tuples(
 
 
 @given(st.lists(MOVES, max_size=25))
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=40)
 def test_in_whatever_order_what_is_there_counts(moves: list[tuple[str, int, int, bool]]) -> None:
     """Against a dictionary: two backends learn, forget and step by chance."""
     database = Database("sqlite://")

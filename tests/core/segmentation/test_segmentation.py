@@ -53,7 +53,7 @@ def by_hand(scores: Scores, thresholds: list[float]) -> tuple[float, float]:
     return 1 - sum(margins) / len(margins), sum(faults) / len(faults)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 2**31),
     st.sampled_from(VOCABULARIES),
