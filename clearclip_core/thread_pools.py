@@ -6,6 +6,7 @@ take many times the processor time of the products, from whatever runs beside th
 """
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -91,6 +92,29 @@ def set_pool_threads(torch_threads: int, opencv_threads: int) -> None:
     torch.set_num_threads(torch_threads)
     cv2.setNumThreads(opencv_threads)
     _blas_pools("scipy.linalg" in sys.modules).limit(limits=1)
+
+
+def reserve_torch_threads() -> None:
+    """Keep torch's threads for the calling thread: threads that use torch later get one each.
+
+    OpenMP keeps a pool of threads for each thread that has ever used several. A program with many
+    threads has the pools of all of them, and may be over its container's limit of tasks then.
+
+    >>> import torch
+    >>> reserve_torch_threads()
+    >>> own = torch.get_num_threads()
+    >>> with ThreadPoolExecutor(1) as pool:
+    ...     pool.submit(torch.get_num_threads).result()
+    1
+    >>> torch.get_num_threads() == own
+    True
+    """
+    import torch
+
+    torch.get_num_threads()  # this thread takes its own number now, and keeps it
+    other = threading.Thread(target=torch.set_num_threads, args=(1,), name="torch-threads")
+    other.start()  # the number that is set is that of the thread which sets it, and of new ones
+    other.join()
 
 
 @lru_cache(maxsize=1)

@@ -36,7 +36,7 @@ from clearclip_core import (
     weights_id,
 )
 from clearclip_core.devices import usable_cpus
-from clearclip_core.thread_pools import set_pool_threads
+from clearclip_core.thread_pools import reserve_torch_threads, set_pool_threads
 
 log = logging.getLogger(__name__)
 
@@ -436,6 +436,7 @@ class Engine:
 def load_segmenter(settings: Settings) -> Segmenter:
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
+    reserve_torch_threads()
     return Segmenter.load(
         settings.model,
         method=settings.method,

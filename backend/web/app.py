@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from flask import Blueprint, Flask, Response, g, request
@@ -157,7 +158,18 @@ def _blueprints(
     body, slots = BodyReader(services.settings), RequestSlots(services.settings.threads)
     status = StatusReport(services, tracker)
     dashboard = DashboardRoutes(services, metrics, status)
-    yield MlBackendRoutes(services, predictor, slots, tracker, body, gate).blueprint()
+
+    clicks = ThreadPoolExecutor(services.settings.threads, thread_name_prefix="click")
+    yield MlBackendRoutes(
+        services=services,
+        predictor=predictor,
+        slots=slots,
+        tracker=tracker,
+        body=body,
+        gate=gate,
+        clicks=clicks,
+    ).blueprint()
+
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,6 +13,7 @@ from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.queue import Priority
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import PredictRequest, parse_predict, parse_setup, parse_webhook
+from backend.prediction.batches import Entry
 from backend.prediction.predictor import Predictor, priority
 from backend.services import Services
 from backend.telemetry.task_tracker import TaskTracker
@@ -45,6 +48,7 @@ class MlBackendRoutes:
     tracker: TaskTracker
     body: BodyReader
     gate: Gate
+    clicks: Executor  # as many threads as annotators have slots
 
     def blueprint(self) -> Blueprint:
         routes = Blueprint("ml_backend", __name__)
@@ -84,10 +88,20 @@ class MlBackendRoutes:
         deadline_s = self.services.settings.predict_deadline_s
         with slots.hold(max(0.0, came + deadline_s - time.monotonic())):
             asked = replace(asked, waited_s=time.monotonic() - came)
-            entries = self.predictor.predict(asked)
+            entries = self._answer(asked, is_batch)
         if asked.tasks_left_out:
             log.warning("%d tasks above %d are left for later", asked.tasks_left_out, MAX_TASKS)
         return json_response({"results": entries + [[]] * asked.tasks_left_out})
+
+    def _answer(self, asked: PredictRequest, is_batch: bool) -> list[Entry]:
+        """Predict the tasks of a request that holds a slot.
+
+        Clicks are computed in few threads: each thread that has ever computed keeps memory for it.
+        A batch computes in those of the task runner.
+        """
+        if is_batch:
+            return self.predictor.predict(asked)
+        return self.clicks.submit(copy_context().run, self.predictor.predict, asked).result()
 
     def webhook(self) -> Response:
         """Wake the poller, which asks Label Studio what has happened in the project.

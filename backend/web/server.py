@@ -24,6 +24,7 @@ from waitress.server import BaseWSGIServer, create_server
 
 from backend.errors import BackendError
 from backend.settings import Settings
+from backend.web.lanes import Lanes
 from backend.web.middleware.auth import Gate
 from backend.web.middleware.errors import describe_health, json_response, reason_phrase
 from backend.web.middleware.guards import SECURITY_HEADERS, RequestSlots, read_proxy_headers
@@ -153,7 +154,8 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
         lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
     try:
-        server = create_server(app, sockets, **_options(settings))
+        lanes = Lanes(RequestSlots(settings.threads).threads)
+        server = create_server(app, sockets, _dispatcher=lanes, **_options(settings))
     except OSError as error:
         address = f"{settings.host}:{settings.port}"
         reason = error.strerror or error
@@ -180,7 +182,6 @@ def _options(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "ident": "",
-        "threads": RequestSlots(settings.threads).threads,
         "connection_limit": _MAX_CONNECTIONS,
         "channel_timeout": _QUIET_S,
         "cleanup_interval": _QUIET_S // 2,

@@ -6,6 +6,7 @@ Label Studio gives up on /health after 1 s and on /setup after 3 s, whatever els
 import asyncio
 import json
 import random
+import socket
 import statistics
 import sys
 import time
@@ -23,12 +24,13 @@ from clearclip_core import render_scene
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.prediction.annotator import keypoint
 from tests.bench.conftest import Report
-from tests.bench.timing import memory_mb
+from tests.bench.timing import memory_mb, thread_count
 
 CONFIG = label_config(["sky", "grass", "tree"])
 BODY_MB, CLICKING, SILENT = 250, 30, 100
 #: Connections that send hundreds of requests at once and read nothing, and how often.
 GREEDY, PIPELINED = 40, 400
+HUNG = 260  # pages that wait for Label Studio
 
 #: The backend, which here predicts the first eight tasks of a request.
 EIGHT_TASKS = (
@@ -125,13 +127,25 @@ async def pipeline(port: int) -> None:
         writer.transport.abort()
 
 
+async def wait_for_pages(port: int) -> dict[str, list[tuple[float, int]]]:
+    """Ask for many pages that wait for Label Studio, and for /health beside them."""
+    done = asyncio.Event()
+    health = asyncio.create_task(ask_until(done, port, over_the_wire("GET", "/health"), 0.2))
+    pages = ["/projects/7", "/projects/7/review"] * (HUNG // 2)
+    asked = [ask(port, over_the_wire("GET", page)) for page in pages]
+    answers = {"page": await asyncio.gather(*asked)}
+    done.set()
+    return answers | {"health": await health}
+
+
 @contextmanager
-def serving(log: Path) -> Iterator[tuple[int, int]]:
+def serving(log: Path, **variables: str) -> Iterator[tuple[int, int]]:
     port = demo_servers.free_port(0)
+    open_to_all = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "OMP_WAIT_POLICY": "PASSIVE"}
     serve = ["serve", "--port", str(port), "--model", "demo"]
     with demo_servers.running(
         [sys.executable, "-c", EIGHT_TASKS, *serve],
-        variables={"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": "", "OMP_WAIT_POLICY": "PASSIVE"},
+        variables=open_to_all | variables,
         health=f"http://127.0.0.1:{port}/",
         log=log,
         timeout_s=120,
@@ -160,6 +174,25 @@ def test_server(report: Report, tmp_path: Path) -> None:
         )
     for kind, each in answers.items():
         assert {status for _, status in each} == {200}, kind
+
+
+def test_hanging_label_studio(report: Report, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as hangs:  # it answers nobody
+        url = f"http://127.0.0.1:{hangs.getsockname()[1]}"
+        reach = {"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": "0" * 40}
+        with serving(tmp_path / "log", **reach) as (port, pid):
+            idle = thread_count(pid)
+            answers = asyncio.run(wait_for_pages(port))
+    health = max(seconds for seconds, _ in answers["health"])
+    report.add(
+        f"/health beside {HUNG} pages at once while Label Studio hangs, longest",
+        "≤ 1 s",
+        f"{health:.2f} s",
+        f"pages {max(seconds for seconds, _ in answers['page']):.0f} s at most; {idle} threads "
+        "before",
+    )
+    assert health <= 1
+    assert {status for _, status in answers["page"]} <= {200, 503}
 
 
 def test_unread_answers(report: Report, tmp_path: Path) -> None:

@@ -34,3 +34,8 @@ def children_s(process: int) -> float:
     """Return the processor time so far of the processes that one has started, and of theirs."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return sum(cpu_s(int(child)) for child in children)
+
+
+def thread_count(process: int | str = "self") -> int:
+    """Return how many threads a process has now."""
+    return sum(1 for _ in Path(f"/proc/{process}/task").iterdir())

@@ -60,6 +60,35 @@ def test_torch_has_one_thread_inside_and_elsewhere_as_many_as_before() -> None:
     assert seen == [1, 2, 2, 2]
 
 
+RESERVED = """
+import os, threading, torch
+from clearclip_core.thread_pools import reserve_torch_threads, set_pool_threads
+
+set_pool_threads(8, 1)
+reserve_torch_threads()
+numbers = torch.ones(1 << 20)
+computed, over = threading.Barrier(11), threading.Event()
+
+def compute():
+    numbers.exp().sum()
+    computed.wait()
+    over.wait()
+
+before = len(os.listdir("/proc/self/task"))
+threads = [threading.Thread(target=compute) for _ in range(10)]
+for thread in threads:
+    thread.start()
+computed.wait()
+print(len(os.listdir("/proc/self/task")) - before, torch.get_num_threads())
+over.set()
+"""
+
+
+def test_threads_that_compute_start_no_others() -> None:
+    made = subprocess.run([sys.executable, "-c", RESERVED], capture_output=True, text=True)
+    assert made.stdout == "10 8\n", made.stderr
+
+
 SET = """
 import cv2, numpy, torch
 from threadpoolctl import threadpool_info

@@ -204,9 +204,6 @@ def read_proxy_headers(app: "WSGIApplication", settings: Settings) -> "WSGIAppli
     return ProxyFix(app, x_for=count, x_proto=count, x_host=count, x_port=0, x_prefix=count)
 
 
-#: Threads for ``/health``, ``/setup``, pages and all else that is answered at once.
-_OTHER_THREADS: Final = 24
-
 _BUSY: Final = "Too many requests for predictions: try again in a moment."
 
 
@@ -248,5 +245,5 @@ class RequestSlots:
         self.bodies = Slots(1, waiting=64)
         self.annotators = Slots(threads, waiting=64)
         self.batches = Slots(max(2, threads // 4), waiting=16)
-        held = self.bodies.places + self.annotators.places + self.batches.places
-        self.threads = held + _OTHER_THREADS
+        #: The most threads that hold a slot or wait for one; another request is refused at once.
+        self.threads = self.bodies.places + self.annotators.places + self.batches.places + 1

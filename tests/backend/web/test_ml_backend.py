@@ -191,4 +191,4 @@ def test_who_waits_too_long_for_a_slot_is_told_so() -> None:
 def test_all_others_find_a_thread_while_all_slots_are_taken(threads: int) -> None:
     slots = RequestSlots(threads)
     held = (slots.bodies, slots.annotators, slots.batches)
-    assert slots.threads - sum(each.places for each in held) >= 16
+    assert slots.threads > sum(each.places for each in held), "one more is refused"
