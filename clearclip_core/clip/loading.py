@@ -76,7 +76,7 @@ DEMO_NOTICE = (
 
 #: Errors of torch, safetensors and open_clip for a bad file of weights.
 READ_ERRORS = (
-    *(AssertionError, AttributeError, EOFError, KeyError, OSError, RuntimeError, StopIteration),
+    *(AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, StopIteration),
     *(ValueError, TypeError, pickle.UnpicklingError, SafetensorError),
 )
 
@@ -196,10 +196,13 @@ def _create_from_file(name: ModelName, path: Path) -> nn.Module:
     )
     with read_errors(f"{name.arch}@{path}"):
         if is_torchscript(path):
-            return _create_from_torchscript(name.arch, path)
-        return open_clip.create_model(  # type: ignore[no-any-return]
-            name.arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
-        )
+            model = _create_from_torchscript(name.arch, path)
+        else:
+            model = open_clip.create_model(
+                name.arch, pretrained=str(path), quick_gelu=quick_gelu, require_pretrained=True
+            )
+        check_finite(model)
+    return model
 
 
 def _create_from_torchscript(arch: str, path: Path) -> nn.Module:
@@ -221,9 +224,22 @@ def read_errors(weights: str) -> Iterator[None]:
         yield
     except READ_ERRORS as error:
         reason = error_reason(error)
+        if isinstance(error, IndexError) or "weights_only" in reason:  # of the unpickler
+            reason = "the file holds no weights, or code beside them, which is never run."
         if isinstance(error, AssertionError) or "in loading state_dict" in str(error):
             reason = f"they are another architecture's ({reason})."
         raise ValueError(f"The weights of {weights} cannot be read: {reason}") from error
+
+
+def check_finite(model: nn.Module) -> None:
+    """Check that all weights of a model are finite numbers.
+
+    Raises:
+        ValueError: some are not; the file is damaged, or training has failed.
+    """
+    for name, weights in model.state_dict().items():
+        if not bool(weights.isfinite().all()):
+            raise ValueError(f"{name} holds numbers that are not finite.")
 
 
 def error_reason(error: Exception) -> str:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from timm.models import load_state_dict
 from torch import nn
 
-from clearclip_core.clip.loading import read_errors
+from clearclip_core.clip.loading import check_finite, read_errors
 from clearclip_core.clip.weights import ModelName, weights_file
 from clearclip_core.devices import choose_device, choose_precision
 
@@ -136,7 +136,16 @@ def _create(arch: str, path: Path) -> nn.Module:
     with torch.device("meta"):
         takes_any_size = not hasattr(timm.create_model(arch), "dynamic_img_size")
     sizes: dict[str, Any] = {} if takes_any_size else {"dynamic_img_size": True}
-    weights = {"state_dict": load_state_dict(str(path), weights_only=True)}
-    return timm.create_model(
-        arch, pretrained=True, pretrained_cfg_overlay=weights, num_classes=0, **sizes
+    weights = load_state_dict(str(path), weights_only=True)
+    if not weights:  # timm would ask a hub for its own
+        raise ValueError("the file holds no weights.")
+
+    model = timm.create_model(
+        arch,
+        pretrained=True,
+        pretrained_cfg_overlay={"state_dict": weights},
+        num_classes=0,
+        **sizes,
     )
+    check_finite(model)
+    return model

@@ -195,3 +195,47 @@ def test_weights_that_are_missing_damaged_or_another_models(
 def test_a_model_without_maps_of_any_size_is_refused() -> None:
     with pytest.raises(ValueError, match="cannot be the second encoder"):
         SecondEncoder.of("mixer", timm.create_model("mixer_s32_224"))
+
+
+class Deadly:
+    """What unpickles as a file that is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.write_text, (self.path, "run")
+
+
+def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    torch.save({"weight": Deadly(ran)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_second_encoder(f"test_vit@{tmp_path}/weights.pth", "cpu", "fp32")
+    assert not ran.exists()
+
+
+def test_a_file_without_weights_is_refused_and_no_hub_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asks(*_: object, **__: object) -> None:
+        raise AssertionError("a hub was asked")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", asks)
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", asks)
+    torch.save({}, tmp_path / "empty.pth")
+    (tmp_path / "text.pth").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    (tmp_path / "nothing.pth").write_bytes(b"")
+    for name in ("empty", "text", "nothing"):
+        with pytest.raises(ValueError, match=f"{name}.pth cannot be read: ") as caught:
+            load_second_encoder(f"test_vit@{tmp_path}/{name}.pth", "cpu", "fp32")
+        assert "\n" not in str(caught.value)
+        assert "hub" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    state = timm.create_model("test_vit").state_dict()
+    state["norm.weight"][0] = torch.nan
+    torch.save(state, tmp_path / "nan.pth")
+    with pytest.raises(ValueError, match=r"norm\.weight holds numbers that are not finite"):
+        load_second_encoder(f"test_vit@{tmp_path}/nan.pth", "cpu", "fp32")
