@@ -173,8 +173,13 @@ class Learner:
         version = version_of(fit, len(set(annotations)))
         live = self.versions.version(project, lease.live) if lease.live else (None, None)
         if live[0] is not None and live[0].unlabelled and live[1] is not None:
-            gain = judge_adaptation(live[1], *read)
-            version = msgspec.structs.replace(version, unlabelled_gain=gain)
+            judged = judge_adaptation(live[1], *read)
+            version = msgspec.structs.replace(
+                version,
+                unlabelled_gain=judged.gain,
+                unlabelled_lost=judged.has_lost,
+                unlabelled_losing=judged.losing,
+            )
         kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)

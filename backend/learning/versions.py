@@ -62,6 +62,8 @@ _DEADLY: Final = (
     "its log, and have it learn again."
 )
 
+_GROWS: Final = 1.5  # how many times its area by the words a label has that is to be looked at
+
 _LOST: Final = "Learn now: an earlier version of the backend has made what the project had learned."
 
 _VERSION: Final = VERSIONS.c
@@ -88,8 +90,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     unlabelled: int = 0  # different uncorrected pictures that it has learned from, or 0
     areas: dict[str, tuple[float, float]] = {}  # label -> share of all pixels before and after
     #: By how much the version from unlabelled pictures that was in use, if any, is better than the
-    #: words on these corrections.
+    #: words on these corrections, in mean IoU.
     unlabelled_gain: float | None = None
+    unlabelled_lost: bool = False  # whether it is surely worse, and was taken back
+    unlabelled_losing: tuple[str, ...] = ()  # names of labels on which it is surely worse
     created: float = 0.0  # in seconds since the epoch
     number: int = 0  # counts up from 1 in each project, never the same twice; 0 before it is kept
 
@@ -97,6 +101,28 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     def gain(self) -> float | None:
         """By how much its IoU is higher than that of the words; None where there is none."""
         return self.adapted_iou - self.text_iou if self.text_ious else None
+
+    @property
+    def growing(self) -> tuple[str, ...]:
+        """Names of labels that win half as much area again by unlabelled pictures, or more.
+
+        A label that no picture shows may grow so, and so may one that the words hardly found.
+        """
+        return tuple(name for name, (was, is_) in self.areas.items() if is_ >= _GROWS * was > 0)
+
+    @property
+    def unlabelled_summary(self) -> str:
+        """What these corrections say of the version from unlabelled pictures; "" without one."""
+        if self.unlabelled_gain is None:
+            return ""
+        told = (
+            "On the corrected pictures the mean IoU of the version from pictures that nobody had "
+            f"corrected is {100 * self.unlabelled_gain:+.1f} points beside that of the words"
+        )
+        told += ": it was taken back." if self.unlabelled_lost else "."
+        if self.unlabelled_losing:
+            told += f" The words do better on {', '.join(self.unlabelled_losing)}."
+        return told
 
 
 class LearningState(msgspec.Struct, frozen=True, kw_only=True):
@@ -286,7 +312,7 @@ class VersionStore:
                 if not row.pinned and live == lease.live:
                     if adapt == "auto" and not kept.unlabelled and self._is_decided(locked):
                         live = kept.number if kept.better else None
-                    elif (kept.unlabelled_gain or 0.0) < 0:
+                    elif kept.unlabelled_lost:
                         live = None
             left = {
                 "changed": max(0, row.changed - lease.changed),

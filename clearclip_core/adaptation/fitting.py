@@ -45,7 +45,7 @@ _STOP = {"maxiter": 100, "maxcor": 10, "ftol": 1e-5, "gtol": 1e-4}
 _FOLDS = 10  # folds of cross-validation
 _DRAWS = 200  # draws of images with replacement (bootstrap)
 
-_BEYOND = 0.25  # the share of draws that may say otherwise of a gain
+UNSURE = 0.25  # the share of draws that may say otherwise of a gain
 _LIKELY = 0.1  # and of a label's loss: whoever errs on a picture or two must not refuse the others
 
 _MOSTLY = 0.5  # share of a label's truth that somebody has drawn, from which on its IoU is told
@@ -389,7 +389,7 @@ class _CrossValidation:
             start = tried[-1].weights if tried else None
             every = np.full(len(self._learning), precision)
             tried.append(self._hold_out(regression, every, start))
-        own = np.array([np.quantile(each.gains[1:], _BEYOND, axis=0) for each in tried])
+        own = np.array([np.quantile(each.gains[1:], UNSURE, axis=0) for each in tried])
         by_label = np.array(_PRECISIONS)[own[:, self._learning].argmax(axis=0)]
         return [*tried, self._hold_out(regression, by_label, tried[-1].weights)]
 
@@ -406,7 +406,7 @@ class _CrossValidation:
 
     def bound(self, held_out: _HeldOut) -> float:
         """Return the gain of the mean IoU that three draws in four exceed."""
-        return float(np.quantile(self._judge.means(held_out.gains[1:]), _BEYOND))
+        return float(np.quantile(self._judge.means(held_out.gains[1:]), UNSURE))
 
     def of_folds(self, held_out: _HeldOut, pictures: int) -> list[Adaptation]:
         return [

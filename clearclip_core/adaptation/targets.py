@@ -4,7 +4,8 @@ On a picture that somebody drew on, each pixel has a target:
 
 - **drawn**: the label that was drawn there.
 - **kept**: the label that stands there as a prediction showed it. It holds the label in place, also
-  where the words have another; nobody drew it, so it has no part in the balance of the classes.
+  where the words have another. Nobody drew it, so it has no part in the balance of the classes,
+  and nothing is judged by it.
 - **anything else**: the words' own answer, softly, without the labels that were removed there. It
   holds labels in place that paint elsewhere would move.
 
@@ -136,11 +137,11 @@ class Targets:
     def truth(self) -> Float32Array:
         """(N, G) float32, the area of each group by which held-out pixels are judged.
 
-        Where nobody drew, what stands as it was predicted is right, else the words' own answer: a
-        version whose masks were corrected is not judged by its failures alone.
+        Where nobody drew, the words' own answer is right. What stands as it was predicted judges
+        nothing: it would praise the version that showed it, and the words where they showed it.
         """
         answer = np.eye(len(self.names), dtype=np.float32)[self.target.argmax(axis=1)]
-        truth: Float32Array = answer * self.weights[:, None]
+        truth: Float32Array = answer * (self.weights * ~self.kept)[:, None]
         return truth
 
 

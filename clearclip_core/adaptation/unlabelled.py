@@ -18,7 +18,15 @@ from scipy.sparse.csgraph import connected_components
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.example import Example, Float32Array
-from clearclip_core.adaptation.fitting import FEWEST_IMAGES, Float64Array, Judge, Regression
+from clearclip_core.adaptation.fitting import (
+    FEWEST_IMAGES,
+    LABEL_LOSS,
+    UNSURE,
+    Float64Array,
+    Judge,
+    Regression,
+    find_losing,
+)
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
@@ -98,27 +106,55 @@ def adapt_unlabelled(
     return UnlabelledFit(made, targets.images, {name: area for name, area in pairs if name})
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What corrections say of an adaptation that has not learned from them.
+
+    Attributes:
+        gain: by how much the mean IoU of what was drawn is higher than that of the words; each
+            label counts as far as somebody drew it, as in the gate of `adapt`.
+        has_lost: whether three draws in four of the images say that it is lower.
+        losing: names of the labels that lose more than `LABEL_LOSS` in nine draws in ten, in the
+            vocabulary's order.
+    """
+
+    gain: float = 0.0
+    has_lost: bool = False
+    losing: tuple[str, ...] = ()
+
+
 def judge_adaptation(
     adaptation: Adaptation,
     examples: Iterable[Example],
     embed: Callable[[Sequence[str]], torch.Tensor],
     vocabulary: Labels,
-) -> float:
-    """Measure by how much the mean IoU of corrected pixels is higher than that of the words.
+) -> Judgement:
+    """Compare an adaptation with the words on corrected pixels.
 
-    Each label counts as far as somebody drew it, as in the gate of `adapt`.
+    What stands as it was predicted counts for neither, so it is fair also where the pictures were
+    corrected from the adaptation's own masks.
 
     Args:
         adaptation: it has not learned from these examples.
         examples: one for each correction.
+        embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
+        vocabulary: the labels in use.
     """
     vocabulary = Vocabulary.of(vocabulary)
     used = [each for each in examples if each.is_finite]
     targets = Targets.of(used, embed(vocabulary.queries), vocabulary)
     if not targets.images:
-        return 0.0
+        return Judgement()
+
     judge = Judge(targets)
-    return float(judge.means(judge.gains(_adapted(targets, adaptation)))[0])
+    gains = judge.gains(_adapted(targets, adaptation))
+    means = judge.means(gains)
+    losing = np.flatnonzero(find_losing(gains * judge.share, LABEL_LOSS))
+    return Judgement(
+        gain=float(means[0]),
+        has_lost=float(np.quantile(means[1:], 1 - UNSURE)) < 0,
+        losing=tuple(targets.names[label] for label in losing),
+    )
 
 
 def _adapted(targets: Targets, adaptation: Adaptation) -> Float32Array:

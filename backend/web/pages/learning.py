@@ -57,7 +57,13 @@ def describe_learning(learner: Learner, project: int) -> _Json:
         "can_learn": learner.can_learn,
         "unread": unread,
         "versions": [
-            msgspec.to_builtins(each) | {"live": each.number == state.live} for each in versions
+            msgspec.to_builtins(each)
+            | {
+                "live": each.number == state.live,
+                "growing": each.growing,
+                "unlabelled_summary": each.unlabelled_summary,
+            }
+            for each in versions
         ],
         "weak_words": _weak_words(versions[0]) if versions else [],
         **msgspec.to_builtins(state),

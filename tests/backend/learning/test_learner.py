@@ -42,6 +42,7 @@ from clearclip_core import (
     adapt,
 )
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
+from clearclip_core.adaptation.unlabelled import Judgement
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
     ColourSegmenter,
@@ -512,11 +513,12 @@ def test_unlabelled_pictures_make_a_version(database: Database, unlabelled: list
     assert school.predict() != words
 
 
-@pytest.mark.parametrize("gain", [0.1, -0.1])
+@pytest.mark.parametrize("has_lost", [False, True])
 def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
-    database: Database, unlabelled: list[Example], gain: float, monkeypatch: pytest.MonkeyPatch
+    database: Database, unlabelled: list[Example], has_lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner, "judge_adaptation", lambda *_: gain)
+    judged = Judgement(-0.01, has_lost, ("wine",))
+    monkeypatch.setattr(learner, "judge_adaptation", lambda *_: judged)
     school = School(database)
     versions = school.stores.versions
     versions.request_step(7, unlabelled=True)
@@ -526,9 +528,10 @@ def test_corrections_judge_it_take_it_back_where_it_lost_and_replace_it(
     school.learn(1, 2)
     school.learner.take_due_step(Studio())
     newest = versions.versions(7)[0]
-    assert (newest.unlabelled_gain, newest.unlabelled) == (gain, 0)
+    assert (newest.unlabelled_gain, newest.unlabelled) == (-0.01, 0)
+    assert newest.unlabelled_losing == ("wine",)
     state = versions.state(7)
-    assert state.live == (1 if gain > 0 else None)
+    assert state.live == (None if has_lost else 1)
     assert state.waits == 2, "nobody has looked at what corrections teach"
     school.fits.adaptation = teach(wine="white")
     school.learn(3, 4)

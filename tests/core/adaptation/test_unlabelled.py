@@ -18,6 +18,7 @@ from clearclip_core import (
     judge_adaptation,
 )
 from clearclip_core.adaptation import targets, unlabelled
+from clearclip_core.adaptation.unlabelled import Judgement
 from tests.core.adaptation.test_fitting import KNOWN, WORDS, drawn_image, embed
 
 #: Where features lie: on the side of their words that is turned to another one.
@@ -148,7 +149,26 @@ def test_what_it_gained_is_told_by_corrections() -> None:
     for seed in range(200, 206):
         features, masks = drawn_image(seed, TURNED)
         corrections.append(Example.of(features, masks, KNOWN, str(seed)))
-    assert judge_adaptation(made, corrections, embed, WORDS) > 0.01
+    judged = judge_adaptation(made, corrections, embed, WORDS)
+    assert (judged.gain > 0.01, judged.has_lost) == (True, False)
     turned = replace(made, directions=-made.directions, offsets=-made.offsets)
-    assert judge_adaptation(turned, corrections, embed, WORDS) < 0
-    assert judge_adaptation(made, [], embed, KNOWN) == 0
+    judged = judge_adaptation(turned, corrections, embed, WORDS)
+    assert (judged.gain < 0, judged.has_lost) == (True, True)
+    assert judged.losing
+    assert judge_adaptation(made, [], embed, KNOWN) == Judgement()
+
+
+def test_masks_that_stood_neither_praise_nor_blame_what_showed_them() -> None:
+    """One label was drawn and the other stood as it was shown, right or wrong."""
+    made = adapt_unlabelled(EXAMPLES, embed, WORDS).adaptation
+    assert made is not None
+    gains = []
+    for shown in ("sky", "dog"):  # what stands where the sky is
+        corrections = []
+        for seed in range(200, 206):
+            features, masks = drawn_image(seed, TURNED)
+            stood = {shown: masks["sky"]}
+            drawn = {"sofa": masks["sofa"]}
+            corrections.append(Example.of(features, drawn | stood, KNOWN, str(seed), kept=stood))
+        gains.append(judge_adaptation(made, corrections, embed, WORDS).gain)
+    assert gains[0] == pytest.approx(gains[1], abs=1e-6)
