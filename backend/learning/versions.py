@@ -52,8 +52,9 @@ VERSIONS: Final = sa.Table(
 _CHANGED_OF: Final = 10  # before a step is due, one of this many annotations has changed at least
 MOST_VERSIONS: Final = 50  # versions that are kept of a project: the newest, and the live one
 
-#: `STATES.asked` where somebody wants to learn from pictures that nobody has corrected.
-_UNLABELLED: Final = 2
+#: `STATES.asked` where somebody wants to learn from pictures that nobody has corrected. Below zero:
+#: a backend of 0.2 beside this one takes such a step for none that is wanted.
+_UNLABELLED: Final = -1
 
 LONGEST_RETRY_S: Final = 600.0  # before a step that has failed is tried again, in seconds
 
@@ -510,7 +511,7 @@ def _due_first(every: int, now: float) -> sa.Select[Any]:
         .scalar_subquery()
     )
     enough = sa.and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
-    is_wanted = sa.or_(enough, _STATE.asked > 0)
+    is_wanted = sa.or_(enough, _STATE.asked != 0)
     has_come = is_due(_STATE.due, now, LONGEST_RETRY_S)
     query = sa.select(STATES).where(is_wanted, has_come, _STATE.pinned == 0)
     return query.order_by(_STATE.due, _STATE.project)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeVa
 import msgspec
 import sqlalchemy as sa
 
-from backend.database.database import LOCK, METADATA, Database, read_json
+from backend.database.database import LOCK, METADATA, Database, read_json, revisions
 from backend.database.leases import (
     FINISHED,
     RELEASED,
@@ -132,6 +132,8 @@ _RUNS: Final = sa.Table(
     sa.Column("report", sa.Text),  # JSON
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("finished", sa.Float),
+    # the database's revision that a backend knows which can do what is asked for
+    sa.Column("needs", sa.String(8), nullable=False, default="", server_default=""),
     *lease_columns(),
     sa.Index("ix_runs_project_kind", "project", "kind"),
     sqlite_autoincrement=True,
@@ -208,7 +210,11 @@ class RunStore:
 
     def lease(self, kinds: Collection[str]) -> Run | None:
         """Lease the oldest run that waits, or whose owner has died; None where there is none."""
-        waiting = sa.select(*_RUN).where(_RUNS.c.kind.in_(kinds), _is_open())
+        waiting = sa.select(*_RUN).where(
+            _RUNS.c.kind.in_(kinds),
+            _RUNS.c.needs <= revisions()[-1],
+            _is_open(),
+        )
         leased: list[Run] = []
 
         def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
@@ -282,7 +288,8 @@ def _of(kind: RunKind[Any, Any], project: int) -> tuple[Any, Any]:
 def _add(
     connection: sa.Connection, kind: RunKind[Any, Any], project: int, asked: str, **values: Any
 ) -> Run:
-    row = {"kind": kind.name, "project": project, "asked": asked, "state": "queued", **values}
+    row = {"kind": kind.name, "project": project, "asked": asked, "needs": revisions()[-1]}
+    row |= {"state": "queued"} | values
     key = connection.execute(sa.insert(_RUNS).values(row)).inserted_primary_key
     assert key is not None
     return _run(connection.execute(sa.select(*_RUN).where(_RUNS.c.id == key[0])).one())

@@ -20,6 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from filelock import FileLock
 from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import OperationalError
 
 import backend.web.app
 from backend.cli.serve import wait_for_database
@@ -30,7 +31,7 @@ from backend.errors import DatabaseRefused
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.comparison import LabelDiff
 from backend.jobs.job_store import JobStore
-from backend.learning.versions import model_key
+from backend.learning.versions import VersionStore, model_key
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example
 from tests.backend.database.test_backup import process
@@ -333,6 +334,23 @@ def test_a_database_of_0_2_0_is_upgraded_and_its_pages_show_what_is_in_it(earlie
     assert Example.from_bytes(example).known == ("roof", "tree")
     ((adaptation,),) = execute(earlier, "SELECT adaptation FROM learned_versions")
     assert Adaptation.from_bytes(adaptation).names == ("roof",)
+
+
+def test_an_open_run_of_a_kind_that_is_no_more_ends_with_the_upgrade(earlier: str) -> None:
+    execute(earlier, "UPDATE runs SET state = 'running', owner = 'a' WHERE kind = 'next-tasks'")
+    Database(earlier).check()
+    (run,) = execute(earlier, "SELECT state, owner, reason FROM runs WHERE kind = 'next-tasks'")
+    assert run[:2] == ("failed", "")
+    assert "Uniform Sampling" in run[2]
+
+
+def test_a_backend_of_0_2_0_beside_an_upgraded_database_takes_no_work(earlier: str) -> None:
+    Database(earlier).check()
+    with pytest.raises(OperationalError):  # its first question before it leases a run
+        execute(earlier, "SELECT id, attempts FROM runs")
+    versions = VersionStore(Database(earlier), "", lambda: "m")
+    versions.request_step(7, unlabelled=True)
+    assert execute(earlier, "SELECT 1 FROM learning_states WHERE asked > 0 AND model = 'm'") == []
 
 
 def test_a_report_of_another_shape_is_to_be_made_again(earlier: str) -> None:

@@ -12,6 +12,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import Busy, ImageInvalid, ModelUnavailable, NotFound, TaskDeadly
 from backend.label_studio.requests import Task
+from backend.runs import run_store
 from backend.runs import runner as runner_module
 from backend.runs.run_store import MOST_KEPT, MOST_OPEN, Run, RunKind, RunStore
 from backend.runs.runner import KINDS, Runner
@@ -136,6 +137,20 @@ def test_a_run_goes_on_without_the_task_that_ends_the_backend(bench: Bench, cloc
     assert bench.run_next(KIND, make)
     assert bench.store.get(KIND, 7, run.id).state == "done"
     assert ["on task 6" in each for each in left_out] == [True]
+
+
+def test_an_older_backend_takes_no_run_that_a_newer_one_was_asked_for(
+    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as newer:
+        newer.setattr(run_store, "revisions", lambda: ("0200", "9999"))
+        run = bench.store.request(KIND, 7, ASKED)
+    assert bench.store.lease([KIND.name]) is None
+    assert bench.store.get(KIND, 7, run.id).state == "queued"
+    own = bench.store.request(KIND, 8, ASKED)
+    leased = bench.store.lease([KIND.name])
+    assert leased is not None
+    assert leased.id == own.id, "it holds up no other"
 
 
 def test_a_backend_that_stops_leaves_the_run_to_another_one(bench: Bench) -> None:

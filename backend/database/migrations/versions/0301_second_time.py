@@ -12,4 +12,16 @@ def upgrade() -> None:
     for table in ("annotations", "learning_states", "polls", "runs"):
         op.add_column(table, sa.Column("at_work", sa.Text(), nullable=False, server_default="[]"))
         op.add_column(table, sa.Column("deaths", sa.Text(), nullable=False, server_default="{}"))
-    op.drop_column("runs", "attempts")  # the deaths of its owners say it
+
+    # A backend of 0.2 that still runs asks for this column before it leases a run, and takes none:
+    # it cannot make all that is asked for now. The deaths of a run's owners say what it said.
+    op.drop_column("runs", "attempts")
+    op.add_column("runs", sa.Column("needs", sa.String(8), nullable=False, server_default=""))
+    op.execute(
+        "UPDATE runs SET state = 'failed', owner = '', leased_until = 0, finished = created, "
+        "reason = 'This version orders no tasks: Label Studio does, by Uniform Sampling.' "
+        "WHERE kind = 'next-tasks' AND state NOT IN ('done', 'failed', 'cancelled')"
+    )
+
+    # nor does it take such a step for one from corrections
+    op.execute("UPDATE learning_states SET asked = -1 WHERE asked = 2")
