@@ -51,13 +51,15 @@ def mean_iou(pairs: Iterable[tuple[Mapping[str, Mask], Mapping[str, Mask]]]) -> 
     return {label: shared[label] / either[label] for label in shared if either[label]}
 
 
-def corrected(predicted: list[Region], true: Mapping[str, Mask]) -> list[Region]:
+def corrected(
+    predicted: list[Region], true: Mapping[str, Mask], kept_above: float = 0.97
+) -> list[Region]:
     """Return regions as an annotator corrects them: some kept, changed or removed, some added."""
     by_label = dict(labelled(predicted))
     left = []
     for label, mask in true.items():
         before = by_label.get(label)
-        if before is not None and iou(decode(before), mask) > 0.97:
+        if before is not None and iou(decode(before), mask) > kept_above:
             left.append(before | {"origin": "prediction"})
             continue
         value = brush_region(mask, label)["value"]
@@ -124,10 +126,12 @@ class Team:
         stored = self.predictions(version)
         return mean_iou((masks_of(stored[e].result), true_masks(self.images[e])) for e in tasks)
 
-    def correct(self, task: int, predicted: Any, lead_time_s: float = 20.0) -> int:
+    def correct(
+        self, task: int, predicted: Any, lead_time_s: float = 20.0, kept_above: float = 0.97
+    ) -> int:
         made = sdk(self.studio).annotations.create(
             id=task,
-            result=corrected(predicted.result, true_masks(self.images[task])),
+            result=corrected(predicted.result, true_masks(self.images[task]), kept_above),
             parent_prediction=predicted.id,
             lead_time=lead_time_s,
         )
@@ -341,3 +345,39 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     expect(page.locator("#learned")).to_contain_text("that nobody had corrected is")
     page.get_by_role("button", name="Use version 2").click()
     wait_for(lambda: team.version().endswith(" v2"), "what corrections teach")
+
+
+@pytest.mark.thorough
+def test_what_is_corrected_from_a_version_makes_the_next_one_no_worse(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    """Three generations: the words, ten corrections of their masks, ten of version 1's."""
+    seeds = [*SEEDS, *range(SEEDS[-1] + 1, SEEDS[-1] + 13)]
+    project = new_project(list(CALLED.values()), seeds=seeds)
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    team = Team(studio, project, backend_url)
+    rest = [task for task in team.tasks[2 * CORRECTED :] if true_masks(team.images[task])]
+    generations = [team.version()]
+
+    for turn in range(2):
+        stored = team.predictions(generations[-1])
+        done = team.tasks[turn * CORRECTED : (turn + 1) * CORRECTED]
+        for task in done:
+            team.correct(task, stored[task], kept_above=0.85)
+        if turn == 0:
+            wait_for(lambda: team.learned()["waits"], "the first version")
+            visit(page, team.learning)
+            page.get_by_role("button", name=re.compile("^Use version")).click()
+        wait_for(lambda: team.version() not in generations, "a version of these corrections")
+        generations.append(team.version())
+        team.retrieve(team.tasks[CORRECTED:])
+
+    quality = [np.mean([*team.quality(each, rest).values()]) for each in generations]
+    print("mean IoU of three generations:", ", ".join(f"{each:.3f}" for each in quality))
+    kept = [each["origin"] for made in team.exported() for each in made["result"]]
+    assert "prediction" in kept, "some stood as version 1 showed them"
+    assert quality[1] > quality[0] + 0.05
+    assert quality[2] >= quality[1] - 0.003
+    first, second = (each["annotations"] for each in reversed(team.learned()["versions"][:2]))
+    assert first < second
