@@ -97,8 +97,9 @@ class HeldOutAdaptations:
 class Fit:
     """The outcome of `adapt`.
 
-    IoUs are of held-out pixels, of the labels of which somebody drew most. Where nobody drew, the
-    words' own answer counts as right, so the IoU of a label that was hardly drawn says nothing.
+    IoUs are of held-out pixels, of the labels that somebody drew most of. Masks that stand as they
+    were predicted are left out. Elsewhere, where nobody drew, the words' own answer counts as
+    right, so the IoU of a label that was hardly drawn says nothing.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
@@ -209,10 +210,19 @@ class Regression:
         """
         some = pixels & (self._targets.fit_weights > 0)
         first = np.zeros(self.shape) if start is None else start
-        arrays = self._inputs, self._targets.text, self._targets.target, self._targets.fit_weights
-        arguments = (*(each[some] for each in arrays), precisions[:, None])
         found = minimize(
-            self.negative_log, first.ravel(), arguments, "L-BFGS-B", jac=True, options=_STOP
+            self.negative_log,
+            first.ravel(),
+            args=(
+                self._inputs[some],
+                self._targets.text[some],
+                self._targets.target[some],
+                self._targets.fit_weights[some],
+                precisions[:, None],
+            ),
+            method="L-BFGS-B",
+            jac=True,
+            options=_STOP,
         )
         weights: Float64Array = found.x.reshape(self.shape)
         return weights
@@ -502,7 +512,16 @@ class _Fitting:
         if not self._can_learn:
             ious = self._by_label(self._judge.words[0])
             refused = self._why_words_alone("Another picture is needed.")
-            return Fit(None, ious, ious, self._pictures, refused, self._shown, self._found)
+            return Fit(
+                adaptation=None,
+                text_ious=ious,
+                adapted_ious=ious,
+                pictures=self._pictures,
+                refused=refused,
+                shown=self._shown,
+                found=self._found,
+            )
+
         validation = _CrossValidation(self._targets, self._judge, self._learning)
         reasons = []
         for candidate in validation.candidates:
@@ -538,16 +557,17 @@ class _Fitting:
         return f"On held-out pictures {names} may lose more than {points}." if names else ""
 
     def _adapted(self, validation: _CrossValidation, candidate: _HeldOut) -> Fit:
-        before, held_out = self._judge.words, self._by_picture(validation, candidate)
+        before = self._judge.words[0]
+        held_out = self._by_picture(validation, candidate)
         return Fit(
-            held_out.others,
-            self._by_label(before[0]),
-            self._by_label(before[0] + candidate.gains[0]),
-            self._pictures,
-            self._refused,
-            self._shown,
-            self._found,
-            held_out,
+            adaptation=held_out.others,
+            text_ious=self._by_label(before),
+            adapted_ious=self._by_label(before + candidate.gains[0]),
+            pictures=self._pictures,
+            refused=self._refused,
+            shown=self._shown,
+            found=self._found,
+            held_out=held_out,
         )
 
     def _why_words_alone(self, reason: str) -> dict[str, str]:
