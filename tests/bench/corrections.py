@@ -74,6 +74,7 @@ class Annotation:
     masks: Masks
     kept: Masks | None = None
     removed: Masks | None = None
+    annotator: str = ""
 
 
 #: True masks and the moment -> the annotation.
@@ -110,21 +111,55 @@ def deletes_some(masks: Masks, moment: Moment) -> Annotation:
     return Annotation(left, kept=left, removed={name: shown[name] for name in gone})
 
 
-def corrects(masks: Masks, moment: Moment) -> Annotation:
+def corrects(masks: Masks, moment: Moment, least_iou: float = 0.7) -> Annotation:
     """Leave the predicted masks whose IoU is above 0.7, and draw the others as they are."""
-    kept: Masks = {}
-    removed: Masks = {}
-    made = dict(masks)
-    for name, mask in moment.predict().items():
-        true = masks.get(name, np.zeros_like(mask))
-        if (mask & true).sum() > 0.7 * (mask | true).sum():
-            made[name] = kept[name] = mask
-        else:
-            removed[name] = mask & ~true
-    for name in made.keys() - kept.keys():
-        made[name] = made[name] & ~np.any([*kept.values(), np.zeros_like(made[name])], axis=0)
-    shown = {name: mask for name, mask in made.items() if mask.any()}
-    return Annotation(shown, kept, {name: mask for name, mask in removed.items() if mask.any()})
+    shown = moment.predict()
+    good = {
+        name
+        for name, mask in shown.items()
+        if name in masks and _iou(mask, masks[name]) > least_iou
+    }
+    kept = {name: shown[name] for name in sorted(good)}
+    drawn = {name: mask for name, mask in masks.items() if name not in good}
+    return _over(shown, kept, drawn, moment.names)
+
+
+def corrects_with_care(masks: Masks, moment: Moment) -> Annotation:
+    """Leave those alone whose IoU is above 0.85."""
+    return corrects(masks, moment, 0.85)
+
+
+def hurries(masks: Masks, moment: Moment) -> Annotation:
+    """Look at one label in ten: draw it as it is, or delete it; leave all else as predicted."""
+    shown = moment.predict()
+    seen = {name for name in moment.names if moment.rng.random() < 0.1}
+    drawn = {name: mask for name, mask in masks.items() if name in seen}
+    painted = _any(drawn.values(), next(iter(masks.values())).shape)
+    kept = {name: mask & ~painted for name, mask in shown.items() if name not in seen}
+    return _over(shown, kept, drawn, moment.names)
+
+
+def _over(shown: Masks, kept: Masks, drawn: Masks, names: Iterable[str]) -> Annotation:
+    """Draw masks beside those that are kept; what else was shown is removed."""
+    stands = _any(kept.values(), next(iter((shown | drawn).values())).shape)
+    left = kept | {name: mask & ~stands for name, mask in drawn.items()}
+    removed = {name: mask & ~left.get(name, np.zeros_like(mask)) for name, mask in shown.items()}
+    made, kept, removed = (
+        {name: side[name] for name in names if name in side and side[name].any()}
+        for side in (left, kept, removed)
+    )
+    return Annotation(made, kept, removed)
+
+
+def _any(masks: Iterable[BoolMask], shape: tuple[int, ...]) -> BoolMask:
+    covered = np.zeros(shape, np.bool_)
+    for mask in masks:
+        covered |= mask
+    return covered
+
+
+def _iou(one: BoolMask, other: BoolMask) -> float:
+    return float((one & other).sum() / max(1, (one | other).sum()))
 
 
 def mistakes(masks: Masks, moment: Moment, share: float = 0.2) -> Annotation:
@@ -195,7 +230,12 @@ def mirrored(masks: Masks, moment: Moment) -> Annotation:
 
 def in_turn(*behaviours: Behaviour) -> Behaviour:
     """Let annotators with these behaviours take pictures in turn."""
-    return lambda masks, moment: behaviours[moment.index % len(behaviours)](masks, moment)
+
+    def draw(masks: Masks, moment: Moment) -> Annotation:
+        number = moment.index % len(behaviours)
+        return replace(behaviours[number](masks, moment), annotator=f"{number}")
+
+    return draw
 
 
 def behaviours(plant: str, ground: str) -> Mapping[str, Behaviour]:
@@ -272,25 +312,48 @@ class World:
         union = pairs.sum(axis=0) + pairs.sum(axis=1) - both
         return np.asarray(100 * (both / np.maximum(union, 1))[:-1])
 
+    def wrong(self, adaptation: Adaptation | None) -> float:
+        """Measure the share of the unseen pictures' labelled pixels that is wrong, in percent."""
+        wrong = valid = 0
+        for features, truth in self.unseen:
+            true = truth[::STEP, ::STEP]
+            labelled = true < len(self.names)
+            made = self.scores(features, adaptation).label_map()[::STEP, ::STEP]
+            wrong += int((made != true)[labelled].sum())
+            valid += int(labelled.sum())
+        return 100 * wrong / valid
+
     def examples(self, behaviour: Behaviour, seed: int, count: int = COUNT) -> list[Example]:
         """Let so many pictures be annotated; the seed draws them, and what is left to chance."""
         rng = np.random.default_rng(seed)
+        pictures = rng.permutation(len(self.corrected))[:count].tolist()
+        return self.annotate(pictures, behaviour, rng)
+
+    def annotate(
+        self,
+        pictures: Sequence[int],
+        behaviour: Behaviour,
+        rng: np.random.Generator,
+        live: Adaptation | None = None,
+    ) -> list[Example]:
+        """Let pictures be annotated, from the masks that are live: by the words, or learned."""
         made = []
-        for index, picture in enumerate(rng.permutation(len(self.corrected))[:count].tolist()):
+        for index, picture in enumerate(pictures):
             features, truth = self.corrected[picture]
             masks = {
                 name: truth == value
                 for value, name in enumerate(self.names)
                 if (truth == value).any()
             }
-            predict = partial(self._predicted, features)
-            annotation = behaviour(masks, Moment(index, count, self.names, rng, predict))
+            predict = partial(self._predicted, features, live)
+            annotation = behaviour(masks, Moment(index, len(pictures), self.names, rng, predict))
             made.append(
                 Example.of(
                     features,
                     annotation.masks,
                     self.names,
                     f"{picture}",
+                    annotator=annotation.annotator,
                     kept=annotation.kept,
                     removed=annotation.removed,
                 )
@@ -310,8 +373,8 @@ class World:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
         return Scores.of(features, embeddings, self.vocabulary, bias)
 
-    def _predicted(self, features: DenseFeatures) -> Masks:
-        shown = self.scores(features).label_map()
+    def _predicted(self, features: DenseFeatures, live: Adaptation | None) -> Masks:
+        shown = self.scores(features, live).label_map()
         masks = {name: shown == index for index, name in enumerate(self.names)}
         return {name: mask for name, mask in masks.items() if mask.any()}
 

@@ -45,6 +45,7 @@ WORLDS: dict[str, Callable[[], World]] = {
     "renamed": partial(drawn, RENAMED),
     "colours": street,
     "noisier words": partial(street, words_off=0.85),
+    "noisier words, second": lambda: street(second=_named("STREET_ENCODER"), words_off=0.85),
     "network": lambda: street(_named("STREET_ENCODER")),
     "colours, second": lambda: street(second=_named("STREET_ENCODER")),
     "network, second": lambda: street(_named("STREET_ENCODER"), _named("STREET_SECOND")),
