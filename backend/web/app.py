@@ -63,13 +63,14 @@ def add_request_log(app: Flask, metrics: Metrics) -> None:
         given = request.headers.get("X-Request-ID", "")
         g.id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(6)
         g.start, g.error, g.trace = time.perf_counter(), None, ExitStack()
+        g.urgency = ""  # of a request for predictions: who waits for it
         g.trace.enter_context(about(request=g.id))
 
     @app.after_request
     def end(response: Response) -> Response:
         seconds = time.perf_counter() - g.start
         route = str(request.url_rule) if request.url_rule else "other"
-        metrics.request(route, request.method, response.status_code, seconds)
+        metrics.request(route, request.method, response.status_code, seconds, g.urgency)
         _log_request(route, response.status_code, seconds)
         response.headers["X-Request-ID"] = g.id
         return response

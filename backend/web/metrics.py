@@ -44,8 +44,8 @@ class Metrics:
         histogram = partial(Histogram, registry=registry, buckets=_BUCKETS)
         told = "Requests by route, method and HTTP status."
         self._requests = counter("clearclip_requests", told, ("route", "method", "status"))
-        told = "Seconds that a request took."
-        self._request_s = histogram("clearclip_request_seconds", told, ("route",))
+        told = "Seconds that a request took, of one for predictions also by who waits."
+        self._request_s = histogram("clearclip_request_seconds", told, ("route", "urgency"))
         told = "Seconds that a task spent in a stage; wait is that for the model."
         self._stage_s = histogram("clearclip_stage_seconds", told, ("stage",))
         told = "Tasks that got a prediction, by who waited."
@@ -67,11 +67,13 @@ class Metrics:
         registry.register(StateCollector(services))
         ProcessCollector(registry=registry)
 
-    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+    def request(
+        self, route: str, method: str, status: int, seconds: float, urgency: str = ""
+    ) -> None:
         """Count an answered request by its route as declared, or "other"; never by its path."""
         known = method if method in _METHODS else "other"
         self._requests.labels(route, known, str(status)).inc()
-        self._request_s.labels(route).observe(seconds)
+        self._request_s.labels(route, urgency).observe(seconds)
 
     def task(self, work: TrackedTask) -> None:
         """Count a task whose work has ended."""

@@ -7,7 +7,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Final
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from backend.errors import ModelUnavailable, PayloadTooLarge
 from backend.inference.queue import Priority
@@ -83,7 +83,8 @@ class MlBackendRoutes:
         """Answer with the predictions of tasks, in their order."""
         came = time.monotonic()
         asked = self._read_predict()
-        is_batch = priority(asked) is Priority.BATCH
+        urgency = priority(asked)
+        g.urgency, is_batch = urgency.word, urgency is Priority.BATCH
         slots = self.slots.batches if is_batch else self.slots.annotators
         deadline_s = self.services.settings.predict_deadline_s
         with slots.hold(max(0.0, came + deadline_s - time.monotonic())):

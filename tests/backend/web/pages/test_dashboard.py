@@ -126,7 +126,7 @@ def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyP
     FailureStore(database).add([(41, "It is gone."), (42, "It is gone.")], project=7)
     (polls := PollStore(database, "another")).add(7, in_s=0)
     polls.lease()
-    polls.finish(Poll(7, tasks=5), in_s=600)  # of tasks older than the connection, not annotated
+    polls.finish(Poll(7, tasks=5), in_s=25)  # of tasks older than the connection, not annotated
     with FakeStudio(brush_config("red"), {}, titles=titles).served() as server:
         dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
         page = worked_until(dashboard, lambda page: "Kitchens (8)" in page.text)
@@ -244,8 +244,8 @@ def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient
     expected = {
         "requests_total{method=POST,route=/predict,status=200}": 2,
         "requests_total{method=other,route=other,status=404}": 1,
-        "request_seconds_count{route=/predict}": 2,
-        "request_seconds_bucket{le=120.0,route=/predict}": 2,
+        "request_seconds_count{route=/predict,urgency=batch}": 2,
+        "request_seconds_bucket{le=120.0,route=/predict,urgency=batch}": 2,
         "tasks_total{urgency=batch}": 2,
         "failures_total{reason=DataKeyError}": 2,
         "stage_seconds_count{stage=model}": 2,
