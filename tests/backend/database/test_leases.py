@@ -99,6 +99,17 @@ def test_the_third_death_leaves_a_task_out_and_no_other(database: Database, cloc
     last.leases.begin(8, 7)
 
 
+def test_a_death_is_not_counted_again_at_the_task_of_an_earlier_owner(
+    one: Backend, other: Backend, clock: Clock
+) -> None:
+    one.leases.begin(6, 7)
+    clock.now += LEASE_S + 1
+    assert other.take()
+    clock.now += LEASE_S + 1
+    assert one.take()
+    assert one.deaths == {6: 1, NO_TASK: 1}
+
+
 @pytest.mark.parametrize("values", [ENDED, RELEASED, FINISHED], ids=["ended", "released", "done"])
 def test_a_lease_that_was_given_back_is_no_death(
     one: Backend, other: Backend, database: Database, values: dict[str, Any]
