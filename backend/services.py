@@ -121,7 +121,7 @@ class Services:
     @cached_property
     def reviews(self) -> ReviewStore:
         """What people have said on review pages."""
-        return ReviewStore(self.database)
+        return ReviewStore(self.database, self.owner)
 
     @cached_property
     def learner(self) -> Learner:
@@ -222,7 +222,7 @@ class Services:
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }
-        leased = self.annotations, self.change_poller.polls, self.runs
+        leased = self.annotations, self.change_poller.polls, self.runs, self.reviews
         leases = [each.leases for each in leased]
         return Worker(rounds, leases, self.stopping, self._end_leases)
 

@@ -15,6 +15,16 @@ import msgspec
 import sqlalchemy as sa
 
 from backend.database.database import METADATA, Database, insert_on_conflict
+from backend.database.leases import (
+    FINISHED,
+    MOST_DEATHS,
+    RELEASED,
+    Deaths,
+    Leases,
+    is_due,
+    is_hopeless,
+    lease_columns,
+)
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
@@ -27,7 +37,7 @@ TOO_FAST_S: Final = 0.7  # seconds below which nobody has looked at a picture
 #: Before an annotation that Label Studio has refused is sent again, in seconds.
 _RETRY_S: Final = 60.0
 
-#: Annotations that are written in a round, and tasks that a view shows at most.
+#: Verdicts that a page lists without an annotation, and tasks that a view shows at most.
 _AT_ONCE: Final = 20
 _MOST_SHOWN: Final = 400
 
@@ -49,6 +59,7 @@ _REVIEWS: Final = sa.Table(
     sa.Column("due", sa.Float, nullable=False, default=0.0),
     sa.Column("annotation", sa.BigInteger),
     sa.Column("trouble", sa.Text, nullable=False, default=""),
+    *lease_columns(),
     sa.Index("ix_reviews_open", "open", "due"),
     sa.Index("ix_reviews_project", "project", "seat", "at"),
 )
@@ -112,8 +123,9 @@ class ReviewStore:
     [3]
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, owner: str = "") -> None:
         self.database = database
+        self.leases = Leases(database, _REVIEWS, owner)
 
     def save(
         self, project: int, reviewer: int, seat: str, said: Iterable[Reviewed], since: float
@@ -224,13 +236,41 @@ class ReviewStore:
             found.setdefault(reviewer, []).append(is_same)
         return found
 
-    def due(self) -> Sequence[sa.Row[Any]]:
-        """Return the verdicts whose annotations are due, the first of them."""
-        due = sa.select(_REVIEWS).where(_ROW.open == 1, _ROW.due <= self.database.clock())
-        return self.database.rows(due.order_by(_ROW.due, _ROW.at).limit(_AT_ONCE))
+    def lease_due(self) -> sa.Row[Any] | None:
+        """Lease the first verdict whose annotation is due; None where none is.
+
+        One at which the process has died too often is given up, and the next one follows.
+        """
+        has_come = is_due(_ROW.due, self.database.clock(), _RETRY_S)
+        query = sa.select(_REVIEWS).where(_ROW.open == 1, has_come)
+        query = query.order_by(_ROW.due, _ROW.at).limit(1)
+        leased: list[sa.Row[Any]] = []
+
+        def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
+            if is_hopeless(deaths):
+                return {"open": 0, "trouble": _deadly(row.task), **FINISHED}
+            leased.append(row)
+            return {}
+
+        while rows := self.leases.take(query, begin):
+            if leased:
+                return leased[0]
+            self._let_go(rows[0])
+        return None
+
+    def release(self, row: sa.Row[Any]) -> None:
+        """Give the lease of a verdict back; it is due as it was."""
+        self._change(row, **RELEASED)
 
     def note(self, row: sa.Row[Any], **outcome: Any) -> bool:
-        """Keep what came of a verdict; return whether it is still as it was."""
+        """Keep what came of a leased verdict; return whether it is still as it was."""
+        return self._change(row, **FINISHED, **outcome)
+
+    def _let_go(self, row: sa.Row[Any]) -> None:
+        self.leases.let_go(row.task, row.prediction)
+
+    def _change(self, row: sa.Row[Any], **outcome: Any) -> bool:
+        self._let_go(row)
         change = sa.update(_REVIEWS).where(*_is(row), _ROW.at == row.at).values(outcome)
         with self.database.write() as connection:
             return bool(connection.execute(change).rowcount)
@@ -244,7 +284,14 @@ def _fresh(said: Reviewed) -> dict[str, Any]:
     """Return the values of a row of which nothing has come yet."""
     is_open = said.verdict == "good" and not said.is_checked
     values = {"checked": int(said.is_checked), "open": int(is_open), "due": 0.0}
-    return values | {"annotation": None, "trouble": ""}
+    return values | {"annotation": None, "trouble": "", **FINISHED}
+
+
+def _deadly(task: int) -> str:
+    return (
+        f"The backend has ended {MOST_DEATHS} times while it wrote the annotation of task {task}: "
+        "see its log, and correct the task in the editor."
+    )
 
 
 def _is(row: sa.Row[Any]) -> tuple[Any, Any]:

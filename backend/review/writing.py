@@ -15,19 +15,24 @@ from backend.review.verdicts import ReviewStore
 
 
 def write_due(reviews: ReviewStore, client: LabelStudioClient) -> bool:
-    """Have Label Studio store the annotations that are due; return whether there were any."""
-    rows = reviews.due()
-    for row in rows:
-        try:
-            annotation, trouble = _write(client, row)
-        except (StudioRefused, TaskNotServed) as error:
-            reviews.note_trouble(row, str(error))
-            continue
+    """Have Label Studio store an annotation that is due; return whether there was one."""
+    row = reviews.lease_due()
+    if row is None:
+        return False
 
-        is_kept = reviews.note(row, annotation=annotation, trouble=trouble, open=0)
-        if annotation is not None and not is_kept:  # taken back meanwhile
-            client.delete_annotation(annotation)
-    return bool(rows)
+    try:
+        annotation, trouble = _write(client, row)
+    except (StudioRefused, TaskNotServed) as error:
+        reviews.note_trouble(row, str(error))
+        return True
+    except BaseException:  # Label Studio or the database is away
+        reviews.release(row)
+        raise
+
+    is_kept = reviews.note(row, annotation=annotation, trouble=trouble, open=0)
+    if annotation is not None and not is_kept:  # taken back meanwhile
+        client.delete_annotation(annotation)
+    return True
 
 
 def _write(client: LabelStudioClient, row: sa.Row[Any]) -> tuple[int | None, str]:

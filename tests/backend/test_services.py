@@ -72,4 +72,5 @@ def test_only_our_own_fault_is_a_server_error() -> None:
         for name, kind in inspect.getmembers(errors, inspect.isclass)
         if issubclass(kind, errors.BackendError) and kind.http_status >= 500
     }
-    assert ours == {"BackendError", "ModelUnavailable", "DatabaseAway"}
+    may_pass = {"ModelUnavailable", "DatabaseAway", "StudioBusy"}  # 503: come again
+    assert ours == {"BackendError"} | may_pass

@@ -24,6 +24,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.change_poller import PollStore
 from backend.jobs.job_store import JobStore
 from backend.learning.versions import VersionStore
+from backend.review.verdicts import Reviewed, ReviewStore
 from backend.runs.run_store import AskedNothing, RunStore
 from backend.runs.runner import KINDS
 from backend.settings import Settings
@@ -160,13 +161,16 @@ def lease_everything(database: Database, owner: str) -> set[str]:
     PollStore(database, owner).add(7, 0.0)
     AnnotationStore(database, owner).mark(7, [3])
     versions.request_step(7, unlabelled=True)
+    reviews = ReviewStore(database, owner)
+    reviews.save(7, 1, owner, [Reviewed(3, 30, "good")], since=0.0)  # the first one's stays
 
     assert JobStore(database).lease_job(owner)
     assert RunStore(database, owner).lease([kind.name])
     assert PollStore(database, owner).lease()
     assert AnnotationStore(database, owner).lease(1)
     assert versions.lease_step(1)
-    return {"jobs", "runs", "polls", "annotations", "learning_states"}
+    assert reviews.lease_due()
+    return {"jobs", "runs", "polls", "annotations", "learning_states", "reviews"}
 
 
 def test_a_backend_that_stops_in_order_dies_at_nothing(database: Database, clock: Clock) -> None:
@@ -184,6 +188,16 @@ def test_each_kind_of_work_counts_deaths(database: Database, clock: Clock) -> No
     lease_everything(database, "other")
     for name in tables:
         assert database.scalar(sa.select(METADATA.tables[name].c.deaths)) == '{"0":1}', name
+
+
+def test_a_job_that_is_taken_from_a_dead_command_counts_its_death(database: Database) -> None:
+    store = JobStore(database)
+    job = store.start_job(7)
+    assert store.lease_job("command")
+    store.advance(job.id, "command", at_work=[5])
+    store.expire(job.id, "command")
+    assert store.lease_job("other")
+    assert store.deaths(job.id) == {5: 1}
 
 
 def test_a_lost_lease_is_said_in_a_sentence(database: Database) -> None:

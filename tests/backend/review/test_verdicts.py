@@ -17,6 +17,7 @@ from backend.review.verdicts import CHECKED, Reviewed, ReviewStore, Tally
 from backend.review.writing import write_due
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
 from tests.backend.feedback.test_annotation_reader import OURS, region
@@ -31,7 +32,7 @@ def studio() -> FakeStudio:
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> ReviewStore:
-    return ReviewStore(Database(f"sqlite:///{tmp_path}/own.db", Clock()))
+    return ReviewStore(Database(f"sqlite:///{tmp_path}/own.db", Clock()), "me")
 
 
 def good(studio: FakeStudio, task: int, result: Sequence[Any] = (MASK,)) -> Reviewed:
@@ -55,6 +56,44 @@ def write(reviews: ReviewStore, client: LabelStudioClient) -> None:
 
 def troubles(reviews: ReviewStore) -> dict[int, str]:
     return {row.task: row.trouble for row in reviews.not_written(7, 0.0)}
+
+
+def test_a_verdict_that_ends_the_process_is_named_and_the_others_are_written(
+    database: Database, studio: FakeStudio, client: LabelStudioClient
+) -> None:
+    ReviewStore(database).save(7, 5, "seat", [good(studio, 1), good(studio, 2)], since=0.0)
+    for number in range(3):
+        assert ReviewStore(database, f"dies-{number}").lease_due() is not None
+        end_leases(database, table="reviews")
+    reviews = ReviewStore(database, "lives")
+    write(reviews, client)
+    assert [each["task"] for each in studio.annotations.values()] == [2]
+    assert "while it wrote the annotation of task 1" in troubles(reviews)[1]
+
+
+def test_a_verdict_is_written_by_one_backend_at_a_time(
+    database: Database, studio: FakeStudio
+) -> None:
+    one, other = ReviewStore(database, "one"), ReviewStore(database, "other")
+    one.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    row = one.lease_due()
+    assert row is not None
+    assert other.lease_due() is None
+    one.release(row)
+    assert other.lease_due() is not None
+
+
+def test_a_verdict_waits_for_no_clock_that_was_set_back(
+    database: Database, studio: FakeStudio, clock: Clock
+) -> None:
+    reviews = ReviewStore(database, "one")
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    row = reviews.lease_due()
+    assert row is not None
+    reviews.note_trouble(row, "Refused.")
+    assert reviews.lease_due() is None
+    clock.now -= 3600.0
+    assert reviews.lease_due() is not None
 
 
 def test_a_good_prediction_becomes_an_annotation_once_even_where_the_answer_was_lost(

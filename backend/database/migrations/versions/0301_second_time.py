@@ -9,7 +9,10 @@ down_revision = "0300"
 
 def upgrade() -> None:
     """Count the deaths of all that is leased, as those of jobs."""
-    for table in ("annotations", "learning_states", "polls", "runs"):
+    op.add_column("reviews", sa.Column("owner", sa.String(128), nullable=False, server_default=""))
+    until = sa.Column("leased_until", sa.Float(), nullable=False, server_default="0")
+    op.add_column("reviews", until)
+    for table in ("annotations", "learning_states", "polls", "reviews", "runs"):
         op.add_column(table, sa.Column("at_work", sa.Text(), nullable=False, server_default="[]"))
         op.add_column(table, sa.Column("deaths", sa.Text(), nullable=False, server_default="{}"))
 
