@@ -258,6 +258,26 @@ def test_a_task_that_label_studio_cannot_serve_costs_no_other_one(
     assert team.polls.list_polls()[0].unserved == {}
 
 
+def test_a_clock_that_is_set_back_stops_no_poll(team: Team, studio: FakeStudio) -> None:
+    team.poll()
+    studio.annotate(2, [])
+    team.poll(-3600.0)
+    assert open_(team) == 1
+
+
+def test_a_task_that_was_not_served_is_asked_for_after_the_clock_was_set_back(
+    team: Team, studio: FakeStudio
+) -> None:
+    team.poll(1e6)
+    studio.annotate(2, [], 1.0)
+    studio.fault = lambda asked: Answer(500) if asks_for_whole(asked, 2) else None
+    team.poll()
+    assert list(team.polls.list_polls()[0].unserved) == [2]
+    studio.fault = lambda _: None
+    team.poll(-86_400.0)
+    assert team.polls.list_polls()[0].unserved == {}
+
+
 def test_where_many_tasks_are_not_served_it_is_not_them(team: Team, studio: FakeStudio) -> None:
     studio.tasks |= {task: {"image": "/data/a.png"} for task in range(6, 60)}
     for task in range(1, 60):

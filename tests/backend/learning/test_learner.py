@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from sqlalchemy import select
 
 from backend.database.database import Database
 from backend.errors import ImageRefused, LearningRefused, StudioUnreachable
@@ -26,6 +27,7 @@ from backend.learning import examples as training_examples
 from backend.learning import learner
 from backend.learning import unlabelled as unlabelled_images
 from backend.learning.compared_images import Work
+from backend.learning.examples import STATES
 from backend.learning.learner import Learner
 from backend.learning.versions import model_key
 from backend.prediction.predictor import Predictor
@@ -571,6 +573,21 @@ def test_an_unlabelled_picture_that_ends_the_process_is_left_out_after_three_dea
     assert school.step()
     assert school.stores.versions.versions(7)[0].unlabelled == 30
     assert f"while it worked on task {deadly}" in caplog.text
+
+
+def test_a_death_after_all_unlabelled_pictures_are_read_is_blamed_on_none(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> UnlabelledFit:
+        raise SystemExit("as if the process had died")
+
+    school = School(database, "dies")
+    monkeypatch.setattr(unlabelled_images, "adapt_unlabelled", die)
+    monkeypatch.setattr(school.stores.versions, "release", lambda *_: None)
+    school.stores.versions.request_step(7, unlabelled=True)
+    with pytest.raises(SystemExit):
+        school.step()
+    assert database.scalar(select(STATES.c.at_work)) == "[]"
 
 
 def sample_of(learns: Learner, place: int) -> int:

@@ -14,6 +14,7 @@ from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
 from backend.learning.versions import StepLease
 from tests.backend.conftest import Clock
+from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.learning_stores import LearningStores, adaptation, example
 
 
@@ -265,6 +266,21 @@ def test_numbers_count_up_and_never_come_again(learning: LearningStores) -> None
     assert learning.commit(running) is None
     learning.replace_all(1)
     assert learning.make_version(3).number == 3
+
+
+def test_a_step_that_ends_the_process_each_time_is_given_up_until_somebody_asks(
+    database: Database, learning: LearningStores
+) -> None:
+    learning.replace_all(1)
+    learning.versions.request_step(7)
+    for number in range(3):
+        dies = LearningStores.of(database, f"dies-{number}")
+        assert dies.versions.lease_step(1) is not None
+        end_leases(database, table="learning_states")
+    assert learning.versions.lease_step(1) is None
+    assert "ended each time while it learned" in learning.versions.state(7).trouble
+    learning.versions.request_step(7)
+    assert learning.versions.lease_step(1) is not None
 
 
 def test_what_is_kept_is_bounded(learning: LearningStores, monkeypatch: pytest.MonkeyPatch) -> None:
