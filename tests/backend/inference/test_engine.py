@@ -12,11 +12,12 @@ import torch
 
 from backend.errors import Busy, ModelUnavailable
 from backend.inference import queue
-from backend.inference.engine import Engine, ModelStatus
+from backend.inference.engine import Engine, ModelStatus, load_segmenter
 from backend.inference.feature_cache import FeatureCache
 from backend.inference.queue import MAX_SKIPS, FairQueue, Priority
 from backend.settings import Settings
 from clearclip_core import SCENE_LABELS, Label, Segmenter, render_scene
+from clearclip_core.devices import usable_cpus
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import BATCH, CLICK, NEW, OPENED, RED, Scene, widths
@@ -272,3 +273,10 @@ def test_the_snapshot_counts() -> None:
 def test_what_can_never_be_served_is_refused(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Engine.from_settings(Settings(**given))  # type: ignore[arg-type]
+
+
+def test_the_models_thread_alone_computes_with_several() -> None:
+    with ThreadPoolExecutor(1) as model, ThreadPoolExecutor(1) as other:
+        model.submit(load_segmenter, Settings(model="demo", device="cpu")).result()
+        assert model.submit(torch.get_num_threads).result() == usable_cpus()
+        assert other.submit(torch.get_num_threads).result() == 1

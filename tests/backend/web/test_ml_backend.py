@@ -12,6 +12,8 @@ from label_studio_sdk.converter.brush import decode_rle
 
 from backend.errors import Busy, ModelUnavailable
 from backend.inference.engine import Engine
+from backend.label_studio.requests import PredictRequest
+from backend.prediction.predictor import Predictor
 from backend.web import ml_backend
 from backend.web.middleware.guards import RequestSlots, Slots
 from tests.backend.fakes.colour_segmenter import (
@@ -192,3 +194,18 @@ def test_all_others_find_a_thread_while_all_slots_are_taken(threads: int) -> Non
     slots = RequestSlots(threads)
     held = (slots.bodies, slots.annotators, slots.batches)
     assert slots.threads > sum(each.places for each in held), "one more is refused"
+
+
+@pytest.mark.parametrize(("count", "is_click"), [(1, True), (2, False)])
+def test_what_somebody_waits_for_is_computed_in_the_threads_for_it(
+    monkeypatch: pytest.MonkeyPatch, count: int, is_click: bool
+) -> None:
+    computed_in: list[str] = []
+
+    def predict(_self: Predictor, asked: PredictRequest) -> list[Any]:
+        computed_in.append(threading.current_thread().name)
+        return [[] for _ in asked.tasks]
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    predicted(make_app().test_client(), *[RED] * count)
+    assert [name.startswith("click") for name in computed_in] == [is_click]

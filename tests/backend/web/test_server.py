@@ -92,6 +92,12 @@ def test_a_body_that_is_too_large_is_413(server: str) -> None:
     assert sent(server, head + b"Content-Length: 1048577\r\n\r\n").startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_a_server_that_is_hardly_asked_has_few_threads() -> None:
+    with served("--model", "demo") as (_, process):
+        assert len([*Path(f"/proc/{process.pid}/task").iterdir()]) < 60
+
+
 CHUNKED = b"Transfer-Encoding: chunked"
 
 
