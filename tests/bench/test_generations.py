@@ -54,7 +54,7 @@ class People:
 
 
 PEOPLE = {
-    "careful": People(corrects_with_care, least_step=-0.5, most_wrong=0.6),
+    "careful": People(corrects_with_care, least_step=-0.5, most_wrong=0.7),
     # A tenth of the evidence does not give nine tenths of what all of it gives.
     "hurried": People(hurries, least_step=-0.5, most_wrong=0.6, least_share=0.2),
     # Nobody is told apart here: what one person in five paints wrong counts as all else does.
