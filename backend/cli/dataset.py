@@ -20,9 +20,11 @@ from backend.cli.options import (
     view_option,
     with_settings,
 )
+from backend.dataset.dataset_options import DatasetOptions, Pictures
 from backend.dataset.dataset_report import EarlierSet, SetScorer
 from backend.dataset.exported_tasks import ExportedTasks
-from backend.dataset.exporter import FORMATS, DatasetExporter, DatasetOptions, Pictures
+from backend.dataset.exporter import DatasetExporter
+from backend.dataset.formats.writers import format_names
 from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split, describe_image
 from backend.dataset.tasks import ProjectTasks
@@ -52,7 +54,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice(sorted(FORMATS.keys() - {"overlays"})),
+    type=click.Choice([each for each in format_names() if each != "overlays"]),
     multiple=True,
     default=("index-png",),
     show_default=True,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -28,7 +28,6 @@ _LONGEST_ADDRESS: Final = 4096
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MARK: Final = re.compile(rb'["\\{}]')  # all that says where objects and texts begin and end
-_QUOTE, _BACKSLASH, _OPENED = b'"\\{'
 _ID_FIRST: Final = re.compile(rb'\{\s*"id"\s*:\s*(\d{1,18})\s*,')  # Label Studio writes it first
 
 #: What a decoder raises for a task that is broken.
@@ -56,33 +55,37 @@ def find_tasks(stream: BinaryIO) -> Iterator[tuple[int, int]]:
     >>> [text[start:end] for start, end in find_tasks(io.BytesIO(text))]
     [b'{"a": "}"}', b'{"b": {"c": NaN}}']
     """
-    offset = start = depth = found = 0
+    start = depth = found = 0
+    for place, is_opened in _find_braces(stream):
+        if is_opened:
+            start = start if depth else place
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                found += 1
+                yield start, place + 1
+    if depth:
+        raise DatasetError(f"The file is cut off behind its task {found}: export it again.")
+
+
+def _find_braces(stream: BinaryIO) -> Iterator[tuple[int, bool]]:
+    """Yield the place in bytes of each brace outside of texts, and whether it opens an object."""
+    offset = 0
     escaped = -1  # place of what stands behind a backslash
     is_in_text = False
-
     for chunk in iter(partial(stream.read, _CHUNK_BYTES), b""):
         for match in _MARK.finditer(chunk):
-            place, mark = offset + match.start(), chunk[match.start()]
+            place, mark = offset + match.start(), match[0]
             if place == escaped:
                 continue
-            if mark == _BACKSLASH:
+            if mark == b"\\":
                 escaped = place + 1
-            elif mark == _QUOTE:
+            elif mark == b'"':
                 is_in_text = not is_in_text
-            elif is_in_text:
-                continue
-            elif mark == _OPENED:
-                start = start if depth else place
-                depth += 1
-            elif depth:
-                depth -= 1
-                if not depth:
-                    found += 1
-                    yield start, place + 1
+            elif not is_in_text:
+                yield place, mark == b"{"
         offset += len(chunk)
-
-    if depth or is_in_text:
-        raise DatasetError(f"The file is cut off behind its task {found}: export it again.")
 
 
 class _Region(msgspec.Struct):
@@ -132,6 +135,7 @@ class ExportedTasks:
         self._with_predictions = with_predictions
         self._places: list[_Place] = []
         self._first: _Task | None = None  # that is not broken
+        self._problem = ""  # of the first one that is
         self._labels: dict[tuple[str, str], set[str]] = defaultdict(set)  # of a tag and name
         self._images: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._uploads: dict[str, set[str]] = defaultdict(set)  # name before the upload -> stored
@@ -179,27 +183,16 @@ class ExportedTasks:
 
     def _index(self) -> None:
         """Read all tasks once, and remember their places and what the file says of its project."""
-        problem = ""
         try:
             if not self._path.is_file():
                 raise DatasetError(f"{self._path} is no file.")
             with self._path.open("rb") as stream, self._path.open("rb") as again:
-                head = stream.read(_HEAD_BYTES).removeprefix(_BOM).lstrip()
-                if head[:1] != b"[":
+                if stream.read(_HEAD_BYTES).removeprefix(_BOM).lstrip()[:1] != b"[":
                     raise self._no_export("it is no list")
                 stream.seek(0)
-                for number, (start, end) in enumerate(find_tasks(stream), 1):
+                for start, end in find_tasks(stream):
                     again.seek(start)
-                    row = again.read(end - start)
-                    try:
-                        task = msgspec.json.decode(row, type=_Task)
-                        id_ = task.id or number
-                        self._add(task)
-                    except _BROKEN as error:
-                        problem = problem or str(error)
-                        match = _ID_FIRST.match(row)
-                        id_ = int(match[1]) if match else number
-                    self._places.append(_Place(start, end, id_))
+                    self._add(start, again.read(end - start))
         except OSError as error:
             told = f"{self._path} cannot be read: {error.strerror or error}."
             raise DatasetError(told) from None
@@ -209,7 +202,7 @@ class ExportedTasks:
                 f"{self._path} has no tasks: an export has those that are annotated."
             )
         if self._first is None:
-            raise self._no_export(problem)
+            raise self._no_export(self._problem)
 
     def _no_export(self, reason: str) -> DatasetError:
         return DatasetError(
@@ -217,16 +210,30 @@ class ExportedTasks:
             f"as JSON, not as JSON-MIN or another format ({reason})."
         )
 
-    def _add(self, task: _Task) -> None:
-        """Remember the labels of a task's regions, and the names of its pictures."""
-        self._first = self._first or task
-        own = task.annotations or (task.predictions if self._with_predictions else ())
+    def _add(self, start: int, row: bytes) -> None:
+        """Remember the place of a task, the labels of its regions and the names of its pictures."""
+        id_ = len(self._places) + 1
+        try:
+            task = msgspec.json.decode(row, type=_Task)
+            id_ = task.id or id_
+            self._add_labels(task)
+            self._add_names(task)
+            self._first = self._first or task
+        except _BROKEN as error:
+            self._problem = self._problem or str(error)
+            if match := _ID_FIRST.match(row):
+                id_ = int(match[1])
+        self._places.append(_Place(start, start + len(row), id_))
+
+    def _add_labels(self, task: _Task) -> None:
+        own = task.annotations or (task.predictions if self._with_predictions else [])
         for region in (each for result in own for each in result.result):
             if tag := _TAGS.get(region.type):
                 texts = msgspec.json.decode(region.value.get(region.type, b"[]"), type=list[str])
                 self._labels[tag, region.from_name].update(texts)
                 self._images[tag, region.from_name].add(region.to_name)
 
+    def _add_names(self, task: _Task) -> None:
         for address in _texts(task.data.values()):
             name = ImageName.of(address[:_LONGEST_ADDRESS])
             if name is not None and name.uploaded_file:
@@ -248,16 +255,18 @@ class ExportedTasks:
     def _image(self, name: str, *, alone: bool) -> str:
         """Return the tag of an image: its data have its name, or alone have an address."""
         data = self._first.data if self._first else {}
-        keys = [key for key, value in data.items() if _is_address(value)]
-        if name in keys or not (alone and len(keys) == 1):
-            keys = [key for key in keys if key == name]
-        if not keys:
+        addresses = [key for key, value in data.items() if _is_address(value)]
+        if name in addresses:
+            key = name
+        elif alone and len(addresses) == 1:
+            (key,) = addresses
+        else:
             raise DatasetError(
                 f'It is open which data of the tasks are the pictures of "{name}": '
                 f"{', '.join(data)[:200]}. Give the project's labeling config by --config."
             )
-        value = "valueList" if isinstance(data[keys[0]], list) else "value"
-        return f"<Image name={quoteattr(name)} {value}={quoteattr(f'${keys[0]}')}/>"
+        value = "valueList" if isinstance(data[key], list) else "value"
+        return f"<Image name={quoteattr(name)} {value}={quoteattr(f'${key}')}/>"
 
 
 def _texts(values: Iterable[Any]) -> Iterator[str]:
@@ -276,14 +285,21 @@ def _record(raw: dict[str, Any], id_: int, with_predictions: bool) -> TaskRecord
     """Return a task as it was exported, with its annotations, or with its last prediction."""
     task = Task(id_, raw.get("project"), raw["data"])
     annotations = tuple(_annotation(each, id_) for each in raw["annotations"])
-    predictions = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
-    if not annotations and with_predictions and predictions:
-        version = str(predictions[-1].get("model_version") or "")
-        return TaskRecord(task, prediction=(version, predictions[-1].get("result") or ()))
+    if with_predictions and not annotations:
+        return TaskRecord(task, prediction=_last_prediction(raw))
 
     began = (each.get("prediction") or {} for each in raw["annotations"])
     versions = {each["id"]: str(each["model_version"]) for each in began if "id" in each}
     return TaskRecord(task, annotations, versions)
+
+
+def _last_prediction(raw: dict[str, Any]) -> tuple[str, Sequence[Any]] | None:
+    """Return the version and the regions of a task's last prediction; None without one."""
+    predictions = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
+    if not predictions:
+        return None
+    last = predictions[-1]
+    return str(last.get("model_version") or ""), last.get("result") or ()
 
 
 def _annotation(raw: dict[str, Any], task: int) -> Annotation:

@@ -1,25 +1,27 @@
 """Write a data set: the own files of each picture first, then those that are of all pictures."""
 
+from __future__ import annotations
+
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from importlib.util import find_spec
-from itertools import chain, combinations, count
+from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.annotations.annotated_image import AnnotatedImage, AnnotationChoice
-from backend.annotations.label_map import LATER, MapRule, Overlap
+from backend.annotations.annotated_image import AnnotatedImage
+from backend.annotations.label_map import MapRule
 from backend.annotations.regions import LabelledRegion
+from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.dataset_report import (
     ClassCount,
     DatasetReport,
@@ -28,7 +30,6 @@ from backend.dataset.dataset_report import (
     SetScorer,
     Skipped,
 )
-from backend.dataset.formats.coco import CocoWriter
 from backend.dataset.formats.format_writer import (
     ClassTable,
     FormatWriter,
@@ -38,9 +39,7 @@ from backend.dataset.formats.format_writer import (
     SetFrame,
     WrittenImage,
 )
-from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
-from backend.dataset.formats.parquet import ParquetWriter
-from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
+from backend.dataset.formats.writers import all_writers, find_writers
 from backend.dataset.image_file import (
     ImageFile,
     LocalImages,
@@ -50,7 +49,7 @@ from backend.dataset.image_file import (
     read_image_file,
 )
 from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
-from backend.dataset.splits import Features, Split, SplitKey, assign
+from backend.dataset.splits import Features, SplitKey, assign
 from backend.dataset.tasks import (
     ClassNames,
     LoadedImage,
@@ -65,70 +64,12 @@ from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
-#: The formats, by name; to add one see `FormatWriter`.
-_WRITERS: Final[Sequence[type[FormatWriter]]] = (
-    *(IndexPngWriter, CocoWriter, YoloWriter, YoloBoxWriter, ParquetWriter, OverlayWriter),
-)
-FORMATS: Final = {each.name: each for each in _WRITERS}
-
-#: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
-Pictures = Literal["copy", "link", "none"]
-
 _ROWS: Final = f"{PARTS}/rows"  # what is known of each picture, a line a picture
 _FEATURES: Final = f"{PARTS}/features"  # of each picture
 _DECODER: Final = msgspec.json.Decoder(ImageRow)
 
-
-@dataclass(frozen=True)
-class DatasetOptions:
-    """Choices of a data set."""
-
-    formats: tuple[str, ...] = ("index-png",)
-    pictures: Pictures = "copy"
-    choice: AnnotationChoice = field(default_factory=AnnotationChoice)
-    overlap: Overlap = LATER
-    fills_rectangles: bool = False
-    background: str = ""  # class of unpainted pixels in label maps; empty: they have none
-    by_label: bool = False  # whether all regions of a label in a picture are one object
-    min_area_px: int = 20  # islands of fewer pixels are left out of YOLO's files
-    split: Split = field(default_factory=Split)
-    split_by: str = ""  # field of the tasks' data whose values are kept in one part
-    least_cosine: float | None = None  # of features of near-duplicates, which stay in one part
-    renamed: Mapping[str, str] = field(default_factory=dict)
-    dry_run: bool = False
-
-    def __post_init__(self) -> None:
-        for name in self.formats:
-            if name not in FORMATS:
-                known = ", ".join(FORMATS)
-                raise DatasetError(f'Expected a format to be {known}, but got "{name[:50]}".')
-        for one, other in combinations(self.writers, 2):
-            if one.files & other.files:
-                both = f"{one.name} and {other.name} have files of the same names"
-                raise DatasetError(f"The formats {both}: write each into a folder of its own.")
-
-    @property
-    def writers(self) -> list[type[FormatWriter]]:
-        return [FORMATS[name] for name in self.formats]
-
-    @property
-    def image_folder(self) -> str:
-        """Folder of the pictures' files, hidden where only tables are made of them."""
-        return "images" if self.pictures != "none" else f"{PARTS}/images"
-
-    @property
-    def splitting(self) -> str:
-        """Text of all that decides the parts, but the pictures."""
-        return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
-
-    @property
-    def needs_images(self) -> bool:
-        return (
-            self.pictures != "none"
-            or any(each.has_images for each in self.writers)
-            or len(self.split.shares) > 1
-            or self.least_cosine is not None
-        )
+#: A writer of the data set, and what it says of the objects of a picture.
+_Entries = tuple[FormatWriter, list[Any]]
 
 
 @dataclass(eq=False)
@@ -150,24 +91,35 @@ class DatasetExporter:
 
     def __post_init__(self) -> None:
         options = self.options
-        for each in options.writers:
-            if each.library and find_spec(each.library) is None:
-                raise DatasetError(
-                    f"The format {each.name} needs {each.library}, which is not installed here: "
-                    "pip install 'clearclip-label-studio[dataset]'."
-                )
-        self._classes = ClassTable(self.config.names)
-        if options.background:
-            self._classes = self._classes.with_background(options.background)
+        self._formats = find_writers(options.formats)
+        classes = ClassTable(self.config.names)
+        self._classes = (
+            classes.with_background(options.background) if options.background else classes
+        )
         self._names = ClassNames(self.config, self._classes, options.renamed)
-        rule = MapRule(options.overlap, options.fills_rectangles, self._classes.names)
-        needs_images = options.needs_images or self.scorer is not None
-        read_file = self.images.read
-        self._tasks = TaskLoader(self._names, options.choice, rule, read_file, needs_images)
+        self._tasks = TaskLoader(
+            self._names,
+            options.choice,
+            MapRule(options.overlap, options.fills_rectangles, self._classes.names),
+            self.images.read,
+            self._needs_images,
+        )
+
         self._taken: set[str] = set()
         self._keys: list[SplitKey] = []
         self._counts = SetCounts()
         self._report = DatasetReport(splitting=options.splitting, made=round(time.time(), 3))
+
+    @property
+    def _needs_images(self) -> bool:
+        options = self.options
+        return (
+            options.pictures != "none"
+            or len(options.split.shares) > 1
+            or options.least_cosine is not None
+            or self.scorer is not None
+            or any(each.has_images for each in self._formats)
+        )
 
     def run(
         self,
@@ -180,12 +132,13 @@ class DatasetExporter:
         Until all of it is there, the folder stays as it is.
         """
         try:
-            ours = frozenset[str]().union(*(each.files for each in FORMATS.values()))
+            ours = frozenset[str]().union(*(each.files for each in all_writers()))
             with OutputFolder(self.folder, source.name, self.max_mb, ours=ours) as self._output:
                 frame = SetFrame(self._output, self._classes, source.name, self.options)
-                self._writers = [each(frame) for each in self.options.writers]
+                self._writers = [each(frame) for each in self._formats]
                 if self.earlier is None:
                     self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
+
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
                     self._output.place(_FEATURES).open("wb") as self._features,
@@ -196,6 +149,7 @@ class DatasetExporter:
                             return None
                         self._add(loaded)
                         watch(number)
+
                 self._report.tasks += source.unread
                 self._report.unlabelled += source.unread
                 return self._finish()
@@ -219,33 +173,23 @@ class DatasetExporter:
             self._report.skipped.append(Skipped(loaded.id, " ".join(problems)))
 
     def _finish(self) -> DatasetReport:
+        """Divide the pictures, write what is of all of them, and return the report."""
         options, report = self.options, self._report
-        cosine = options.least_cosine or 1.0
-        parts, divided = assign(options.split, self._keys, self._read_features(), cosine)
-        report.parts = {name: parts.count(name) for name in options.split.names}
-        report.asked = dict(zip(options.split.names, options.split.shares, strict=True))
-        report.classes = self._count_classes(parts)
         assert self.earlier is not None, "run has read it"
-        here = {key.digest for key in self._keys}
-        report.absent = {each: p for each, p in self.earlier.parts.items() if each not in here}
-        counted = self._counts.notes(len(parts), has_background=bool(options.background))
-        report.notes = [*counted, *chain.from_iterable(each.notes() for each in self._writers)]
-        if report.skipped and not (report.pictures or options.dry_run) and self.earlier.made:
-            one, tasks = report.skipped[0], quantity(len(report.skipped), "task")
-            told = f"{tasks} skipped, no picture left: nothing is written, and earlier sets stay."
-            raise DatasetError(" ".join((told, *report.notes, f"Task {one.task}: {one.reason}")))
+        parts, divided = assign(
+            options.split, self._keys, self._read_features(), options.least_cosine or 1.0
+        )
+        self._report_parts(parts, self.earlier)
+
+        report.notes = [
+            *self._counts.notes(len(parts), has_background=bool(options.background)),
+            *chain.from_iterable(each.notes() for each in self._writers),
+        ]
+        self._check_not_lost(self.earlier)
+        report.notes += self._part_notes(parts, divided)
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
-        if empty := [name for name, count in report.parts.items() if parts and not count]:
-            report.notes.append(
-                f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
-                "those that belong together, than parts. Annotate more, or give another split."
-            )
-        if divided:
-            report.notes.append(
-                f"{quantity(divided, 'group')} of pictures that belong together are in several "
-                "parts, since a new picture joins some that are there already."
-            )
+
         if not options.dry_run:
             self._write_shared_files(parts)
             text = msgspec.json.format(msgspec.json.encode(report), indent=2)
@@ -253,55 +197,88 @@ class DatasetExporter:
             self._output.finish()
         return report
 
+    def _report_parts(self, parts: Sequence[str], earlier: EarlierSet) -> None:
+        split, report = self.options.split, self._report
+        report.parts = {name: parts.count(name) for name in split.names}
+        report.asked = dict(zip(split.names, split.shares, strict=True))
+        report.classes = self._count_classes(parts)
+        here = {key.digest for key in self._keys}
+        report.absent = {each: p for each, p in earlier.parts.items() if each not in here}
+
+    def _check_not_lost(self, earlier: EarlierSet) -> None:
+        """Raise a `DatasetError` where an empty set would take the place of one with pictures."""
+        report = self._report
+        if not report.skipped or report.pictures or self.options.dry_run or not earlier.made:
+            return
+        one, tasks = report.skipped[0], quantity(len(report.skipped), "task")
+        told = f"{tasks} skipped, no picture left: nothing is written, and earlier sets stay."
+        raise DatasetError(" ".join((told, *report.notes, f"Task {one.task}: {one.reason}")))
+
+    def _part_notes(self, parts: Sequence[str], divided: int) -> Iterator[str]:
+        empty = [name for name, count in self._report.parts.items() if parts and not count]
+        if empty:
+            yield (
+                f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
+                "those that belong together, than parts. Annotate more, or give another split."
+            )
+        if divided:
+            yield (
+                f"{quantity(divided, 'group')} of pictures that belong together are in several "
+                "parts, since a new picture joins some that are there already."
+            )
+
     def _write_image(self, loaded: LoadedImage, created: float) -> None:
+        """Write the own files of a picture, and remember what is to be known of it at the end."""
         if loaded.problem:
             raise DatasetError(loaded.problem)
-        options, image = self.options, loaded.image
+        image = loaded.image
         task = int(image.task.id or 0)
         wanted, suffix = names_of(image.source, f"task-{task}")
         value = self._value_of(image.task)
         file = None
         if loaded.content is not None:
             file = read_image_file(loaded.content, self.max_megapixels, suffix)
-            suffix = file.suffix
         size_hw = file.size_hw if file is not None else image.size_hw
         assert size_hw is not None, "a picture without a region is read"
+
         name = self._free_name(wanted, task)
         labelled = self._tasks.label(image, size_hw)
-        things = labelled.objects(options.by_label)
+        things = labelled.objects(self.options.by_label)
         entries = self._entries(things)
         written = WrittenImage(name, self._label_map(labelled), file)
-        kept = {w.name: some for w, some in entries if w.keeps_entries}
-        row = ImageRow(
-            image=name + (suffix or ".png"),
-            task=task,
-            source="data:" if image.source[:5].lower() == "data:" else plain_text(image.source),
-            height=size_hw[0],
-            width=size_hw[1],
-            key=image.key,
-            digest=file.digest if file else digest_of(image.source.encode("utf-8", "replace")),
-            annotated=_digest_of_regions(image),
-            objects=Counter(thing.label for thing in things),
-            regions=[_told(region) for region in labelled.regions],
-            entries=kept,
+        row = _row(image, file, labelled, things)
+        row = msgspec.structs.replace(
+            row,
+            image=name + ((file.suffix if file is not None else suffix) or ".png"),
+            entries={w.name: some for w, some in entries if w.keeps_entries},
         )
-        if not options.dry_run:
-            if file is not None:
-                self._copy_image(image.source, file, row.image)
-            for writer, some in entries:
-                for path, content in writer.image_files(written, some).items():
-                    self._output.write(path, content)
-        if self.scorer and file is not None and written.label_map is not None:
-            names = self._classes.all_names
-            self.scorer.add(file.rgb, image.tag.name, written.label_map, names)
-        if self.describe is not None and file is not None:
-            self._features.write(self.describe(file.rgb))
+
+        if not self.options.dry_run:
+            self._write_files(image.source, row.image, written, entries)
+        if file is not None:
+            self._look_at(file, image.tag.name, written)
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
         self._keys.append(SplitKey(row.digest, value, (created, task), known, row.objects))
         self._taken.add(folded(name))
         self._report.pictures += 1
         self._report.regions += len(row.regions)
+
+    def _write_files(
+        self, source: str, file_name: str, written: WrittenImage, entries: Sequence[_Entries]
+    ) -> None:
+        if written.file is not None:
+            self._copy_image(source, written.file, file_name)
+        for writer, some in entries:
+            for path, content in writer.image_files(written, some).items():
+                self._output.write(path, content)
+
+    def _look_at(self, file: ImageFile, tag: str, written: WrittenImage) -> None:
+        """Score a picture's label map, and describe it for near-duplicates."""
+        if self.scorer is not None and written.label_map is not None:
+            self.scorer.add(file.rgb, tag, written.label_map, self._classes.all_names)
+        if self.describe is not None:
+            self._features.write(self.describe(file.rgb))
 
     def _value_of(self, task: Task) -> str:
         name = self.options.split_by
@@ -314,16 +291,18 @@ class DatasetExporter:
         numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
         return next(name for name in chain(wanted, numbered) if folded(name) not in self._taken)
 
-    def _entries(self, things: Sequence[LabelledObject]) -> list[tuple[FormatWriter, list[Any]]]:
+    def _entries(self, things: Sequence[LabelledObject]) -> list[_Entries]:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""
-        found: list[tuple[FormatWriter, list[Any]]] = [(writer, []) for writer in self._writers]
-        asked = [pair for pair in found if pair[0].has_objects]
+        found: list[_Entries] = [(writer, []) for writer in self._writers]
+        asked = [(writer, entries) for writer, entries in found if writer.has_objects]
         for thing in things if asked else ():
-            if (mask := thing.mask()).any():
-                for writer, entries in asked:
-                    entry = writer.entry(thing, mask)
-                    if entry is not None:
-                        entries.append(entry)
+            mask = thing.mask()
+            if not mask.any():
+                continue
+            for writer, entries in asked:
+                entry = writer.entry(thing, mask)
+                if entry is not None:
+                    entries.append(entry)
         return found
 
     def _label_map(self, labelled: LabelledImage) -> npt.NDArray[np.uint8] | None:
@@ -391,6 +370,32 @@ class DatasetExporter:
             for part in options.split.names:
                 writer.write_part(part, partial(self._images, parts, part))
             writer.finish()
+
+
+def _row(
+    image: AnnotatedImage,
+    file: ImageFile | None,
+    labelled: LabelledImage,
+    things: Sequence[LabelledObject],
+) -> ImageRow:
+    """Return the line of a picture whose file has no name yet."""
+    source = image.source
+    is_picture_itself = source[:5].lower() == "data:"
+    height, width = labelled.size_hw
+    digest = file.digest if file else digest_of(source.encode("utf-8", "replace"))
+    regions = [_told(region) for region in labelled.regions]
+    return ImageRow(
+        image="",
+        task=int(image.task.id or 0),
+        source="data:" if is_picture_itself else plain_text(source),
+        height=height,
+        width=width,
+        key=image.key,
+        digest=digest,
+        annotated=_digest_of_regions(image),
+        objects=Counter(thing.label for thing in things),
+        regions=regions,
+    )
 
 
 def _digest_of_regions(image: AnnotatedImage) -> str:

@@ -16,8 +16,10 @@ import msgspec
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
+from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet, SetScorer
-from backend.dataset.exporter import DatasetExporter, DatasetOptions
+from backend.dataset.exporter import DatasetExporter
+from backend.dataset.formats.writers import find_writers
 from backend.dataset.image_file import LocalImages
 from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
 from backend.dataset.splits import Split, describe_image
@@ -68,7 +70,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         AnnotationChoice.parse(self.annotations)
         try:
-            _ = self.options
+            find_writers(self.options.formats)
         except DatasetError as error:
             raise BadRequest(str(error)) from None
         for name in ("near_duplicates", "split_by"):

@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 
 from backend.cli.demo_servers import find_label_studio, free_port, label_studio
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
+from backend.dataset.dataset_options import DatasetOptions
+from backend.dataset.dataset_report import DatasetReport
+from backend.dataset.exporter import DatasetExporter
 from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split
 from backend.dataset.tasks import READERS, ProjectTasks, TaskRecord, TaskReference

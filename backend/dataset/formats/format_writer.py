@@ -1,9 +1,11 @@
 """What a format of a data set writes: labelled pictures, their classes, and the one protocol."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import cv2
 import msgspec
@@ -12,14 +14,12 @@ import numpy.typing as npt
 
 from backend.annotations.label_map import LabelMap, Overlap
 from backend.annotations.regions import LabelledRegion
+from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.image_file import ImageFile
 from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from clearclip_core import BoolMask
 from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
-
-if TYPE_CHECKING:
-    from backend.dataset.exporter import DatasetOptions
 
 ClassColour = tuple[int, int, int]
 
@@ -51,7 +51,7 @@ class ClassTable:
             wanted = f"1 to {NO_CLASS} classes of different names"
             raise DatasetError(f"Expected a data set to have {wanted}, but got {len(self.names)}.")
 
-    def with_background(self, name: str) -> "ClassTable":
+    def with_background(self, name: str) -> ClassTable:
         """Return the table with a background; a class of that name becomes it."""
         return ClassTable(tuple(each for each in self.names if each != name), name)
 
@@ -166,16 +166,17 @@ class SetFrame:
     output: OutputFolder
     classes: ClassTable
     source: str
-    options: "DatasetOptions"
+    options: DatasetOptions
 
 
 @dataclass(frozen=True)
 class WrittenImage:
-    """A picture whose own files, of a name, are written: as far as a writer has that, its label map
-    (H, W) uint8 and its file."""
+    """A picture to write files for."""
 
-    name: str
+    name: str  # of its files, without a suffix
+    #: (H, W) uint8 values of `ClassTable`, where a writer has `has_label_maps`.
     label_map: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    #: The picture itself, where it was read.
     file: ImageFile | None = field(default=None, repr=False, compare=False)
 
     @cached_property
@@ -190,31 +191,52 @@ class WrittenImage:
 class FormatWriter:
     """Writes one format: files of each picture first, then those of a part, then those of all.
 
-    To add a format, write a class below this one, put it into `exporter.FORMATS`, and say in the
-    guide what it is for. The command and the page take the rest from here.
+    To add a format, write a class below this one and put it into the list of `formats.writers`, or
+    name it by an entry point of another package; see the guide "Add a format". The command and the
+    page take the rest from here. A writer is made for one data set, and is called by one thread.
     """
 
-    name: ClassVar[str]  # as the command has it; `title` is as the page has it
-    title: ClassVar[str]
-    files: ClassVar[frozenset[str]]  # files and folders that it writes into the data set's folder
-    library: ClassVar[str] = ""  # what must be installed for it
-    has_objects: ClassVar[bool] = False  # whether `entry` is asked of each object
-    keeps_entries: ClassVar[bool] = False  # whether entries wait in rows until a part is written
-    has_label_maps: ClassVar[bool] = False  # whether pictures come with their label maps
-    has_images: ClassVar[bool] = False  # whether pictures are read and their files copied for it
+    name: ClassVar[str]  #: as the command has it
+    title: ClassVar[str]  #: as the page has it
+    #: Files and folders that it writes into the data set's folder. A later run replaces these, so
+    #: that no two formats of a folder may have one of the same name.
+    files: ClassVar[frozenset[str]]
+    library: ClassVar[str] = ""  #: module that must be installed for it
+    has_objects: ClassVar[bool] = False  #: whether `entry` is asked of each object
+    keeps_entries: ClassVar[bool] = False  #: whether entries wait in rows until a part is written
+    has_label_maps: ClassVar[bool] = False  #: whether pictures come with their label maps
+    has_images: ClassVar[bool] = False  #: whether pictures are read and their files copied for it
 
     def __init__(self, frame: SetFrame) -> None:
         self.frame = frame
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> Any:
-        """Return what the format says of an object with a pixel or more; None for nothing."""
+        """Return what the format says of an object.
+
+        Args:
+            thing: the object.
+            mask: (H, W) bool of the upright picture, with a pixel or more; not to be written to.
+
+        Returns:
+            Anything that JSON can hold where the writer `keeps_entries`; None for nothing.
+        """
 
     def image_files(self, image: WrittenImage, entries: Sequence[Any]) -> Mapping[str, bytes]:
-        """Return the own files of a picture, path -> bytes, given the entries of its objects."""
+        """Return the own files of a picture: path in the data set's folder -> bytes.
+
+        Args:
+            image: the picture.
+            entries: what `entry` has returned for its objects, in their order, without None.
+        """
         return {}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
-        """Write the files of one part."""
+        """Write the files of one part.
+
+        Args:
+            part: "train", "val" or "test".
+            rows: iterates over the pictures of the part, each time that it is called.
+        """
 
     def finish(self) -> None:
         """Write the files that are of all parts."""

@@ -14,7 +14,9 @@ import numpy as np
 from label_studio_sdk.converter import brush
 from PIL import Image
 
-from backend.dataset.exporter import DatasetExporter, DatasetOptions, DatasetReport
+from backend.dataset.dataset_options import DatasetOptions
+from backend.dataset.dataset_report import DatasetReport
+from backend.dataset.exporter import DatasetExporter
 from backend.dataset.image_file import LocalImages
 from backend.dataset.output_folder import MARKER
 from backend.dataset.tasks import TaskRecord, TaskReference

@@ -311,7 +311,7 @@ def test_a_run_killed_between_its_two_renames_is_undone(bench: Bench) -> None:
 
 
 def test_a_library_that_is_missing_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.dataset.exporter.find_spec", lambda _: None)
+    monkeypatch.setattr("backend.dataset.formats.writers.find_spec", lambda _: None)
     bench.done()
     with pytest.raises(DatasetError, match="needs pyarrow, which is not installed"):
         bench.run(formats=("parquet",))

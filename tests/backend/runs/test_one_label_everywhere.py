@@ -14,7 +14,8 @@ from PIL import Image
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.cli.evaluate import AnnotatedProject
-from backend.dataset.exporter import DatasetExporter, DatasetOptions
+from backend.dataset.dataset_options import DatasetOptions
+from backend.dataset.exporter import DatasetExporter
 from backend.dataset.image_file import LocalImages
 from backend.dataset.tasks import ProjectTasks
 from backend.feedback.comparison import compare_annotation

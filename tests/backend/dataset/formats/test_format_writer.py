@@ -10,7 +10,7 @@ import pytest
 
 from backend.annotations.label_map import draw_label_map
 from backend.annotations.regions import LabelledRegion
-from backend.dataset.exporter import FORMATS
+from backend.dataset.formats import writers
 from backend.dataset.formats.format_writer import (
     ClassTable,
     FormatWriter,
@@ -40,7 +40,7 @@ class AreaWriter(FormatWriter):
 
 
 def test_it_is_written_and_offered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, AreaWriter.name, AreaWriter)
+    monkeypatch.setitem(writers._OWN, AreaWriter.name, AreaWriter)
     bench.draw("a.png", brush_region(rectangle(0, 0, 2, 3), "sky"))
     for _ in range(2):
         bench.done(formats=("areas", "index-png"))
@@ -63,7 +63,7 @@ def test_it_is_written_and_offered(bench: Bench, monkeypatch: pytest.MonkeyPatch
 def test_an_entry_that_is_empty_is_an_entry(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, entry: Any
 ) -> None:
-    monkeypatch.setitem(FORMATS, AreaWriter.name, AreaWriter)
+    monkeypatch.setitem(writers._OWN, AreaWriter.name, AreaWriter)
     monkeypatch.setattr(AreaWriter, "entry", lambda *_: entry)
     monkeypatch.setattr(
         AreaWriter, "image_files", lambda _, image, entries: {"areas/n": b"%d" % len(entries)}

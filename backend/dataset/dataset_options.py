@@ -1,0 +1,44 @@
+"""The choices of a data set, the same for the command, the page and the writers of formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from backend.annotations.annotated_image import AnnotationChoice
+from backend.annotations.label_map import LATER, Overlap
+from backend.dataset.output_folder import PARTS
+from backend.dataset.splits import Split
+
+#: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
+Pictures = Literal["copy", "link", "none"]
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Choices of a data set; `formats.writers` says which formats there are."""
+
+    formats: tuple[str, ...] = ("index-png",)
+    pictures: Pictures = "copy"
+    choice: AnnotationChoice = field(default_factory=AnnotationChoice)
+    overlap: Overlap = LATER
+    fills_rectangles: bool = False
+    background: str = ""  # class of unpainted pixels in label maps; empty: they have none
+    by_label: bool = False  # whether all regions of a label in a picture are one object
+    min_area_px: int = 20  # islands of fewer pixels are left out of YOLO's files
+    split: Split = field(default_factory=Split)
+    split_by: str = ""  # field of the tasks' data whose values are kept in one part
+    least_cosine: float | None = None  # of features of near-duplicates, which stay in one part
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    dry_run: bool = False
+
+    @property
+    def image_folder(self) -> str:
+        """Folder of the pictures' files, hidden where only tables are made of them."""
+        return "images" if self.pictures != "none" else f"{PARTS}/images"
+
+    @property
+    def splitting(self) -> str:
+        """Text of all that decides the parts, but the pictures."""
+        return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
