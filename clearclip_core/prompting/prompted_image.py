@@ -103,14 +103,13 @@ class GridGeometry:
         mask[top : bottom + 1, left : right + 1] = True
         return mask
 
+    def fine_box(self, box: PixelBox) -> PixelBox:
+        """Return a box of pixels of the image at the fine size, a pixel at least."""
+        return _covering(box, self.image_hw, self.fine_hw)
+
     def fine_pixels(self, pixels: Sequence[Pixel]) -> list[Pixel]:
         """Return the positions of pixels of the image at the fine size."""
         return [_scaled(pixel, self.image_hw, self.fine_hw) for pixel in pixels]
-
-    def is_within_patch(self, box: PixelBox) -> bool:
-        """Whether a box of pixels of the image is smaller than a patch in both directions."""
-        side = max(each.stop - each.start for each in box)
-        return bool(side * self.fine_hw[0] < self.patch_px * self.image_hw[0])
 
 
 def _scaled(pixel: Pixel, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> Pixel:
@@ -119,6 +118,15 @@ def _scaled(pixel: Pixel, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> P
         (2 * at + 1) * new // (2 * old) for at, old, new in zip(pixel, old_hw, new_hw, strict=True)
     )
     return y, x
+
+
+def _covering(box: PixelBox, old_hw: tuple[int, int], new_hw: tuple[int, int]) -> PixelBox:
+    """Return the rows and columns that cover a box in the image resized to another size."""
+    rows, columns = (
+        slice(side.start * new // old, -(-side.stop * new // old))
+        for side, old, new in zip(box, old_hw, new_hw, strict=True)
+    )
+    return rows, columns
 
 
 #: Log-odds are clipped to this before they are sharpened: larger ones overshoot more at edges.
@@ -138,6 +146,24 @@ class FineImage:
         """Upsample (K, h, w) log-odds to (K, h', w') along the edges of the image."""
         clipped = np.clip(log_odds, -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
         return guided(self.rgb, clipped, self.geometry.patch_px, _REFINEMENT)
+
+    def sharpen_in(self, box: PixelBox, log_odds: FloatMap) -> FloatMap:
+        """Upsample (h, w) log-odds along the edges of the image, in a box alone.
+
+        What is outside of the box has no influence: things in boxes may be smaller than a patch.
+
+        Args:
+            box: rows and columns at the fine size.
+            log_odds: (h, w) float32 of the whole image; cells in the box count.
+
+        Returns:
+            (box height, box width) float32.
+        """
+        rows, columns = _covering(box, self.geometry.fine_hw, self.geometry.cells_hw)
+        cut = np.ascontiguousarray(self.rgb[box])
+        own = log_odds[None, rows, columns]
+        sharp: FloatMap = guided(cut, own, self.geometry.patch_px, _REFINEMENT)[0]
+        return sharp
 
     def fill_around(self, fine: BoolMask, pixels: Sequence[Pixel], value: bool) -> None:
         """Set a mask (h', w') in place, in a square of about a cell around pixels of the image."""

@@ -6,19 +6,23 @@ in colour or in class: the geodesic distance of Bai and Sapiro, "A Geodesic Fram
 Interactive Image and Video Segmentation and Matting" (ICCV 2007). The label's own probability
 limits the distance; where the label's text has no probability at the click, the similarity to the
 click in class and in features does. A pixel nearer to a negative click than to a positive one is
-outside. In a box, the object is what is far from the box's surroundings (Wei et al., "Geodesic
-Saliency Using Background Priors", ECCV 2012).
+outside. In a box, the object is what is far from the box's surroundings (Wei et al.,
+"Geodesic Saliency Using Background Priors", ECCV 2012), what the label's text finds, and what is
+near the box's middle, since people draw boxes around things; how many of these cells it takes is
+what makes the expected IoU of the mask largest.
 
 All of this is computed on a grid of cells, about as many for every image. Pixels are computed once
 at the end, where neighbouring cells disagree.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.prompting.prompted_image import STEP, FloatMap, Pixel, PromptedImage
@@ -41,16 +45,24 @@ _VISUAL_WITHOUT_TEXT = 4.0  # as `_VISUAL`, where the label's text has no probab
 #: from a positive click.
 _NEGATIVE = 2.0
 
-#: In a box, log-odds next to its surroundings; they grow with the logarithm of the distance.
-_SURROUNDINGS = -1.5
-#: In a box, added for each unit of the logarithm of the label's probability. A box says more about
-#: the extent than a click does, so the label counts less.
-_TEXT_IN_BOX = 0.6
-_LIKELY = 0.1  # a box does not hold a label whose probability is below this in all of its cells
-#: Without the label, cells stand out whose logarithm of the distance from the surroundings is at
-#: least this share of the largest.
-_SALIENT = 0.6
+# The next six are a logistic regression on the pixels in boxes around things of street photographs,
+# with features of colours and of a network, and of drawn scenes: tight boxes and such as are drawn
+# up to a tenth too large on each side. With those of any two worlds, boxes of the third are alike.
+#: In a box, log-odds in its middle, next to its surroundings, where words say neither yes nor no.
+_IN_BOX = 3.2
+#: In a box, added for each unit of the log-odds of the label's probability. Where that is below a
+#: half all over the box, the words tell nothing of the place, and count as if they said no.
+_TEXT_IN_BOX = 0.38
+#: In a box, added for each unit of the logarithm of the distance from the box's surroundings.
+_APART = 0.81
+#: In a box, for each unit of the squared distance from its middle, where its sides are at 1; and
+#: what is added to that where the words are certain: they need no prior of the place.
+_OFF_CENTRE = -2.56
+_OFF_CENTRE_BY_WORDS = 1.89
+#: In a box, added where the words are certain.
+_CERTAIN_WORDS = -5.4
 
+_LEAST = 1e-3  # probabilities are at least this far from 0 and 1
 _LOG_HALF = float(np.log(0.5))
 
 
@@ -93,25 +105,66 @@ def _positive_log_odds(
     return best
 
 
-def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> Iterator[FloatMap]:
-    """Compute log-odds from a box and (h, w) logarithms of the probability of the label.
+def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> FloatMap:
+    """Compute the log-odds that pixels in a box belong to the object that it is drawn around.
 
-    Yields:
-        (h, w): first those of the label, if the box may hold it; then those of what stands out
-        against the surroundings, for a box in which the first ones give an empty mask.
+    Args:
+        image: the image.
+        text: (h, w) float32, logarithms of the label's probability.
+        box: rows and columns of the image's pixels.
+
+    Returns:
+        (height, width) float32, of the pixels of the box at the fine size.
     """
     cells = image.geometry.box_cells(box)
-    likely = text[cells].max() >= np.log(_LIKELY)
-    # A cell of the label outside the box is cut off by it, so it is not its surroundings.
-    around = ~cells & (text < _LOG_HALF)
-    if likely and around.any():
-        apart = np.log1p(image.geodesic.distance(around))
-        yield np.asarray(_SURROUNDINGS + apart + _TEXT_IN_BOX * text)
-    elif likely or cells.all():
-        yield np.asarray(_TEXT_IN_BOX * (text - _LOG_HALF))
+    probability = np.exp(text).clip(_LEAST, 1 - _LEAST)
+    inside = probability[cells]
+    trust = min(1.0, 4 * float(inside.max()) ** 2)  # in the label's words
+    certainty = float(inside.max() * np.abs(2 * inside - 1).mean())  # of the words, in [0, 1]
+
+    words = trust * logit(probability) + (1 - trust) * logit(_LEAST)
+    log_odds = _TEXT_IN_BOX * words
     if not cells.all():
-        apart = np.log1p(image.geodesic.distance(~cells))
-        yield np.asarray(apart - _SALIENT * apart[cells].max())
+        log_odds += _APART * np.log1p(image.geodesic.distance(~cells))
+    fine = image.geometry.fine_box(box)
+    sharp = image.fine.sharpen_in(fine, log_odds.astype(np.float32))
+
+    place = (_OFF_CENTRE + _OFF_CENTRE_BY_WORDS * certainty) * _off_centre(sharp.shape)
+    return np.asarray(sharp + place + (_IN_BOX + _CERTAIN_WORDS * certainty), np.float32)
+
+
+def _off_centre(size_hw: tuple[int, ...]) -> FloatMap:
+    """Return squared distances from the middle of a box of this size, whose sides are at 1."""
+    y, x = ((2 * np.arange(count) + 1) / count - 1 for count in size_hw)
+    return np.add.outer(y**2, x**2)
+
+
+_LEVEL_PIXELS = 40_000  # number of log-odds at most by which the level is chosen
+
+
+def best_level(log_odds: FloatMap) -> float:
+    """Return the log-odds above which pixels are taken: those of the largest expected IoU.
+
+    Of n pixels taken, with probabilities p, and others with probabilities q, about
+    ``sum(p) / (n + sum(q))`` is expected, the quotient of the expected intersection and union. Half
+    is not the best threshold: where all pixels have 0.4, taking all of them gives an IoU of 0.4,
+    and taking none gives 0.
+
+    Args:
+        log_odds: (h, w) float32 of the pixels that can be taken, one or more.
+
+    >>> bool(best_level(np.full((2, 3), -1.0)) < -1)
+    True
+    >>> -2 < best_level(np.array([[3.0, 2.0, -2.0]])) < 2
+    True
+    """
+    some = log_odds.ravel()[:: -(-log_odds.size // _LEVEL_PIXELS)]
+    ordered = np.sort(some)[::-1]
+    probability = expit(ordered)
+    taken, count = np.cumsum(probability), np.arange(1, len(ordered) + 1)
+    last = int((taken / (count + taken[-1] - taken)).argmax())
+    following = ordered[last + 1] if last + 1 < len(ordered) else ordered[last] - 2
+    return float(ordered[last] + following) / 2
 
 
 _MAP_BATCH_SIZE = 8  # maps that are sharpened at once: 4 MB each
@@ -227,10 +280,10 @@ class PromptPredictor:
     def box(
         self, box_xyxy: tuple[float, float, float, float], label: str | None = None
     ) -> PromptedMask:
-        """Segment a label inside a box; without it, what stands out against the surroundings.
+        """Segment what a box is drawn around: the label, and what stands out of its surroundings.
 
-        Where nothing stands out, the mask of a box smaller than a patch is the whole box, and that
-        of a larger one is empty.
+        Of the box, it takes as much as makes the expected IoU largest, so it is never empty: where
+        nothing stands out, it is most of the box.
 
         Args:
             box_xyxy: left, top, right, bottom in px of the image; a part beyond the image is cut
@@ -241,17 +294,21 @@ class PromptPredictor:
             ValueError: a box that covers no pixel of the image, or an unknown label.
         """
         box, text = _box_slices(box_xyxy, self.size_hw), self._text(label)
-        fine_image, min_px = self._prompted.fine, self._prompted.geometry.cell_area_px
-        mask = np.zeros(self.size_hw, bool)
-        for log_odds in box_log_odds(self._prompted, text, box):
-            fine = fine_image.sharpen(log_odds[None])[0] > 0
-            fine = fill_holes(drop_islands(fine, min_px), min_px)
-            mask[box] = fine_image.enlarge(fine)[box]
-            if mask.any():
-                break
-        else:
-            mask[box] = self._prompted.geometry.is_within_patch(box)
-        return PromptedMask(mask, fine_image.confidence(log_odds))
+        geometry = self._prompted.geometry
+        log_odds = box_log_odds(self._prompted, text, box)
+        fine = log_odds > best_level(log_odds)
+        fine = fill_holes(drop_islands(fine, geometry.cell_area_px), geometry.cell_area_px)
+
+        mask, confidence = np.zeros(self.size_hw, bool), np.zeros(self.size_hw, np.float16)
+        mask[box] = _resized(fine.astype(np.float32), mask[box].shape) > 0.5
+        if not mask.any():
+            mask[box] = True  # less than a cell
+        confidence[box] = _resized(expit(log_odds), mask[box].shape)
+        return PromptedMask(mask, confidence)
+
+
+def _resized(values: FloatMap, size_hw: tuple[int, ...]) -> FloatMap:
+    return np.asarray(cv2.resize(values, size_hw[::-1]))
 
 
 def _click_mask(

@@ -1,6 +1,7 @@
 """Masks from clicks and boxes, on pictures made by hand: two colours, two meanings."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from clearclip_core import (
     Vocabulary,
 )
 from clearclip_core.images.preprocessing import Preprocessing
+from clearclip_core.prompting.prompts import best_level
 from clearclip_core.segmentation.windows import WindowPlan
 
 GRASS, DOG, BOAT = range(3)
@@ -222,14 +224,40 @@ def test_a_label_a_little_likely_beside_the_thing_does_not_hide_it(two_dogs: Pic
     assert iou(mask, disc((160, 256), (60, 80), 35)) > 0.85
 
 
-def test_a_box_smaller_than_a_patch_is_never_empty(two_dogs: Picture) -> None:
-    """A patch is 20 px wide here; in a larger box where nothing stands out there is nothing."""
-    for x, y in ((120, 10), (124.4, 78.2), (58, 80), (0, 0), (250, 154)):
-        for label in (GRASS, DOG, BOAT):
-            assert two_dogs.box(x, y, x + 5, y + 6, label=label).mask.any()
-    mask = two_dogs.box(120, 10, 125, 16, label=BOAT).mask
-    assert mask.sum() == mask[10:16, 120:125].sum() == 30
-    assert not two_dogs.box(0, 0, 256, 160, label=BOAT).mask.any()
+@pytest.mark.parametrize("label", [GRASS, DOG, BOAT])
+@pytest.mark.parametrize("at_xy", [(120, 10), (124.4, 78.2), (58, 80), (0, 0), (250, 154)])
+def test_a_box_smaller_than_a_patch_is_never_empty(
+    two_dogs: Picture, at_xy: tuple[float, float], label: int
+) -> None:
+    """A patch is 20 px wide here."""
+    x, y = at_xy
+    assert two_dogs.box(x, y, x + 5, y + 6, label=label).mask.any()
+    assert two_dogs.box(x, y, x + 1, y + 1, label=label).mask.any()
+
+
+def test_a_box_in_which_nothing_stands_out_is_taken_for_the_most_part(two_dogs: Picture) -> None:
+    mask = two_dogs.box(100, 10, 150, 50, label=BOAT).mask
+    assert mask[10:50, 100:150].mean() > 0.4
+
+
+@pytest.mark.parametrize("levels", [(0.9, 0.8, 0.3), (0.4, 0.4, 0.1), (0.9, 0.2, 0.2), (0.01,)])
+def test_the_level_has_the_largest_expected_iou(levels: tuple[float, ...]) -> None:
+    """Against all subsets of independent pixels, and all truths with their probabilities."""
+    count, chance = len(levels), np.array(levels)
+    subsets = [np.array(bits, bool) for bits in product((False, True), repeat=count)]
+
+    def expected(taken: BoolMask) -> float:
+        """Return the quotient of the expected intersection and the expected union."""
+        weights = [float(np.where(truth, chance, 1 - chance).prod()) for truth in subsets]
+        both, either = (
+            sum(w * op(taken, truth).sum() for w, truth in zip(weights, subsets, strict=True))
+            for op in (np.logical_and, np.logical_or)
+        )
+        return float(both / either)
+
+    log_odds = np.log(chance / (1 - chance))[None]
+    taken = log_odds[0] > best_level(log_odds)
+    assert expected(taken) == pytest.approx(max(map(expected, subsets[1:])))
 
 
 def test_a_box_around_the_whole_picture_finds_all_of_the_label(two_dogs: Picture) -> None:
