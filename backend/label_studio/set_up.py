@@ -23,6 +23,7 @@ from backend.label_studio.label_config_parser import (
     parse_xml,
     without_prompt_tools,
 )
+from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
 from clearclip_core.images.label_maps import palette
 
@@ -184,21 +185,29 @@ class Offer:
 def offered_config(client: LabelStudioClient, project: int) -> Offer | None:
     """Return a label config with tools that ask, see `in_one_row`; None where there is no need.
 
-    Nothing may be annotated, as a new config would orphan it.
+    Nothing may be annotated, as a new config would orphan it. Label Studio's summary leaves out
+    annotations that came with imported tasks, so tasks with an annotation are counted, too.
     """
     after = in_one_row(before := client.label_config(project))
-    is_needed = after != before and not client.region_counts(project).created_labels
-    return Offer(before, after) if is_needed else None
+    if after == before or client.region_counts(project).created_labels:
+        return None
+    if client.count(project, TaskFilter(labeled=True)):
+        return None
+    return Offer(before, after)
 
 
-def label_config(labels: Sequence[str]) -> str:
+def label_config(labels: Sequence[str], key: str = "image") -> str:
     """Return a labeling config with one row of labels, each in a colour of its own.
+
+    Args:
+        labels: names of the labels.
+        key: name of the pictures' addresses in the data of tasks.
 
     >>> label_config(["sky"])  # doctest: +ELLIPSIS
     '<View><Image name="image" value="$image" zoom="true" /><Labels name="label" ...'
     """
     view = Element("View")
-    SubElement(view, "Image", name="image", value="$image", zoom="true")
+    SubElement(view, "Image", name="image", value=f"${key}", zoom="true")
     row = SubElement(view, "BrushLabels", name="label", toName="image")
     for label, rgb in zip(labels, palette(len(labels)), strict=True):
         SubElement(row, "Label", value=label, background=f"#{bytes(rgb).hex()}")
@@ -206,19 +215,29 @@ def label_config(labels: Sequence[str]) -> str:
 
 
 def split_names(labels: str) -> tuple[str, ...]:
-    """Split names of labels at their commas.
+    """Split names of labels at their commas, semicolons and lines; equal ones become one.
 
-    >>> split_names("sky, tree,")
+    >>> split_names("sky, tree; sky,")
     ('sky', 'tree')
     """
-    return tuple(name.strip() for name in labels.split(",") if name.strip())
+    names = (name.strip() for name in re.split(r"[,;\n]", labels))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
     """Give a project whose labeling config is empty one with these labels; others stay."""
     names, before = split_names(labels), client.label_config(project)
     if names and not len(parse_xml(before)):
-        client.replace_label_config(project, before, label_config(names))
+        config = label_config(names, _image_key(client, project))
+        client.replace_label_config(project, before, config)
+
+
+def _image_key(client: LabelStudioClient, project: int) -> str:
+    """Return under which name the tasks of a project have the addresses of their pictures."""
+    task = next(iter(client.tasks(project, TaskFilter(), size=1)), None)
+    data = {} if task is None else task.data
+    addresses = [key for key, value in data.items() if isinstance(value, str) and "/" in value]
+    return "image" if "image" in data else next(iter(addresses), "image")
 
 
 def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:

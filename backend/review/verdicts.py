@@ -275,6 +275,10 @@ class ReviewStore:
         with self.database.write() as connection:
             return bool(connection.execute(change).rowcount)
 
+    def postpone(self, row: sa.Row[Any]) -> bool:
+        """Have the annotation of a leased verdict written later, after those that are due."""
+        return self.note(row, due=self.database.clock() + _RETRY_S)
+
     def note_trouble(self, row: sa.Row[Any], trouble: str) -> bool:
         """Keep why an annotation was not written, and have it tried again later."""
         return self.note(row, trouble=trouble, due=self.database.clock() + _RETRY_S)

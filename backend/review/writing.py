@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.errors import StudioRefused, TaskNotServed
+from backend.errors import StudioRefused, StudioUnreachable, TaskNotServed
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import TaskContents
 from backend.review.verdicts import ReviewStore
@@ -25,7 +25,10 @@ def write_due(reviews: ReviewStore, client: LabelStudioClient) -> bool:
     except (StudioRefused, TaskNotServed) as error:
         reviews.note_trouble(row, str(error))
         return True
-    except BaseException:  # Label Studio or the database is away
+    except StudioUnreachable:  # perhaps at this one alone: the others go first now
+        reviews.postpone(row)
+        raise
+    except BaseException:  # the database is away, or the process ends
         reviews.release(row)
         raise
 
@@ -33,6 +36,19 @@ def write_due(reviews: ReviewStore, client: LabelStudioClient) -> bool:
     if annotation is not None and not is_kept:  # taken back meanwhile
         client.delete_annotation(annotation)
     return True
+
+
+def take_back(client: LabelStudioClient, annotation: int) -> bool:
+    """Delete the annotation of a verdict; return whether it is gone.
+
+    What somebody has changed in the editor since stays.
+    """
+    there = client.annotation(annotation)
+    if there is None:
+        return True
+    if there.is_reviewed:
+        client.delete_annotation(annotation)
+    return there.is_reviewed
 
 
 def _write(client: LabelStudioClient, row: sa.Row[Any]) -> tuple[int | None, str]:

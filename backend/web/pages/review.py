@@ -23,12 +23,14 @@ from backend.errors import (
     NotFound,
     StudioRefused,
     StudioUnreachable,
+    TaskNotServed,
 )
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
 from backend.prediction.predictor import ModelVersions
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version, by_score
 from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed
+from backend.review.writing import take_back
 from backend.runs.label_errors import around, painted
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
@@ -195,16 +197,26 @@ class ReviewRoutes:
 
     def _undo(self, project: int, seat: str) -> int:
         """Return how many were taken back; what was changed in the editor since stays."""
-        rows, client = self.services.reviews.last_page(project, seat), self._client
-        self.services.reviews.forget(rows)  # first: what is written from now on is deleted again
-        kept = 0
-        for row in (each for each in rows if each.annotation is not None):
-            there = client.annotation(row.annotation)
-            if there is not None and there.is_reviewed:
-                client.delete_annotation(row.annotation)
-            else:
-                kept += there is not None
-        return len(rows) - kept
+        reviews, client = self.services.reviews, self._client
+        rows = reviews.last_page(project, seat)
+        written = [each for each in rows if each.annotation is not None]
+        # First: what is written from now on is deleted again.
+        reviews.forget(each for each in rows if each.annotation is None)
+
+        # One at a time: what a slow Label Studio or an error leaves is there for the next press.
+        undone = len(rows) - len(written)
+        troubles: list[BackendError] = []
+        for row in written:
+            try:
+                undone += take_back(client, row.annotation)
+            except (StudioRefused, StudioUnreachable, TaskNotServed) as error:
+                troubles.append(error)
+                continue
+            reviews.forget([row])
+
+        if troubles:
+            raise troubles[0]
+        return undone
 
     def make_view(self, project: int) -> Response:
         """Make a view in Label Studio of the tasks that need work."""

@@ -153,9 +153,25 @@ def test_what_label_studio_refuses_is_told_and_tried_again(
     with pytest.raises(StudioUnreachable):
         write_due(reviews, client)
     studio.fault = lambda _: None
+    reviews.database.clock.now += 100  # type: ignore[attr-defined]
     write(reviews, client)
     assert len(studio.annotations) == 1
     assert not troubles(reviews)
+
+
+def test_one_that_label_studio_fails_at_does_not_stop_the_others(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, task) for task in (1, 2, 3)], since=0.0)
+
+    def fail_at_the_first(asked: Any) -> Answer | None:
+        return Answer(500) if asked.method == "POST" and "/tasks/1/" in asked.path else None
+
+    studio.fault = fail_at_the_first
+    with pytest.raises(StudioUnreachable):
+        write(reviews, client)
+    write(reviews, client)
+    assert sorted(each["task"] for each in studio.annotations.values()) == [2, 3]
 
 
 def test_one_that_is_taken_back_while_it_is_written_is_deleted_again(

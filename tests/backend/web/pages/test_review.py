@@ -15,7 +15,7 @@ from backend.review.writing import write_due
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
@@ -117,6 +117,30 @@ def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
     assert undone == {"undone": 3}
     left = {each["task"] for each in studio.annotations.values()}
     assert left == {last[0], *({1} & made.keys())}
+
+
+def test_what_an_error_keeps_from_being_taken_back_goes_with_the_next_press(
+    lead: Dashboard, studio: FakeStudio, server: LocalServer
+) -> None:
+    post(lead, "a", studio, 1, 2, 3, 4)
+    reviews = ReviewStore(Database.from_settings(Settings()))
+    while write_due(reviews, LabelStudioClient(server.url, TOKEN)):
+        pass
+    made = {each["task"]: each["id"] for each in studio.annotations.values()}
+    broken = made[min(made)]
+    assert len(made) > 2
+
+    def fail_at_one(asked: Asked) -> Answer | None:
+        return Answer(500) if f"/annotations/{broken}/" in asked.path else None
+
+    studio.fault = fail_at_one
+    assert lead.client.post(f"{REVIEW}/undo?seat=a", json={}).status_code >= 400
+    assert [each["id"] for each in studio.annotations.values()] == [broken]
+
+    studio.fault = lambda _: None
+    undone = lead.client.post(f"{REVIEW}/undo?seat=a", json={}).get_json()
+    assert undone == {"undone": 1}
+    assert not studio.annotations
 
 
 @pytest.mark.parametrize(
