@@ -156,7 +156,7 @@ def _read_words(value: Mapping[str, Any]) -> str | None:
 class Clicks:
     """Points on an object that is to have a label, and beside it."""
 
-    label: Label
+    label: Label | None  # None where no label was selected: the words say which it is
     points: tuple[Keypoint, ...]
 
 
@@ -164,7 +164,7 @@ class Clicks:
 class Boxes:
     """Boxes around objects that are to have a label; most often one."""
 
-    label: Label
+    label: Label | None  # as of `Clicks`
     rectangles: tuple[Rectangle, ...]
 
 
@@ -219,7 +219,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         return None
     ids = frozenset(prompt.id for prompt in same if prompt.id)
     if not isinstance(last.shape, str):
-        if label is None:
+        if label is None and last.labels:
             log.info("No control for the image %r draws any of %s.", image.name, last.labels)
             return None
         clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))

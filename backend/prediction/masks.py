@@ -45,6 +45,8 @@ from clearclip_core import (
 
 log = logging.getLogger(__name__)
 
+_SAMPLES: Final = 16  # places along each side of a box at which its label is looked for
+
 _MAX_CLICKS = 50  # most clicks that count: the time for a mask grows with each
 
 #: Label Studio tells of accepted answers once it has saved the draft: about 5 s later.
@@ -63,10 +65,10 @@ class LabelMask:
     threshold: float | None = None  # of the controls that draw it; None: all
 
     @classmethod
-    def of(cls, label: Label, made: PromptedMask) -> "LabelMask":
+    def of(cls, label: str, made: PromptedMask) -> "LabelMask":
         """Return the mask that answers a click or box."""
         runs = RunMask.of(made.mask)
-        return cls(label.name, runs, made, runs.mean(made.confidence))
+        return cls(label, runs, made, runs.mean(made.confidence))
 
 
 def competing_labels(
@@ -78,7 +80,9 @@ def competing_labels(
     is a label "car"): the two mean too much the same.
     """
     if not isinstance(query, Phrases):
-        return labels if query.label in labels else (*labels, query.label)
+        if query.label is None or query.label in labels:
+            return labels
+        return (*labels, query.label)
     own = {phrase.label.name for phrase in query.phrases}
     texts = [f" {plain_words(prompt)} " for phrase in query.phrases for prompt in phrase.prompts]
     others = (
@@ -95,7 +99,8 @@ def competing_labels(
 def segment_clicks(clicks: Clicks, predictor: PromptPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
-    Of more than 50 clicks, the first ones count.
+    Of more than 50 clicks, the first ones count. Without a label, the words choose it at the first
+    positive one, and keep it however many follow.
     """
     height, width = predictor.size_hw
     points = [
@@ -103,30 +108,69 @@ def segment_clicks(clicks: Clicks, predictor: PromptPredictor) -> Iterator[Label
         for point in clicks.points
         if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
     ][:_MAX_CLICKS]
-    if any(point.positive for point in points):
-        yield LabelMask.of(clicks.label, predictor.click(*points, label=clicks.label.name))
+    first = next((point for point in points if point.positive), None)
+    if first is None:
+        return
+    if clicks.label is None:
+        label = label_in(predictor.scores, (first.x_px, first.y_px, first.x_px, first.y_px))
+    else:
+        label = clicks.label.name
+    yield LabelMask.of(label, predictor.click(*points, label=label))
 
 
 def segment_boxes(boxes: Boxes, predictor: PromptPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the object in boxes; none where they have no pixel of the image.
 
     A rotated box is segmented as the upright one around it; pixels outside of it are cut off.
+    Without a label, the words choose it in the first box.
     """
     height, width = predictor.size_hw
     mask = np.zeros((height, width), np.bool_)
     confidence = np.zeros((height, width), np.float16)
+    label = "" if boxes.label is None else boxes.label.name
+
     for rectangle in boxes.rectangles:
         inside = rectangle_mask(rectangle, (height, width))
         corners = rectangle_corners(rectangle, (height, width)).clip(0, (width, height))
         left, top = np.floor(corners.min(axis=0)).tolist()
         right, bottom = np.ceil(corners.max(axis=0)).tolist()
         if inside.any() and left < right and top < bottom:
-            made = predictor.box((left, top, right, bottom), boxes.label.name)
+            label = label or label_in(predictor.scores, (left, top, right, bottom))
+            made = predictor.box((left, top, right, bottom), label)
             found = made.mask & inside
             mask |= found
             confidence[found] = np.maximum(confidence[found], made.confidence[found])
+
     if mask.any():
-        yield LabelMask.of(boxes.label, PromptedMask(mask, confidence))
+        yield LabelMask.of(label, PromptedMask(mask, confidence))
+
+
+def label_in(scores: Scores, box_xyxy: tuple[float, float, float, float]) -> str:
+    """Return the label to which the words give most of a box.
+
+    Contrast words do not count: whoever points at something wants a label for it.
+
+    Args:
+        scores: those of the image.
+        box_xyxy: left, top, right and bottom in px; a point is a box without an extent.
+
+    Returns:
+        The name of a label of the scores' vocabulary.
+    """
+    left, top, right, bottom = box_xyxy
+    height, width = scores.plan.image_hw
+    steps = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    # Pixel 0 has its centre at 0 there, and at 0.5 in a box.
+    y_px = (top + steps * (bottom - top) - 0.5).clip(0, height - 1)
+    x_px = (left + steps * (right - left) - 0.5).clip(0, width - 1)
+    query_labels = np.asarray(scores.vocabulary.query_labels)
+    queries = np.flatnonzero(query_labels >= 0)
+
+    found = np.zeros(len(scores.vocabulary.names), np.int64)
+    for _, logits in scores.logits_at(y_px, x_px, queries):
+        best = query_labels[queries[logits.argmax(axis=-1)]]
+        found += np.bincount(best.ravel(), minlength=len(found))
+    return scores.vocabulary.names[int(found.argmax())]
 
 
 def segment_phrases(

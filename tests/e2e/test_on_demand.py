@@ -55,10 +55,11 @@ class Annotator:
         return np.asarray(self.truth == SCENE_LABELS.index(label))
 
     def takes(self, tool: str, label: str) -> None:
+        """Choose a tool, and select a label unless it is empty."""
         self.page.locator(".lsf-tool_smart").first.hover()
         self.page.locator(f"[aria-label={tool}]").last.click()
         chip = self.page.locator(".lsf-label").filter(has_text=label)
-        if "lsf-label_selected" not in str(chip.get_attribute("class")):
+        if label and "lsf-label_selected" not in str(chip.get_attribute("class")):
             chip.click()  # it stays selected after a prompt
         self.page.mouse.move(5, 5)
         if self.bare is None:  # before, the brush's slider may lie over the picture
@@ -191,6 +192,17 @@ def test_a_click_then_a_click_beside_it(annotator: Annotator, tmp_path: Path) ->
     assert not decode(stored)[BACK_DOG]
     assert annotator.labels(REGIONS) == ["dog"]
     assert not annotator.labels(SUGGESTIONS)
+
+
+def test_a_click_without_a_selected_label_gets_the_one_that_the_words_give(
+    annotator: Annotator,
+) -> None:
+    annotator.clicks("", FRONT_DOG)
+    assert annotator.labels(SUGGESTIONS) == ["dog"]
+    annotator.accepts()
+    assert annotator.labels(REGIONS) == ["dog"]
+    types = annotator.page.evaluate(f"{REGIONS}.map(r => r.type)")
+    assert types == ["brushregion"], "no key point stays"
 
 
 def test_a_box_then_words_beside_it(annotator: Annotator) -> None:

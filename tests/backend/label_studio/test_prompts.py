@@ -94,4 +94,12 @@ def test_a_click_without_a_label_is_for_the_only_one() -> None:
     bare = Context((Prompt(Keypoint(1, 1)),))
     ask = parse_prompt(bare, one)
     assert ask.query == Clicks(Label("red"), (Keypoint(1, 1),))
-    assert parse_prompt(bare, parse_label_config(CONFIG, None)) is None
+
+
+def test_a_click_without_a_label_leaves_the_label_to_the_words() -> None:
+    config = parse_label_config(CONFIG, None)
+    ask = parse_prompt(Context((Prompt(Keypoint(1, 1)),)), config)
+    assert ask is not None
+    assert ask.query == Clicks(None, (Keypoint(1, 1),))
+    unknown = Context((Prompt(Keypoint(1, 1), ("green",)),))
+    assert parse_prompt(unknown, config) is None

@@ -142,6 +142,46 @@ def test_other_events_are_answered_with_an_empty_result(annotator: Annotator, ev
     assert annotator.tells(event, CONFIG, keypoint(*CENTRE)) == {"result": []}
 
 
+# Prompts without a label: the words say which it is
+
+
+def unlabelled(prompt: dict[str, Any]) -> dict[str, Any]:
+    """As the editor sends it where no label is selected."""
+    kind = prompt["type"].removesuffix("labels")
+    value = {key: each for key, each in prompt["value"].items() if key != prompt["type"]}
+    return {**prompt, "type": kind, "value": value | {"labels": []}}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label"),
+    [
+        (keypoint(*CENTRE), "red"),
+        (keypoint(77, 37), "blue"),
+        (rectangle(5, 15, 40, 75), "red"),
+        (rectangle(55, 10, 45, 55), "blue"),
+    ],
+)
+def test_without_a_selected_label_the_words_name_what_is_meant(
+    annotator: Annotator, prompt: dict[str, Any], label: str
+) -> None:
+    (region,) = annotator.asks(TWO, unlabelled(prompt))
+    assert region["value"]["brushlabels"] == [label]
+    assert iou(mask_of(region), of_colour(TWO, label)) > 0.8
+
+
+def test_further_clicks_without_a_label_keep_the_first_ones(annotator: Annotator) -> None:
+    clicks = [unlabelled(keypoint(*at)) for at in (CENTRE, (77, 37))]
+    (region,) = annotator.asks(TWO, *clicks)
+    assert region["value"]["brushlabels"] == ["red"]
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (100, 100)])
+def test_an_edge_without_a_label_has_one(annotator: Annotator, corner: tuple[float, float]) -> None:
+    image = flag("blue", size_hw=(40, 60))
+    (region,) = annotator.asks(image, unlabelled(keypoint(*corner)))
+    assert region["value"]["brushlabels"] == ["blue"]
+
+
 # Which control answers, and in what form
 
 
