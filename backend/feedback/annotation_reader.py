@@ -209,6 +209,7 @@ def _compare(
         return _read_annotation(annotation, "skipped"), None
     if annotation.is_reviewed:
         return _read_annotation(annotation, "reviewed"), None
+
     config = ask_config()
     kind, prediction = _origin(annotation, whole.predictions)
     predicted = prediction.regions if prediction else None
@@ -217,6 +218,7 @@ def _compare(
     its = annotation.id, annotation.project, task, config, images, annotation.updated
     diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
     read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
+
     if read.kind == "converted":
         return read, None
     unchanged = read.changes and all(

@@ -151,9 +151,9 @@ def _compare_image(
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:
-        areas = was.get(label, ()), is_.get(label, ())
-        counted = _compare_areas(label, *areas, known, left)
-        changes.append(structs.replace(counted, **_count_pixels(*areas, size_hw)))
+        before, after = was.get(label, ()), is_.get(label, ())
+        counted = _compare_areas(label, before, after, known, left)
+        changes.append(structs.replace(counted, **_count_pixels(before, after, size_hw)))
 
     for region in final:
         if region.label not in labels:

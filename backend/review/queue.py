@@ -96,15 +96,20 @@ class Queue:
             least_score=self.asked.least or None,
             order=by_score(highest_first=highest_first),
         )
-        which = self.asked.view, wanted, PredictedRow, PICTURES
-        rows, total = self.client.listed(self.project, 1, *which)
+        rows, total = self._listed(1, wanted)
         yield from self._open(rows)
 
         last = -(-total // PICTURES)
         start = min(last, self.reviews.count_waiting(self.project) // PICTURES)
         for number in islice((*range(start + 1, last + 1), *range(2, start + 1)), _MOST_PAGES):
             if number > 1:
-                yield from self._open(self.client.listed(self.project, number, *which)[0])
+                yield from self._open(self._listed(number, wanted)[0])
+
+    def _listed(self, page: int, wanted: TaskFilter) -> tuple[list[PredictedRow], int]:
+        """Return the tasks of a page of Label Studio's list, and how many all pages have."""
+        return self.client.listed(
+            self.project, page, self.asked.view, wanted, PredictedRow, PICTURES
+        )
 
     def _open(self, rows: Sequence[PredictedRow]) -> Iterator[PredictedRow]:
         """Yield tasks that nobody has judged, or that have a prediction in use since then."""

@@ -175,9 +175,9 @@ class ReviewStore:
 
     def last_page(self, project: int, seat: str) -> Sequence[sa.Row[Any]]:
         """Return the verdicts that an open page has sent last."""
-        its = _ROW.project == project, _ROW.seat == seat
-        newest = sa.select(sa.func.max(_ROW.at)).where(*its).scalar_subquery()
-        return self.database.rows(sa.select(_REVIEWS).where(*its, _ROW.at == newest))
+        is_its = (_ROW.project == project) & (_ROW.seat == seat)
+        newest = sa.select(sa.func.max(_ROW.at)).where(is_its).scalar_subquery()
+        return self.database.rows(sa.select(_REVIEWS).where(is_its, _ROW.at == newest))
 
     def forget(self, rows: Iterable[sa.Row[Any]]) -> None:
         """Forget verdicts, written or not."""

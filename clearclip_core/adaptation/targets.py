@@ -87,6 +87,7 @@ class Targets:
         limit = max(1, _PIXELS // max(1, len(used)))
         parts = [_Pixels.of(each, embeddings, vocabulary, limit) for each in used]
         parts.append(_Pixels.none(len(names), used[0].width if used else embeddings.shape[1]))
+
         image = np.repeat(number, [len(part.weights) for part in parts[:-1]])
         weights = np.concatenate([part.weights for part in parts])
         return cls(

@@ -52,6 +52,7 @@ def describe_learning(learner: Learner, project: int) -> _Json:
         unread = len(learner.examples.of_other_models().get(project, ()))
     except ModelUnavailable as error:
         state, versions, unread = LearningState(project=project, trouble=str(error)), [], 0
+
     return {
         "every": state.due_after(settings.adapt_every),
         "can_learn": learner.can_learn,

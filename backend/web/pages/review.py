@@ -152,6 +152,7 @@ class ReviewRoutes:
             asked=asked,
             pages=self._pages,
         )
+
         return {
             "cards": [] if measures else queue.cards(seat, ahead="part" in request.args),
             "since": made_at,
