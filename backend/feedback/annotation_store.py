@@ -95,8 +95,9 @@ class AnnotationStore:
     >>> annotations = AnnotationStore(Database("sqlite://"), "worker")
     >>> annotations.mark(7, [3, 3])
     >>> annotations.mark(7, [3])
-    >>> annotations.lease(10)
-    [PendingAnnotation(annotation=3, project=7, count=2, tries=0, task=0)]
+    >>> (pending,) = annotations.lease(10)
+    >>> pending.annotation, pending.count
+    (3, 2)
     """
 
     def __init__(self, database: Database, owner: str = "") -> None:  # "" leases nothing

@@ -129,14 +129,31 @@ def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> FloatMa
     fine = image.geometry.fine_box(box)
     sharp = image.fine.sharpen_in(fine, log_odds.astype(np.float32))
 
-    place = (_OFF_CENTRE + _OFF_CENTRE_BY_WORDS * certainty) * _off_centre(sharp.shape)
+    off_centre = _off_centre(box, image.geometry.image_hw, sharp.shape)
+    place = (_OFF_CENTRE + _OFF_CENTRE_BY_WORDS * certainty) * off_centre
     return np.asarray(sharp + place + (_IN_BOX + _CERTAIN_WORDS * certainty), np.float32)
 
 
-def _off_centre(size_hw: tuple[int, ...]) -> FloatMap:
-    """Return squared distances from the middle of a box of this size, whose sides are at 1."""
-    y, x = ((2 * np.arange(count) + 1) / count - 1 for count in size_hw)
-    return np.add.outer(y**2, x**2)
+def _off_centre(box: PixelBox, image_hw: tuple[int, int], size_hw: tuple[int, ...]) -> FloatMap:
+    """Return squared distances from the middle of a box, whose sides are at 1.
+
+    Towards a side at the border of the image they are 0: there, the image ends and not the thing.
+
+    Args:
+        box: rows and columns of the image's pixels.
+        image_hw: size of the image in px.
+        size_hw: size of the box as it is to be returned.
+
+    Returns:
+        (h, w) float in [0, 2).
+    """
+    squares = []
+    for side, full, count in zip(box, image_hw, size_hw, strict=True):
+        place = (2 * np.arange(count) + 1) / count - 1  # from -1 to 1
+        lowest = 0 if side.start == 0 else -1
+        highest = 0 if side.stop == full else 1
+        squares.append(place.clip(lowest, highest) ** 2)
+    return np.asarray(np.add.outer(squares[0], squares[1]))
 
 
 _LEVEL_PIXELS = 40_000  # number of log-odds at most by which the level is chosen
