@@ -38,7 +38,7 @@ from tests.backend.fakes.local_server import LocalServer, free_port
 from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 
-KILLS: Final = int(os.environ.get("CLEARCLIP_KILLS", "25"))
+KILLS: Final = int(os.environ.get("CLEARCLIP_KILLS", "5"))
 LABELS: Final = ("sky", "grass", "tree")
 SIZE_HW: Final = (64, 96)
 PROJECT: Final = "/projects/7"
