@@ -68,7 +68,7 @@ class Curve(Struct, frozen=True):
 
         known = [value for line in self.lines for value in line.values if value is not None]
         highest = max(_ceiling(max(known)), _STEP)
-        scale = _Scale(len(self.steps), highest, -_ceiling(-min(known)))
+        scale = _Scale(len(self.steps), highest, 0.0 - _ceiling(-min(known)))
         parts = [
             *_axes(scale),
             *_names(self.steps, scale),

@@ -14,6 +14,7 @@ from backend.learning.learner import Learner
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.services import Services
+from backend.views.learning import iou_curve
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
@@ -202,6 +203,7 @@ class LearningRoutes:
             open=self.services.annotations.count_open(project),
             version=version,
             before_after=pictures,
+            curve=iou_curve(versions),
             losing=losing,
             fewest=UnlabelledFit.FEWEST,
             errors_found=None if made is None else made[0].finished,

@@ -76,3 +76,8 @@ def test_of_many_steps_the_last_is_named() -> None:
     named = [each.text for each in drawn(curve).iter("text")][3:]
     assert named[0] == "v50"
     assert len(named) <= 5
+
+
+def test_the_axis_begins_at_zero_where_no_figure_is_below() -> None:
+    curve = Curve("IoU", ("v1", "v2"), (Line("IoU", (0.2, 0.5)),))
+    assert next(drawn(curve).iter("text")).text == "0 %"

@@ -65,6 +65,13 @@ FIGURES: Any = {
 }
 
 
+def test_versions_with_figures_have_a_plot(dashboard: Dashboard) -> None:
+    learn(stores_of(), "red", pictures=PICTURES, **FIGURES)
+    assert not dashboard.page(LEARNING).all("polyline"), "one is no curve"
+    learn(stores_of(), "red", "blue", pictures=PICTURES, **FIGURES)
+    assert len(dashboard.page(LEARNING).all("polyline")) == 2, "that of the version and the words"
+
+
 def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     learn(stores_of(), "red", "blue", pictures=PICTURES, **FIGURES)
     told = dashboard.client.get(LEARNING).get_json(force=True)
@@ -73,7 +80,8 @@ def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     for each in ("version 2 in use", "62.5 %", "31.2 %", "12.5 %", "3.6 %", "17", "+25 v2"):
         assert each in page.text
     assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
-    assert [each["fill"] for each in page.all("rect")] == ["#ff8000"]
+    fills = {each["fill"] for each in page.all("rect")}
+    assert fills == {"#ff8000", "currentColor"}, "those of the legend and of the plot"
     forms = page.all("form")
     asks = {str(form["action"]).rsplit("/", 1)[1]: "data-confirm" in form for form in forms}
     assert {turn for turn, is_asked in asks.items() if is_asked} == {"use", "reset"}
