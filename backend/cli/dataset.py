@@ -220,7 +220,7 @@ def dataset(
         **more,
     )
     services = Services(settings)
-    originals: frozenset[str] = frozenset()
+    originals: frozenset[str] | None = None
     tasks: ProjectTasks | ExportedTasks
     if export is not None:
         tasks = ExportedTasks(export, with_predictions)

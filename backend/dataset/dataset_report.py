@@ -177,6 +177,7 @@ class SetCounts:
     framed: int = 0  # label maps
     mostly_unpainted: int = 0  # label maps
     converted: int = 0  # pictures
+    missing: int = 0  # pictures without a file
     unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
     lost: Counter[str] = field(default_factory=Counter)  # regions of controls
 

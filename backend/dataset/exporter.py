@@ -112,10 +112,14 @@ class DatasetExporter:
 
     @property
     def _needs_images(self) -> bool:
+        return self.options.pictures != "none" or self._reads_images
+
+    @property
+    def _reads_images(self) -> bool:
+        """Whether pictures are needed for more than to be copied."""
         options = self.options
         return (
-            options.pictures != "none"
-            or len(options.split.shares) > 1
+            len(options.split.shares) > 1
             or options.least_cosine is not None
             or self.scorer is not None
             or any(each.has_images for each in self._formats)
@@ -160,6 +164,7 @@ class DatasetExporter:
         problems = [loaded.problem] if loaded.problem else []
         self._counts.lost.update(loaded.lost_controls)
         for each in loaded.images:
+            self._counts.missing += each.is_missing
             try:
                 self._write_image(each, loaded.created)
             except (BadRequest, DatasetError, TaskError) as error:
@@ -183,6 +188,7 @@ class DatasetExporter:
 
         report.notes = [
             *self._counts.notes(len(parts), has_background=bool(options.background)),
+            *self._missing_notes(),
             *chain.from_iterable(each.notes() for each in self._writers),
         ]
         self._check_not_lost(self.earlier)
@@ -213,6 +219,15 @@ class DatasetExporter:
         one, tasks = report.skipped[0], quantity(len(report.skipped), "task")
         told = f"{tasks} skipped, no picture left: nothing is written, and earlier sets stay."
         raise DatasetError(" ".join((told, *report.notes, f"Task {one.task}: {one.reason}")))
+
+    def _missing_notes(self) -> Iterator[str]:
+        """Say how to do without pictures that are missing, where nothing but copies needs them."""
+        if self._counts.missing and not self._reads_images:
+            yield (
+                f"{quantity(self._counts.missing, 'picture')} not found: name their folder by "
+                "--picture-folder, or leave pictures out by --pictures none; on the page, take "
+                "the tick off “With the pictures”."
+            )
 
     def _part_notes(self, parts: Sequence[str], divided: int) -> Iterator[str]:
         empty = [name for name, count in self._report.parts.items() if parts and not count]
@@ -384,16 +399,18 @@ def _row(
     height, width = labelled.size_hw
     digest = file.digest if file else digest_of(source.encode("utf-8", "replace"))
     regions = [_told(region) for region in labelled.regions]
+    objects = Counter(thing.label for thing in things)
+    address = "data:" if is_picture_itself else plain_text(source)
     return ImageRow(
         image="",
         task=int(image.task.id or 0),
-        source="data:" if is_picture_itself else plain_text(source),
+        source=address,
         height=height,
         width=width,
         key=image.key,
         digest=digest,
         annotated=_digest_of_regions(image),
-        objects=Counter(thing.label for thing in things),
+        objects=objects,
         regions=regions,
     )
 

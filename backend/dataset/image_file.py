@@ -1,19 +1,22 @@
 """The files of pictures: find, check, convert and name them."""
 
+from __future__ import annotations
+
 import hashlib
 import io
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from PIL import Image
 
+from backend.dataset.output_folder import IMAGES_FILE, LOCK, MARKER, REPORT_FILE
 from backend.errors import ImageNotFound, ImageTooLarge
 from backend.label_studio.image_loader import ImageName, as_uploaded, opened
 from backend.label_studio.requests import Task
@@ -35,6 +38,10 @@ _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
 
 _NEVER_IN_NAMES: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _LONGEST_NAME_BYTES: Final = 180
+_LONGEST_ADDRESS: Final = 4096
+
+#: Folders beside pictures whose files have the same names and are none.
+_MASK_FOLDERS: Final = ("masks", "SegmentationClass", "SegmentationObject")
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def digest_of(content: bytes) -> str:
 
 def names_of(source: str, otherwise: str) -> tuple[tuple[str, ...], str]:
     """Return names for a picture, that before its upload first, and the suffix of its file."""
-    named = ImageName.of(source[:4096])
+    named = ImageName.of(source[:_LONGEST_ADDRESS])
     if named is None:
         return (otherwise,), ""
     file = PurePosixPath(named.file.replace("\\", "/"))
@@ -107,8 +114,16 @@ class LocalImages:
     """Finds pictures in a folder by the end of their addresses, the longest that fits.
 
     ``/data/local-files/?d=cars/a.png`` is ``cars/a.png`` in the folder, else ``a.png``. What is not
-    there is downloaded. No file is over `max_file_mb` MiB. Of a name in `originals`, which an
-    upload had before Label Studio has stored it, the only file is meant that has it.
+    there is downloaded.
+
+    Args:
+        folder: the folder of this machine; None: all are downloaded.
+        max_file_mb: limit of a file in MiB.
+        download: reads the file of an address from elsewhere, or raises a `TaskError`.
+        originals: names that files had before they were uploaded, each of one upload. With these,
+            also empty, a file of the stored or of the original name may lie anywhere below the
+            folder, but not in a data set or in a folder of masks. Several that differ are none.
+            None: only the end of the address counts.
     """
 
     def __init__(
@@ -116,15 +131,17 @@ class LocalImages:
         folder: Path | None,
         max_file_mb: int,
         download: Callable[[str, Task], bytes],
-        originals: Collection[str] = (),
+        originals: Collection[str] | None = None,
     ) -> None:
         self._folder = folder.resolve() if folder is not None else None
         self._max_file_mb = max_file_mb
         self._download = download
-        self._originals: dict[str, list[Path]] = {name: [] for name in originals}
-        if self._folder is not None and originals:
-            for path in self._folder.rglob("*"):
-                self._originals.get(as_uploaded(path.name), []).append(path)
+        self._originals = frozenset(originals or ())
+        self._named: dict[str, list[Path]] = {}  # name, or what uploads make of it -> files
+        if self._folder is not None and originals is not None:
+            for path in _pictures_below(self._folder):
+                for name in {unicodedata.normalize("NFC", path.name), as_uploaded(path.name)}:
+                    self._named.setdefault(name, []).append(path)
 
     def read(self, source: str, task: Task) -> bytes:
         """Return the bytes of a picture's file, or raise a `TaskError`."""
@@ -133,8 +150,7 @@ class LocalImages:
             try:
                 return self._download(source, task)
             except ImageNotFound as error:
-                where = f"It is not in {self._folder}. " if self._folder is not None else ""
-                raise ImageNotFound(f"{where}{error}") from None
+                raise ImageNotFound(f"{self._say_where(source)}{error}") from None
         try:
             if file.stat().st_size > self._max_file_mb << 20:
                 raise ImageTooLarge(f"{file.name} is over the limit of {self._max_file_mb} MB.")
@@ -144,18 +160,66 @@ class LocalImages:
 
     def find(self, source: str) -> Path | None:
         """Return the file of a picture, never one outside of the folder; None for none."""
-        named = ImageName.of(source[:4096])
+        named = ImageName.of(source[:_LONGEST_ADDRESS])
         if self._folder is None or named is None:
             return None
-        parts = [part for part in (*named.folders, named.file) if part != ".."]
-        paths = ["/".join(parts[start:]) for start in range(len(parts))]
-        same = self._originals.get(named.uploaded_file or "", ())
-        if len(same) == 1:
-            paths.append(same[0].relative_to(self._folder).as_posix())
-        spelled = ((p, unicodedata.normalize("NFD", p)) for p in paths)  # as macOS has letters
-        for path in chain.from_iterable(spelled):
-            with suppress(OSError, ValueError):
-                file = (self._folder / path).resolve()
-                if file.is_file() and file.is_relative_to(self._folder):
+        pieces = "/".join((*named.folders, named.file)).replace("\\", "/").split("/")
+        parts = [part for part in pieces if part not in ("", "..")]
+        for start in range(len(parts)):
+            path = "/".join(parts[start:])
+            for spelled in (path, unicodedata.normalize("NFD", path)):  # as macOS has letters
+                file = self._checked(self._folder / spelled)
+                if file is not None:
                     return file
+        found = self._files_of(named)
+        return found[0] if len(found) == 1 else None
+
+    def _checked(self, path: Path) -> Path | None:
+        """Return a file itself, if it is one and lies in the folder."""
+        assert self._folder is not None, "find has checked it"
+        with suppress(OSError, ValueError):
+            file = path.resolve()
+            if file.is_file() and file.is_relative_to(self._folder):
+                return file
         return None
+
+    def _files_of(self, named: ImageName) -> list[Path]:
+        """Return the different files that have a picture's stored name, else its original one."""
+        paths = self._named.get(named.file, [])
+        if not paths and named.uploaded_file in self._originals:
+            paths = self._named.get(named.uploaded_file, [])
+        files = [file for path in paths if (file := self._checked(path)) is not None]
+        if len(files) < 2:
+            return files
+        different: dict[bytes, Path] = {}
+        for file in files:
+            with suppress(OSError):
+                different.setdefault(hashlib.blake2b(file.read_bytes()).digest(), file)
+        return list(different.values())
+
+    def _say_where(self, source: str) -> str:
+        """Return a sentence on what the folder has of a picture; empty without a folder."""
+        named = ImageName.of(source[:_LONGEST_ADDRESS])
+        if self._folder is None:
+            return ""
+        files = self._files_of(named) if named is not None else []
+        if len(files) > 1:
+            shown = ", ".join(each.relative_to(self._folder).as_posix() for each in files[:3])
+            return f"{len(files)} files in {self._folder} have its name: {shown}. "
+        return f"It is not in {self._folder}. "
+
+
+def _pictures_below(folder: Path) -> Iterator[Path]:
+    """Iterate over the files below a folder, without those of data sets and of masks."""
+    for place, folders, files in os.walk(folder):
+        root = Path(place)
+        if root != folder and (root.name in _MASK_FOLDERS or _is_data_set(files)):
+            folders.clear()
+            continue
+        folders.sort()
+        yield from (root / name for name in sorted(files))
+
+
+def _is_data_set(files: Collection[str]) -> bool:
+    """Return whether a folder with these files is a data set, unpacked, or being written."""
+    return MARKER in files or LOCK in files or {IMAGES_FILE, REPORT_FILE}.issubset(files)

@@ -13,7 +13,8 @@ from backend.errors import DatasetError
 
 #: File by which a folder is known as a data set; it holds the name of what it was made of.
 MARKER: Final = ".clearclip-dataset"
-_LOCK: Final = ".clearclip-dataset.lock"
+#: File in a folder that a run writes.
+LOCK: Final = ".clearclip-dataset.lock"
 
 #: File with a line for each picture, of which later runs and imports read.
 IMAGES_FILE: Final = "pictures.jsonl"
@@ -46,11 +47,11 @@ class OutputFolder:
         self._ours = _OURS.union(ours)
         self._bytes = 0
         self._made: set[Path] = set()
-        self._lock = FileLock(self.path / _LOCK)
+        self._lock = FileLock(self.path / LOCK)
 
     def __enter__(self) -> "OutputFolder":
         """Begin with an empty folder; raise a `DatasetError` where the target is something else."""
-        is_ours = any((self.path / name).exists() for name in (_LOCK, MARKER))
+        is_ours = any((self.path / name).exists() for name in (LOCK, MARKER))
         if not is_ours and self.path.exists() and any(self.path.iterdir()):
             raise DatasetError(f"{self.path} is in the way: move it, or name another folder.")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ class OutputFolder:
             for each in self.path.iterdir():
                 if each.is_dir() and not each.is_symlink():
                     shutil.rmtree(each)
-                elif each.name != _LOCK:
+                elif each.name != LOCK:
                     each.unlink()
         except BaseException:
             self._discard()
@@ -111,7 +112,7 @@ class OutputFolder:
         shutil.rmtree(self.path / PARTS)
         (self.path / MARKER).write_text(self._source, encoding="utf-8", errors="replace")
         self._lock.release()
-        (self.path / _LOCK).unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)
         if self.target.exists():
             self.target.rename(self._replaced)
         self.path.rename(self.target)
@@ -127,8 +128,8 @@ class OutputFolder:
     def _sweep(self) -> None:
         """Remove what killed runs have left of other folders beside this one."""
         for path in self.target.parent.glob("*.partial"):
-            if path != self.path and (path / _LOCK).exists():
-                with suppress(Timeout), FileLock(path / _LOCK, timeout=0):
+            if path != self.path and (path / LOCK).exists():
+                with suppress(Timeout), FileLock(path / LOCK, timeout=0):
                     shutil.rmtree(path)
 
     def _check_target(self) -> None:

@@ -17,7 +17,7 @@ from backend.annotations.annotated_image import (
 from backend.annotations.label_map import MapRule, draw_label_map, vote
 from backend.annotations.regions import LabelledRegion, Provenance
 from backend.dataset.formats.format_writer import ClassTable, LabelledImage
-from backend.errors import BadRequest, DatasetError, TaskError
+from backend.errors import BadRequest, DatasetError, ImageNotFound, TaskError
 from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation, TaskRow, WholeTask
@@ -170,6 +170,7 @@ class LoadedImage:
     image: AnnotatedImage
     content: bytes | None = field(default=None, repr=False)
     problem: str = ""
+    is_missing: bool = False  # whether the problem is that there is no file
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ class TaskLoader:
                 return LoadedImage(image)
             return LoadedImage(image, self.read_file(image.source, image.task))
         except (BadRequest, TaskError) as error:
-            return LoadedImage(image, problem=str(error))
+            return LoadedImage(image, None, str(error), isinstance(error, ImageNotFound))
 
     def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
         """Return a picture of a size in px with its regions, if they fit and have known labels."""

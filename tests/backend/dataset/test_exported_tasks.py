@@ -222,3 +222,47 @@ def test_predictions_alone_say_the_labels(bench: Bench, tmp_path: Path) -> None:
     assert run(write(bench), tmp_path / "own", "--with-predictions").exit_code == 0
     assert np.array_equal(np.array(masks(tmp_path / "own")["a.png"]) == "sky", SKY)
     assert "have no brush" in run(write(bench), tmp_path / "own").output
+
+
+@pytest.mark.parametrize("second", [(), ("--format", "yolo"), ("--pictures", "none")])
+def test_a_set_beside_the_pictures_is_written_again(drawn: Bench, second: tuple[str, ...]) -> None:
+    """The original names are those of the copies in the set, and of the label maps there."""
+    path = write(drawn)
+    for file in drawn.pictures.glob("9b*"):
+        file.unlink()
+    first = run(path, drawn.pictures / "set", *second)
+    assert first.exit_code == 0, first.output
+    for folder in ("set", "other"):
+        again = run(path, drawn.pictures / folder)
+        assert "3 pictures " in again.output
+        copied = (drawn.pictures / folder / "images/straße_0.png").read_bytes()
+        assert copied == picture_bytes(1), "and no label map"
+
+
+def test_one_address_in_two_tasks_is_one_file(drawn: Bench, tmp_path: Path) -> None:
+    drawn.tasks[1]["data"] = drawn.tasks[0]["data"]
+    for file in drawn.pictures.glob("9b*"):
+        file.unlink()
+    assert run(write(drawn), tmp_path / "own").exit_code == 0
+
+
+def test_lists_of_pictures_are_found_by_their_original_names(bench: Bench, tmp_path: Path) -> None:
+    pages = [f"/data/upload/7/9b45e06{n}-page {n}.png" for n in range(2)]
+    for n in range(2):
+        bench.add(f"page {n}.png", picture_bytes(n))
+    each = task(1, "", [annotation(1, [brush_region(SKY, "sky", item_index=1)])])
+    bench.tasks = [each | {"data": {"pages": pages}}]
+    done = run(write(bench), tmp_path / "own")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "own/images/page 1.png").read_bytes() == picture_bytes(1)
+
+
+def test_it_is_said_how_to_do_without_pictures(drawn: Bench, tmp_path: Path) -> None:
+    for file in drawn.pictures.glob("*.png"):
+        file.unlink()
+    path = write(drawn)
+    hint = "3 pictures not found: name their folder by --picture-folder, or leave pictures out by"
+    assert hint in run(path, tmp_path / "own").output
+    assert hint not in run(path, tmp_path / "parts", "--split", "50/50").output, "these read them"
+    drawn.tasks.pop()  # without a region, and so without a size
+    assert run(write(drawn), tmp_path / "none", "--pictures", "none").exit_code == 0

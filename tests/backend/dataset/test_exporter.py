@@ -253,7 +253,8 @@ def test_a_failed_run_changes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert bench.run(stopping) is None
     (bench.pictures / "a.png").unlink()
     with pytest.raises(
-        DatasetError, match=r"^1 task skipped, .* earlier sets stay\. Task 1: .* gone"
+        DatasetError,
+        match=r"^1 task skipped, .* earlier sets stay\. 1 picture not found: .*Task 1: .* gone",
     ):
         bench.run()
     bench.tasks = []

@@ -120,3 +120,56 @@ def test_what_is_in_no_place_is_told_with_the_folder(folder: Path) -> None:
 
     with pytest.raises(ImageNotFound, match=r"It is not in .*photos\. It is gone\."):
         LocalImages(folder, 1, gone).read("/b.png", TASK)
+
+
+STORED = "/data/upload/7/0123abcd-b.png"  # of b.png
+
+
+def write(folder: Path, *names: str, content: bytes = b"it") -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def searched(folder: Path) -> LocalImages:
+    def gone(source: str, task: Task) -> bytes:
+        raise ImageNotFound("It is gone.")
+
+    return LocalImages(folder, 1, gone, originals=["b.png"])
+
+
+@pytest.mark.parametrize("name", ["x/y/0123abcd-b.png", "x/b.png", "b.png"])
+def test_a_file_of_the_stored_or_the_original_name_lies_anywhere(folder: Path, name: str) -> None:
+    write(folder, name)
+    assert searched(folder).read(STORED, TASK) == b"it"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["set/.clearclip-dataset", "set/masks/b.png", "set/images/b.png"],
+        ["set.partial/.clearclip-dataset.lock", "set.partial/images/b.png"],
+        ["unpacked/pictures.jsonl", "unpacked/report.json", "unpacked/overlays/b.png"],
+        ["masks/b.png", "VOC/SegmentationClass/b.png"],
+    ],
+    ids=["data set", "one being written", "one of a page", "foreign masks"],
+)
+def test_a_data_set_or_a_mask_is_no_picture(folder: Path, others: list[str]) -> None:
+    write(folder, *others, content=b"a mask")
+    with pytest.raises(ImageNotFound, match=r"^It is not in "):
+        searched(folder).read(STORED, TASK)
+    write(folder, "photos/b.png")
+    assert searched(folder).read(STORED, TASK) == b"it"
+
+
+def test_of_two_files_of_one_name_none_is_guessed(folder: Path) -> None:
+    write(folder, "x/b.png", "y/b.png")
+    assert searched(folder).read(STORED, TASK) == b"it", "they are one picture"
+    write(folder, "y/b.png", content=b"another")
+    with pytest.raises(ImageNotFound, match=r"^2 files in .* its name: x/b\.png, y/b\.png\. It is"):
+        searched(folder).read(STORED, TASK)
+
+
+def test_paths_of_windows_are_read(folder: Path) -> None:
+    for source in (r"C:\photos\cars\a.png", r"/data/local-files/?d=x\cars\a.png"):
+        assert LocalImages(folder, 1, download).read(source, TASK) == b"in cars"
