@@ -1,6 +1,7 @@
 """Set a project of Label Studio up: its connection, and the row and the words of its labels."""
 
 import difflib
+import mimetypes
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -233,11 +234,24 @@ def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
 
 
 def _image_key(client: LabelStudioClient, project: int) -> str:
-    """Return under which name the tasks of a project have the addresses of their pictures."""
+    """Return under which name the tasks of a project have the addresses of their pictures.
+
+    Of several addresses it is the first that ends as the name of a picture's file does, else the
+    first of all.
+    """
     task = next(iter(client.tasks(project, TaskFilter(), size=1)), None)
     data = {} if task is None else task.data
+    if "image" in data:
+        return "image"
+
     addresses = [key for key, value in data.items() if isinstance(value, str) and "/" in value]
-    return "image" if "image" in data else next(iter(addresses), "image")
+    pictures = [key for key in addresses if _is_picture(data[key])]
+    return next(iter(pictures or addresses), "image")
+
+
+def _is_picture(address: str) -> bool:
+    """Whether an address ends as the name of a picture's file does, or is a picture itself."""
+    return (mimetypes.guess_type(address)[0] or "").startswith("image/")
 
 
 def _tags_of(data: bytes, name: str) -> Iterator[tuple[int, int]]:

@@ -48,6 +48,8 @@ def test_annotations_that_came_with_their_tasks_keep_their_controls(
     [
         ({"photo": "/data/upload/7/a.png"}, "photo"),
         ({"id": "7", "photo": "s3://bucket/a.png"}, "photo"),
+        ({"page": "https://example.com/7", "photo": "/data/local-files/?d=a.png"}, "photo"),
+        ({"page": "see a/b", "photo": "data:image/png;base64,AA/"}, "photo"),
         ({"source": "https://example.com/a", "image": "/data/upload/7/a.png"}, "image"),
     ],
 )
