@@ -109,10 +109,8 @@ def test_boxes_beside_the_filled_box(report: Report) -> None:
             for each in own:
                 gains[each.size].append(each.found - each.filled)
             by_size = {size: float(np.mean(gains[size])) for size in SIZES.values() if gains[size]}
-            found, floor = (
-                float(np.mean([getattr(each, name) for each in own]))
-                for name in ("found", "filled")
-            )
+            found = float(np.mean([each.found for each in own]))
+            floor = float(np.mean([each.filled for each in own]))
             kind = "a loose box" if is_loose else "a tight box"
             report.add(
                 f"mean IoU of {kind}, {world.name}",

@@ -303,15 +303,22 @@ def test_annotations_and_new_tasks_are_found(
         assert polled[project] == ""
 
 
-@pytest.mark.thorough
-def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
-    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
-) -> None:
+def predicted_team(
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> Team:
+    """Connect a new project with a dozen scenes more than others have, and let words predict it."""
     seeds = [*SEEDS, *range(SEEDS[-1] + 1, SEEDS[-1] + 13)]
     project = new_project(list(CALLED.values()), seeds=seeds)
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
-    team = Team(studio, project, backend_url)
+    return Team(studio, project, backend_url)
+
+
+@pytest.mark.thorough
+def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
+    page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    team = predicted_team(studio, backend_url, new_project)
     words, done, rest = team.version(), team.tasks[:CORRECTED], team.tasks[CORRECTED : len(SEEDS)]
 
     visit(page, team.learning)
@@ -352,11 +359,7 @@ def test_what_is_corrected_from_a_version_makes_the_next_one_no_worse(
     page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     """Three generations: the words, ten corrections of their masks, ten of version 1's."""
-    seeds = [*SEEDS, *range(SEEDS[-1] + 1, SEEDS[-1] + 13)]
-    project = new_project(list(CALLED.values()), seeds=seeds)
-    demo.connect(studio, project, backend_url)
-    demo.retrieve_predictions(studio, project)
-    team = Team(studio, project, backend_url)
+    team = predicted_team(studio, backend_url, new_project)
     rest = [task for task in team.tasks[2 * CORRECTED :] if true_masks(team.images[task])]
     generations = [team.version()]
 
