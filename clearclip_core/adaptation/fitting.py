@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -97,9 +98,10 @@ class HeldOutAdaptations:
 class Fit:
     """The outcome of `adapt`.
 
-    IoUs are of held-out pixels, of the labels that somebody drew most of. Masks that stand as they
-    were predicted are left out. Elsewhere, where nobody drew, the words' own answer counts as
-    right, so the IoU of a label that was hardly drawn says nothing.
+    IoUs are of held-out pixels, of the labels that somebody drew most of, on enough images to tell
+    something of others. Masks that stand as they were predicted are left out. Elsewhere, where
+    nobody drew, the words' own answer counts as right, so the IoU of a label that was hardly drawn
+    says nothing.
 
     Attributes:
         adaptation: scores with corrections; None where none is better than the text scores.
@@ -112,7 +114,10 @@ class Fit:
             alike.
         found: name of each drawn label -> share of its drawn pixels that the text scores get right.
         held_out: the adaptations by which the adapted IoUs were measured.
+        FEWEST_TOLD: images that a label was drawn on, at least, where its IoU is told.
     """
+
+    FEWEST_TOLD: ClassVar = 3
 
     adaptation: Adaptation | None
     text_ious: Mapping[str, float] = field(default_factory=dict, repr=False)
@@ -588,5 +593,9 @@ class _Fitting:
 
     def _by_label(self, ious: Float64Array) -> dict[str, float]:
         index = self._targets.names.index
-        known = [name for name in self._shown if self._judge.share[index(name)] >= _MOSTLY]
-        return {name: float(ious[index(name)]) for name in known}
+        told = (
+            name
+            for name, images in self._shown.items()
+            if images >= Fit.FEWEST_TOLD and self._judge.share[index(name)] >= _MOSTLY
+        )
+        return {name: float(ious[index(name)]) for name in told}

@@ -14,7 +14,7 @@ from backend.learning.learner import Learner
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.services import Services
-from backend.views.learning import iou_curve
+from backend.views.learning import iou_curve, missing_figures, told_ious, too_few
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
@@ -63,6 +63,9 @@ def describe_learning(learner: Learner, project: int) -> _Json:
             | {
                 "live": each.number == state.live,
                 "growing": each.growing,
+                "text_ious": told_ious(each.text_ious, each.shown),
+                "adapted_ious": told_ious(each.adapted_ious, each.shown),
+                "too_few": too_few(each.shown),
                 "unlabelled_summary": each.unlabelled_summary,
             }
             for each in versions
@@ -190,8 +193,9 @@ class LearningRoutes:
         shown += [each for each in versions[:1] if each["better"]]
         shown += [each for each in versions if each["live"]]
         version = next(iter(shown + versions[:1]), None)
-        pictures, losing = BeforeAfter(), []
+        pictures, losing, missing = BeforeAfter(), [], ""
         if version is not None:
+            missing = missing_figures(version)
             pictures = self.learner.versions.before_after(project, version["number"])
             losing = _losing(version)
         made = self.services.runs.last(LABEL_ERRORS, project) if losing else None
@@ -205,6 +209,7 @@ class LearningRoutes:
             before_after=pictures,
             curve=iou_curve(versions),
             losing=losing,
+            missing_figures=missing,
             fewest=UnlabelledFit.FEWEST,
             errors_found=None if made is None else made[0].finished,
             errors=[] if made is None else self._errors(project, made[1], losing),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from backend.views.learning import iou_curve
+from backend.views.learning import iou_curve, missing_figures
 
 
 def version(number: int, *, words: float, learned: float, is_told: bool = True) -> dict[str, Any]:
@@ -23,3 +23,21 @@ def test_a_version_without_a_figure_is_a_gap() -> None:
 
 def test_one_version_is_no_curve() -> None:
     assert not iou_curve([version(1, words=0.4, learned=0.6)]).is_drawn
+
+
+def told(shown: dict[str, int], *figures: str) -> str:
+    few = {name: "" for name, count in shown.items() if count < 3}
+    ious = dict.fromkeys(figures, 0.5)
+    return missing_figures({"shown": shown, "text_ious": ious, "too_few": few})
+
+
+def test_what_too_few_pictures_show_needs_no_other_reason() -> None:
+    assert told({"sky": 9, "fence": 2}, "sky") == ""
+
+
+def test_a_label_that_was_hardly_drawn_by_hand_has_a_reason() -> None:
+    assert "less than half" in told({"sky": 9, "road": 9, "fence": 2}, "sky")
+
+
+def test_where_no_label_has_a_figure_it_is_said_what_that_takes() -> None:
+    assert "3 pictures" in told({"sky": 2})

@@ -493,3 +493,15 @@ def test_no_iou_is_told_of_a_label_of_which_little_was_drawn() -> None:
     assert set(fit.shown) == {"sofa", "sky"}
     assert set(fit.text_ious) == set(fit.adapted_ious) == {"sky"}
     assert fit.found["sofa"] > 0.999, "of what was drawn the words find all"
+
+
+def test_no_iou_is_told_of_a_label_that_was_drawn_on_two_pictures() -> None:
+    """They may be right of it, and may be chance."""
+    examples = []
+    for number in range(6):
+        features, masks = drawn_image(70 + number)
+        some = masks if number < 2 else {"sky": masks["sky"]}
+        examples.append(Example.of(features, some, KNOWN, f"{number}"))
+    fit = adapt(examples, embed, WORDS)
+    assert fit.shown == {"sofa": 2, "sky": 6}
+    assert set(fit.text_ious) == set(fit.adapted_ious) == {"sky"}

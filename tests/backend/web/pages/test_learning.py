@@ -104,6 +104,23 @@ def test_a_version_that_has_not_passed_shows_why_and_its_pictures(dashboard: Das
     assert "the words, and version 1\n" in first.text
 
 
+def test_a_label_on_two_pictures_has_no_figure(dashboard: Dashboard) -> None:
+    """Also in a version that an earlier backend has made, which stored one."""
+    few = {
+        "shown": {"wine": 17, "plum": 2},
+        "text_ious": {"wine": 0.625, "plum": 0.5},
+        "adapted_ious": {"wine": 0.75, "plum": 0.125},
+    }
+    learn(stores_of(), **few)
+    (told,) = dashboard.client.get(LEARNING).get_json(force=True)["versions"]
+    assert told["too_few"] == {"plum": "2 pictures: too few to tell"}
+    assert told["text_ious"] == {"wine": 0.625}
+    page = dashboard.page(LEARNING)
+    assert "2 pictures: too few to tell" in page.text
+    assert "12.5 %" not in page.text
+    assert "loses more than a point" not in page.text, "a label without a figure loses nothing"
+
+
 def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashboard) -> None:
     learn(stores_of(), **FIGURES)
     page = dashboard.page(LEARNING)
