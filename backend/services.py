@@ -9,7 +9,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,7 +26,7 @@ from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.prediction.failures import FailureStore
+from backend.projects.task_scope import TaskScope
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
 from backend.runs.run_store import RunParts, RunStore
@@ -106,7 +106,7 @@ class Services:
         from backend.prediction.batches import TaskRunner
 
         late = None if self.client is None else self.store
-        return TaskRunner(FailureStore(self.database), late, self.settings.predict_deadline_s)
+        return TaskRunner(self.task_scope.failures, late, self.settings.predict_deadline_s)
 
     @cached_property
     def annotations(self) -> AnnotationStore:
@@ -114,9 +114,14 @@ class Services:
         return AnnotationStore(self.database, self.owner)
 
     @cached_property
+    def task_scope(self) -> TaskScope:
+        """What says which tasks of a project are meant."""
+        return TaskScope.of(self.database)
+
+    @property
     def experiments(self) -> Experiments:
         """The experiments that measure what prelabels save."""
-        return Experiments(self.database)
+        return self.task_scope.experiments
 
     @cached_property
     def reviews(self) -> ReviewStore:
@@ -147,8 +152,15 @@ class Services:
     def change_poller(self) -> ChangePoller:
         """The poller of what has changed in connected projects."""
         polls = PollStore(self.database, self.owner)
-        stores = polls, self.annotations, self.store, self.experiments
-        return ChangePoller(self.settings, *stores, self.client, self.stopping.is_set)
+        return ChangePoller(
+            self.settings,
+            polls,
+            self.annotations,
+            self.store,
+            self.task_scope,
+            self.client,
+            self.stopping.is_set,
+        )
 
     @cached_property
     def runs(self) -> RunStore:
@@ -168,18 +180,30 @@ class Services:
         """
         from backend.prediction.predictor import Predictor
 
-        images = self.images
-        stored: tuple[Any, ...] = ()
-        if uses_database:
-            stored = self.task_runner, tracker, self.learner.versions, self.experiments
-        return Predictor(self.engine, images.read, self.settings, images.read_cached, *stored)
+        predictor = partial(
+            Predictor, self.engine, self.images.read, self.settings, self.images.read_cached
+        )
+        if not uses_database:
+            return predictor()
+        return predictor(
+            task_runner=self.task_runner,
+            tracker=tracker,
+            learned=self.learner.versions,
+            scope=self.task_scope,
+        )
 
     def prelabeler(self, client: LabelStudioClient, predictor: Predictor) -> Prelabeler:
         """Make the prelabeler, which runs jobs in this process."""
         from backend.jobs.prelabeler import Prelabeler
 
-        parts = self.store, self.task_runner, predictor, client, self.owner
-        return Prelabeler(*parts, self.experiments)
+        return Prelabeler(
+            store=self.store,
+            task_runner=self.task_runner,
+            predictor=predictor,
+            client=client,
+            owner=self.owner,
+            scope=self.task_scope,
+        )
 
     def run_parts(self, client: LabelStudioClient) -> RunParts:
         """Put together what the reports of runs are made with."""
@@ -193,8 +217,17 @@ class Services:
         from backend.jobs.ray_prelabeler import ClusterPrelabeler
 
         make_parts = partial(make_actor_parts, self.settings)
-        parts = self.store, self.task_runner, self.predictor(), client, self.owner
-        return ClusterPrelabeler(make_parts, address, actors, *parts, self.experiments)
+        return ClusterPrelabeler(
+            make_parts,
+            address,
+            actors,
+            store=self.store,
+            task_runner=self.task_runner,
+            predictor=self.predictor(),
+            client=client,
+            owner=self.owner,
+            scope=self.task_scope,
+        )
 
     def worker(self, predictor: Predictor) -> Worker:
         """Make the background threads of a server, which are not started; none without a token.

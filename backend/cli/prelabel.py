@@ -25,7 +25,7 @@ from backend.errors import JobOver
 from backend.jobs.job_store import Job, Only
 from backend.jobs.worker import Withdrawer
 from backend.label_studio.client import required_client
-from backend.prediction.failures import FailingTask, FailureStore
+from backend.projects.failures import FailingTask, FailureStore
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import printable

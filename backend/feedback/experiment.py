@@ -1,6 +1,6 @@
 """Measures what predictions save: one task in ten, at random, gets none for a while.
 
-Everybody who makes predictions asks `Experiments.withhold` first. Annotations of the withheld tasks
+Everybody who makes predictions asks `TaskScope.withhold` first. Annotations of the withheld tasks
 that began from nothing are compared with those that began with a prediction of the same days. Tasks
 that had a prediction when the experiment began were not drawn, so they count on neither side.
 """
@@ -8,6 +8,7 @@ that had a prediction when the experiment began were not drawn, so they count on
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
@@ -18,12 +19,12 @@ import sqlalchemy as sa
 from backend.database.database import LOCK, METADATA, Database
 from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
 from backend.feedback.report.hours_left import without_breaks
-from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.task_filter import OPEN
 
 ONE_IN: Final = 10  # one task of this many gets no prediction
 
 #: The tasks that may be drawn: nobody has seen them, with a prediction or without.
-UNSEEN: Final = TaskFilter(labeled=False, skipped=False, predicted=False)
+UNSEEN: Final = replace(OPEN, predicted=False)
 
 #: Annotated withheld tasks that end an experiment, and how many each side needs at least.
 ENOUGH: Final = 30

@@ -40,10 +40,10 @@ from backend.database.leases import FINISHED, RELEASED, Leases, is_due, lease_co
 from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.feedback.annotation_reader import is_ours
 from backend.feedback.annotation_store import LONGEST_RETRY_S, AnnotationStore, retry_delay_s
-from backend.feedback.experiment import Experiments
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.records import TaskContents, TaskRow
+from backend.projects.task_scope import TaskScope
 from backend.settings import Settings, prelabels
 
 log = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class ChangePoller:
     polls: PollStore
     annotations: AnnotationStore
     jobs: JobStore
-    experiments: Experiments
+    scope: TaskScope
     client: LabelStudioClient | None
     is_stopping: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic  # in seconds
@@ -384,7 +384,7 @@ class ChangePoller:
         new = {row.id for row in rows if row.created > since and not row.total_predictions}
         if not new or not self._is_prelabeled(client, project):
             return
-        new -= self.experiments.withhold(project, new)
+        new -= self.scope.withhold(project, new)
         if new := new - self.jobs.new_task_ids(project):
             self.jobs.start_job(project, kind="new", tasks=new)
 

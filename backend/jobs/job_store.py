@@ -27,7 +27,7 @@ from backend.database.leases import (
     write_tasks,
 )
 from backend.errors import JobOver, NotFound, WithdrawalRefused
-from backend.prediction.failures import FailureStore
+from backend.projects.failures import FailureStore
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
 JobKind = Literal["project", "new", "late", "withdrawal"]

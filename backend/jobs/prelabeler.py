@@ -18,16 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import error_message
 from backend.database.leases import MOST_DEATHS, LeaseLost, deadly
 from backend.errors import BadRequest, StudioRefused
-from backend.feedback.experiment import UNSEEN, Experiments
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.batches import Outcome, TaskRunner
-from backend.prediction.failures import FailureStore
 from backend.prediction.images import PredictionSpec
 from backend.prediction.predictor import Predictor
+from backend.projects.task_scope import TaskScope
 from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
@@ -88,16 +87,17 @@ class Prelabeler:
 
     def __init__(
         self,
+        *,
         store: JobStore,
         task_runner: TaskRunner,
         predictor: Predictor,
         client: LabelStudioClient,
         owner: str,
-        experiments: Experiments,
+        scope: TaskScope,
     ) -> None:
         self._store = store
-        self._failures = FailureStore(store.database)
-        self._experiments = experiments
+        self._failures = scope.failures
+        self._scope = scope
         self._task_runner = task_runner
         self._predictor = predictor
         self._client = client
@@ -173,7 +173,7 @@ class Prelabeler:
         """Count the tasks that are left, and start again where the version has changed."""
         version, count = self._spec(job).version, self._client.count
         ids = self._store.task_ids(job.id)
-        if ids is None and (ids := self._scope(job, version)) is not None:
+        if ids is None and (ids := self._choose(job, version)) is not None:
             job = self._store.advance(job.id, self._owner, scope=ids)
         lacking = count(job.project, tasks_of(job, ids, version))
         if job.version != version:
@@ -271,20 +271,12 @@ class Prelabeler:
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
-    def _scope(self, job: Job, version: str) -> tuple[int, ...] | None:
+    def _choose(self, job: Job, version: str) -> tuple[int, ...] | None:
         """Return the tasks of a view, the first ones, or what an experiment leaves; None: all."""
-        ids = None
-        if job.view is not None:
-            ids = tuple(row.id for row in self._client.view_rows(job.project, job.view))
-        is_measured = self._experiments.is_running(job.project)
-        if job.limit is None and not is_measured:
-            return ids
-        lacking = self._client.ids(job.project, tasks_of(job, ids, version))
-        if is_measured:
-            unseen = self._client.ids(job.project, UNSEEN)
-            withheld = self._experiments.withhold(job.project, unseen)
-            lacking = (task for task in lacking if task not in withheld)
-        return tuple(islice(lacking, job.limit))
+        lacking = tasks_of(job, None, version)
+        return self._scope.choose(
+            self._client, job.project, lacking, view=job.view, limit=job.limit
+        )
 
 
 def chunk_size(total: int) -> int:

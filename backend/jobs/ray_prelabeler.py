@@ -37,9 +37,9 @@ class ClusterPrelabeler(Prelabeler):
     """
 
     def __init__(
-        self, make_parts: MakeParts, address: str, actors: int | None, *parts: Any
+        self, make_parts: MakeParts, address: str, actors: int | None, **parts: Any
     ) -> None:
-        super().__init__(*parts)
+        super().__init__(**parts)
         self._make_parts = make_parts
         self._address = address
         self._actors = actors

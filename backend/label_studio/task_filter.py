@@ -80,6 +80,10 @@ class TaskFilter:
         return json.dumps(query, separators=(",", ":"))
 
 
+#: The tasks that are still to be annotated: none has an annotation, and nobody has skipped it.
+OPEN: Final = TaskFilter(labeled=False, skipped=False)
+
+
 def is_any_of(tasks: Collection[int]) -> list[dict[str, Any]]:
     """Return conditions of a view of which each of some tasks meets one, and no other task any.
 

@@ -26,8 +26,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from backend.database.database import error_message
 from backend.inference.queue import Priority
 from backend.label_studio.requests import Task
-from backend.prediction.failures import FailureStore
 from backend.prediction.images import PredictionSpec
+from backend.projects.failures import FailureStore
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import error_message
 from backend.errors import Busy, ImageRefused, ModelUnavailable, TaskError
-from backend.feedback.experiment import Experiments
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.image_loader import ReadImage
@@ -23,6 +22,7 @@ from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec, TaskImageReader
 from backend.prediction.masks import ImagePrediction, ImagePredictor
+from backend.projects.task_scope import TaskScope
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
 
@@ -40,7 +40,7 @@ class Predictor:
             them.
         tracker: records the end of each task; one of the predictor's own by default.
         learned: what projects have learned; by default none has learned anything.
-        experiments: say which tasks get no prediction for now; by default all get one.
+        scope: says which tasks get no prediction for now; by default all get one.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Predictor:
         task_runner: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
         learned: VersionStore | None = None,
-        experiments: Experiments | None = None,
+        scope: TaskScope | None = None,
     ) -> None:
         self._engine = engine
         self.settings = settings
         self._task_runner = task_runner or TaskRunner()
         self._tracker = tracker or TaskTracker()
-        self._experiments = experiments
+        self._scope = scope
         self._images = TaskImageReader(
             engine, read_image, recall_image or read_image, settings.download_timeout_s
         )
@@ -86,11 +86,11 @@ class Predictor:
 
     def _withheld(self, request: PredictRequest) -> set[int]:
         """Return the tasks that an experiment wants without a prediction."""
-        if self._experiments is None:
+        if self._scope is None:
             return set()
         ids = [task.id for task in request.tasks if isinstance(task.id, int)]
         try:
-            return self._experiments.withhold(request.project_id, ids)
+            return self._scope.withhold(request.project_id, ids)
         except SQLAlchemyError as error:  # away: whoever waits is answered
             log.warning("No prediction is withheld: %s", error_message(error))
             return set()

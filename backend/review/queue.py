@@ -18,6 +18,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import PredictedRow, PredictionRegions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.projects.task_scope import TaskScope
 from backend.review.verdicts import ReviewStore
 
 #: Pictures of a page, and tasks of a page of Label Studio's list.
@@ -64,6 +65,7 @@ class OpenPages:
 class Queue:
     """Finds the tasks of a page: predicted, not annotated, not judged, and on nobody's page."""
 
+    scope: TaskScope
     reviews: ReviewStore
     client: LabelStudioClient
     project: int
@@ -87,15 +89,11 @@ class Queue:
 
         Those that were judged and have no annotation yet stay in the list, the first of it.
         """
-        highest_first = self.config.score == "confidence"
-        wanted = TaskFilter(
-            labeled=False,
-            skipped=False,
-            drafted=False,
-            predicted=True,
-            least_score=self.asked.least or None,
-            order=by_score(highest_first=highest_first),
-        )
+        order = by_score(highest_first=self.config.score == "confidence")
+        wanted = self.scope.to_review(self.project, least_score=self.asked.least, order=order)
+        if wanted is None:
+            return
+
         rows, total = self._listed(1, wanted)
         yield from self._open(rows)
 

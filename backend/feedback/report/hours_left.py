@@ -15,7 +15,7 @@ from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import PRELABELLED
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.task_filter import TaskFilter
+from backend.label_studio.task_filter import OPEN
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def estimate(
 
 def _count_left(client: LabelStudioClient, project: int) -> int | None:
     try:
-        return client.count(project, TaskFilter(labeled=False, skipped=False))
+        return client.count(project, OPEN)
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
         return None

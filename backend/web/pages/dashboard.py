@@ -18,7 +18,7 @@ from backend.label_studio.set_up import (
     offered_config,
     own_address,
 )
-from backend.prediction.failures import FailureStore
+from backend.projects.failures import FailureStore
 from backend.runs.checks import CHECKS, AskedChecks
 from backend.runs.words import WORDS, AskedWords
 from backend.services import Services

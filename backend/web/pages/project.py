@@ -23,9 +23,8 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.set_up import own_address
-from backend.label_studio.task_filter import TaskFilter
-from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import ModelVersions
+from backend.projects.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import ADD_CONTROL, CHECKS
 from backend.runs.dataset import DATASETS
@@ -213,34 +212,19 @@ class ProjectRoutes:
         return counted, None
 
     def _count_tasks(self, client: LabelStudioClient, project: int) -> Counted:
-        """Ask Label Studio for the counts of a project, and for its label config."""
+        """Ask Label Studio for the counts of a project, and for its labeling config."""
         found, services = client.project(project), self.services
         config = parse_label_config(found.label_config, services.settings)
         version = self.versions.current(config, project)
-
-        def count(**more: Any) -> int:
-            return client.count(project, TaskFilter(labeled=False, **more))
-
         regions = client.region_counts(project)
-        lacking = {"skipped": False, "without_version": version}
-        left = count(skipped=False)
-        waiting = count(**lacking) if left else 0
-        # of those without any, Label Studio need not look at each prediction's version
-        older = max(0, waiting - count(skipped=False, predicted=False)) if waiting else 0
-        withheld = services.experiments.withheld(project) if waiting else ()
-        failures = FailureStore(services.database).of_project(project) if waiting else ()
-        failing = tuple({*failures} - {*withheld})
+        tasks = services.task_scope.count_open(client, project, version)
+
         counts = TaskCounts(
+            **msgspec.structs.asdict(tasks),
             tasks=found.task_number or 0,
-            left=left,
-            waiting=waiting,
-            older=older,
-            skipped=count(skipped=True),
-            failed=count(**lacking, ids=failing) if failing else 0,
             adapt=config.adapt,
             asks=config.asks,
             shown=bool(found.model_version),
-            withheld=count(**lacking, predicted=False, ids=withheld) if withheld else 0,
             unknown=config.unknown_labels(regions.created_labels or {}),
             lost=config.lost_controls(regions.created_annotations or {}),
         )

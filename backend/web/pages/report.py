@@ -7,7 +7,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, url_for
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.feedback.experiment import ENOUGH, ONE_IN, UNSEEN
+from backend.feedback.experiment import ENOUGH, ONE_IN
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.statistics import (
     FEW,
@@ -121,9 +121,9 @@ class ReportRoutes:
 
     def _count_unseen(self, project: int) -> int | None:
         """Count the tasks that an experiment may draw from; None where nobody says."""
-        client = self.services.page_client
+        client, scope = self.services.page_client, self.services.task_scope
         with suppress(StudioRefused, StudioUnreachable):
-            return None if client is None else client.count(project, UNSEEN)
+            return None if client is None else scope.count_unseen(client, project)
         return None
 
     def _report(self, project: int) -> PrelabelReport:

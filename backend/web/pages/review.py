@@ -142,8 +142,8 @@ class ReviewRoutes:
     def _cards(self, project: int, seat: str) -> dict[str, Any]:
         services, config = self.services, self._config(project)
         asked, made_at = self._asked(), services.database.clock()
-        measures = services.experiments.is_running(project)
         queue = Queue(
+            scope=services.task_scope,
             reviews=services.reviews,
             client=self._client,
             project=project,
@@ -154,9 +154,9 @@ class ReviewRoutes:
         )
 
         return {
-            "cards": [] if measures else queue.cards(seat, ahead="part" in request.args),
+            "cards": queue.cards(seat, ahead="part" in request.args),
             "since": made_at,
-            "measures": measures,
+            "measures": services.experiments.is_running(project),
             "by_confidence": config.score == "confidence",
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],

@@ -21,7 +21,7 @@ from backend.inference.engine import Snapshot
 from backend.inference.queue import Priority
 from backend.jobs.change_poller import Poll
 from backend.jobs.job_store import Job
-from backend.prediction.failures import FailingTask, FailureCount, FailureStore
+from backend.projects.failures import FailingTask, FailureCount, FailureStore
 from backend.services import Services
 from backend.telemetry.logs import known_secrets, scrub
 from backend.telemetry.task_tracker import RefusedRequest, TaskTracker, TrackedTask

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import METADATA, Database
 from backend.jobs.job_store import JobStore
-from backend.prediction.failures import FailureStore
+from backend.projects.failures import FailureStore
 
 
 def fill(url: str) -> None:

@@ -19,10 +19,10 @@ from backend.errors import StudioUnreachable, TaskNotServed
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS
-from backend.feedback.experiment import Experiments
 from backend.jobs.change_poller import ChangePoller, Poll, PollStore
 from backend.jobs.job_store import JobStore
 from backend.label_studio.client import LabelStudioClient
+from backend.projects.task_scope import TaskScope
 from backend.settings import Settings
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -45,7 +45,7 @@ class Team:
         self.annotations = AnnotationStore(database, owner)
         self.jobs = JobStore(database)
         self.polls = PollStore(database, owner)
-        stores = self.polls, self.annotations, self.jobs, Experiments(database)
+        stores = self.polls, self.annotations, self.jobs, TaskScope.of(database)
         settings = Settings(**({"poll_interval_s": 60} | more))
         self.poller = ChangePoller(settings, *stores, client, clock=clock)
         self.reader = AnnotationReader(self.annotations, client)
@@ -378,7 +378,7 @@ def test_what_is_gone_is_not_polled(team: Team, studio: FakeStudio, server: Loca
 
 def test_without_a_token_nothing_is_polled(own: FlakyDatabase, clock: Clock) -> None:
     polls = PollStore(own, "me")
-    stores = polls, AnnotationStore(own, "me"), JobStore(own), Experiments(own)
+    stores = polls, AnnotationStore(own, "me"), JobStore(own), TaskScope.of(own)
     poller = ChangePoller(Settings(), *stores, None)
     poller.note_setup(7)
     poller.wake(7)

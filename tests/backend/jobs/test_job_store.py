@@ -9,7 +9,7 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S, LeaseLost
 from backend.errors import JobOver, NotFound
 from backend.jobs.job_store import Job, JobStore
-from backend.prediction.failures import FailureStore
+from backend.projects.failures import FailureStore
 from tests.backend.conftest import Clock
 
 

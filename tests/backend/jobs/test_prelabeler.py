@@ -20,7 +20,6 @@ from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable
-from backend.feedback.experiment import Experiments
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.prelabeler import CHUNK, Prelabeler
@@ -28,8 +27,9 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import TaskRunner
-from backend.prediction.failures import FailureStore
 from backend.prediction.predictor import Predictor
+from backend.projects.failures import FailureStore
+from backend.projects.task_scope import TaskScope
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
@@ -92,8 +92,14 @@ def make_bench(server: LocalServer, tmp_path: Path) -> Make:
         client = LabelStudioClient(
             server.url, TOKEN, retry_for_s=retry_for_s, first_pause_s=0.01, stopping=stopping
         )
-        experiments = Experiments(store.database)
-        prelabeler = Prelabeler(store, runner, predictor, client, owner, experiments)
+        prelabeler = Prelabeler(
+            store=store,
+            task_runner=runner,
+            predictor=predictor,
+            client=client,
+            owner=owner,
+            scope=TaskScope.of(store.database),
+        )
         return Bench(store, prelabeler, predictor, owner, stopping)
 
     return make

@@ -21,8 +21,8 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction import batches
 from backend.prediction.batches import PROJECT_CONCURRENCY, Outcome, TaskRunner
-from backend.prediction.failures import FailingTask, FailureCount, FailureStore
 from backend.prediction.images import PredictionSpec
+from backend.projects.failures import FailingTask, FailureCount, FailureStore
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.databases import FlakyDatabase
 from tests.backend.fakes.waiting import wait_for
@@ -310,7 +310,7 @@ def test_a_task_fails_until_it_is_predicted(url: str) -> None:
 
 
 def test_the_oldest_failures_of_no_job_go(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend.prediction.failures._MOST_KEPT", 2)
+    monkeypatch.setattr("backend.projects.failures._MOST_KEPT", 2)
     database = Database(url)
     failures = FailureStore(database)
     for job in (0, 1):

@@ -22,8 +22,8 @@ from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
-from backend.prediction.failures import FailureStore
 from backend.prediction.images import PredictionSpec
+from backend.projects.failures import FailureStore
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker

@@ -13,7 +13,7 @@ from backend.feedback.annotation_table import ReadAnnotation
 from backend.jobs.change_poller import PollStore, UnservedTask
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.client import LabelStudioClient
-from backend.prediction.failures import FailureStore
+from backend.projects.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
 from backend.runs.label_errors import LABEL_ERRORS

@@ -1,0 +1,1 @@
+"""Which tasks of a project are meant, and which of them failed."""

@@ -1,0 +1,153 @@
+"""Which tasks of a project are meant: requests, jobs, the poll, pages and reviews ask here.
+
+The tasks themselves are Label Studio's. This database knows which of them failed, and which an
+experiment leaves without a prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from backend.database.database import Database
+from backend.feedback.experiment import UNSEEN, Experiments
+from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.task_filter import OPEN, TaskFilter
+from backend.projects.failures import FailureStore
+
+#: The tasks that a person can review: somebody else has not begun with them.
+_REVIEWABLE: Final = replace(OPEN, drafted=False, predicted=True)
+
+
+class OpenTasks(msgspec.Struct, frozen=True):
+    """How many tasks of a project are still to be annotated, and what they wait for.
+
+    Attributes:
+        left: tasks without an annotation that nobody has skipped.
+        waiting: of these, tasks without a prediction of the model version in use.
+        older: of those that wait, tasks with a prediction of another version.
+        skipped: tasks without an annotation that somebody has skipped.
+        failed: of those that wait, tasks that failed when they were last predicted.
+        withheld: of those that wait, tasks that an experiment leaves without a prediction.
+    """
+
+    left: int
+    waiting: int
+    older: int
+    skipped: int
+    failed: int
+    withheld: int
+
+
+@dataclass(frozen=True, eq=False)
+class TaskScope:
+    """Says which tasks of a project are meant.
+
+    Methods that take a client ask Label Studio, and raise `StudioRefused` or `StudioUnreachable`.
+    """
+
+    experiments: Experiments
+    failures: FailureStore
+
+    @classmethod
+    def of(cls, database: Database) -> TaskScope:
+        """Make one from the stores of a database."""
+        return cls(Experiments(database), FailureStore(database))
+
+    def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
+        """Return which of some tasks are to get no prediction now; everybody who predicts asks.
+
+        The experiment of the project, where one runs, keeps them as its own from now on.
+
+        Args:
+            project: number of the project; None where a request does not tell it.
+            tasks: ids of tasks that would be predicted.
+        """
+        return self.experiments.withhold(project, tasks)
+
+    def choose(
+        self,
+        client: LabelStudioClient,
+        project: int,
+        lacking: TaskFilter,
+        *,
+        view: int | None = None,
+        limit: int | None = None,
+    ) -> tuple[int, ...] | None:
+        """Choose the tasks of a job, in ascending order of their ids.
+
+        Args:
+            client: of Label Studio.
+            project: number of the project.
+            lacking: the tasks that lack what the job makes.
+            view: number of a view of the data manager whose tasks alone are meant; None for all.
+            limit: the most tasks; None for all.
+
+        Returns:
+            Their ids. None for all tasks of the project, also those that come later.
+        """
+        ids = None
+        if view is not None:
+            ids = tuple(row.id for row in client.view_rows(project, view))
+        is_measured = self.experiments.is_running(project)
+        if limit is None and not is_measured:
+            return ids
+
+        tasks: Iterable[int] = client.ids(project, replace(lacking, ids=ids))
+        if is_measured:
+            withheld = self.withhold(project, client.ids(project, UNSEEN))
+            tasks = (task for task in tasks if task not in withheld)
+        return tuple(islice(tasks, limit))
+
+    def to_review(self, project: int, *, least_score: float, order: str) -> TaskFilter | None:
+        """Return the tasks whose predictions a person can review; None for none.
+
+        While an experiment runs there are none: it measures the time that annotations take in the
+        editor.
+
+        Args:
+            project: number of the project.
+            least_score: of the predictions, 0-1; 0 for all.
+            order: column of the data manager by which they are listed.
+        """
+        if self.experiments.is_running(project):
+            return None
+        return replace(_REVIEWABLE, least_score=least_score or None, order=order)
+
+    def count_unseen(self, client: LabelStudioClient, project: int) -> int:
+        """Count the tasks that an experiment may draw from."""
+        return client.count(project, UNSEEN)
+
+    def count_open(self, client: LabelStudioClient, project: int, version: str) -> OpenTasks:
+        """Count the tasks that are still to be annotated.
+
+        Args:
+            client: of Label Studio.
+            project: number of the project.
+            version: the model version in use.
+        """
+        lacking = replace(OPEN, without_version=version)
+        left = client.count(project, OPEN)
+        waiting = client.count(project, lacking) if left else 0
+        older = failed = withheld = 0
+        if waiting:
+            # Of those without any, Label Studio need not look at each prediction's version.
+            older = max(0, waiting - client.count(project, UNSEEN))
+            drawn = self.experiments.withheld(project)
+            failing = tuple({*self.failures.of_project(project)} - {*drawn})
+            failed = _count_of(client, project, lacking, failing)
+            withheld = _count_of(client, project, replace(lacking, predicted=False), drawn)
+
+        skipped = client.count(project, TaskFilter(labeled=False, skipped=True))
+        return OpenTasks(left, waiting, older, skipped, failed, withheld)
+
+
+def _count_of(
+    client: LabelStudioClient, project: int, wanted: TaskFilter, ids: tuple[int, ...]
+) -> int:
+    """Count those of some tasks that pass a filter; of none, nobody is asked."""
+    return client.count(project, replace(wanted, ids=ids)) if ids else 0
