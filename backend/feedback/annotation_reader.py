@@ -216,7 +216,7 @@ def _compare(
     images = compare_annotation(predicted, annotation.result, config)
     task = Task(whole.id, annotation.project, whole.data)
     its = annotation.id, annotation.project, task, config, images, annotation.updated
-    diff = AnnotationDiff(*its, _annotator_key(annotation.annotator))
+    diff = AnnotationDiff(*its, annotator_key(annotation.annotator))
     read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
 
     if read.kind == "converted":
@@ -277,7 +277,7 @@ def _read_annotation(
     )
 
 
-def _annotator_key(user: int | None) -> str:
+def annotator_key(user: int | None) -> str:
     """Return the key by which an annotator's work is told apart; it names nobody."""
     return "" if user is None else hashlib.sha256(f"annotator {user}".encode()).hexdigest()[:12]
 

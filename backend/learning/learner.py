@@ -14,7 +14,8 @@ from functools import partial
 import msgspec
 
 from backend.database.leases import NO_TASK
-from backend.errors import BackendError, LearningRefused
+from backend.errors import BackendError, LearningRefused, StudioRefused, StudioUnreachable
+from backend.feedback.annotation_reader import annotator_key
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
@@ -23,7 +24,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.learning.compared_images import BeforeAfter, ImageComparer
 from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.unlabelled import UnlabelledImages, fit_words
-from backend.learning.versions import LearningState, StepLease, Version, VersionStore
+from backend.learning.versions import LearningState, Person, StepLease, Version, VersionStore
 from backend.settings import Adapt, Settings
 from clearclip_core import Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
 
@@ -170,7 +171,8 @@ class Learner:
         fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
         comparer = self._comparer(client, project, config, fit.held_out)
         pictures = comparer.compare(zip(annotations, read[0], strict=True))
-        version = version_of(fit, len(set(annotations)))
+        people = _name_people(fit, client)
+        version = version_of(fit, len(set(annotations)), people)
         live = self.versions.version(project, lease.live) if lease.live else (None, None)
         if live[0] is not None and live[0].unlabelled and live[1] is not None:
             judged = judge_adaptation(live[1], *read)
@@ -219,8 +221,27 @@ class Learner:
         return ImageComparer(*parts, project, config, held_out)
 
 
-def version_of(fit: Fit, annotations: int) -> Version:
-    """Describe a fit and the number of annotations that it was made of."""
+def _name_people(fit: Fit, client: LabelStudioClient) -> tuple[Person, ...]:
+    """Name the people of a fit, as Label Studio does."""
+    names: dict[str, str] = {}
+    if fit.people:
+        try:
+            names = {annotator_key(user): name for user, name in client.user_names().items()}
+        except (StudioRefused, StudioUnreachable) as error:
+            log.warning("People are not named: %s", error)
+    return tuple(
+        Person(
+            key=each.annotator,
+            name=names.get(each.annotator) or "Somebody whose name Label Studio does not tell",
+            reason=each.reason,
+            is_left_out=each.is_left_out,
+        )
+        for each in fit.people
+    )
+
+
+def version_of(fit: Fit, annotations: int, people: tuple[Person, ...] = ()) -> Version:
+    """Describe a fit, the number of annotations that it was made of, and its people."""
     return Version(
         annotations=annotations,
         digest="" if fit.adaptation is None else fit.adaptation.digest,
@@ -232,4 +253,5 @@ def version_of(fit: Fit, annotations: int) -> Version:
         shown=dict(fit.shown),
         refused=dict(fit.refused),
         found=dict(fit.found),
+        people=people,
     )

@@ -71,6 +71,15 @@ _VERSION: Final = VERSIONS.c
 _STATE: Final = STATES.c
 
 
+class Person(msgspec.Struct, frozen=True):
+    """An annotator whose work most of their own pictures speak against."""
+
+    key: str  # see `Example.annotator`
+    name: str  # as Label Studio has it
+    reason: str  # what was found, as a sentence
+    is_left_out: bool  # whether the version has learned nothing of theirs
+
+
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
 
@@ -88,6 +97,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     shown: dict[str, int] = {}  # name of the label -> on how many corrected images somebody drew it
     refused: dict[str, str] = {}  # label -> why corrections of it were not taken over
     found: dict[str, float] = {}  # label -> share of what was drawn that the words find, in [0, 1]
+    people: tuple[Person, ...] = ()
     unlabelled: int = 0  # different uncorrected pictures that it has learned from, or 0
     areas: dict[str, tuple[float, float]] = {}  # label -> share of all pixels before and after
     #: By how much the version from unlabelled pictures that was in use, if any, is better than the

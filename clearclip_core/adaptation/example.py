@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -37,7 +37,19 @@ _FORMAT = 2  # version of the bytes, stored in them
 #: What no label covers, and what several do, among the indices of labels.
 _NOTHING, _SEVERAL = -1, -2
 
-_ARRAYS = ("features", "labels", "weights", "removed", "layout", "kept")
+_ARRAYS = ("features", "labels", "weights", "removed", "layout", "kept", "elsewhere")
+
+#: How a tool may have moved masks, as the columns of `Example.elsewhere` say it.
+MOVES = (
+    "mirrored",
+    "upside down",
+    "turned by 180°",
+    "too far left",
+    "too far right",
+    "too far up",
+    "too far down",
+)
+_SHIFT = 0.1  # share of the side by which masks are shifted back
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +76,8 @@ class Example:
         kept_names: names of the labels that stand somewhere as a prediction showed them, sorted.
         kept: (N,) int16, index of the label in `kept_names` that stands so on each pixel; -1 where
             none does, or nobody knows which, as in examples that version 0.2.0 has stored.
+        elsewhere: (N, 7) int16, index of the label in `known` that would stand on each pixel if all
+            masks were moved back, for each of `MOVES`; -1 where none would, or nobody knows.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -81,6 +95,7 @@ class Example:
     layout: npt.NDArray[np.float16] = field(repr=False)
     kept_names: tuple[str, ...]
     kept: npt.NDArray[np.int16] = field(repr=False)
+    elsewhere: npt.NDArray[np.int16] = field(repr=False)
 
     def __post_init__(self) -> None:
         for names in (self.known, self.names, self.removed_names, self.kept_names):
@@ -91,6 +106,7 @@ class Example:
         check_shape("removed", self.removed, (sampled, len(self.removed_names)))
         check_shape("layout", self.layout, (LAYOUT_CELLS**2, self.words_width))
         check_shape("kept", self.kept, (sampled,))
+        check_shape("elsewhere", self.elsewhere, (sampled, len(MOVES)))
 
     @classmethod
     def of(
@@ -142,8 +158,9 @@ class Example:
             for name in sorted(removed)
             if (area := grid.shown(removed, name)).any()
         }
+        all_known = tuple(sorted({*known, *masks, *kept}))
         return cls(
-            known=tuple(sorted({*known, *masks, *kept})),
+            known=all_known,
             names=names,
             features=grid.features_at(chosen),
             labels=owners[chosen],
@@ -155,6 +172,7 @@ class Example:
             layout=mean_cells(features),
             kept_names=kept_names,
             kept=standing[chosen],
+            elsewhere=grid.moved_back(masks, all_known)[chosen],
         )
 
     @property
@@ -207,8 +225,13 @@ class Example:
 
     @classmethod
     def _from_parts(cls, facts: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Example:
-        nowhere = np.full(len(arrays["labels"]), _NOTHING, np.int16)  # 0.2.0 has not stored it
-        read: dict[str, npt.NDArray[Any]] = {"kept": nowhere, **arrays}
+        # 0.2.0 has stored neither of these
+        nowhere = np.full((len(arrays["labels"]), 1 + len(MOVES)), _NOTHING, np.int16)
+        read: dict[str, npt.NDArray[Any]] = {
+            "kept": nowhere[:, 0],
+            "elsewhere": nowhere[:, 1:],
+            **arrays,
+        }
         return cls(
             known=tuple(facts["known"]),
             names=tuple(facts["names"]),
@@ -283,6 +306,21 @@ class _Grid:
         shown: BoolArray = mask[np.ix_(*self._pixels)].reshape(-1)
         return shown
 
+    def moved_back(
+        self, masks: Mapping[str, BoolMask], known: Sequence[str]
+    ) -> npt.NDArray[np.int16]:
+        """Return (P, 7) indices in `known` of the labels if masks were moved back, see `MOVES`."""
+        owners, names = self.owners(masks)
+        owners[owners == _SEVERAL] = _NOTHING
+        indices = np.array([*map(known.index, names), _NOTHING], np.int16)
+        rows, columns = (len(each) for each in self._pixels)
+        standing = indices[owners].reshape(rows, columns)
+        down, along = (max(1, round(_SHIFT * side)) for side in standing.shape)
+        back = [standing[:, ::-1], standing[::-1], standing[::-1, ::-1]]
+        back += [_shifted(standing, 0, step) for step in (along, -along)]
+        back += [_shifted(standing, step, 0) for step in (down, -down)]
+        return np.stack([each.reshape(-1) for each in back], axis=1)
+
     def features_at(self, pixels: npt.NDArray[np.intp]) -> npt.NDArray[np.float16]:
         """Return the (N, D) features of pixels, by their index."""
         places = np.unravel_index(pixels, [len(each) for each in self._pixels])
@@ -293,6 +331,16 @@ class _Grid:
         lines = torch.einsum("na,dab->ndb", down, self._mosaic)
         made: npt.NDArray[np.float16] = torch.einsum("ndb,nb->nd", lines, along).half().numpy()
         return made
+
+
+def _shifted(labels: npt.NDArray[np.int16], down: int, along: int) -> npt.NDArray[np.int16]:
+    """Shift (H, W) labels by so many pixels, with nothing where none come from."""
+    height, width = labels.shape
+    margin = ((max(0, down), max(0, -down)), (max(0, along), max(0, -along)))
+    wide = np.pad(labels, margin, constant_values=_NOTHING)
+    top, left = max(0, -down), max(0, -along)
+    shifted: npt.NDArray[np.int16] = wide[top : top + height, left : left + width]
+    return shifted
 
 
 def mean_cells(features: DenseFeatures) -> npt.NDArray[np.float16]:

@@ -22,6 +22,7 @@ from scipy.special import log_softmax
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.example import BoolArray, Example, Float32Array, check_width
+from clearclip_core.adaptation.people import AnnotatorFinding, find_moved
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
@@ -114,6 +115,7 @@ class Fit:
             alike.
         found: name of each drawn label -> share of its drawn pixels that the text scores get right.
         held_out: the adaptations by which the adapted IoUs were measured.
+        people: annotators whose work most of their own pictures speak against, and why.
         FEWEST_TOLD: images that a label was drawn on, at least, where its IoU is told.
     """
 
@@ -127,6 +129,7 @@ class Fit:
     shown: Mapping[str, int] = field(default_factory=dict, repr=False)
     found: Mapping[str, float] = field(default_factory=dict, repr=False)
     held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations, repr=False)
+    people: tuple[AnnotatorFinding, ...] = field(default=(), repr=False)
 
     @property
     def text_iou(self) -> float:
@@ -153,7 +156,9 @@ def adapt(
     """Fit an adaptation of the text scores to training examples, and judge it on held-out images.
 
     Near-duplicates count as one image, and one image alone gives no adaptation. Examples with
-    numbers that are not finite are left out. The order of the examples changes nothing.
+    numbers that are not finite are left out, and so are those of annotators most of whose masks
+    agree better with the words when they are moved back, see `Fit.people`. The order of the
+    examples changes nothing.
 
     Args:
         examples: one for each correction.
@@ -167,7 +172,8 @@ def adapt(
     """
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
-        return _Fitting(examples, embed, vocabulary, as_words).fit(label_loss)
+        fitting = _Fitting(examples, embed, vocabulary, as_words)
+        return replace(fitting.fit(label_loss), people=fitting.people)
 
 
 class Regression:
@@ -481,7 +487,10 @@ class _Fitting:
             check_width(example.words_width, embeddings.shape[1])
             check_width(example.width, finite[0].width)
         finite.sort(key=lambda example: (example.picture_key, example.digest))
-        self._targets = Targets.of(finite, embeddings, vocabulary)
+        self.people = tuple(find_moved(finite, embeddings, vocabulary))
+        left_out = {each.annotator for each in self.people}
+        used = [example for example in finite if example.annotator not in left_out]
+        self._targets = Targets.of(used, embeddings, vocabulary)
         self._pictures = len(self._targets.pictures)
         self._refused: dict[str, str] = {}
         self._learning = self._learnable(as_words)

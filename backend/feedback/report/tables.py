@@ -91,6 +91,9 @@ def learned_text(learned: Mapping[str, Any]) -> str:
                 printable(f"Version {version['number']} leaves {label} as it was: {reason}")
                 for label, reason in version["refused"].items()
             ]
+    if learned["versions"]:
+        people = learned["versions"][0]["people"]
+        lines += [printable(f"{each['name']}: {each['reason']}") for each in people]
     if learned["as_words"]:
         lines.append(printable(f"Labels that keep their words: {', '.join(learned['as_words'])}."))
     return "\n".join(lines)

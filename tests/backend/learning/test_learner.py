@@ -11,7 +11,8 @@ import torch
 from sqlalchemy import select
 
 from backend.database.database import Database
-from backend.errors import ImageRefused, LearningRefused, StudioUnreachable
+from backend.errors import ImageRefused, LearningRefused, StudioRefused, StudioUnreachable
+from backend.feedback.annotation_reader import annotator_key
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
 from backend.feedback.evidence import ImageEvidence
 from backend.inference.engine import Engine
@@ -44,6 +45,7 @@ from clearclip_core import (
     adapt,
 )
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
+from clearclip_core.adaptation.people import AnnotatorFinding
 from clearclip_core.adaptation.unlabelled import Judgement
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
@@ -70,6 +72,7 @@ class Fits:
 
     def __init__(self) -> None:
         self.adaptation: Adaptation | None = teach(wine="red")
+        self.people: tuple[AnnotatorFinding, ...] = ()
         self.as_words: tuple[str, ...] = ()
         self.label_loss = 0.0
         self.asked: list[tuple[Sequence[Example], Vocabulary]] = []
@@ -91,7 +94,13 @@ class Fits:
             return Fit(None, *told)
         own = {each.picture_key: self.adaptation for each in examples}
         held_out = HeldOutAdaptations(own, self.adaptation)
-        return Fit(self.adaptation, *told, shown={"wine": len(examples)}, held_out=held_out)
+        return Fit(
+            self.adaptation,
+            *told,
+            shown={"wine": len(examples)},
+            held_out=held_out,
+            people=self.people,
+        )
 
 
 class Studio:
@@ -101,6 +110,12 @@ class Studio:
         self.xml = xml
         self.regions: dict[int, list[dict[str, Any]]] = {}
         self.fault: Exception | None = None
+        self.hides_people = False
+
+    def user_names(self) -> dict[int, str]:
+        if self.hides_people:
+            raise StudioRefused("You do not have permission.")
+        return {5: "Ada", 6: "Ben"}
 
     def config(self, project: int) -> LabelConfig:
         if self.fault is not None:
@@ -644,3 +659,18 @@ def test_another_model_learns_again_from_its_own_features_alone(database: Databa
     again = make_learner(other.settings, colour_engine(), read_image, other.stores)
     assert not again.take_due_step(Studio())
     assert asked == {}
+
+
+@pytest.mark.parametrize("hides_people", [False, True])
+def test_people_are_named_as_label_studio_names_them(
+    database: Database, hides_people: bool
+) -> None:
+    school, studio = School(database), Studio()
+    studio.hides_people = hides_people
+    school.fits.people = (AnnotatorFinding(annotator_key(6), "Mirrored.", is_left_out=True),)
+    school.learn(1, 2)
+    assert school.learner.take_due_step(studio)
+    ((person,),) = [each.people for each in school.stores.versions.versions(7)]
+    assert (person.key, person.reason) == (annotator_key(6), "Mirrored.")
+    assert (person.name == "Ben") is not hides_people
+    assert person.name

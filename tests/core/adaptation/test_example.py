@@ -125,13 +125,15 @@ def test_examples_survive_their_bytes() -> None:
 
 
 def test_examples_that_version_0_2_0_has_stored_are_read() -> None:
-    """It stored a CLS feature too, and of what stood only that it stood."""
+    """It stored a CLS feature too, of what stood only that it stood, and nothing of elsewhere."""
     example = Example.of(features_of(0), {"sky": left_half()}, ["sky"], kept={"sky": left_half()})
     facts = {name: value for name, value in example._metadata.items() if name != "kept"}
-    arrays = {name: array for name, array in example._arrays.items() if name != "kept"}
+    later = {"kept", "elsewhere"}
+    arrays = {name: array for name, array in example._arrays.items() if name not in later}
     read = Example.from_bytes(to_safetensors("example", facts, arrays | {"cls": np.ones(3)}))
     assert read.kept_names == ()
     assert read.kept.tolist() == [-1] * len(example.labels)
+    assert (read.elsewhere == -1).all()
     assert np.array_equal(read.features, example.features)
 
 

@@ -12,7 +12,7 @@ from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.learning.compared_images import BeforeAfter, ComparedImage, Work
-from backend.learning.versions import model_key
+from backend.learning.versions import Person, model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.runs.run_store import AskedNothing, RunStore
 from backend.settings import Adapt, Settings
@@ -119,6 +119,13 @@ def test_a_label_on_two_pictures_has_no_figure(dashboard: Dashboard) -> None:
     assert "2 pictures: too few to tell" in page.text
     assert "12.5 %" not in page.text
     assert "loses more than a point" not in page.text, "a label without a figure loses nothing"
+
+
+def test_people_whose_pictures_speak_against_their_work_are_named(dashboard: Dashboard) -> None:
+    learn(stores_of(), people=(Person("a1", "Ada <B>", "Mirrored.", is_left_out=True),))
+    assert "Ada <B>: Mirrored." in dashboard.page(LEARNING).text
+    (told,) = dashboard.client.get(LEARNING).get_json(force=True)["versions"]
+    assert [each["name"] for each in told["people"]] == ["Ada <B>"]
 
 
 def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashboard) -> None:

@@ -1,0 +1,79 @@
+"""Annotators whose own pictures speak against their work."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from clearclip_core import Example, HeldOutAdaptations, adapt
+from tests.core.adaptation.test_fitting import EXAMPLES, KNOWN, WORDS, drawn_image, embed
+
+Mask = npt.NDArray[np.bool_]
+
+#: What a tool has done to masks -> what the reason says.
+MOVES: dict[str, Callable[[Mask], Mask]] = {
+    "mirrored": lambda mask: mask[:, ::-1],
+    "upside down": lambda mask: mask[::-1],
+    "turned by 180°": lambda mask: mask[::-1, ::-1],
+}
+
+
+def moved(seed: int, move: Callable[[Mask], Mask], annotator: str = "ann") -> Example:
+    features, masks = drawn_image(seed)
+    masks = {name: move(mask) for name, mask in masks.items()}
+    return Example.of(features, masks, KNOWN, f"{seed}", annotator=annotator)
+
+
+@pytest.mark.parametrize("what", ["mirrored", "turned by 180°"])
+def test_masks_that_a_tool_has_moved_are_named(what: str) -> None:
+    fit = adapt([moved(seed, MOVES[what]) for seed in range(6)], embed, WORDS)
+    (found,) = fit.people
+    assert (found.annotator, found.is_left_out) == ("ann", True)
+    assert what in found.reason
+
+
+def test_nothing_is_learned_of_moved_masks() -> None:
+    wrong = [moved(seed, MOVES["mirrored"]) for seed in range(20, 26)]
+    with_them, without = adapt([*EXAMPLES, *wrong], embed, WORDS), adapt(EXAMPLES, embed, WORDS)
+    assert with_them.adaptation is not None
+    assert without.adaptation is not None
+    assert with_them.adaptation.digest == without.adaptation.digest
+
+
+def test_moved_masks_are_compared_with_what_the_others_teach() -> None:
+    wrong = [moved(seed, MOVES["mirrored"]) for seed in range(20, 26)]
+    held_out = HeldOutAdaptations.fit([*EXAMPLES, *wrong], embed, WORDS)
+    assert held_out.of("20") is held_out.others
+
+
+def test_masks_as_they_are_speak_against_nobody() -> None:
+    own = [moved(seed, lambda mask: mask) for seed in range(12)]
+    assert adapt(own, embed, WORDS).people == ()
+
+
+def test_two_pictures_are_too_few_to_judge_somebody() -> None:
+    wrong = [moved(seed, MOVES["mirrored"]) for seed in range(20, 22)]
+    assert adapt([*EXAMPLES, *wrong], embed, WORDS).people == ()
+
+
+def test_whoever_is_right_on_most_pictures_is_learned_from() -> None:
+    wrong = [moved(seed, MOVES["mirrored"]) for seed in range(20, 23)]
+    right = [moved(seed, lambda mask: mask) for seed in range(30, 34)]
+    assert adapt([*wrong, *right], embed, WORDS).people == ()
+
+
+@pytest.mark.parametrize(("column", "rows"), [(3, slice(0, 1)), (5, slice(0, 1))])
+def test_elsewhere_has_the_labels_moved_back(column: int, rows: slice) -> None:
+    """Of masks that are too far left, what stands at the right comes from the left."""
+    features, _ = drawn_image(0)
+    mask = np.zeros((80, 64), np.bool_)
+    mask[:8, :8] = True  # two of 20 x 16 sampled pixels a side, as far as a shift goes
+    example = Example.of(features, {"sky": mask}, KNOWN)
+    shown = (example.elsewhere[:, column] >= 0).reshape(20, 16)
+    expected = np.zeros((20, 16), np.bool_)
+    if column == 3:
+        expected[:2, 2:4] = True
+    else:
+        expected[2:4, :2] = True
+    assert np.array_equal(shown, expected)
