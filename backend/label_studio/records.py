@@ -83,6 +83,7 @@ class ProjectRow(Struct):
     title: str | None = None
     model_version: str | None = None
     task_number: int | None = None
+    maximum_annotations: int | None = None  # of different people, that finish a task
 
 
 class SummaryRow(Struct):

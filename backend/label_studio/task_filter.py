@@ -19,7 +19,8 @@ class TaskFilter:
 
     without_version: str | None = None  # has no prediction of this ``model_version``
     with_version: str | None = None  # has a prediction of this ``model_version``
-    labeled: bool | None = None
+    labeled: bool | None = None  # whether it has an annotation
+    done: bool | None = None  # whether Label Studio takes it for finished: it has all that it needs
     skipped: bool | None = None
     drafted: bool | None = None  # whether it has a draft, of any annotator
     predicted: bool | None = None  # whether it has a prediction, of any version
@@ -54,6 +55,8 @@ class TaskFilter:
             require("predictions_model_versions", "contains", "List", [self.with_version])
         if self.labeled is not None:
             require("total_annotations", "greater" if self.labeled else "equal", "Number", 0)
+        if self.done is not None:
+            require("completed_at", "empty", "Datetime", not self.done)
         if self.skipped is not None:
             require("cancelled_annotations", "greater" if self.skipped else "equal", "Number", 0)
         if self.drafted is not None:

@@ -15,7 +15,9 @@ import msgspec
 
 from backend.database.database import Database
 from backend.feedback.experiment import UNSEEN, Experiments
+from backend.feedback.report.hours_left import count_left
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.records import ProjectRow
 from backend.label_studio.task_filter import OPEN, TaskFilter
 from backend.projects.failures import FailureStore
 
@@ -27,8 +29,10 @@ class OpenTasks(msgspec.Struct, frozen=True):
     """How many tasks of a project are still to be annotated, and what they wait for.
 
     Attributes:
-        left: tasks without an annotation that nobody has skipped.
-        waiting: of these, tasks without a prediction of the model version in use.
+        left: tasks that Label Studio does not take for finished, without skipped ones.
+        begun: of these, tasks with an annotation: they need one of somebody else.
+        needed: annotations that the tasks left need.
+        waiting: of those without one, tasks without a prediction of the model version in use.
         older: of those that wait, tasks with a prediction of another version.
         skipped: tasks without an annotation that somebody has skipped.
         failed: of those that wait, tasks that failed when they were last predicted.
@@ -36,6 +40,8 @@ class OpenTasks(msgspec.Struct, frozen=True):
     """
 
     left: int
+    begun: int
+    needed: int
     waiting: int
     older: int
     skipped: int
@@ -122,17 +128,17 @@ class TaskScope:
         """Count the tasks that an experiment may draw from."""
         return client.count(project, UNSEEN)
 
-    def count_open(self, client: LabelStudioClient, project: int, version: str) -> OpenTasks:
+    def count_open(self, client: LabelStudioClient, row: ProjectRow, version: str) -> OpenTasks:
         """Count the tasks that are still to be annotated.
 
         Args:
             client: of Label Studio.
-            project: number of the project.
+            row: the project, as Label Studio answers it now.
             version: the model version in use.
         """
+        project, work = row.id, count_left(client, row)
         lacking = replace(OPEN, without_version=version)
-        left = client.count(project, OPEN)
-        waiting = client.count(project, lacking) if left else 0
+        waiting = client.count(project, lacking) if work.tasks > work.begun else 0
         older = failed = withheld = 0
         if waiting:
             # Of those without any, Label Studio need not look at each prediction's version.
@@ -142,8 +148,16 @@ class TaskScope:
             failed = _count_of(client, project, lacking, failing)
             withheld = _count_of(client, project, replace(lacking, predicted=False), drawn)
 
-        skipped = client.count(project, TaskFilter(labeled=False, skipped=True))
-        return OpenTasks(left, waiting, older, skipped, failed, withheld)
+        return OpenTasks(
+            left=work.tasks,
+            begun=work.begun,
+            needed=work.annotations,
+            waiting=waiting,
+            older=older,
+            skipped=work.skipped,
+            failed=failed,
+            withheld=withheld,
+        )
 
 
 def _count_of(

@@ -125,3 +125,23 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     missing = f"{backend_url}/projects/{number + 1000}"
     wait_for(lambda: requests.get(f"{missing}/learning", timeout=60).status_code == 404, "a 404")
     assert requests.get(missing, timeout=60).status_code == 404
+
+
+def test_tasks_that_need_two_people_are_left_after_one(
+    studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
+) -> None:
+    number = new_project(["sky"], seeds=SEEDS[:3])
+    sdk(studio).projects.update(id=number, maximum_annotations=2)
+    project = Project(studio, number, f"{backend_url}/projects/{number}")
+    for place in range(3):
+        project.annotate(place, result=[])
+    studio.post(f"/api/tasks/{project.tasks[2]}/annotations/", json=SKIP)
+    demo.connect(studio, number, backend_url)
+
+    told = project.is_next("correct")
+    assert (told["counts"]["left"], told["counts"]["begun"]) == (3, 3)
+    assert told["progress"].startswith("of 3 tasks done, 3 left")
+
+    sdk(studio).projects.update(id=number, maximum_annotations=1)
+    told = project.is_next("export")
+    assert (told["counts"]["left"], told["counts"]["begun"]) == (0, 0)

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -15,7 +15,8 @@ from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import PRELABELLED
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.task_filter import OPEN
+from backend.label_studio.records import ProjectRow
+from backend.label_studio.task_filter import TaskFilter
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ _APART: Final = 2.5
 class Hours(msgspec.Struct, frozen=True):
     """Hours at today's pace, with a prediction interval of the tasks that are left.
 
-    They are the tasks times the mean time of an annotation. Where the pace has changed, that is of
-    the newer half of the annotations, and there is no interval.
+    They are the annotations left times the mean time of an annotation. Where the pace has changed,
+    that is of the newer half of the annotations, and there is no interval.
     """
 
     hours: float
@@ -45,13 +46,23 @@ class Hours(msgspec.Struct, frozen=True):
     high: float | None = None
 
 
+class WorkLeft(msgspec.Struct, frozen=True):
+    """The tasks of a project that Label Studio does not take for finished."""
+
+    tasks: int  # without skipped ones
+    begun: int  # of these, those with an annotation: they need one of somebody else
+    annotations: int  # that these tasks still need
+    skipped: int  # tasks without an annotation that somebody has skipped
+
+
 class HoursLeft(msgspec.Struct, frozen=True):
     """The pace of a project's newest annotations, and the annotation that is left in it."""
 
-    tasks_left: int | None  # neither annotated nor skipped; None where Label Studio does not say
+    tasks_left: int | None  # neither done nor skipped; None where Label Studio does not say
     annotations: int  # the newest measured ones that began with a prediction, at most `RECENT`
     seconds: float  # their median time
     expected: Hours | None = None  # the hours if all tasks left have predictions; None: not known
+    annotations_left: int | None = None  # that the tasks left need
 
     @property
     def missing(self) -> str:
@@ -76,28 +87,57 @@ def estimate(
     times_s = annotations.newest_times(project, PRELABELLED, RECENT)
     if not times_s:
         return None
-    left = None if client is None else _count_left(client, project)
-    expected = None if left is None else at_pace(left, times_s)
-    return HoursLeft(left, len(times_s), median(times_s), expected)
+    pace_s = median(times_s)
+    left = None if client is None else _ask(client, project)
+    if left is None:
+        return HoursLeft(None, len(times_s), pace_s)
+    expected = at_pace(left.annotations, times_s)
+    return HoursLeft(left.tasks, len(times_s), pace_s, expected, left.annotations)
 
 
-def _count_left(client: LabelStudioClient, project: int) -> int | None:
+def _ask(client: LabelStudioClient, project: int) -> WorkLeft | None:
     try:
-        return client.count(project, OPEN)
+        return count_left(client, client.project(project))
     except (StudioRefused, StudioUnreachable) as error:
         log.warning("The hours left in project %d are not known: %s", project, error)
         return None
 
 
-def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
-    """Return the hours that tasks take at the pace of annotations, the newest first, in seconds.
+def count_left(client: LabelStudioClient, project: ProjectRow) -> WorkLeft:
+    """Count what is left to annotate, as Label Studio counts it.
+
+    A project may ask for annotations of several people (``maximum_annotations``). Where it does so
+    for a share of its tasks alone, more annotations are counted than are needed.
+    """
+
+    def count(**which: Any) -> int:
+        return client.count(project.id, TaskFilter(done=False, **which))
+
+    skipped = count(labeled=False, skipped=True)
+    tasks = count() - skipped
+    begun = count(labeled=True) if tasks else 0
+    each = max(project.maximum_annotations or 1, 1)
+    made = begun if each > 1 else 0
+    for number in range(2, each):
+        if not (more := count(min_annotations=number) if begun else 0):
+            break
+        made += more
+    return WorkLeft(tasks, begun, tasks * each - made, skipped)
+
+
+def at_pace(left: int, times_s: Sequence[float]) -> Hours | None:
+    """Return the hours that annotations left take at the pace of others, the newest first.
+
+    Args:
+        left: how many annotations are left to make.
+        times_s: the times of annotations, the newest first, in seconds.
 
     None is known of fewer than `LEAST`.
 
     >>> at_pace(60, [60.0] * 10)
     Hours(hours=1.0, low=1.0, high=1.0)
     """
-    count, per_hour = len(times_s), tasks / 3600
+    count, per_hour = len(times_s), left / 3600
     if count < LEAST:
         return None
     times = without_breaks(times_s)
@@ -105,7 +145,7 @@ def at_pace(tasks: int, times_s: Sequence[float]) -> Hours | None:
     error = math.sqrt(newer.var(ddof=1) / len(newer) + older.var(ddof=1) / len(older))
     if abs(newer.mean() - older.mean()) > _APART * error:
         return Hours(per_hour * float(times[: len(newer)].mean()))
-    mean, spread = float(times.mean()), math.sqrt(1 / count + 1 / max(tasks, 1))
+    mean, spread = float(times.mean()), math.sqrt(1 / count + 1 / max(left, 1))
     beside = float(stdtrit(count - 1, (1 + _CONFIDENCE) / 2) * times.std(ddof=1)) * spread
     return Hours(per_hour * mean, per_hour * max(0.0, mean - beside), per_hour * (mean + beside))
 

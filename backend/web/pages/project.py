@@ -18,7 +18,7 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.annotation_table import PRELABELLED
-from backend.feedback.report.hours_left import RECENT, Hours, at_pace
+from backend.feedback.report.hours_left import RECENT, Hours, at_pace, hours
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -35,10 +35,10 @@ from backend.settings import Adapt
 from backend.web.middleware.errors import json_response
 from backend.web.pages.dashboard import USE, describe_job
 from backend.web.pages.forms import PROJECT, missing_project, no_key
-from backend.web.pages.html import html_page, is_for_people
+from backend.web.pages.html import count_with_noun, html_page, is_for_people
 from backend.web.pages.report import describe_reading
 from backend.web.pages.status import StatusSerializer
-from clearclip_core.quantities import inflected
+from clearclip_core.quantities import grouped, inflected
 
 _Json = dict[str, Any]
 
@@ -54,8 +54,8 @@ class TaskCounts(msgspec.Struct, frozen=True):
     """What Label Studio says of the tasks and labels of a project now."""
 
     tasks: int
-    left: int  # tasks without an annotation that nobody has skipped
-    waiting: int  # of these, tasks without a prediction of the model version in use
+    left: int  # tasks that Label Studio does not take for finished, without skipped ones
+    waiting: int  # of these, without an annotation and a prediction of the model version in use
     older: int  # of those that wait, tasks with a prediction of another version
     skipped: int = 0  # tasks without an annotation that somebody has skipped
     failed: int = 0  # of those that wait, those that failed when they were last predicted
@@ -65,11 +65,23 @@ class TaskCounts(msgspec.Struct, frozen=True):
     unknown: dict[str, int] = {}  # label that the config lacks -> regions
     lost: dict[str, int] = {}  # control that the config lacks -> regions
     withheld: int = 0  # of those that wait, those that an experiment leaves out
+    begun: int = 0  # of those left, tasks with an annotation: they need one of somebody else
+    needed: int = 0  # annotations that the tasks left need
 
     @property
     def done(self) -> int:
-        """The number of tasks with an annotation."""
+        """The number of tasks that Label Studio takes for finished."""
         return self.tasks - self.left - self.skipped
+
+    @property
+    def annotated(self) -> int:
+        """The number of tasks with an annotation."""
+        return self.done + self.begun
+
+    @property
+    def unseen(self) -> int:
+        """The number of tasks left that have no annotation: a job predicts these."""
+        return self.left - self.begun
 
     @property
     def to_predict(self) -> int:
@@ -107,6 +119,23 @@ def next_step(facts: Facts) -> Step:
     if counts.left:
         return "look" if counts.failed == counts.left and not facts.predicting else "correct"
     return "export" if facts.corrected else ""
+
+
+def describe_progress(counts: TaskCounts, left: Hours | None) -> str:
+    """Say how far the tasks are, after the number of those that are done.
+
+    >>> describe_progress(TaskCounts(tasks=9, left=4, waiting=0, older=0, begun=1), Hours(0.2))
+    "of 9 tasks done, 4 left (1 needs somebody else, too): about 12 min at today's pace"
+    """
+    said = f"of {count_with_noun(counts.tasks, 'task')} done, {grouped(counts.left)} left"
+    if counts.begun:
+        need = "needs" if counts.begun == 1 else "need"
+        said += f" ({grouped(counts.begun)} {need} somebody else, too)"
+    if counts.skipped:
+        said += f", {grouped(counts.skipped)} skipped"
+    if left is not None:
+        said += f": about {hours(left.hours)} at today's pace"
+    return said
 
 
 @dataclass(frozen=True)
@@ -168,7 +197,8 @@ class ProjectRoutes:
         trouble = self.serializer.scrub(str(error or ""))
         counts = None if counted is None else counted.counts
         words, learned = self._words(project, counted), self._learned(project, counts)
-        data_set, done = self._data_set(project, counts), counts.done if counts else None
+        data_set, done = self._data_set(project, counts), counts.annotated if counts else None
+        hours_left = self._hours(project, counts)
         # a paused job waits for somebody
         busy = (job.kind != "withdrawal" and job.state in ("queued", "running") for job in jobs)
         facts = Facts(
@@ -187,7 +217,8 @@ class ProjectRoutes:
             "next": next_step(facts),
             "jobs": [self.serializer.job(job) for job in jobs],
             "words": words,
-            "hours": self._hours(project, counts),
+            "hours": hours_left,
+            "progress": "" if counts is None else describe_progress(counts, hours_left),
             "learned": learned,
             "data_set": data_set,
             "read": describe_reading(self.services, project, done),
@@ -216,9 +247,8 @@ class ProjectRoutes:
         found, services = client.project(project), self.services
         config = parse_label_config(found.label_config, services.settings)
         version = self.versions.current(config, project)
+        tasks = services.task_scope.count_open(client, found, version)
         regions = client.region_counts(project)
-        tasks = services.task_scope.count_open(client, project, version)
-
         counts = TaskCounts(
             **msgspec.structs.asdict(tasks),
             tasks=found.task_number or 0,
@@ -269,7 +299,7 @@ class ProjectRoutes:
         if counts is None or not counts.left:
             return None
         times_s = self.services.annotations.newest_times(project, PRELABELLED, RECENT)
-        return at_pace(counts.left, times_s)
+        return at_pace(counts.needed, times_s)
 
     def _learned(self, project: int, counts: TaskCounts | None) -> _Json | None:
         """Return the versions in use and that wait, with their gains; None: that is not known."""
@@ -298,7 +328,7 @@ class ProjectRoutes:
         since = 0.0 if made is None else made[0].created
         corrected = self.services.annotations.count_tasks(project, since)
         if made is None:  # Label Studio knows before all of them are read
-            done = corrected if counts is None else counts.done
+            done = corrected if counts is None else counts.annotated
             return {"run": None, "at": None, "corrected_since": done}
         run, file = made
         in_file = {"pictures": file.pictures, "left_out": file.left_out_count}

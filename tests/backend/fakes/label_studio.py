@@ -25,6 +25,7 @@ class FakeStudio:
     project: int = 7
     #: ids of tasks with an annotation; those of `annotations` have one too.
     annotated: set[int] = field(default_factory=set)
+    overlap: int = 1  # people whose annotations finish a task
     refused: set[int] = field(default_factory=set)  # ids of tasks whose predictions are not taken
     views: dict[int, list[int]] = field(default_factory=dict)
     #: id -> what a view of the data manager was made of.
@@ -120,6 +121,7 @@ class FakeStudio:
         if path == f"/api/projects/{self.project}":
             row = {"id": self.project, "title": self.titles.get(self.project, "")}
             row |= {"task_number": len(self.tasks), "label_config": self.label_config}
+            row |= {"maximum_annotations": self.overlap}
             return _json(row | {"model_version": self.shows})
         if path == f"/api/projects/{self.project}/summary":
             return _json(self._summary())
@@ -316,6 +318,12 @@ class FakeStudio:
         """As seen: skips do not count."""
         return task in self.annotated or self._count(task) > 0
 
+    def _is_done(self, task: int) -> bool:
+        """As seen: annotations of one person count once."""
+        own = (each for each in self._annotations_of(task) if not each["was_cancelled"])
+        people = {each["completed_by"] for each in own}
+        return task in self.annotated or len(people) >= self.overlap
+
     def _is_skipped(self, task: int) -> bool:
         return any(each["was_cancelled"] for each in self._annotations_of(task))
 
@@ -339,6 +347,7 @@ class FakeStudio:
                 ("total_annotations", "equal"): lambda v: self._is_annotated(task) == bool(v),
                 ("total_annotations", "greater"): lambda v: self._is_annotated(task),
                 ("total_annotations", "greater_or_equal"): lambda v: self._count(task) >= v,
+                ("completed_at", "empty"): lambda v: self._is_done(task) != v,
                 ("cancelled_annotations", "equal"): lambda v: self._is_skipped(task) == bool(v),
                 ("cancelled_annotations", "greater"): lambda v: self._is_skipped(task),
                 ("annotations_ids", "empty"): lambda v: bool(self._annotations_of(task)) != v,

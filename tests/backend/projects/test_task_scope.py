@@ -80,13 +80,15 @@ def test_open_tasks_are_counted_by_what_they_wait_for(
         studio.add(task, "v2")
     studio.add(31, "v1")
     scope.failures.add([(32, "It is gone."), (20, "It was gone.")], project=7)
-    counts = OpenTasks(left=190, waiting=170, older=1, skipped=0, failed=1, withheld=0)
-    assert scope.count_open(client, 7, "v2") == counts
+    counts = OpenTasks(
+        left=190, begun=0, needed=190, waiting=170, older=1, skipped=0, failed=1, withheld=0
+    )
+    assert scope.count_open(client, client.project(7), "v2") == counts
 
 
 def test_withheld_tasks_that_failed_count_once(scope: TaskScope, client: LabelStudioClient) -> None:
     scope.experiments.begin(7)
     withheld = scope.withhold(7, client.ids(7, OPEN))
     scope.failures.add([(task, "It is gone.") for task in withheld], project=7)
-    counts = scope.count_open(client, 7, "v2")
+    counts = scope.count_open(client, client.project(7), "v2")
     assert (counts.failed, counts.withheld) == (0, len(withheld))

@@ -236,7 +236,7 @@ def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
-        assert found == HoursLeft(120, 50, 45, at_pace(120, [60.0, 30.0] * 25))
+        assert found == HoursLeft(120, 50, 45, at_pace(120, [60.0, 30.0] * 25), 120)
         assert (found.expected.hours, found.missing) == (120 * 45 / 3600, "")
         assert "so far there are 9" in HoursLeft(120, 9, 45).missing
         assert estimate(annotations, client, 8) is None, "nothing was measured"

@@ -124,6 +124,37 @@ def test_the_numbers_of_the_steps_add_up_and_hours_are_at_todays_pace(
     assert "4 of 10 tasks done, 6 left: about 6 min at today's pace" in " ".join(page.split())
 
 
+def test_a_task_is_done_when_label_studio_takes_it_for_finished(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    """Tasks that need two people are not done after one of them."""
+    studio.overlap = 2
+    keep(database, WORDS, AskedWords(), CHECK)
+    for task in studio.tasks:
+        studio.annotate(task, [], completed_by=1)
+    read(database, *studio.tasks)
+    shown = figures(lead)
+    assert (shown["counts"]["left"], shown["next"]) == (10, "correct")
+    assert "0 of 10 tasks done, 10 left (10 need somebody" in " ".join(lead.page(PAGE).text.split())
+
+    studio.annotate(1, [], completed_by=2)
+    assert figures(lead)["progress"].startswith("of 10 tasks done, 9 left")
+    for task in range(2, 11):
+        studio.annotate(task, [], completed_by=2)
+    assert (figures(lead)["counts"]["left"], figures(lead)["next"]) == (0, "export")
+
+
+def test_hours_are_of_all_annotations_that_tasks_need(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    studio.overlap = 3
+    read(database, *range(100, 120))  # a minute each
+    studio.annotate(1, [], completed_by=1)
+    studio.annotate(2, [], completed_by=1)
+    studio.annotate(2, [], completed_by=2)
+    assert figures(lead)["hours"]["hours"] == pytest.approx((10 * 3 - 3) / 60)
+
+
 def test_the_page_renews_itself_where_a_job_ends_after_its_tasks_were_counted(
     lead: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
