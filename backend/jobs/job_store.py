@@ -27,6 +27,8 @@ from backend.database.leases import (
     write_tasks,
 )
 from backend.errors import JobOver, NotFound, WithdrawalRefused
+from backend.jobs.job_tasks import JobTasks
+from backend.label_studio.task_filter import TaskFilter
 from backend.projects.failures import FailureStore
 
 JobState = Literal["queued", "running", "paused", "cancelled", "done", "failed"]
@@ -219,11 +221,16 @@ class JobStore:
             self._get(connection, job)
             return _read_list(connection, job)
 
-    def deaths(self, job: int) -> dict[int, int]:
-        """Return the tasks of a job at which its owner has died, and how often at each."""
-        query = sa.select(_JOBS.c.deaths).where(_JOBS.c.id == job)
+    def tasks(self, job: Job) -> JobTasks:
+        """Return the tasks of a job that predicts, with what has happened at them so far."""
+        labeled = False if job.only == "unlabeled" else None
+        query = sa.select(_JOBS.c.deaths).where(_JOBS.c.id == job.id)
         deaths = read_deaths(self.database.scalar(query) or "{}")
-        return {task: number for task, number in deaths.items() if task != NO_TASK}
+        return JobTasks(
+            TaskFilter(labeled=labeled, ids=self.task_ids(job.id)),
+            failed=frozenset(self._failures.task_ids(job.id)),
+            deaths={task: number for task, number in deaths.items() if task != NO_TASK},
+        )
 
     def new_task_ids(self, project: int, limit: int = 100) -> set[int]:
         """Return the ids of the tasks in the newest jobs of kind "new" of a project."""

@@ -10,19 +10,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Final, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import error_message
-from backend.database.leases import MOST_DEATHS, LeaseLost, deadly
+from backend.database.leases import LeaseLost, deadly
 from backend.errors import BadRequest, StudioRefused
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job_tasks import CHUNK, JobTasks
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec
 from backend.prediction.predictor import Predictor
@@ -31,10 +32,9 @@ from clearclip_core.quantities import quantity
 
 log = logging.getLogger(__name__)
 
-#: The number of tasks that are predicted and written together: one of this many parts of a job, in
-#: these bounds. With each request to write, Label Studio may look at all tasks of the project.
+#: The number of tasks that are predicted and written together: one of this many parts of a job,
+#: from `CHUNK` on. With each request to write, Label Studio may look at all tasks of the project.
 _PARTS: Final = 250
-CHUNK: Final = 25
 _LARGEST_CHUNK: Final = 200
 _FIRST_CHUNKS: Final = (1, 4)  # the first chunks are small: so people soon see that a job moves
 _TRIES: Final = 3  # requests for an image while its host is away
@@ -96,7 +96,6 @@ class Prelabeler:
         scope: TaskScope,
     ) -> None:
         self._store = store
-        self._failures = scope.failures
         self._scope = scope
         self._task_runner = task_runner
         self._predictor = predictor
@@ -172,20 +171,32 @@ class Prelabeler:
     def _update_counts(self, job: Job) -> Job:
         """Count the tasks that are left, and start again where the version has changed."""
         version, count = self._spec(job).version, self._client.count
-        ids = self._store.task_ids(job.id)
-        if ids is None and (ids := self._choose(job, version)) is not None:
-            job = self._store.advance(job.id, self._owner, scope=ids)
-        lacking = count(job.project, tasks_of(job, ids, version))
+        tasks = self._store.tasks(job)
+        if tasks.wanted.ids is None:
+            job, tasks = self._choose(job, tasks, version)
+
+        lacking = count(job.project, tasks.lacking(version))
         if job.version != version:
-            there = count(job.project, tasks_of(job, ids))
+            there = count(job.project, tasks.wanted)
             total = job.done + job.skipped + job.failed + there
             return self._store.advance(
                 job.id, self._owner, skipped=there - lacking, version=version, total=total
             )
+
         left = (job.total or 0) - job.done - job.skipped - job.failed
         more = left - max(0, lacking - job.failed)  # written without our noting it, or new tasks
         total = (job.total or 0) - min(0, more)
         return self._store.advance(job.id, self._owner, done=max(0, more), total=total)
+
+    def _choose(self, job: Job, tasks: JobTasks, version: str) -> tuple[Job, JobTasks]:
+        """Choose the tasks of a job that is not about all of its project; keep them with it."""
+        ids = self._scope.choose(
+            self._client, job.project, tasks.lacking(version), view=job.view, limit=job.limit
+        )
+        if ids is None:
+            return job, tasks
+        job = self._store.advance(job.id, self._owner, scope=ids)
+        return job, self._store.tasks(job)
 
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         """Predict and write all tasks that lack a prediction, a few chunks at the same time.
@@ -229,30 +240,32 @@ class Prelabeler:
 
     def _chunks(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks that lack a prediction, until the version changes."""
-        left_out = self._failures.task_ids(job.id) | self._store.deaths(job.id).keys()
-        lacking = tasks_of(job, self._store.task_ids(job.id), job.version)
-        tasks = (t for t in self._client.all_tasks(job.project, lacking) if t.id not in left_out)
+        its = self._store.tasks(job)
+        lacking = self._client.all_tasks(job.project, its.lacking(job.version))
+        tasks = (task for task in lacking if task.id not in its.touched)
         for size in chain(_FIRST_CHUNKS, repeat(chunk_size(job.total or 0))):
-            chunk = list(islice(tasks, size)) if self._spec(job).version == job.version else []
+            chunk = list(islice(tasks, size)) if self._is_current(job) else []
             if not chunk:
                 return
             yield chunk
 
     def _suspects(self, job: Job) -> Iterator[list[Task]]:
         """Yield the tasks at which the process has died, but fail those at which it did often."""
-        deaths, failed = self._store.deaths(job.id), self._failures.task_ids(job.id)
-        often = [task for task, n in deaths.items() if n >= MOST_DEATHS and task not in failed]
-        if often:
-            failures = [(task, deadly(task)) for task in often]
+        its = self._store.tasks(job)
+        hopeless = its.hopeless()
+        if hopeless:
+            failures = [(task, deadly(task)) for task in hopeless]
             self._store.advance(job.id, self._owner, failures=failures)
-        left = sorted(deaths.keys() - failed - set(often), key=lambda task: (deaths[task], task))
-        once = [task for task in left if deaths[task] == 1]
-        groups = [once[start : start + CHUNK] for start in range(0, len(once), CHUNK)]
-        for group in groups + [[task] for task in left[len(once) :]]:
-            wanted = tasks_of(job, tuple(group), job.version)
-            found = self._client.tasks(job.project, wanted, len(group))
-            if found and self._spec(job).version == job.version:
-                yield found
+
+        lacking = its.lacking(job.version)
+        for group in its.suspects():
+            tasks = self._client.tasks(job.project, replace(lacking, ids=group), len(group))
+            if tasks and self._is_current(job):
+                yield tasks
+
+    def _is_current(self, job: Job) -> bool:
+        """Return whether predictions made now would be of the version that the job makes."""
+        return self._spec(job).version == job.version
 
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
@@ -271,13 +284,6 @@ class Prelabeler:
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
 
-    def _choose(self, job: Job, version: str) -> tuple[int, ...] | None:
-        """Return the tasks of a view, the first ones, or what an experiment leaves; None: all."""
-        lacking = tasks_of(job, None, version)
-        return self._scope.choose(
-            self._client, job.project, lacking, view=job.view, limit=job.limit
-        )
-
 
 def chunk_size(total: int) -> int:
     """Return how many tasks of a job with this many are predicted and written together.
@@ -286,9 +292,3 @@ def chunk_size(total: int) -> int:
     (25, 40, 200)
     """
     return min(max(CHUNK, total // _PARTS), _LARGEST_CHUNK)
-
-
-def tasks_of(job: Job, ids: tuple[int, ...] | None, lacking: str | None = None) -> TaskFilter:
-    """Return the filter for the tasks of a job, of those ids and without that version."""
-    labeled = False if job.only == "unlabeled" else None
-    return TaskFilter(lacking, labeled=labeled, ids=ids)

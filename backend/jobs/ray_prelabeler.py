@@ -16,7 +16,7 @@ import numpy as np
 from backend.errors import ModelUnavailable
 from backend.inference.queue import Priority
 from backend.jobs.job_store import Job
-from backend.jobs.prelabeler import Prelabeler, chunk_size, predict_and_write, tasks_of
+from backend.jobs.prelabeler import Prelabeler, chunk_size, predict_and_write
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.versions import ActiveModel
@@ -47,11 +47,9 @@ class ClusterPrelabeler(Prelabeler):
     def _walk(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
         import ray
 
-        failed = self._failures.task_ids(job.id)
-        lacking = self._client.ids(
-            job.project, tasks_of(job, self._store.task_ids(job.id), job.version)
-        )
-        ids = [id_ for id_ in lacking if id_ not in failed]
+        tasks = self._store.tasks(job)
+        lacking = self._client.ids(job.project, tasks.lacking(job.version))
+        ids = [id_ for id_ in lacking if id_ not in tasks.failed]
         if not ids:
             return job
         try:
@@ -64,7 +62,7 @@ class ClusterPrelabeler(Prelabeler):
                     done=len(made),
                     failures=[(task, reason) for some in told for task, reason in some],
                 )
-                self._failures.solve(made)  # the nodes have no database
+                self._scope.failures.solve(made)  # the nodes have no database
                 watch(job)
                 if halt.is_set():
                     break

@@ -197,7 +197,7 @@ def test_a_job_that_is_taken_from_a_dead_command_counts_its_death(database: Data
     store.advance(job.id, "command", at_work=[5])
     store.expire(job.id, "command")
     assert store.lease_job("other")
-    assert store.deaths(job.id) == {5: 1}
+    assert store.tasks(job).deaths == {5: 1}
 
 
 def test_a_lost_lease_is_said_in_a_sentence(database: Database) -> None:

@@ -22,7 +22,8 @@ from backend.database.leases import LeaseLost, new_owner
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore
-from backend.jobs.prelabeler import CHUNK, Prelabeler
+from backend.jobs.job_tasks import CHUNK
+from backend.jobs.prelabeler import Prelabeler
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
@@ -311,12 +312,12 @@ def test_a_death_counts_for_what_its_owner_was_at(bench: Bench) -> None:
     job = bench.store.start_job(7)
     for owner, deaths in (("a", {}), ("a", {}), ("b", {1: 1, 2: 1}), ("b", {1: 1, 2: 1})):
         assert bench.store.lease_job(owner) is not None
-        assert bench.store.deaths(job.id) == deaths
+        assert bench.store.tasks(job).deaths == deaths
         bench.store.advance(job.id, owner, at_work=[1, 2])
         end_leases(bench.store.database, owner)
     bench.store.release(job.id, "b")
     bench.store.lease_job("c")
-    assert bench.store.deaths(job.id) == {1: 1, 2: 1}, "it was given back"
+    assert bench.store.tasks(job).deaths == {1: 1, 2: 1}, "it was given back"
 
 
 @contextmanager
