@@ -77,7 +77,7 @@ class WithdrawalRefused(BackendError, http_status=409):
 
 
 class LabelConfigChanged(BackendError, http_status=409):
-    """The label config of a project is another than the one that words were measured with."""
+    """Somebody has changed the labeling config of a project since it was read."""
 
 
 class LearningRefused(BackendError, http_status=409):

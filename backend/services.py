@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from backend.inference.engine import Engine
     from backend.jobs.prelabeler import Prelabeler
     from backend.jobs.ray_prelabeler import ClusterPrelabeler
+    from backend.jobs.set_up import SetUps
     from backend.learning.learner import Learner
     from backend.prediction.batches import TaskRunner
     from backend.prediction.predictor import Predictor
@@ -166,6 +167,13 @@ class Services:
     def runs(self) -> RunStore:
         """The runs over projects that pages and commands have asked for."""
         return RunStore(self.database, self.owner)
+
+    @cached_property
+    def set_ups(self) -> SetUps:
+        """What sets projects up."""
+        from backend.jobs.set_up import SetUps
+
+        return SetUps(self.settings, self.database, self.owner, self.runs, self.store)
 
     # ---- parts that differ between the server and the commands ----------------------------------
 

@@ -2,18 +2,18 @@
 
 import time
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import click
 
 from backend.cli.options import NUMBER, configure, settings_options, with_settings
 from backend.errors import BackendError, LabelConfigError
-from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.set_up import name_labels, offered_config, own_address
+from backend.label_studio.client import required_client
+from backend.label_studio.set_up import own_address
 from backend.runs.checks import CheckFailed, Setup, check_setup
 from backend.services import Services
 from backend.settings import Settings
-from backend.web.server import STARTING
 
 #: Longest wait for a backend that starts, and for a project to be set up, in seconds each: Label
 #: Studio calls the backend meanwhile.
@@ -58,15 +58,21 @@ def connect(
         raise click.UsageError("Give either --project or --all.")
     client = required_client(Services(settings).page_client, "Projects are connected there")
     address = (url or own_address(settings)).rstrip("/")
-    here, asked = own_address(settings, is_here=True), {"url": address, "uniform": uniform}
+    if not address.startswith(("http://", "https://")):
+        raise click.BadParameter(f"Expected http://HOST:PORT, but got {url}.", param_hint="--url")
+    here = own_address(settings, is_here=True)
+    asked = {
+        "url": address,
+        "uniform": uniform,
+        "labels": labels,
+        "tools": "change" if yes else "offer",
+    }
+
     is_well = True
     for project in projects or sorted(client.project_titles()):
         click.secho(f"Project {project}", bold=True)
         try:
-            name_labels(client, project, labels)
-            client.config(project)  # raises now where there is nothing to draw
-            _offer_config(client, project, yes)
-            _connect(Setup(settings, project, here), asked)
+            _set_up(Setup(settings, project, here), asked)
         except LabelConfigError as error:
             click.echo(f"It is left as it is: {error}")
             is_well = is_well and all_of_them
@@ -80,26 +86,35 @@ def connect(
     raise SystemExit(0 if is_well else 1)
 
 
-def _connect(backend: Setup, asked: dict[str, Any]) -> None:
+def _set_up(backend: Setup, asked: dict[str, Any]) -> None:
+    """Have the backend set a project up, and ask about the labeling config that it may offer.
+
+    Raises:
+        LabelConfigError: the project's labeling config has nothing to draw.
+        CheckFailed: the backend cannot be reached, or refuses.
+    """
+    answer = _ask(backend, asked)
+    if diff := answer.get("offer"):
+        click.echo("No tool of the labeling config asks for masks. This one does:")
+        click.echo("\n".join(diff))
+        tools = "change" if click.confirm("Change it?") else "keep"
+        answer = _ask(backend, asked | {"tools": tools})
+    click.echo(f"{answer['said']} Its words are being checked, and its tasks predicted.".lstrip())
+
+
+def _ask(backend: Setup, asked: dict[str, Any]) -> dict[str, Any]:
+    """Ask the backend to set a project up, again while it starts or Label Studio is busy."""
     end = time.monotonic() + _TIMEOUT_S
     ask = partial(backend.ask_backend, "/set-up", _TIMEOUT_S, project=backend.project, **asked)
-    while (answer := ask())[1].get("error") == STARTING and time.monotonic() < end:
+    while (answer := ask())[0] == HTTPStatus.SERVICE_UNAVAILABLE and time.monotonic() < end:
         time.sleep(1)
+
     status, told = answer
-    if status != 201:
-        raise CheckFailed(f"The backend answers HTTP {status}: {told.get('error', '')}")
-    click.echo(f"{told['said']} Its words are being checked, and its tasks predicted.".lstrip())
-
-
-def _offer_config(client: LabelStudioClient, project: int, yes: bool) -> None:
-    """Offer tools that ask for masks, where nothing is annotated that a new config would orphan."""
-    offer = offered_config(client, project)
-    if offer is None:
-        return
-    click.echo("No tool of the labeling config asks for masks. This one does:")
-    click.echo("\n".join(offer.diff))
-    if yes or click.confirm("Change it?"):
-        client.replace_label_config(project, offer.now, offer.then)
+    if status == HTTPStatus.BAD_REQUEST:
+        raise LabelConfigError(told.get("error", ""))
+    if status not in (HTTPStatus.OK, HTTPStatus.CREATED):
+        raise CheckFailed(f"The backend answers HTTP {status:d}: {told.get('error', '')}")
+    return dict(told)
 
 
 @click.command()

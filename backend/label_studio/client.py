@@ -138,19 +138,22 @@ class LabelStudioClient:
         """
         return parse_label_config(self.label_config(project), self._settings)
 
-    def replace_label_config(self, project: int, before: str, after: str) -> None:
+    def replace_label_config(self, project: int, before: str, after: str, conflict: str) -> None:
         """Replace the labeling config of a project, unless somebody has changed it.
 
         Between the look and the change lies one call: Label Studio's API has no condition for it.
+
+        Args:
+            project: number of the project.
+            before: the config that it should have.
+            after: the one that it gets.
+            conflict: sentence for people where it has another one: what happened, what to do.
 
         Raises:
             LabelConfigChanged: the project has another config.
         """
         if self.label_config(project) != before:
-            raise LabelConfigChanged(
-                f"The label config of project {project} was changed since the words were "
-                "measured: measure them again."
-            )
+            raise LabelConfigChanged(conflict)
         self.change_project(project, {"label_config": after})
 
     def change_project(self, project: int, fields: Mapping[str, Any]) -> None:

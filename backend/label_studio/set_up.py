@@ -36,6 +36,13 @@ _RESERVED: Final = (
     "connected all the same, and the backend asks by itself what has changed."
 )
 
+#: What to do where a connection is refused; {} is the address.
+_FORBIDDEN: Final = (
+    "Label Studio did not connect {} (HTTP 403). Either the user of LABEL_STUDIO_API_KEY may not "
+    "change the project, or Label Studio refuses the address: for private ones it needs "
+    "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false."
+)
+
 
 def own_address(settings: Settings, is_here: bool = False) -> str:
     """Return the address at which Label Studio most likely reaches the backend, or this machine.
@@ -72,13 +79,8 @@ def connect(
     found = client.backends(project)
     same = [each.id for each in found if each.url == url or each.title == TITLE]
     body = {"project": project, "url": url, "title": TITLE, "is_interactive": True} | more
-    said = ""
-    try:
-        client.save_backend(min(same, default=None), body)
-    except StudioRefused as error:
-        if error.status != 403 or not client.backends(project):
-            raise
-        said = _RESERVED
+    said = _save(client, min(same, default=None), body)
+
     sampling = {"sampling": "Uniform sampling"} if uniform else {}
     shown = {"model_version": TITLE, "show_collab_predictions": True}
     client.change_project(project, shown | sampling)
@@ -88,6 +90,22 @@ def connect(
             "asks the first one only: delete it in the project's settings, under Model."
         ).lstrip()
     return said
+
+
+def _save(client: LabelStudioClient, connection: int | None, body: dict[str, Any]) -> str:
+    """Make or change a connection; return what people should know of it.
+
+    Label Studio answers 403 also where it has stored the connection, but may not call its webhook.
+    """
+    try:
+        client.save_backend(connection, body)
+    except StudioRefused as error:
+        if error.status != 403:
+            raise
+        if all(each.url != body["url"] for each in client.backends(body["project"])):
+            raise StudioRefused(_FORBIDDEN.format(body["url"]), error.status) from None
+        return _RESERVED
+    return ""
 
 
 # ---- the label config ----------------------------------------------------------------------------
@@ -186,15 +204,45 @@ class Offer:
 def offered_config(client: LabelStudioClient, project: int) -> Offer | None:
     """Return a label config with tools that ask, see `in_one_row`; None where there is no need.
 
-    Nothing may be annotated, as a new config would orphan it. Label Studio's summary leaves out
-    annotations that came with imported tasks, so tasks with an annotation are counted, too.
+    Nothing may be annotated, as a new config would orphan it.
     """
     after = in_one_row(before := client.label_config(project))
-    if after == before or client.region_counts(project).created_labels:
-        return None
-    if client.count(project, TaskFilter(labeled=True)):
+    if after == before or is_annotated(client, project):
         return None
     return Offer(before, after)
+
+
+def is_annotated(client: LabelStudioClient, project: int) -> bool:
+    """Return whether a project has annotations.
+
+    Label Studio's summary leaves out those that came with imported tasks, so tasks with an
+    annotation are counted, too.
+    """
+    has_regions = client.region_counts(project).created_labels
+    return bool(has_regions or client.count(project, TaskFilter(labeled=True)))
+
+
+def tools_advice(xml: str, is_annotated: bool) -> str:
+    """Say how a labeling config gets tools that ask for masks; empty where it has some.
+
+    Args:
+        xml: the labeling config, which has something to draw.
+        is_annotated: whether the project has annotations, which a changed control would orphan.
+    """
+    config = parse_label_config(xml, None)
+    if config.asks:
+        return ""
+    lacking = "No tool of the labeling config asks for masks, so Auto-Annotation does nothing."
+    if not is_annotated and in_one_row(xml) != xml:
+        return (
+            f"{lacking} Set up, or `clearclip-backend connect`, offers a config with tools that do."
+        )
+    why = "Something is annotated, so its controls have to stay. " if is_annotated else ""
+    image = config.images[0].name
+    return (
+        f"{lacking} {why}Add a tool by hand beside them, with the same labels: "
+        f'<RectangleLabels name="box" toName="{image}" smart="true">.'
+    )
 
 
 def label_config(labels: Sequence[str], key: str = "image") -> str:
@@ -226,11 +274,27 @@ def split_names(labels: str) -> tuple[str, ...]:
 
 
 def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
-    """Give a project whose labeling config is empty one with these labels; others stay."""
-    names, before = split_names(labels), client.label_config(project)
-    if names and not len(parse_xml(before)):
-        config = label_config(names, _image_key(client, project))
-        client.replace_label_config(project, before, config)
+    """Give a project whose labeling config is empty one with these labels; others stay.
+
+    Raises:
+        LabelConfigError: it is empty, and there are no labels.
+        LabelConfigChanged: somebody has made one meanwhile.
+    """
+    before = client.label_config(project)
+    if len(parse_xml(before)):
+        return
+
+    names = split_names(labels)
+    if not names:
+        raise LabelConfigError(
+            f"Project {project} has no labels yet. Name them, such as sky, tree, car; or choose a "
+            "labeling interface in the project's settings in Label Studio."
+        )
+    config = label_config(names, _image_key(client, project))
+    conflict = (
+        f"Somebody has made a labeling config for project {project} meanwhile: set it up again."
+    )
+    client.replace_label_config(project, before, config, conflict)
 
 
 def _image_key(client: LabelStudioClient, project: int) -> str:

@@ -21,7 +21,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import BackendRow, TaskContents
 from backend.label_studio.requests import Task
-from backend.label_studio.set_up import login, own_address
+from backend.label_studio.set_up import is_annotated, login, own_address, tools_advice
 from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import is_personal
 from backend.runs.run_store import Progress, Run, RunKind, RunParts
@@ -274,10 +274,7 @@ def check_smart_tools(setup: Setup) -> str:
     """Check that Label Studio asks the backend where an annotator uses a smart tool."""
     tools = ", ".join(tool.name for tool in setup.config.tools if tool.is_smart)
     if not tools and setup.is_interactive:
-        raise CheckWarned(
-            "Interactive preannotations are on, but no tool of the labeling config asks for masks. "
-            "`clearclip-backend connect` offers a config with tools that do."
-        )
+        raise CheckWarned(tools_advice(setup.xml, is_annotated(setup.client, setup.project)))
     if not tools:
         return "The label config has no smart tools."
     if not setup.is_interactive:
@@ -503,6 +500,10 @@ class AskedChecks(msgspec.Struct, frozen=True):
 
     said: str = ""
 
+    def results(self) -> list[CheckResult]:
+        """Return what came before, as the first result; nothing where nothing did."""
+        return [CheckResult("set up", "warn", self.said)] if self.said else []
+
 
 class Checks(msgspec.Struct, frozen=True):
     """The results of all checks of a project."""
@@ -517,7 +518,7 @@ class Checks(msgspec.Struct, frozen=True):
 def _make(parts: RunParts, run: Run, asked: AskedChecks, progress: Progress) -> Checks:
     """Make the checks from the backend itself."""
     here = own_address(parts.settings, is_here=True)
-    results = [CheckResult("set up", "warn", asked.said)] if asked.said else []
+    results = asked.results()
     for done, found in enumerate(check_setup(parts.settings, run.project, backend_url=here), 1):
         results.append(found)
         progress(done, len(_CHECKS))

@@ -4,28 +4,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
+from backend.jobs.set_up import SetUpDone, SetUpRequest
 from backend.label_studio.client import required_client
 from backend.label_studio.requests import read_project_id
-from backend.label_studio.set_up import (
-    Offer,
-    connect,
-    login,
-    name_labels,
-    offered_config,
-    own_address,
-)
+from backend.label_studio.set_up import Offer, own_address
 from backend.projects.failures import FailureStore
-from backend.runs.checks import CHECKS, AskedChecks
-from backend.runs.words import WORDS, AskedWords
 from backend.services import Services
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import JobRequest, ProjectCheck, SetUpRequest, no_key, parse_fields
+from backend.web.pages.forms import JobRequest, ProjectCheck, no_key, parse_fields
 from backend.web.pages.html import answer_action, answer_form, html_page, is_for_people
 from backend.web.pages.status import StatusReport, StatusSerializer
 
@@ -100,7 +93,7 @@ class JobRoutes:
             self.body,
             self._set_up,
             self._show_set_up,
-            lambda said: json_response(said, 201),
+            self._describe_set_up,
             lambda error, _: self.dashboard(error),
         )
 
@@ -134,30 +127,26 @@ class JobRoutes:
             asked.project, only=asked.only, view=asked.view, limit=asked.limit
         )
 
-    def _set_up(self, body: bytes, is_form: bool) -> dict[str, Any] | _Choice:
-        """Set a project up, and return its job; or what a form may choose."""
+    def _set_up(self, body: bytes, is_form: bool) -> SetUpDone | _Choice:
+        """Set a project up; or return the labeling config that may be chosen."""
         asked = parse_fields(body, is_form, SetUpRequest)
+        if is_form and not asked.tools:
+            asked = msgspec.structs.replace(asked, tools="offer")
         client = required_client(self.services.page_client, USE)
         self.projects.check(asked.project)
-        name_labels(client, asked.project, asked.labels)
-        offer = offered_config(client, asked.project)
-        if is_form and offer and not asked.tools:
-            return _Choice(asked, offer)
-        if offer and asked.tools == "change":
-            client.replace_label_config(asked.project, offer.now, offer.then)
-        client.config(asked.project)  # raises where there is nothing to draw
-        url, own = asked.url.rstrip("/"), login(self.services.settings)
-        said = connect(client, asked.project, url, uniform=asked.uniform, **own)
-        if is_form:  # a program makes them itself, from where it is
-            self.services.runs.request(CHECKS, asked.project, AskedChecks(said))
-        self.services.runs.request(WORDS, asked.project, AskedWords())
-        job = self.services.store.start_job(asked.project)
-        return {**self.serializer.job(job), "said": said}
+        # A program checks the set-up itself, from where it is.
+        done = self.services.set_ups.set_up(client, asked, checks=is_form)
+        return _Choice(asked, done) if isinstance(done, Offer) else done
 
-    def _show_set_up(self, made: dict[str, Any] | _Choice) -> Response:
-        if isinstance(made, _Choice):
-            return html_page("set_up.html", asked=made.asked, offer=made.offer)
-        return see_other(url_for("project.page", project=made["project"], job=made["id"]))
+    def _show_set_up(self, done: SetUpDone | _Choice) -> Response:
+        if isinstance(done, _Choice):
+            return html_page("set_up.html", asked=done.asked, offer=done.offer)
+        return see_other(url_for("project.page", project=done.job.project, job=done.job.id))
+
+    def _describe_set_up(self, done: SetUpDone | _Choice) -> Response:
+        if isinstance(done, _Choice):
+            return json_response({"offer": done.offer.diff})
+        return json_response({**self.serializer.job(done.job), "said": done.notices}, 201)
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)

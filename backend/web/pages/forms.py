@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -75,16 +75,6 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     only: Only = msgspec.field(default="unlabeled", name="filter")
     view: _Number | None = None
     limit: _Number | None = None
-
-
-class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Ask for a project to be set up; for the fields see `connect` and `name_labels`."""
-
-    project: _Number
-    url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
-    uniform: bool = False
-    labels: str = ""
-    tools: Literal["", "keep", "change"] = ""  # for a config that asks nothing; "": offer
 
 
 class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -22,11 +22,11 @@ from backend.feedback.report.hours_left import RECENT, Hours, at_pace, hours
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.set_up import own_address
+from backend.label_studio.set_up import is_annotated, own_address, tools_advice
 from backend.prediction.predictor import ModelVersions
 from backend.projects.failures import FailureStore
 from backend.runs.agreement import AGREEMENT
-from backend.runs.checks import ADD_CONTROL, CHECKS
+from backend.runs.checks import ADD_CONTROL, CHECKS, AskedChecks
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
@@ -60,7 +60,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
     skipped: int = 0  # tasks without an annotation that somebody has skipped
     failed: int = 0  # of those that wait, those that failed when they were last predicted
     adapt: Adapt = "auto"  # who decides what corrections teach
-    asks: bool = True  # whether a tool of the label config asks for masks
+    tools: str = ""  # how to get tools that ask for masks; empty where there are some
     shown: bool = True  # whether Label Studio shows somebody's predictions
     unknown: dict[str, int] = {}  # label that the config lacks -> regions
     lost: dict[str, int] = {}  # control that the config lacks -> regions
@@ -249,11 +249,13 @@ class ProjectRoutes:
         version = self.versions.current(config, project)
         tasks = services.task_scope.count_open(client, found, version)
         regions = client.region_counts(project)
+        keeps_controls = not config.asks and is_annotated(client, project)
+
         counts = TaskCounts(
             **msgspec.structs.asdict(tasks),
             tasks=found.task_number or 0,
             adapt=config.adapt,
-            asks=config.asks,
+            tools=tools_advice(found.label_config, keeps_controls),
             shown=bool(found.model_version),
             unknown=config.unknown_labels(regions.created_labels or {}),
             lost=config.lost_controls(regions.created_annotations or {}),
@@ -277,12 +279,16 @@ class ProjectRoutes:
         return None
 
     def _checks(self, project: int) -> _Json | None:
-        """Return the results of the newest checks, none while they are made; None before them."""
+        """Return the results of the newest checks; None before them.
+
+        While they are made, these are what came before them.
+        """
         store = self.services.runs
         for run in store.runs(CHECKS, project):
             report = store.report(CHECKS, run)
             if report is not None or not run.is_over:
-                results = report.results if report else []
+                before = msgspec.convert(run.asked, AskedChecks)
+                results = before.results() if report is None else report.results
                 return {"run": run.id, "at": run.finished, "results": results}
         return None
 

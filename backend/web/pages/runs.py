@@ -293,7 +293,11 @@ class WordsRoutes(RunRoutes):
         report: WordsReport | None = self.store.report(self.kind, found)
         if report is None:
             raise BadRequest(f"The run {run} has no words to use: check the words again.")
-        client.replace_label_config(project, report.config, report.config_with(row))
+        conflict = (
+            f"The labeling config of project {project} was changed since the words were measured: "
+            "measure them again."
+        )
+        client.replace_label_config(project, report.config, report.config_with(row), conflict)
         self.store.request(self.kind, project, AskedWords())  # what was checked before is old now
 
 

@@ -23,6 +23,7 @@ from backend.errors import TaskDeadly
 from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.change_poller import PollStore
 from backend.jobs.job_store import JobStore
+from backend.jobs.set_up import SetUps
 from backend.learning.versions import VersionStore
 from backend.review.verdicts import Reviewed, ReviewStore
 from backend.runs.run_store import AskedNothing, RunStore
@@ -155,6 +156,7 @@ def test_a_row_fails_for_deaths_at_no_task_or_at_many() -> None:
 
 def lease_everything(database: Database, owner: str) -> set[str]:
     """Have something of each kind leased by an owner; return the tables."""
+    runs, jobs = RunStore(database, owner), JobStore(database)
     kind, versions = KINDS[0], VersionStore(database, owner, lambda: "m")
     JobStore(database).start_job(7)
     RunStore(database).request(kind, 7, AskedNothing())
@@ -170,7 +172,8 @@ def lease_everything(database: Database, owner: str) -> set[str]:
     assert AnnotationStore(database, owner).lease(1)
     assert versions.lease_step(1)
     assert reviews.lease_due()
-    return {"jobs", "runs", "polls", "annotations", "learning_states", "reviews"}
+    assert SetUps(Settings(), database, owner, runs, jobs).lease(7)
+    return {"jobs", "runs", "polls", "annotations", "learning_states", "reviews", "set_ups"}
 
 
 def test_a_backend_that_stops_in_order_dies_at_nothing(database: Database, clock: Clock) -> None:

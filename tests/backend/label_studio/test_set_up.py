@@ -5,11 +5,19 @@ from typing import Any
 
 import pytest
 
+from backend.errors import LabelConfigError, StudioRefused
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.set_up import name_labels, offered_config, split_names
+from backend.label_studio.set_up import (
+    connect,
+    name_labels,
+    offered_config,
+    split_names,
+    tools_advice,
+)
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import Answer, Asked
 
 
 def studio_with(data: dict[str, Any], config: str) -> FakeStudio:
@@ -66,3 +74,66 @@ def test_the_config_names_the_data_that_the_tasks_have(data: dict[str, Any], key
 @pytest.mark.parametrize("typed", ["sky, tree", "sky;tree;", "sky\ntree", "sky, sky, tree, ,"])
 def test_labels_are_typed_in_any_way(typed: str) -> None:
     assert split_names(typed) == ("sky", "tree")
+
+
+def test_labels_are_asked_for_where_there_are_none(
+    brushes: FakeStudio, client: LabelStudioClient
+) -> None:
+    brushes.label_config = "<View></View>"
+    with pytest.raises(LabelConfigError, match=r"^Project 7 has no labels yet\. Name them"):
+        name_labels(client, 7, " , ")
+
+
+# ---- the connection ------------------------------------------------------------------------------
+
+HERE = "http://backend:9090"
+OTHER = {"id": 1, "url": "http://another:9090", "title": "SAM", "state": "CO"}
+
+
+def refuses_connections(asked: Asked) -> Answer | None:
+    """Refuse to connect a backend, and store nothing."""
+    is_change = asked.path.startswith("/api/ml") and asked.method != "GET"
+    return Answer(403, b'{"detail": "no permission"}') if is_change else None
+
+
+def test_a_connection_whose_webhook_is_refused_is_there(
+    brushes: FakeStudio, client: LabelStudioClient
+) -> None:
+    assert "address is reserved" in connect(client, 7, HERE)
+    assert [each["url"] for each in brushes.backends] == [HERE]
+
+
+@pytest.mark.parametrize("there", [OTHER, OTHER | {"title": "ClearCLIP"}])
+def test_a_refused_connection_is_no_success_beside_another_one(
+    brushes: FakeStudio, client: LabelStudioClient, there: dict[str, Any]
+) -> None:
+    brushes.backends.append(there)
+    brushes.fault = refuses_connections
+    with pytest.raises(StudioRefused, match=f"did not connect {HERE}"):
+        connect(client, 7, HERE)
+    assert brushes.shows == ""
+
+
+# ---- tools that ask ------------------------------------------------------------------------------
+
+BRUSHES_AND_ASKING = brush_config("red").replace(
+    "</View>",
+    '<RectangleLabels name="box" toName="img" smart="true"><Label value="red"/></RectangleLabels>'
+    "</View>",
+)
+
+
+def test_a_config_is_announced_where_it_is_offered() -> None:
+    assert "clearclip-backend connect" in tools_advice(brush_config("red"), is_annotated=False)
+
+
+def test_an_annotated_project_is_told_of_a_tool_by_hand() -> None:
+    advice = tools_advice(brush_config("red"), is_annotated=True)
+    assert "connect" not in advice
+    assert "RectangleLabels" in advice
+
+
+def test_the_tool_by_hand_asks_and_leaves_the_controls() -> None:
+    assert tools_advice(BRUSHES_AND_ASKING, is_annotated=True) == ""
+    config = parse_label_config(BRUSHES_AND_ASKING, None)
+    assert [each.kind for each in config.controls] == ["brushlabels"]

@@ -99,7 +99,7 @@ def test_all_is_well_without_a_model(
         ({"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
         ({"label_config": OF_TASK}, "label config", "warn", "are not predicted: <PolygonLabels"),
         ({"label_config": SMART}, "smart tools", "ok", "are on, for k."),
-        ({"label_config": brush_config("red")}, "smart tools", "warn", "no tool of the labeling"),
+        ({"label_config": brush_config("red")}, "smart tools", "warn", "No tool of the labeling"),
         ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
         ({"tasks": {}}, "pictures", "FAIL", "has no task yet"),
         ({"tasks": {11: {"text": "none"}}}, "pictures", "FAIL", "Task 11: The label config asks"),

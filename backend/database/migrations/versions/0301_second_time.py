@@ -28,3 +28,15 @@ def upgrade() -> None:
 
     # nor does it take such a step for one from corrections
     op.execute("UPDATE learning_states SET asked = -1 WHERE asked = 2")
+
+    # A project is set up by one press at a time.
+    op.create_table(
+        "set_ups", sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False)
+    )
+    for name, kind, default in (
+        ("owner", sa.String(128), ""),
+        ("leased_until", sa.Float(), "0"),
+        ("at_work", sa.Text(), "[]"),
+        ("deaths", sa.Text(), "{}"),
+    ):
+        op.add_column("set_ups", sa.Column(name, kind, nullable=False, server_default=default))
