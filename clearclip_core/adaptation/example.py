@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+from scipy.sparse import csr_array
 
 from clearclip_core.segmentation.runs import BoolMask
 from clearclip_core.segmentation.windows import DenseFeatures
@@ -267,7 +268,9 @@ class _Grid:
 
     def __init__(self, features: DenseFeatures) -> None:
         plan = features.plan
-        self._mosaic = plan.mosaic(features.joined.detach().cpu().float().permute(0, 3, 1, 2))
+        self._features = features.joined.detach().cpu().float().flatten(0, 2).numpy()
+        order = torch.arange(len(self._features)).reshape(plan.count, 1, *plan.grid_hw)
+        self._order = plan.mosaic(order)[0].numpy()  # rows of the features, side by side
         self._axes = plan.rows, plan.columns
         step_px = max(1.0, plan.patch_image_px / _PIXELS_PER_PATCH)
         self._hw = plan.image_hw
@@ -325,11 +328,16 @@ class _Grid:
         """Return the (N, D) features of pixels, by their index."""
         places = np.unravel_index(pixels, [len(each) for each in self._pixels])
         down, along = (
-            torch.from_numpy(axis.upsampling.at(axis.upsampling.positions(px[at]))).float()
+            _taps(axis.upsampling.at(axis.upsampling.positions(px[at])))
             for axis, px, at in zip(self._axes, self._pixels, places, strict=True)
         )
-        lines = torch.einsum("na,dab->ndb", down, self._mosaic)
-        made: npt.NDArray[np.float16] = torch.einsum("ndb,nb->nd", lines, along).half().numpy()
+        patches = self._order[down.indices[:, :, None], along.indices[:, None]]
+        weights = down.weights[:, :, None] * along.weights[:, None]
+        ends = np.arange(len(pixels) + 1) * (down.indices.shape[1] * along.indices.shape[1])
+        taps = csr_array(
+            (weights.ravel(), patches.ravel(), ends), (len(pixels), len(self._features))
+        )
+        made: npt.NDArray[np.float16] = (taps @ self._features).astype(np.float16)
         return made
 
 
@@ -341,6 +349,20 @@ def _shifted(labels: npt.NDArray[np.int16], down: int, along: int) -> npt.NDArra
     top, left = max(0, -down), max(0, -along)
     shifted: npt.NDArray[np.int16] = wide[top : top + height, left : left + width]
     return shifted
+
+
+class _Taps(NamedTuple):
+    """The patches of an axis from which pixels are interpolated."""
+
+    indices: npt.NDArray[np.intp]  # (N, taps)
+    weights: Float32Array  # (N, taps), 0 for patches that a pixel does not need
+
+
+def _taps(weights: npt.NDArray[np.float64]) -> _Taps:
+    """Gather the weights (N, patches) above 0 of each pixel, as many a pixel."""
+    most = int(np.count_nonzero(weights, axis=1).max(initial=1))
+    indices = np.argsort(-weights, axis=1, kind="stable")[:, :most]
+    return _Taps(indices, np.take_along_axis(weights, indices, axis=1).astype(np.float32))
 
 
 def mean_cells(features: DenseFeatures) -> npt.NDArray[np.float16]:
