@@ -249,7 +249,14 @@ class Services:
             return Worker({}, [], self.stopping)
         prelabeler = self.prelabeler(client, predictor)
         withdrawer = Withdrawer(self.store, client, self.owner)
-        jobs = JobRunner(self.store, prelabeler, withdrawer, self.owner, self.stopping)
+        jobs = JobRunner(
+            store=self.store,
+            prelabeler=prelabeler,
+            withdrawer=withdrawer,
+            owner=self.owner,
+            stopping=self.stopping,
+            held=self.learner.made_again,
+        )
         reader = AnnotationReader(self.annotations, client, self.learner)
         runner = Runner(KINDS, self.runs, self.run_parts(client), self.stopping)
         rounds: dict[str, Round] = {

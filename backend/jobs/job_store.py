@@ -271,10 +271,18 @@ class JobStore:
 
     # ---- work under a lease ----------------------------------------------------------------------
 
-    def lease_job(self, owner: str, job: int | None = None, *, late: bool = False) -> Job | None:
+    def lease_job(
+        self,
+        owner: str,
+        job: int | None = None,
+        *,
+        late: bool = False,
+        held: Collection[int] = (),
+    ) -> Job | None:
         """Lease the oldest job that waits, or whose owner has died, or that job alone.
 
-        Of each project, one job at a time is leased, and one of late tasks beside it.
+        Of each project, one job at a time is leased, and one of late tasks beside it. Of projects
+        that are `held`, jobs of new tasks wait.
         """
         now = self.database.clock()
         other = _JOBS.alias()
@@ -286,6 +294,8 @@ class JobStore:
         )
         query = sa.select(_JOBS).where(_JOBS.c.state.in_(("queued", "running")), ~taken)
         query = query.where((_JOBS.c.kind == "late") == late).order_by(_JOBS.c.id).limit(1)
+        if held:
+            query = query.where(sa.or_(_JOBS.c.kind != "new", _JOBS.c.project.not_in(held)))
         if job is not None:
             query = query.where(_JOBS.c.id == job)
 

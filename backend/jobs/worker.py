@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -91,21 +91,34 @@ class JobRunner:
 
     def __init__(
         self,
+        *,
         store: JobStore,
         prelabeler: "Prelabeler",
         withdrawer: "Withdrawer",
         owner: str,
         stopping: threading.Event,
+        held: Callable[[], Collection[int]] = tuple,
     ) -> None:
+        """Put its parts together.
+
+        Args:
+            store: the jobs.
+            prelabeler: runs jobs that predict.
+            withdrawer: runs jobs that delete predictions.
+            owner: of the leases.
+            stopping: set when the backend ends.
+            held: returns the projects whose new tasks wait for a version.
+        """
         self._store = store
         self._prelabeler = prelabeler
         self._withdrawer = withdrawer
         self._owner = owner
         self._stopping = stopping
+        self._held = held
 
     def run_next(self, late: bool = False) -> bool:
         """Run the next job, of late tasks or of others; return whether there was one."""
-        job = self._store.lease_job(self._owner, late=late)
+        job = self._store.lease_job(self._owner, late=late, held=self._held())
         if job is None:
             return False
         log.info("Job %d: project %d, by %s", job.id, job.project, self._owner)

@@ -8,13 +8,20 @@ waits for the model: it is for a background thread.
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import msgspec
 
 from backend.database.leases import NO_TASK
-from backend.errors import BackendError, LearningRefused, StudioRefused, StudioUnreachable
+from backend.errors import (
+    BackendError,
+    LearningRefused,
+    ModelUnavailable,
+    StudioRefused,
+    StudioUnreachable,
+)
 from backend.feedback.annotation_reader import annotator_key
 from backend.feedback.comparison import AnnotationDiff
 from backend.inference.engine import Engine
@@ -73,6 +80,15 @@ class Learner:
         is_first = about and self.versions.version(project, about)[0].unlabelled
         is_open = is_first or (number and number == state.waits)
         return self.versions.use(project, number, pin=not is_open and mode != "ask")
+
+    def made_again(self) -> set[int]:
+        """Return the projects whose version is being made again, for another model than before.
+
+        Until it is there, what is predicted anew is worse than the masks that they have.
+        """
+        with suppress(ModelUnavailable):
+            return self.versions.made_again() if self.can_learn else set()
+        return set()
 
     # ---- annotations -------------------------------------------------------------------------
 

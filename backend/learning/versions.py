@@ -352,6 +352,30 @@ class VersionStore:
         read = ((project, read_json(text, Version)) for project, text in self._database.rows(used))
         return sorted({project for project, version in read if version and version.unlabelled})
 
+    def made_again(self) -> set[int]:
+        """Return the projects that used a version of another model, until this one's first step.
+
+        `Learner.take_due_step` asks for that step by itself. A step that has failed, and one that
+        somebody keeps from being made, is waited for no longer.
+        """
+        key = self._model_key()
+        own = STATES.alias()
+        its = sa.and_(own.c.project == _STATE.project, own.c.model == key)
+        of_project = EXAMPLES.c.project == _STATE.project
+
+        is_made = sa.or_(own.c.newest > 0, own.c.adapt.is_not(None))
+        is_given_up = sa.or_(own.c.pinned != 0, own.c.trouble != "")
+        has_ended = sa.exists().where(its, sa.or_(is_made, is_given_up))
+
+        is_asked = sa.exists().where(its, own.c.asked != 0)
+        has_examples = sa.exists().where(of_project, EXAMPLES.c.model != key)
+        # a pinned version may have lost all that it was made of
+        will_be_made = sa.or_(_STATE.pinned == 0, is_asked, has_examples)
+
+        was_used = sa.and_(_STATE.model != key, _STATE.live.is_not(None))
+        query = sa.select(_STATE.project).where(was_used, ~has_ended, will_be_made)
+        return {row.project for row in self._database.rows(query)}
+
     # ---- what predictions use ------------------------------------------------------------------
 
     def active(self, project: int | None, mode: Adapt) -> ActiveModel | None:

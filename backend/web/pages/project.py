@@ -43,6 +43,11 @@ from clearclip_core.quantities import grouped, inflected
 _Json = dict[str, Any]
 
 _JOBS_SHOWN: Final = 3
+
+REMAKING: Final = (
+    "The version that was in use is being made again, for the model of now. Until then the words "
+    "alone would predict, so masks stay as they are, and new tasks wait for it."
+)
 _UNSERVED_SHOWN: Final = 5
 
 
@@ -96,6 +101,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     words_checked: bool = False  # the words of now are, or are being, checked
     predicting: bool = False  # whether a job predicts its tasks, or will by itself
     version_waits: bool = False  # whether a learned version waits for somebody to decide
+    made_again: bool = False  # whether the version is being made again, for another model
     corrected: int = 0  # tasks that were corrected since the last data set
 
 
@@ -114,8 +120,10 @@ def next_step(facts: Facts) -> Step:
     if counts is None:
         return ""
     if counts.to_predict and not facts.predicting:
-        are_new = counts.to_predict > counts.older
-        return "words" if are_new and not facts.words_checked else "prelabel"
+        if counts.to_predict > counts.older and not facts.words_checked:
+            return "words"
+        if not facts.made_again:  # its masks would be worse than those that are there
+            return "prelabel"
     if counts.left:
         return "look" if counts.failed == counts.left and not facts.predicting else "correct"
     return "export" if facts.corrected else ""
@@ -179,7 +187,9 @@ class ProjectRoutes:
             return json_response(shown)
         job, key = self._asked_job(project), no_key(self.services.page_client, USE)
         own = own_address(self.services.settings)
-        return html_page("project.html", **shown, job=job, own_address=own, no_key=key)
+        return html_page(
+            "project.html", **shown, job=job, own_address=own, no_key=key, remaking=REMAKING
+        )
 
     def _asked_job(self, project: int) -> _Json | None:
         """Return the job of this project that the query names."""
@@ -206,6 +216,7 @@ class ProjectRoutes:
             words_checked=words is not None and not words["is_old"],
             predicting=any(busy),
             version_waits=learned is not None and learned["waits"] is not None,
+            made_again=learned is not None and learned["made_again"],
             corrected=data_set["corrected_since"],
         )
         return {
@@ -325,6 +336,7 @@ class ProjectRoutes:
                 "every": state.due_after(settings.adapt_every),
                 "trouble": self.serializer.scrub(state.trouble),
                 "adapt": adapt,
+                "made_again": project in self.services.learner.made_again(),
             }
         return None
 

@@ -16,6 +16,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.jobs.job_store import Job, JobStore
 from backend.jobs.worker import Withdrawer, Worker
 from backend.label_studio.client import LabelStudioClient
+from backend.learning.learner import Learner
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
@@ -100,6 +101,21 @@ def test_a_stop_in_the_middle_of_a_long_task_is_no_death() -> None:
     worker.start()
     worker.stop()
     assert ended == [True]
+
+
+def test_new_tasks_wait_while_the_version_in_use_is_made_again_for_another_model(
+    make_backend: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remade = {7}
+    monkeypatch.setattr(Learner, "made_again", lambda self: remade)
+    backend = make_backend()
+    waits = backend.store.start_job(7, kind="new", tasks=[1])
+    asked = backend.store.start_job(7, only="all", limit=1)
+    backend.worker.start()
+    wait_for(lambda: backend.store.get_job(asked.id).over)
+    assert backend.store.get_job(waits.id).state == "queued"
+    remade.clear()
+    wait_for(lambda: backend.store.get_job(waits.id).over)
 
 
 def test_a_round_that_crashes_is_told_and_the_next_one_works(

@@ -309,3 +309,38 @@ def test_what_cannot_be_read_leaves_the_words(
         connection.execute(text(harm), {"b": b"other"} if ":b" in harm else {})
     assert learning.versions.active(7, "auto") is None
     assert "What project 7 has learned cannot be used" in caplog.text
+
+
+def test_what_another_model_used_is_made_again_until_the_first_step_ends(
+    database: Database, learning: LearningStores
+) -> None:
+    before = LearningStores.of(database, "me", lambda: "another")
+    before.replace_all(1, 2)
+    before.make_version(goes_live=False)
+    assert learning.versions.made_again() == set(), "nobody used it"
+    before.use_first()
+    assert learning.versions.made_again() == {7}
+    assert before.versions.made_again() == set(), "it is in use"
+
+    learning.replace_all(1, 2)
+    lease = learning.lease()
+    assert learning.versions.made_again() == {7}
+    learning.commit(lease, None)
+    assert learning.versions.made_again() == set(), "the words are as good"
+
+
+def test_a_version_that_nobody_makes_is_not_waited_for(
+    database: Database, learning: LearningStores
+) -> None:
+    before = LearningStores.of(database, "me", lambda: "another")
+    before.replace_all(1)
+    before.make_version()
+    lease = learning.lease() if learning.examples.replace(1, 7, [example("a")]) else None
+    assert lease is not None
+    learning.versions.release(lease, "The disk is full.")
+    assert learning.versions.made_again() == set()
+
+    last = LearningStores.of(database, "me", lambda: "a third")
+    assert last.versions.made_again() == {7}
+    last.versions.use(7, 0)  # by hand: no step is made
+    assert last.versions.made_again() == set()

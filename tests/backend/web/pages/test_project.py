@@ -22,9 +22,10 @@ from backend.runs.runner import KINDS
 from backend.runs.words import WORDS, AskedWords
 from backend.settings import Settings
 from backend.web.pages.forms import JobRequest, parse_fields
-from backend.web.pages.project import Facts, Step, TaskCounts, next_step
+from backend.web.pages.project import REMAKING, Facts, Step, TaskCounts, next_step
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.learning_stores import LearningStores
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.runs import samples
 from tests.backend.runs.samples import CHECKED_WORDS
@@ -253,6 +254,23 @@ def test_words_that_were_changed_since_they_were_checked_are_checked_again(
     assert (shown["words"]["at"], shown["next"]) == (None, "prelabel")
 
 
+def test_while_a_version_is_made_again_nothing_older_is_offered(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    """With another model than before, the words alone would predict over better masks."""
+    keep(database, WORDS, AskedWords(), CHECK)
+    for task in studio.tasks:
+        studio.add(task, "of the version that was in use")
+    assert "Prelabel the 10 that are left" in lead.page(PAGE).text
+    before = LearningStores.of(database, "me", lambda: "another model")
+    before.replace_all(1)
+    before.make_version()
+    assert figures(lead)["next"] == "correct"
+    page = lead.page(PAGE).text
+    assert "Prelabel the 10 that are left" not in page
+    assert REMAKING in page
+
+
 def test_a_project_that_is_gone_has_none(lead: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = lead.client.get("/projects/999", headers=PEOPLE)
     assert (answer.status_code, "Reset" in Page(answer).text) == (404, False)
@@ -386,6 +404,10 @@ TABLE: dict[str, tuple[Facts, Step]] = {
     "the same, words never checked": (facts(15, 15, 15, words_checked=False), "prelabel"),
     "some older, some new, words never checked": (facts(9, 9, 5, words_checked=False), "words"),
     "nothing left to predict, words never checked": (facts(4, 0, words_checked=False), "correct"),
+    "older masks left, their version is made again": (
+        facts(15, 15, 15, made_again=True),
+        "correct",
+    ),
     "all corrected, words never checked": (facts(0, 0, words_checked=False), "export"),
     "all corrected": (facts(0, 0), "export"),
     "all corrected and exported": (facts(0, 0, corrected=0), ""),
