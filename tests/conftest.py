@@ -7,10 +7,13 @@ each time. No input has a deadline: a machine may be busy.
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.packages import Packages
 
 _FUZZ: Final = int(os.environ.get("CLEARCLIP_FUZZ", "0"))
 
@@ -37,3 +40,11 @@ def _own_logging() -> Iterator[None]:
             logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packages:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return Packages(folder, monkeypatch)

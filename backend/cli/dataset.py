@@ -24,7 +24,7 @@ from backend.dataset.dataset_options import DatasetOptions, Pictures
 from backend.dataset.dataset_report import EarlierSet, SetScorer
 from backend.dataset.exported_tasks import ExportedTasks
 from backend.dataset.exporter import DatasetExporter
-from backend.dataset.formats.writers import format_names
+from backend.dataset.formats.writers import WRITERS
 from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split, describe_image
 from backend.dataset.tasks import ProjectTasks
@@ -54,7 +54,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--format",
     "chosen",
-    type=click.Choice([each for each in format_names() if each != "overlays"]),
+    type=click.Choice([each for each in WRITERS.names() if each != "overlays"]),
     multiple=True,
     default=("index-png",),
     show_default=True,

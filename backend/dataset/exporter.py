@@ -39,7 +39,7 @@ from backend.dataset.formats.format_writer import (
     SetFrame,
     WrittenImage,
 )
-from backend.dataset.formats.writers import all_writers, find_writers
+from backend.dataset.formats.writers import WRITERS, find_writers
 from backend.dataset.image_file import (
     ImageFile,
     LocalImages,
@@ -136,7 +136,7 @@ class DatasetExporter:
         Until all of it is there, the folder stays as it is.
         """
         try:
-            ours = frozenset[str]().union(*(each.files for each in all_writers()))
+            ours = frozenset[str]().union(*(each.files for each in WRITERS.all()))
             with OutputFolder(self.folder, source.name, self.max_mb, ours=ours) as self._output:
                 frame = SetFrame(self._output, self._classes, source.name, self.options)
                 self._writers = [each(frame) for each in self._formats]

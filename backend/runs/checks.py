@@ -1,6 +1,7 @@
 """Checks of a set-up: Label Studio and the backend in both directions, for a page or ``doctor``."""
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,9 @@ from backend.label_studio.tokens import is_personal
 from backend.runs.run_store import Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.quantities import quantity
+from clearclip_core.registry import Registry
+
+log = logging.getLogger(__name__)
 
 #: Longest wait for an answer of the backend, and for a prediction, in seconds.
 _TIMEOUT_S: Final = 10.0
@@ -437,31 +441,66 @@ def check_prediction(setup: Setup) -> str:
 
 # ---- all of them ---------------------------------------------------------------------------------
 
-#: Name of a check, checks that it needs, function.
-_Check = tuple[str, tuple[str, ...], Callable[[Setup], str]]
 
-#: The checks of a project in their order.
-_CHECKS: Final[tuple[_Check, ...]] = (
-    ("label studio", (), check_label_studio),
-    ("settings", ("label studio",), check_settings),
-    ("project", ("label studio",), check_project),
-    ("label config", ("project",), check_label_config),
-    ("connection", ("project",), check_connection),
-    ("smart tools", ("connection", "label config"), check_smart_tools),
-    ("backend", ("project",), check_backend),
-    ("pictures", ("label config",), check_pictures),
-    ("prediction", ("backend", "pictures"), check_prediction),
-    ("annotations", ("project",), check_annotations),
+@dataclass(frozen=True)
+class Check:
+    """One check of a set-up.
+
+    Another package adds one: a value of this class, named by an entry point of the group
+    ``clearclip.checks`` under its name. It comes after those of this file.
+
+    Attributes:
+        name: in one or two words, at most 13 letters.
+        make: makes the check, and returns what is well, in a sentence; raises `CheckFailed` or
+            `CheckWarned` with what is not, and what to do.
+        needs: names of checks that must be well before this one is made.
+        needs_project: whether it is made of a project only.
+    """
+
+    name: str
+    make: Callable[[Setup], str]
+    needs: tuple[str, ...] = ("project",)
+    needs_project: bool = True
+
+
+#: The checks of this file, in their order.
+_OWN: Final = (
+    Check("label studio", check_label_studio, needs=(), needs_project=False),
+    Check("settings", check_settings, needs=("label studio",), needs_project=False),
+    Check("project", check_project, needs=("label studio",)),
+    Check("label config", check_label_config),
+    Check("connection", check_connection),
+    Check("smart tools", check_smart_tools, needs=("connection", "label config")),
+    Check("backend", check_backend, needs_project=False),
+    Check("pictures", check_pictures, needs=("label config",)),
+    Check("prediction", check_prediction, needs=("backend", "pictures")),
+    Check("annotations", check_annotations),
 )
 
-#: The checks where no project is given.
-_CHECKS_WITHOUT_PROJECT: Final[tuple[_Check, ...]] = (*_CHECKS[:2], ("backend", (), check_backend))
+
+def _expect_check(name: str, found: object) -> Check:
+    if not isinstance(found, Check):
+        raise TypeError("is no Check")
+    if found.name != name:
+        raise TypeError(f'calls itself "{found.name}": give both one name')
+    return found
+
+
+#: All checks by name, also those of other packages.
+_CHECKS: Final = Registry(
+    "clearclip.checks", "check", {each.name: each for each in _OWN}, _expect_check
+)
+
+
+def checks_of(project: int | None) -> list[Check]:
+    """Return the checks of a project in their order; None: those that need no project."""
+    return [each for each in _CHECKS.all() if project or not each.needs_project]
 
 
 def check_setup(
     settings: Settings, project: int | None, *, backend_url: str | None = None
 ) -> Iterator[CheckResult]:
-    """Make all checks of a set-up, in the order of `_CHECKS`; leave out what needs a failed one.
+    """Make all checks of a set-up; leave out what needs a failed one.
 
     Args:
         settings: those of the backend.
@@ -473,23 +512,33 @@ def check_setup(
     FAIL  label studio   LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
     setup = Setup(settings, project or 0, backend_url)
-    passed: set[str] = set()
-    for name, needs, check in _CHECKS if project else _CHECKS_WITHOUT_PROJECT:
-        missing = [need for need in needs if need not in passed]
+    checks = checks_of(project)
+    open_ = {each.name for each in checks}  # those that are not well, or not made yet
+    for check in checks:
+        missing = [need for need in check.needs if need in open_]
         if missing:
-            yield CheckResult(
-                name, "-", f"Not checked: {' and '.join(missing)} must be well first."
-            )
+            reason = f"Not checked: {' and '.join(missing)} must be well first."
+            yield CheckResult(check.name, "-", reason)
             continue
-        try:
-            finding = CheckResult(name, "ok", check(setup))
-        except CheckWarned as warned:
-            finding = CheckResult(name, "warn", str(warned))
-        except (CheckFailed, BackendError) as failed:
-            finding = CheckResult(name, "FAIL", str(failed))
-        yield finding
-        if finding.mark != "FAIL":
-            passed.add(name)
+
+        result = _make_check(check, setup)
+        yield result
+        if result.mark != "FAIL":
+            open_.remove(check.name)
+
+
+def _make_check(check: Check, setup: Setup) -> CheckResult:
+    """Make a check; what it does not expect costs it alone."""
+    try:
+        return CheckResult(check.name, "ok", check.make(setup))
+    except CheckWarned as warned:
+        return CheckResult(check.name, "warn", str(warned))
+    except (CheckFailed, BackendError) as failed:
+        return CheckResult(check.name, "FAIL", str(failed))
+    except Exception as error:  # a check of another package may raise anything
+        log.exception("The check %s has failed", check.name)
+        reason = f"The check itself has failed ({type(error).__name__}): see the backend's log."
+        return CheckResult(check.name, "FAIL", reason)
 
 
 # ---- as a run ------------------------------------------------------------------------------------
@@ -519,9 +568,10 @@ def _make(parts: RunParts, run: Run, asked: AskedChecks, progress: Progress) -> 
     """Make the checks from the backend itself."""
     here = own_address(parts.settings, is_here=True)
     results = asked.results()
+    n_checks = len(checks_of(run.project))
     for done, found in enumerate(check_setup(parts.settings, run.project, backend_url=here), 1):
         results.append(found)
-        progress(done, len(_CHECKS))
+        progress(done, n_checks)
     return Checks(results)
 
 

@@ -7,9 +7,7 @@ offer it then. The guide "Add a format" has an example.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import combinations
 from typing import Final
@@ -20,10 +18,9 @@ from backend.dataset.formats.label_map import IndexPngWriter, OverlayWriter
 from backend.dataset.formats.parquet import ParquetWriter
 from backend.dataset.formats.yolo import YoloBoxWriter, YoloWriter
 from backend.errors import DatasetError
+from clearclip_core.registry import PluginError, Registry
 
-GROUP: Final = "clearclip.writers"  # of entry points
-
-_LOG: Final = logging.getLogger(__name__)
+_EXTRA: Final = "clearclip-label-studio[dataset]"
 
 _OWN: Final[dict[str, type[FormatWriter]]] = {
     each.name: each
@@ -38,9 +35,16 @@ _OWN: Final[dict[str, type[FormatWriter]]] = {
 }
 
 
-def format_names() -> list[str]:
-    """Return the names of all formats, ours first; no other package is imported for that."""
-    return [*_OWN, *_entry_points()]
+def _expect_writer(name: str, found: object) -> type[FormatWriter]:
+    if not (isinstance(found, type) and issubclass(found, FormatWriter)):
+        raise TypeError("is no FormatWriter")
+    if found.name != name:
+        raise TypeError(f'calls itself "{found.name}": give both one name')
+    return found
+
+
+#: The writers by the names of their formats, also those of other packages.
+WRITERS: Final = Registry("clearclip.writers", "format", _OWN, _expect_writer)
 
 
 def find_writer(name: str) -> type[FormatWriter]:
@@ -50,18 +54,18 @@ def find_writer(name: str) -> type[FormatWriter]:
         DatasetError: there is none of that name, its package is broken, or it needs a library that
             is not installed.
     """
-    if name in _OWN:
-        writer = _OWN[name]
-    elif (point := _entry_points().get(name)) is not None:
-        writer = _load(point)
-    else:
-        known = ", ".join(format_names())
+    try:
+        writer = WRITERS.find(name)
+    except PluginError as error:
+        raise DatasetError(str(error)) from None
+    if writer is None:
+        known = ", ".join(WRITERS.names())
         raise DatasetError(f'Expected a format to be {known}, but got "{name[:50]}".')
 
     if writer.library and find_spec(writer.library) is None:
+        remedy = f"pip install '{_EXTRA}'" if name in _OWN else f"pip install {writer.library}"
         raise DatasetError(
-            f"The format {name} needs {writer.library}, which is not installed here: "
-            + (f"pip install {writer.library}." if name not in _OWN else f"pip install '{_EXTRA}'.")
+            f"The format {name} needs {writer.library}, which is not installed here: {remedy}."
         )
     return writer
 
@@ -78,36 +82,3 @@ def find_writers(names: Iterable[str]) -> list[type[FormatWriter]]:
             both = f"{one.name} and {other.name} have files of the same names"
             raise DatasetError(f"The formats {both}: write each into a folder of its own.")
     return writers
-
-
-def all_writers() -> Iterator[type[FormatWriter]]:
-    """Iterate over all writers; those of broken packages are logged and left out."""
-    yield from _OWN.values()
-    for point in _entry_points().values():
-        try:
-            yield _load(point)
-        except DatasetError as error:
-            _LOG.warning("%s", error)
-
-
-_EXTRA: Final = "clearclip-label-studio[dataset]"
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    """Return the formats of other packages by name; ours cannot be replaced."""
-    return {each.name: each for each in entry_points(group=GROUP) if each.name not in _OWN}
-
-
-def _load(point: EntryPoint) -> type[FormatWriter]:
-    package = point.dist.name if point.dist is not None else point.value
-    try:
-        writer = point.load()
-    except Exception as error:  # noqa: BLE001 -- the import of another package may raise anything
-        told = f"{type(error).__name__}: {error!s:.200}"
-        raise DatasetError(f"The format {point.name} of {package} is broken: {told}.") from None
-    if not (isinstance(writer, type) and issubclass(writer, FormatWriter)):
-        raise DatasetError(f"The format {point.name} of {package} is no FormatWriter.")
-    if writer.name != point.name:
-        told = f'calls itself "{writer.name}": give both one name'
-        raise DatasetError(f"The format {point.name} of {package} {told}.")
-    return writer

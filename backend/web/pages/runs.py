@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
 
-from backend.dataset.formats.writers import all_writers
+from backend.dataset.formats.writers import WRITERS
 from backend.errors import BackendError, BadRequest, NotFound
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
@@ -326,7 +326,7 @@ class DatasetRoutes(RunRoutes):
     def page_values(self, project: int) -> _Json:
         """Return what the form shows, and how long data sets are kept."""
         return {
-            "formats": {each.name: each.title for each in all_writers()},
+            "formats": {each.name: each.title for each in WRITERS.all()},
             "days": DAYS_KEPT,
             "renamed": request.args.get("renamed", "")[:100],
         }

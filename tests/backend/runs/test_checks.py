@@ -4,10 +4,12 @@ The real Label Studio: `tests/e2e/test_doctor.py`.
 """
 
 import base64
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +22,10 @@ from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio, asks_for_whole
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.packages import Packages
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
+GUIDE = Path(__file__).parents[3] / "docs/guides/add-a-check.md"
 CHECKS = ["label studio", "settings", "project", "label config", "connection", "smart tools"]
 CHECKS += ["backend", "pictures", "prediction", "annotations"]
 SMART = brush_config("red").replace(
@@ -254,3 +258,41 @@ def test_another_backend_gets_no_password(server: LocalServer, studio: FakeStudi
         studio.backends[0]["url"] = other.url
         assert "not as this backend" in found(server, **lock)["backend"].text
     assert other.asked == [Asked("GET", "/health", None)]
+
+
+@pytest.fixture
+def licence_check(packages: Packages) -> None:
+    """Install the check of the guide, as another package."""
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(), re.DOTALL))
+    point = re.search(r"^licence = .*$", blocks["toml"], re.MULTILINE)
+    assert point is not None
+    packages.install(
+        "clearclip_licence", blocks["py"], "clearclip.checks", point[0].replace('"', "")
+    )
+
+
+@pytest.mark.usefixtures("licence_check")
+def test_the_check_of_the_guide_is_made_last(server: LocalServer, studio: FakeStudio) -> None:
+    reach = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
+    *_, last = check_setup(load_settings(**reach), 7)
+    assert (last.name, last.mark) == ("licence", "warn")
+    assert last.text.startswith("No licence: 1 task, first task 11.")
+
+
+def test_an_unexpected_error_costs_its_own_check(
+    server: LocalServer, packages: Packages, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = (
+        "from backend.runs.checks import Check\n"
+        "MINE = Check('mine', lambda setup: 1 / 0)\n"
+        "LATER = Check('later', lambda setup: 'Well.', needs=('mine',))\n"
+        "OTHER = Check('other', lambda setup: 'Well.')\n"
+    )
+    points = ("mine = faulty:MINE", "later = faulty:LATER", "other = faulty:OTHER")
+    packages.install("faulty", code, "clearclip.checks", *points)
+    reach = {"label_studio_url": server.url, "label_studio_api_key": TOKEN}
+    results = {each.name: each for each in check_setup(load_settings(**reach), 7)}
+    marks = {name: results[name].mark for name in ("mine", "later", "other")}
+    assert marks == {"mine": "FAIL", "later": "-", "other": "ok"}
+    assert "(ZeroDivisionError)" in results["mine"].text
+    assert "division by zero" in caplog.text

@@ -1,58 +1,32 @@
 """Formats of other packages, found by their entry points, and the example of the guide."""
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
 
 from backend.cli.dataset import dataset
-from backend.dataset.formats.writers import all_writers, find_writer, find_writers, format_names
+from backend.dataset.formats.writers import WRITERS, find_writer, find_writers
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import Bench, brush_region, rectangle
+from tests.packages import Packages
 
+GROUP = "clearclip.writers"
 GUIDE = Path(__file__).parents[4] / "docs/guides/add-a-format.md"
-
-
-class Packages:
-    """A folder of installed packages, whose modules are forgotten after the test."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self._monkeypatch = monkeypatch
-
-    def install(self, name: str, code: str, point: str) -> None:
-        """Put a module and its entry point there, as pip does."""
-        self._monkeypatch.setitem(sys.modules, name, ModuleType(name))
-        self._monkeypatch.delitem(sys.modules, name)
-        (self.folder / f"{name}.py").write_text(code)
-        facts = self.folder / f"{name}-1.0.dist-info"
-        facts.mkdir()
-        (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (facts / "entry_points.txt").write_text(f"[clearclip.writers]\n{point}\n")
-
-
-@pytest.fixture
-def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packages:
-    folder = tmp_path / "site-packages"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    return Packages(folder, monkeypatch)
 
 
 def test_the_example_of_the_guide_is_written(bench: Bench, packages: Packages) -> None:
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(), re.DOTALL))
     point = re.search(r'^csv = "(.*)"$', blocks["toml"], re.MULTILINE)
     assert point is not None
-    packages.install("clearclip_csv", blocks["py"], f"csv = {point[1]}")
+    packages.install("clearclip_csv", blocks["py"], GROUP, f"csv = {point[1]}")
     bench.draw("a.png", brush_region(rectangle(0, 0, 2, 3), "sky"))
     for _ in range(2):  # the folder is known as a data set
         report = bench.done(formats=("csv", "index-png"))
         assert (bench.folder / "objects/train.csv").read_text() == "a.png,sky,6\n"
     assert report.notes[-1] == "CSV has areas and no masks."
-    assert "CSV: the area of each object" in [each.title for each in all_writers()]
+    assert "CSV: the area of each object" in [each.title for each in WRITERS.all()]
 
 
 @pytest.mark.parametrize(
@@ -68,17 +42,17 @@ def test_the_example_of_the_guide_is_written(bench: Bench, packages: Packages) -
     ],
 )
 def test_a_broken_package_costs_its_own_format(packages: Packages, code: str, reason: str) -> None:
-    packages.install("broken_one", code, "mine = broken_one:Mine")
-    assert "mine" in format_names()
+    packages.install("broken_one", code, GROUP, "mine = broken_one:Mine")
+    assert "mine" in WRITERS.names()
     with pytest.raises(DatasetError, match=f"^The format mine of broken_one {reason}"):
         find_writer("mine")
-    assert "coco" in [each.name for each in all_writers()]
+    assert "coco" in [each.name for each in WRITERS.all()]
 
 
 def test_no_package_replaces_a_format_of_ours(packages: Packages) -> None:
-    packages.install("other", "1 / 0", "coco = other:Coco")
+    packages.install("other", "1 / 0", GROUP, "coco = other:Coco")
     assert find_writer("coco").__module__ == "backend.dataset.formats.coco"
-    assert format_names().count("coco") == 1
+    assert WRITERS.names().count("coco") == 1
 
 
 def test_an_unknown_format_is_refused_with_those_that_are_known() -> None:
