@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from backend.network.host_rules import HostRules
+from clearclip_core import METHODS, Method
 
 
 def _base_url(value: str) -> str:
@@ -167,8 +168,8 @@ class Settings(BaseSettings):
     )
     method: _Words = Field(
         default="clearclip",
-        description="How dense features are read: clearclip, scclip, rfclip, sfp, pearl, naclip, "
-        "sclip, maskclip, clip, clipsurgery or gem.",
+        description=f"How dense features are read: {', '.join(METHODS)}, or a method that another "
+        "package adds.",
     )
     second_model: _Words | None = Field(
         default=None,
@@ -339,8 +340,6 @@ class Settings(BaseSettings):
     @property
     def resized_px(self) -> int:
         """The short side of a picture as the model reads it: as set, or as the method's authors."""
-        from clearclip_core import Method
-
         return self.short_side_px or Method.of(self.method).sizes_px[0]
 
     @model_validator(mode="after")

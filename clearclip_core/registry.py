@@ -51,7 +51,7 @@ class Registry(Generic[_Kind]):
         self._noun = noun
         self._own = own
         self._expect = expect
-        self._loaded: dict[EntryPoint, _Kind] = {}
+        self._loaded: dict[str, _Kind] = {}
 
     def names(self) -> list[str]:
         """Return all names, the project's own first; no other package is imported for that."""
@@ -65,6 +65,8 @@ class Registry(Generic[_Kind]):
         """
         if name in self._own:
             return self._own[name]
+        if name in self._loaded:  # asked for in each block of a model
+            return self._loaded[name]
         point = self._points().get(name)
         return None if point is None else self._load(point)
 
@@ -86,8 +88,8 @@ class Registry(Generic[_Kind]):
         return points
 
     def _load(self, point: EntryPoint) -> _Kind:
-        if point in self._loaded:
-            return self._loaded[point]
+        if point.name in self._loaded:
+            return self._loaded[point.name]
 
         package = point.dist.name if point.dist is not None else point.value
         begin = f"The {self._noun} {point.name} of {package}"
@@ -98,7 +100,7 @@ class Registry(Generic[_Kind]):
             raise PluginError(f"{begin} is broken: {reason}.") from None
 
         try:
-            self._loaded[point] = self._expect(point.name, found)
+            self._loaded[point.name] = self._expect(point.name, found)
         except TypeError as error:
             raise PluginError(f"{begin} {error}.") from None
-        return self._loaded[point]
+        return self._loaded[point.name]

@@ -1,12 +1,17 @@
 """Attention variants of the last blocks: pure functions of query, key and value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from clearclip_core.clip.methods import EARLIER_TERMS, TERMS, parse_terms
+from clearclip_core.clip.methods import (
+    EARLIER_TERMS,
+    find_attention,
+    needed_parts,
+    parse_terms,
+)
 
 #: Steps of the Newton-Schulz iteration. After five the map is far from orthogonal; the published
 #: figures are of five.
@@ -86,7 +91,7 @@ def needed_projections(attention: str) -> frozenset[str]:
     >>> sorted(needed_projections("qq"))
     ['query', 'value']
     """
-    needed = {"value"}.union(*(TERMS[term] for term in parse_terms(attention)))
+    needed = {"value"}.union(*(needed_parts(term) or () for term in parse_terms(attention)))
     return frozenset(needed - EARLIER_TERMS)
 
 
@@ -101,7 +106,7 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
     Args:
         projections: query, key, value of shape (B, heads, N, d).
-        attention: one of `TERMS`, or a sum of them such as ``"qq+kk"``.
+        attention: one of `TERMS` or of another package, or a sum of them such as ``"qq+kk"``.
 
     Returns:
         (B, heads, N, d), in the dtype of the value.
@@ -116,23 +121,37 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
 
 def _attend_term(projections: Projections, term: str) -> torch.Tensor:
-    names = TERMS[term]
+    """Compute one term of an attention: (B, heads, N, d)."""
     if term in EARLIER_TERMS:
         raise ValueError(f"Attention {term!r} needs the outputs of earlier blocks.")
+    names = needed_parts(term) or ()
     parts = [getattr(projections, name) for name in names]
     if any(part is None for part in parts):
         raise ValueError(f"Attention {term!r} needs the projections {' and '.join(names)}.")
+
+    added = find_attention(term)
+    if added is not None:
+        return added.attend(projections)
+    return _attend_own(term, parts, projections)
+
+
+def _attend_own(term: str, parts: Sequence[torch.Tensor], projections: Projections) -> torch.Tensor:
+    """Compute a term of `TERMS` from the parts of `Projections` that it needs."""
+    value = projections.value
     if term == "identity":
-        return projections.value
+        return value
     if term == "ensemble":
         query, key, token_length = parts
-        return attend_ensemble(query, key, projections.value, token_length)
+        return attend_ensemble(query, key, value, token_length)
     if term == "neighbour":
-        return attend_neighbours(parts[0], projections.value, parts[2])
+        key, *_ = parts
+        assert projections.grid_hw is not None
+        return attend_neighbours(key, value, projections.grid_hw)
     if term == "procrustes":
-        return attend_aligned(parts[0], parts[1], projections.value, projections.key_weight)
+        query, key = parts
+        return attend_aligned(query, key, value, projections.key_weight)
     left, right = parts
-    return scaled_dot_product(left, right, projections.value)
+    return scaled_dot_product(left, right, value)
 
 
 def attend_ensemble(

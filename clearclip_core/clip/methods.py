@@ -1,11 +1,24 @@
-"""Methods to read out the last blocks: a frozen value, and the presets by name."""
+"""Methods to read out the last blocks: a frozen value, and the presets by name.
+
+Another package adds methods and attentions without a change here, by entry points of the groups
+``clearclip.methods`` and ``clearclip.attentions``.
+"""
+
+from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from clearclip_core.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from clearclip_core.clip.attention import Projections
 
 #: How position embeddings are resized, see `clearclip_core.clip.dense_encoder`.
 Resize = Literal["factor", "size", "bilinear"]
@@ -82,8 +95,59 @@ LAYERS: Mapping[str, Layers] = MappingProxyType(
 )
 
 
+@dataclass(frozen=True)
+class Attention:
+    """An attention of another package, for the last blocks.
+
+    Attributes:
+        needs: names of the parts of `Projections` that it needs beside the value, such as
+            ``("query", "key")``.
+        attend: takes `Projections` and returns (B, heads, N, d), in the dtype of the value.
+    """
+
+    needs: tuple[str, ...]
+    attend: Callable[[Projections], torch.Tensor]
+
+
+def _expect_attention(name: str, found: object) -> Attention:
+    if not isinstance(found, Attention):
+        raise TypeError("is no Attention")
+    if not re.fullmatch("[a-z]+", name):
+        raise TypeError("has a name of other letters than a to z")
+    return found
+
+
+_ADDED_ATTENTIONS: Final = Registry[Attention](
+    "clearclip.attentions", "attention", {}, _expect_attention
+)
+
+
+def find_attention(term: str) -> Attention | None:
+    """Return an attention of another package; None for a term of `TERMS` and an unknown one.
+
+    Raises:
+        PluginError: the package cannot be used.
+    """
+    return None if term in TERMS else _ADDED_ATTENTIONS.find(term)
+
+
+def needed_parts(term: str) -> tuple[str, ...] | None:
+    """Return the parts of `Projections` that a term needs beside the value; None: it is unknown.
+
+    >>> needed_parts("qk"), needed_parts("of nobody")
+    (('query', 'key'), None)
+    """
+    if term in TERMS:
+        return TERMS[term]
+    added = find_attention(term)
+    return None if added is None else added.needs
+
+
 def parse_terms(attention: str) -> tuple[str, ...]:
     """Split an attention's name into its terms: ``"qq+kk"`` -> ``("qq", "kk")``.
+
+    Args:
+        attention: terms of `TERMS`, or attentions of other packages, joined by ``+``.
 
     Raises:
         ValueError: an unknown term, or one that occurs twice.
@@ -92,10 +156,12 @@ def parse_terms(attention: str) -> tuple[str, ...]:
     ('qq', 'kk')
     """
     terms = tuple(attention.split("+"))
-    if set(terms) - set(TERMS) or len(set(terms)) != len(terms):
+    is_known = all(needed_parts(term) is not None for term in terms)
+    if not is_known or len(set(terms)) != len(terms):
+        known = ", ".join([*TERMS, *_ADDED_ATTENTIONS.names()])
         raise ValueError(
-            f"Expected argument `attention` to be a sum of different terms of "
-            f"{', '.join(TERMS)} (such as 'qq' or 'qq+kk'), but got {attention!r}."
+            f"Expected argument `attention` to be a sum of different terms of {known} (such as "
+            f"'qq' or 'qq+kk'), but got {attention!r}."
         )
     return terms
 
@@ -304,7 +370,7 @@ class Method:
         return f"{repr(self)[:-1]}, stitched=False, tapered=False)"
 
     @classmethod
-    def of(cls, method: "str | Method") -> "Method":
+    def of(cls, method: str | Method) -> Method:
         """Look up a preset by name, or parse a method that is spelled out.
 
         A method is spelled out as its attention, followed by the parts that differ from `Method`'s
@@ -313,7 +379,8 @@ class Method:
         ``affinity.``, ``repair.``, ``layers.`` and ``second.`` with a name each.
 
         Args:
-            method: a name, or a `Method`, which is returned unchanged.
+            method: a name, also one that another package adds, or a `Method`, which is returned
+                unchanged.
 
         Raises:
             ValueError: an unknown name, for which the message lists the known ones, or parts that
@@ -326,13 +393,16 @@ class Method:
         """
         if isinstance(method, Method):
             return method
-        if method in METHODS:
-            return METHODS[method]
+        found = _METHODS.find(method)
+        if found is not None:
+            return found
+
         parts = parse(method)
-        if parts is None or not set(parts["attention"].split("+")) <= set(TERMS):
+        terms = [] if parts is None else parts["attention"].split("+")
+        if parts is None or any(needed_parts(term) is None for term in terms):
             raise ValueError(
-                f"Expected argument `method` to be one of {', '.join(METHODS)}, or one that is "
-                f"spelled out such as qk-res-a2, but got {method!r}."
+                f"Expected argument `method` to be one of {', '.join(_METHODS.names())}, or one "
+                f"that is spelled out such as qk-res-a2, but got {method!r}."
             )
         return cls(**parts)
 
@@ -371,6 +441,16 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "rfclip": Method(attention="kk+earlier", affinity="mean", repair="sinks", layers="mean"),
     }
 )
+
+
+def _expect_method(name: str, found: object) -> Method:
+    if not isinstance(found, Method):
+        raise TypeError("is no Method")
+    return found
+
+
+#: The presets, and the methods of other packages.
+_METHODS: Final = Registry("clearclip.methods", "method", METHODS, _expect_method)
 
 #: The three maps of the last block that Figs. 1 and 3 of the paper compare.
 MAPS: Mapping[str, Method] = MappingProxyType(
