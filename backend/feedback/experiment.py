@@ -3,6 +3,11 @@
 Everybody who makes predictions asks `TaskScope.withhold` first. Annotations of the withheld tasks
 that began from nothing are compared with those that began with a prediction of the same days. Tasks
 that had a prediction when the experiment began were not drawn, so they count on neither side.
+
+It ends once enough withheld tasks are annotated, or none is left. Both sides have one bound of
+times, above which a time was a break: bounds of their own would cut the quicker side sooner. What
+no bound cures is counted beside the result: withheld tasks that nobody has drawn, which may be the
+hard ones, and predictions that were submitted before anybody can have looked.
 """
 
 import hashlib
@@ -18,8 +23,9 @@ import sqlalchemy as sa
 
 from backend.database.database import LOCK, METADATA, Database
 from backend.feedback.annotation_table import ANNOTATIONS, PRELABELLED
-from backend.feedback.report.hours_left import without_breaks
+from backend.feedback.report.hours_left import Float64s, break_s
 from backend.label_studio.task_filter import OPEN
+from clearclip_core.quantities import quantity
 
 ONE_IN: Final = 10  # one task of this many gets no prediction
 
@@ -51,6 +57,7 @@ class Timed(msgspec.Struct, frozen=True):
     seconds: float
     task: int
     annotator: int | None = None
+    is_hasty: bool = False  # whether nobody can have looked at the masks in that time
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -69,14 +76,19 @@ class Experiment(msgspec.Struct, frozen=True):
     without: int  # the number of measured annotations that began from nothing as it wanted
     beside: int  # the number of those that began with a prediction meanwhile
     saved: Saved | None = None  # None while it runs, or where it stopped too early
+    withheld: int = 0  # tasks that got no prediction
+    skipped: int = 0  # of these, those that somebody has skipped and nobody annotated meanwhile
+    open: int = 0  # of these, those that are neither annotated nor skipped by its end
+    hasty: int = 0  # of `beside`, those that were submitted unchanged within seconds
 
     @property
     def sentence(self) -> str:
         """What it has found, or how far it is, for people."""
         if self.ended is None:
             return (
-                f"One task in {ONE_IN} gets no prediction until {ENOUGH} of these are annotated: "
-                f"so far {self.without}, and {self.beside} with a prediction meanwhile."
+                f"One task in {ONE_IN} gets no prediction until {ENOUGH} of these are annotated, "
+                f"or none is left: so far {self.without}, and {self.beside} with a prediction "
+                "meanwhile."
             )
         counts = f"{self.without} without, {self.beside} with"
         if self.saved is None:
@@ -89,6 +101,42 @@ class Experiment(msgspec.Struct, frozen=True):
         if low <= 0:
             range_ = f"90 % range: {_minutes(-high)} to {_minutes(-low)}; {counts}"
         return f"A prediction {verb} {_minutes(abs(self.saved.seconds))} a picture ({range_})."
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What may have bent the result, in sentences with counts; none while it runs.
+
+        >>> Experiment(0, 1, 30, 270, withheld=33, skipped=2, open=1).notes
+        ('Of 33 tasks without a prediction 2 were skipped and 1 was left: if these were the hard \
+ones, a prediction saves more than that.',)
+        """
+        if self.ended is None:
+            return ()
+        return tuple(note for note in (self._undrawn, self._unchecked) if note)
+
+    @property
+    def _undrawn(self) -> str:
+        parts = []
+        if self.skipped:
+            parts.append(f"{self.skipped} {_were(self.skipped)} skipped")
+        if self.open:
+            parts.append(f"{self.open} {_were(self.open)} left")
+        if not parts:
+            return ""
+        return (
+            f"Of {quantity(self.withheld, 'task')} without a prediction {' and '.join(parts)}: if "
+            "these were the hard ones, a prediction saves more than that."
+        )
+
+    @property
+    def _unchecked(self) -> str:
+        if not self.hasty:
+            return ""
+        return (
+            f"Of {self.beside} with a prediction {self.hasty} {_were(self.hasty)} submitted "
+            "unchanged in less than 5 s: nobody can have looked at their masks, and without them "
+            "a prediction saves less than that."
+        )
 
 
 class Experiments:
@@ -120,7 +168,7 @@ class Experiments:
             connection.execute(end)
 
     def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
-        """Return which of some tasks are to get no prediction now, and keep them."""
+        """Return which of some tasks are to get no prediction now, and keep them with others."""
         row = self._running(project)
         if row is None:
             return set()
@@ -145,9 +193,25 @@ class Experiments:
             return None
         without, beside = self._times(row)
         counts = len(without), len(beside)
-        is_known = row.ended is not None and min(counts) >= LEAST
-        saved = saved_seconds(without, beside) if is_known else None
-        return Experiment(row.began, row.ended, *counts, saved)
+        if row.ended is None:
+            return Experiment(row.began, None, *counts)
+
+        saved = saved_seconds(without, beside) if min(counts) >= LEAST else None
+        withheld = {*json.loads(row.withheld)}
+        kinds = self._kinds(row, withheld)
+        skipped = [task for task, its in kinds.items() if its == {"skipped"}]
+        hasty = [timed for timed in beside if timed.is_hasty]
+        return Experiment(
+            began=row.began,
+            ended=row.ended,
+            without=len(without),
+            beside=len(beside),
+            saved=saved,
+            withheld=len(withheld),
+            skipped=len(skipped),
+            open=len(withheld - kinds.keys()),
+            hasty=len(hasty),
+        )
 
     def is_running(self, project: int) -> bool:
         """Whether tasks of a project get no prediction for now."""
@@ -182,13 +246,31 @@ class Experiments:
         without: list[Timed] = []
         beside: list[Timed] = []
         for read in self._database.rows(query.order_by(_READ.annotation)):
-            timed = Timed(read.seconds, read.task, read.annotator)
+            is_hasty = read.kind == "unchecked"
+            timed = Timed(read.seconds, read.task, read.annotator, is_hasty)
             is_drawn = _is_drawn(row, read.task)
             if is_drawn and read.kind == "scratch":
                 without.append(timed)
             elif not is_drawn and read.kind != "scratch" and read.predicted >= row.began:
                 beside.append(timed)
         return without, beside
+
+    def _kinds(self, row: sa.Row[Any], tasks: set[int]) -> dict[int, set[str]]:
+        """Return the kinds of annotations that some tasks got while it ran: task -> kinds."""
+        query = sa.select(_READ.task, _READ.kind).where(
+            _READ.project == row.project,
+            _READ.updated >= row.began,  # an index has it
+            _READ.created.between(row.began, row.ended or inf),
+        )
+        kinds: dict[int, set[str]] = {}
+        for read in self._database.rows(query):
+            if read.task in tasks:
+                kinds.setdefault(read.task, set()).add(read.kind)
+        return kinds
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _is_drawn(row: sa.Row[Any], task: int) -> bool:
@@ -205,10 +287,23 @@ def is_drawn(name: str, one_in: int) -> bool:
 def saved_seconds(without: Sequence[Timed], beside: Sequence[Timed]) -> Saved:
     """Return the difference of two mean times, one or more each, with its interval by bootstrap.
 
-    Draws are of annotators and of pictures, with replacement. Breaks are cut as for `at_pace`.
+    Draws are of annotators and of pictures, with replacement. Times of both sides are cut at one
+    bound, that of the slower side: what is longer was a break.
     """
-    sides = [without_breaks([each.seconds for each in side]) for side in (without, beside)]
-    both, rng = [*without, *beside], np.random.default_rng(0)
+    times = [np.array([each.seconds for each in side]) for side in (without, beside)]
+    bound_s = max(break_s(side) for side in times)
+    sides = [np.minimum(side, bound_s) for side in times]
+    weights = _draw_weights([*without, *beside])
+    parts = np.split(weights, [len(without)], axis=1)
+    with np.errstate(invalid="ignore"):  # a draw may have nobody of one side
+        means = [part @ side / part.sum(axis=1) for part, side in zip(parts, sides, strict=True)]
+    low, high = np.nanquantile(means[0] - means[1], [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return Saved(float(sides[0].mean() - sides[1].mean()), float(low), float(high))
+
+
+def _draw_weights(both: Sequence[Timed]) -> Float64s:
+    """Draw annotators and pictures; return (draws, n) how often each time counts in each draw."""
+    rng = np.random.default_rng(0)
     weights = np.ones((_DRAWS, len(both)))
     for owners in ([each.annotator for each in both], [each.task for each in both]):
         known, index = np.unique(
@@ -216,11 +311,7 @@ def saved_seconds(without: Sequence[Timed], beside: Sequence[Timed]) -> Saved:
         )
         drawn = rng.multinomial(len(known), np.full(len(known), 1 / len(known)), _DRAWS)
         weights *= drawn[:, index]
-    parts = np.split(weights, [len(without)], axis=1)
-    with np.errstate(invalid="ignore"):  # a draw may have nobody of one side
-        means = [part @ times / part.sum(axis=1) for part, times in zip(parts, sides, strict=True)]
-    low, high = np.nanquantile(means[0] - means[1], [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return Saved(float(sides[0].mean() - sides[1].mean()), float(low), float(high))
+    return weights
 
 
 def _minutes(seconds: float) -> str:

@@ -321,6 +321,7 @@ class ChangePoller:
         if not poll.since or tasks < poll.tasks + len(created):
             self._mark_gone(client, project)
         yield from self._remove_doubles(client, project, (newest, predictions))
+        self.scope.end_experiment(client, project)
         done = replace(done, tasks=tasks, unserved=unserved)
         self.polls.finish(done, self.settings.poll_interval_s)
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from backend.database.database import METADATA, Database, insert_on_conflict
 from backend.database.leases import FINISHED, Leases, lease_columns
 from backend.errors import Busy
+from backend.feedback.experiment import ENOUGH, ONE_IN
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
@@ -24,6 +25,7 @@ from backend.label_studio.set_up import (
     offered_config,
     split_names,
 )
+from backend.projects.task_scope import TaskScope
 from backend.runs.checks import CHECKS, AskedChecks
 from backend.runs.run_store import RunStore
 from backend.runs.words import WORDS, AskedWords
@@ -48,6 +50,7 @@ class SetUpRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: Annotated[int, msgspec.Meta(ge=1, le=999_999_999)]
     url: Annotated[str, msgspec.Meta(pattern="^https?://[^/\\s]+", max_length=300)]
     uniform: bool = False
+    measure: bool = False  # whether one task in ten gets no prediction for a while
     labels: str = ""
     #: What to do where no tool asks for masks: keep the labeling config, change it, or offer one
     #: and do nothing more; "" is "offer" in a form, and "keep" of a program.
@@ -77,6 +80,7 @@ class SetUps:
         self._leases = Leases(database, SET_UPS, owner)
         self._runs = runs
         self._jobs = jobs
+        self._scope = TaskScope.of(database)
 
     def set_up(
         self, client: LabelStudioClient, asked: SetUpRequest, *, checks: bool
@@ -109,7 +113,7 @@ class SetUps:
                 client.replace_label_config(asked.project, offer.now, offer.then, conflict)
 
             config = client.config(asked.project)
-            notices = (
+            notices = [
                 _left_labels(config, asked.labels),
                 connect(
                     client,
@@ -118,12 +122,29 @@ class SetUps:
                     uniform=asked.uniform,
                     **login(self._settings),
                 ),
-            )
+            ]
+            if asked.measure:
+                notices.append(self._measure(client, asked.project))
             said = " ".join(filter(None, notices))
             if checks:
                 self._runs.request(CHECKS, asked.project, AskedChecks(said))
             self._runs.request(WORDS, asked.project, AskedWords())
             return SetUpDone(self._jobs.start_job(asked.project), said)
+
+    def _measure(self, client: LabelStudioClient, project: int) -> str:
+        """Begin to measure what predictions save; return why not, where that cannot be."""
+        jobs = self._jobs.list_jobs(project)
+        busy = next((job for job in jobs if not job.over and job.kind == "project"), None)
+        if busy is not None:
+            return f"What a prediction saves is not measured: job {busy.id} predicts the tasks now."
+        unseen = self._scope.count_unseen(client, project)
+        if unseen < ONE_IN * ENOUGH:
+            return (
+                f"What a prediction saves is not measured: that takes {ONE_IN * ENOUGH} tasks "
+                f"without an annotation and a prediction, and the project has {unseen}."
+            )
+        self._scope.experiments.begin(project)
+        return ""
 
     def lease(self, project: int) -> bool:
         """Lease a project to set it up; return whether nobody else had it."""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from backend.database.database import Database
-from backend.feedback.experiment import UNSEEN, Experiments
+from backend.feedback.experiment import LEAST, UNSEEN, Experiments
 from backend.feedback.report.hours_left import count_left
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import ProjectRow
@@ -74,6 +74,28 @@ class TaskScope:
             tasks: ids of tasks that would be predicted.
         """
         return self.experiments.withhold(project, tasks)
+
+    def end_experiment(self, client: LabelStudioClient, project: int) -> bool:
+        """End the experiment of a project that can draw no more; return whether it ended here.
+
+        No task is left then that it withholds or may still draw, and enough are annotated with a
+        prediction, or none is left of these either.
+        """
+        experiment = self.experiments.find(project)
+        if experiment is None or experiment.ended is not None:
+            return False
+        withheld = self.experiments.withheld(project)
+        failing = tuple({*self.failures.of_project(project)} - {*withheld})
+
+        def is_left(tasks: TaskFilter) -> bool:
+            """Whether there are such tasks whose pictures can be read."""
+            return client.count(project, tasks) > _count_of(client, project, tasks, failing)
+
+        is_short = experiment.beside < LEAST
+        if _count_of(client, project, UNSEEN, withheld) or is_left(OPEN if is_short else UNSEEN):
+            return False
+        self.experiments.stop(project)
+        return True
 
     def choose(
         self,

@@ -152,7 +152,12 @@ def at_pace(left: int, times_s: Sequence[float]) -> Hours | None:
 
 def without_breaks(times_s: Sequence[float]) -> Float64s:
     """Return (n,) times of annotations, cut at a few medians: what is longer was a break."""
-    return np.minimum(times_s, _BREAK * np.median(times_s))
+    return np.minimum(times_s, break_s(times_s))
+
+
+def break_s(times_s: Sequence[float] | Float64s) -> float:
+    """Return how long an annotation takes at most, in seconds: what is longer was a break."""
+    return _BREAK * float(np.median(times_s))
 
 
 def interval(found: Hours) -> str:

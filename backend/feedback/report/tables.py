@@ -58,7 +58,7 @@ def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
     if report.hours_left is not None:
         lines += ["", *_hours_lines(report.hours_left)]
     if report.experiment is not None:
-        lines += [report.experiment.sentence, ""]
+        lines += [report.experiment.sentence, *report.experiment.notes, ""]
     costs = {f"{label} costs more than it saves": why for label, why in report.harmful.items()}
     misses = {f"{label} is mostly missed": why for label, why in report.missing.items()}
     lines += [printable(f"{what}: {why}") for what, why in (costs | misses).items()]

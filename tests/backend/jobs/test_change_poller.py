@@ -526,3 +526,14 @@ def test_the_longest_due_comes_first(polls: PollStore, database: Database, clock
     polls.finish(Poll(7, since=9.0), 60.0)
     polls.fail(7, "Late.", 60.0)
     assert polls.list_polls() == [Poll(7), Poll(8)], "what came late counts for nothing"
+
+
+def test_a_poll_ends_an_experiment_that_can_draw_no_more(team: Team, studio: FakeStudio) -> None:
+    experiments = team.poller.scope.experiments
+    experiments.begin(7)
+    team.poll()
+    assert experiments.is_running(7)
+    for task in studio.tasks:
+        studio.annotate(task, [])
+    team.poll()
+    assert not experiments.is_running(7)

@@ -92,3 +92,51 @@ def test_withheld_tasks_that_failed_count_once(scope: TaskScope, client: LabelSt
     scope.failures.add([(task, "It is gone.") for task in withheld], project=7)
     counts = scope.count_open(client, client.project(7), "v2")
     assert (counts.failed, counts.withheld) == (0, len(withheld))
+
+
+@pytest.fixture
+def withheld(scope: TaskScope, client: LabelStudioClient, studio: FakeStudio) -> set[int]:
+    """The withheld tasks of an experiment that has drawn from all; the others are predicted."""
+    scope.experiments.begin(7)
+    drawn = scope.withhold(7, TASKS)
+    for task in {*TASKS} - drawn:
+        studio.add(task, "v2")
+    return drawn
+
+
+def test_an_experiment_ends_when_no_withheld_task_is_left(
+    scope: TaskScope, client: LabelStudioClient, studio: FakeStudio, withheld: set[int]
+) -> None:
+    """Of 320 tasks it may withhold 26, where 30 would end it: it never ended."""
+    studio.annotated = {*TASKS} - {min(withheld)}
+    assert not scope.end_experiment(client, 7), "one is left"
+    studio.annotate(min(withheld), [], was_cancelled=True)
+    assert scope.end_experiment(client, 7)
+    assert not scope.experiments.is_running(7)
+
+
+def test_an_experiment_waits_for_enough_annotations_with_a_prediction(
+    scope: TaskScope, client: LabelStudioClient, studio: FakeStudio, withheld: set[int]
+) -> None:
+    studio.annotated = set(withheld)
+    assert not scope.end_experiment(client, 7)
+
+
+def test_an_experiment_waits_for_tasks_that_it_may_still_draw(
+    scope: TaskScope, client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    scope.experiments.begin(7)
+    scope.withhold(7, TASKS[:100])
+    studio.annotated = {*TASKS[:100]}
+    assert not scope.end_experiment(client, 7)
+
+
+def test_pictures_that_cannot_be_predicted_keep_no_experiment_running(
+    scope: TaskScope, client: LabelStudioClient, studio: FakeStudio, withheld: set[int]
+) -> None:
+    broken = max({*TASKS} - withheld)
+    studio.predictions = [each for each in studio.predictions if each["task"] != broken]
+    studio.annotated = {*TASKS} - {broken}
+    assert not scope.end_experiment(client, 7)
+    scope.failures.add([(broken, "It is gone.")], project=7)
+    assert scope.end_experiment(client, 7)
