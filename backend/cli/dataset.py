@@ -144,6 +144,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "such as patient.",
 )
 @click.option(
+    "--resplit",
+    is_flag=True,
+    help="With --split: divide anew, though pictures leave the parts where the last set has them.",
+)
+@click.option(
     "--near-duplicates",
     "least_cosine",
     type=click.FloatRange(0, 1, min_open=True),
@@ -207,6 +212,7 @@ def dataset(
         (config, "--config", export, "--export"),
         (more["least_cosine"], "--near-duplicates", shares, "--split"),
         (more["split_by"], "--split-by", shares, "--split"),
+        (more["resplit"], "--resplit", shares, "--split"),
     ):
         if given and other is None:
             raise click.UsageError(f"Give {option} only together with {needed}.")

@@ -30,6 +30,7 @@ class DatasetOptions:
     split: Split = field(default_factory=Split)
     split_by: str = ""  # field of the tasks' data whose values are kept in one part
     least_cosine: float | None = None  # of features of near-duplicates, which stay in one part
+    resplit: bool = False  # whether pictures may leave the part where an earlier set has put them
     renamed: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
 

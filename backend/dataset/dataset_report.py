@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean
@@ -239,6 +239,9 @@ class EarlierSet:
     parts: Mapping[str, str] = field(default_factory=dict)
     made: float = 0.0  # when the last set was made, in seconds since the epoch; 0 for none
     _images: Mapping[str, _Known] = field(default_factory=dict)
+    #: Digest of a picture's file -> its part, of the last set that was divided at all.
+    _last_parts: Mapping[str, str] = field(default_factory=dict)
+    splitting: str = ""  # text of all that has decided these
 
     @classmethod
     def read(cls, places: Iterable[Path | zipfile.Path], splitting: str) -> EarlierSet:
@@ -246,6 +249,7 @@ class EarlierSet:
 
         Parts are those of the newest that was divided by the same text, `DatasetOptions.splitting`.
         """
+        alike: Mapping[str, str] = {}
         last = cls()
         for place in places:
             try:
@@ -254,12 +258,23 @@ class EarlierSet:
                     rows = [msgspec.json.decode(line, type=_Known) for line in lines]
             except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
                 continue
+            parts = report.absent | {
+                row.digest: row.part for row in rows if row.part in report.parts
+            }
             if not last.made and report.made:
-                last = cls({}, report.made, {row.key: row for row in rows})
+                last = replace(last, made=report.made, _images={row.key: row for row in rows})
+            if not last.splitting and len(report.parts) > 1:
+                last = replace(last, _last_parts=parts, splitting=report.splitting)
             if report.splitting == splitting:
-                parts = {row.digest: row.part for row in rows if row.part in report.parts}
-                return cls(report.absent | parts, last.made, last._images)
-        return last
+                alike = parts
+                break
+        return replace(last, parts=alike)
+
+    def moved(self, digests: Iterable[str], parts: Iterable[str]) -> Counter[str]:
+        """Count the pictures that are in another part than in the last divided set, by that."""
+        pairs = zip(digests, parts, strict=True)
+        befores = ((self._last_parts.get(digest, part), part) for digest, part in pairs)
+        return Counter(before for before, part in befores if before != part)
 
     def changes(self, rows: Iterable[ImageRow]) -> Changes | None:
         """Compare with the pictures of a new data set; None without an earlier one."""

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -142,6 +142,8 @@ class DatasetExporter:
                 self._writers = [each(frame) for each in self._formats]
                 if self.earlier is None:
                     self.earlier = EarlierSet.read([self._output.target], self.options.splitting)
+                if self.options.resplit:
+                    self.earlier = replace(self.earlier, parts={})
 
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
@@ -193,6 +195,7 @@ class DatasetExporter:
         ]
         self._check_not_lost(self.earlier)
         report.notes += self._part_notes(parts, divided)
+        report.notes += self._moved_notes(parts, self.earlier)
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
 
@@ -241,6 +244,29 @@ class DatasetExporter:
                 f"{quantity(divided, 'group')} of pictures that belong together are in several "
                 "parts, since a new picture joins some that are there already."
             )
+
+    def _moved_notes(self, parts: Sequence[str], earlier: EarlierSet) -> Iterator[str]:
+        """Say how many pictures are in another part than before.
+
+        Raises:
+            DatasetError: they would leave their part, which nobody has asked for.
+        """
+        moved = earlier.moved((key.digest for key in self._keys), parts)
+        if len(self.options.split.names) == 1 or not moved:
+            return
+        places = ", ".join(f"{count} out of {part}" for part, count in moved.items())
+        told = f"{quantity(moved.total(), 'picture')} of {len(parts)}"
+        if not (earlier.parts or self.options.resplit or self.options.dry_run):
+            raise DatasetError(
+                f"{told} would leave the part where the last set has put them ({places}): it was "
+                f"divided by “{earlier.splitting}”. A model that has learned from one of them "
+                "would be tested with it. Divide as before, or give --resplit, “Divide anew” on "
+                "the page."
+            )
+        yield (
+            f"{told} are in another part than in the last set, divided by “{earlier.splitting}” "
+            f"({places}): do not test models of that set with this one."
+        )
 
     def _write_image(self, loaded: LoadedImage, created: float) -> None:
         """Write the own files of a picture, and remember what is to be known of it at the end."""

@@ -219,6 +219,15 @@ class RegionDrawer:
             yield target, mask, sum(scores) / len(scores)
 
 
+#: Why pictures are not written.
+_NO_MASKS: Final = (
+    "None of its regions has a mask, as in files of boxes: written, it would count as a picture "
+    "without anything in it."
+)
+_EMPTY: Final = (
+    "it has no region, so it is not annotated: submit it in Label Studio if nothing is there"
+)
+
 _CHUNK: Final = 8  # tasks of one request to write
 
 #: Told after each image or task how many of how many are done.
@@ -238,6 +247,8 @@ class MaskImporter:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _ready: dict[int, list[_Checked]] = field(default_factory=dict, init=False)
     _replaced: set[int] = field(default_factory=set, init=False)
+    #: Task -> number of its objects that have a mask.
+    _drawn: Counter[int] = field(default_factory=Counter, init=False)
 
     def plan(
         self, sources: Iterable[MaskSource], progress: WatchImport = lambda *_: None
@@ -270,9 +281,19 @@ class MaskImporter:
         )
         checked = [each for task, some in by_task.items() if task not in present for each in some]
         good = self._check(checked, progress)
-        self._ready = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
+        whole = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
+        self._ready = self._without_empty(whole) if options.kind == "annotations" else whole
         self._report.ready = len(self._ready)
         return self._report
+
+    def _without_empty(self, tasks: Mapping[int, list[_Checked]]) -> dict[int, list[_Checked]]:
+        """Leave out tasks without a region: their annotations would say that nothing is there."""
+        for task, checked in tasks.items():
+            if not self._drawn[task]:
+                self._report.left_out += (
+                    Unmatched(each.source.where, _EMPTY) for each, _ in checked
+                )
+        return {task: checked for task, checked in tasks.items() if self._drawn[task]}
 
     def write(self, progress: WatchImport = lambda *_: None) -> ImportReport:
         """Store what `plan` has found; stopped early, the same import goes on from there."""
@@ -342,7 +363,11 @@ class MaskImporter:
         """Count an image's classes; return what is wrong with those without a label."""
         report, problems = self._report, []
         names, empty = self._drawer.check(each, size_hw)
+        self._drawn[each.place.key[0]] += names.total()
+        if empty and not names:
+            return [_NO_MASKS]
         report.left_out += (Unmatched(each.source.where, reason) for reason in empty)
+
         targets = Counter[Target]()
         for name, count in names.items():
             told = report.classes.setdefault(name, MappedClass())

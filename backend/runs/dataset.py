@@ -63,6 +63,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_area: Annotated[int, msgspec.Meta(ge=0, le=999_999_999)] = DatasetOptions.min_area_px
     merge_regions: Literal["", "label"] = ""  # all regions of a label in a picture are one object
     split_by: Annotated[str, msgspec.Meta(max_length=100)] = ""
+    resplit: bool = False  # whether pictures may leave the part where an earlier set has put them
     score: bool = False  # whether the live version predicts each picture and is scored on the maps
     #: label of regions -> the label that it is now; empty: they are left out
     renamed: Annotated[dict[str, str], msgspec.Meta(max_length=100)] = {}
@@ -94,6 +95,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             min_area_px=self.min_area,
             by_label=self.merge_regions == "label",
             split_by=self.split_by,
+            resplit=self.resplit,
             renamed=self.renamed,
         )
 

@@ -400,6 +400,37 @@ def test_equal_files_are_in_one_part(bench: Bench) -> None:
     assert all(parts[f"{2 * n}.png"] == parts[f"{2 * n + 1}.png"] for n in range(20))
 
 
+def drawn_in_parts(bench: Bench) -> dict[str, str]:
+    """Write 14 pictures by 70/20/10; return picture -> part."""
+    for n in range(14):
+        bench.draw(f"{n}.png", brush_region(SMALL, "sky"), size_hw=(4, 6))
+    bench.done(split=Split.parse("70/20/10"))
+    return {each["image"]: each["part"] for each in bench.told()}
+
+
+def test_other_shares_leave_a_set_as_it_is(bench: Bench) -> None:
+    before = drawn_in_parts(bench)
+    with pytest.raises(DatasetError, match=r"out of train.*“70/20/10”.*--resplit"):
+        bench.done(split=Split.parse("30/30/40"))
+    assert {each["image"]: each["part"] for each in bench.told()} == before
+
+
+def test_a_set_is_divided_anew_where_that_is_asked_for(bench: Bench) -> None:
+    before = drawn_in_parts(bench)
+    report = bench.done(split=Split.parse("30/30/40"), resplit=True)
+    after = {each["image"]: each["part"] for each in bench.told()}
+    moved = sum(before[name] != after[name] for name in before)
+    (note,) = [each for each in report.notes if "another part" in each]
+    assert note.startswith(f"{moved} pictures of 14 are in another part than in the last set")
+
+
+def test_a_set_of_one_part_may_be_divided_later(bench: Bench) -> None:
+    bench.draw("a.png", brush_region(SMALL, "sky"), size_hw=(4, 6))
+    bench.draw("b.png", brush_region(SMALL, "sky"), size_hw=(4, 6))
+    bench.done()
+    assert bench.done(split=Split.parse("50/50")).parts == {"train": 1, "val": 1}
+
+
 def test_unpainted_pixels_are_a_class_where_one_is_named(bench: Bench) -> None:
     bench.draw("a.png", brush_region(rectangle(0, 0, 9, 9), "sky"))
     formats = ("index-png", "coco", "parquet")

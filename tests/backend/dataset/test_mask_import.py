@@ -2,6 +2,7 @@
 
 What was stored is decoded by Label Studio's own converter."""
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import binary_fill_holes
 
 from backend.annotations.regions import LabelledRegion
+from backend.dataset.formats.coco import read_coco
 from backend.dataset.formats.detection import read_masks
 from backend.dataset.formats.label_map import read_index_png
 from backend.dataset.mask_import import (
@@ -190,6 +192,55 @@ def test_annotations_are_stored_once(importer: Make, folder: Path, studio: FakeS
     np.testing.assert_array_equal(decoded(light), VALUES == 1)
     plan = run(importer, folder, kind="annotations")
     assert (plan.ready, plan.present, len(studio.annotations)) == (0, 2, 2)
+
+
+def boxes(folder: Path, *names: str) -> Iterator[MaskSource]:
+    """Return pictures of a COCO file, whose objects are boxes without masks."""
+    objects = [
+        {"id": number, "image_id": number, "category_id": 1, "bbox": [1, 2, 30, 20], "area": 600}
+        for number in range(len(names))
+    ]
+    file = folder / "boxes.json"
+    file.write_text(
+        json.dumps(
+            {
+                "images": [{"id": n, "file_name": f"{name}.jpg"} for n, name in enumerate(names)],
+                "categories": [{"id": 1, "name": "sky"}],
+                "annotations": objects,
+            }
+        )
+    )
+    return read_coco(file, None)
+
+
+@pytest.mark.parametrize("kind", ["predictions", "annotations"])
+def test_pictures_of_boxes_alone_are_a_problem(importer: Make, folder: Path, kind: str) -> None:
+    plan = importer(kind=kind).plan(boxes(folder, "a", "b"))
+    assert plan.ready == 0
+    (problem,) = plan.problems
+    assert problem.startswith("None of its regions has a mask")
+    assert problem.endswith("It is in 2 files, such as a.jpg.")
+
+
+def test_nothing_is_annotated_without_a_region(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    put(folder, "a", np.full_like(VALUES, 255))
+    plan = run(importer, folder, kind="annotations")
+    assert [each["task"] for each in studio.annotations.values()] == [2]
+    assert plan.ready == 1
+    assert [each.where for each in plan.left_out] == ["a.png"]
+
+
+def test_an_empty_page_of_a_task_with_others_is_no_problem(
+    importer: Make, folder: Path, studio: FakeStudio
+) -> None:
+    studio.label_config = studio.label_config.replace('value="$image"', 'valueList="$pages"')
+    studio.tasks = {5: {"pages": [studio.tasks[task]["image"] for task in (1, 2)]}}
+    put(folder, "a", np.full_like(VALUES, 255))
+    assert not run(importer, folder, kind="annotations").left_out
+    (annotation,) = studio.annotations.values()
+    assert {entry["item_index"] for entry in annotation["result"]} == {1}
 
 
 def test_peoples_annotations_stay(importer: Make, folder: Path, studio: FakeStudio) -> None:

@@ -1,6 +1,8 @@
 """Shares, groups of near-duplicates against a loop over all pairs, and parts that stay."""
 
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +54,33 @@ def test_large_groups_do_not_overfill_a_part() -> None:
     keys = [SplitKey(f"{place}/{n}", str(place)) for place in range(9) for n in range(1 + place)]
     parts, _ = assign(Split((60, 20, 20)), keys, None, 1.0)
     assert [parts.count(name) for name in ("train", "val", "test")] == [27, 9, 9]
+
+
+@pytest.mark.parametrize("shares", [(70, 20, 10), (80, 10, 10)], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_few_uneven_groups_meet_their_shares(shares: tuple[int, ...], seed: int) -> None:
+    """Seven patients, against all ways to divide them."""
+    sizes = np.random.default_rng(seed).integers(1, 30, 7).tolist()
+    keys = [SplitKey(f"{place}/{n}", str(place)) for place in range(7) for n in range(sizes[place])]
+
+    def worst(counts: Sequence[int]) -> float:
+        return max(
+            abs(100 * count / len(keys) - share)
+            for count, share in zip(counts, shares, strict=True)
+        )
+
+    ways = (way for way in itertools.product(range(3), repeat=7) if len(set(way)) == 3)
+    possible = min(
+        worst(
+            [
+                sum(size for size, part in zip(sizes, way, strict=True) if part == n)
+                for n in range(3)
+            ]
+        )
+        for way in ways
+    )
+    parts, _ = assign(Split(shares), keys, None, 1.0)
+    assert worst([parts.count(name) for name in Split(shares).names]) <= possible + 2.5
 
 
 def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPatch) -> None:

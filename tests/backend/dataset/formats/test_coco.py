@@ -6,13 +6,16 @@ from typing import Any
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_api
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection, wrap_dataset_for_transforms_v2
 
 from backend.dataset.formats import coco as coco_json
-from backend.dataset.formats.coco import draw_runs, read_coco, read_runs
+from backend.dataset.formats.coco import draw_runs, read_coco, read_runs, runs_of
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.dataset.splits import Split
 from backend.errors import DatasetError
@@ -184,6 +187,14 @@ def test_runs_are_those_of_the_coco_api(share: float) -> None:
     length = (1 << 28) + 5  # several groups
     rle = coco_api.frPyObjects({"size": [length, 1], "counts": [length]}, length, 1)
     assert read_runs(rle["counts"].decode()).tolist() == [length]
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_runs_are_of_the_mask(mask: npt.NDArray[np.bool_]) -> None:
+    """pycocotools draws lists of runs by `frPyObjects`, as torchvision's reference script does."""
+    height, width = mask.shape
+    rle = coco_api.frPyObjects({"size": [height, width], "counts": runs_of(mask).tolist()}, 0, 0)
+    np.testing.assert_array_equal(coco_api.decode(rle), mask)
 
 
 @pytest.mark.parametrize("counts", ["P", "oooooooooooo0", "~", "@"])
