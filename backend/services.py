@@ -23,7 +23,7 @@ from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import JobRunner, Round, Withdrawer, Worker
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.connection import PAGE_WAIT_S
+from backend.label_studio.connection import PAGE_WAIT_S, QUEUE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.projects.task_scope import TaskScope
@@ -75,6 +75,13 @@ class Services:
     def client(self) -> LabelStudioClient | None:
         """The client for work in the background; None without a token."""
         return LabelStudioClient.from_settings(self.settings, stopping=self.stopping)
+
+    @cached_property
+    def brief_client(self) -> LabelStudioClient | None:
+        """The client for a queue, which goes on with others; it asks once; None without a token."""
+        return LabelStudioClient.from_settings(
+            self.settings, stopping=self.stopping, retry_for_s=0.0, timeout_s=QUEUE_WAIT_S
+        )
 
     @cached_property
     def page_client(self) -> LabelStudioClient | None:
@@ -266,7 +273,7 @@ class Services:
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
             # annotations that are due, or being read, make one version together
             "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
-            "reviews": partial(write_due, self.reviews, client),
+            "reviews": partial(write_due, self.reviews, self.brief_client or client),
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }

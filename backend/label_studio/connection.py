@@ -44,6 +44,9 @@ _T = TypeVar("_T")
 #: Longest wait of a page for Label Studio, all its calls together, in seconds.
 PAGE_WAIT_S: Final = 10.0
 
+#: Longest wait for an answer, in seconds, while others wait in a queue: it takes many masks.
+QUEUE_WAIT_S: Final = 60.0
+
 #: Largest answer: a page of 100 tasks, or all annotations or predictions of a task.
 _MOST_BYTES: Final = 256 << 20
 

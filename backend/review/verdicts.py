@@ -1,7 +1,9 @@
-"""What people have said of predictions on the review page.
+"""What people have said of predictions on the review page: a journal that a worker empties.
 
-A verdict is kept at once; a thread of the worker has Label Studio store the annotations, see
-`backend.review.writing`.
+A verdict is kept at once, and so is that it is to be taken back. A thread of the worker does in
+Label Studio what follows from it, see `backend.review.writing`. Each row is leased meanwhile, and
+notes what has begun before it is done: whoever takes over from a process that has ended can tell
+what may be in Label Studio already.
 
 One in `CHECKED` of the good ones, by its number, gets no annotation: it is corrected in the editor
 like those that need work, and whoever does it does not know. What is changed there tells how far
@@ -28,14 +30,18 @@ from backend.database.leases import (
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
+from clearclip_core.quantities import grouped, inflected
 
 Verdict = Literal["good", "work", "skip"]
 
 CHECKED: Final = 20  # one in how many good ones goes to the editor
 TOO_FAST_S: Final = 0.7  # seconds below which nobody has looked at a picture
 
-#: Before an annotation that Label Studio has refused is sent again, in seconds.
-_RETRY_S: Final = 60.0
+#: Before what Label Studio has failed at is tried again, in seconds: each pause is twice the last.
+_RETRY_S: Final = 5.0
+_LONGEST_RETRY_S: Final = 600.0
+
+_TOLD_AFTER: Final = 3  # tries that fail, after which a page tells of it: half a minute
 
 #: Verdicts that a page lists without an annotation, and tasks that a view shows at most.
 _AT_ONCE: Final = 20
@@ -59,6 +65,12 @@ _REVIEWS: Final = sa.Table(
     sa.Column("due", sa.Float, nullable=False, default=0.0),
     sa.Column("annotation", sa.BigInteger),
     sa.Column("trouble", sa.Text, nullable=False, default=""),
+    #: how many verdicts are taken back together with it, itself included; 0: it is not taken back
+    sa.Column("undo", sa.Integer, nullable=False, default=0, server_default="0"),
+    #: whether its annotation may be in Label Studio
+    sa.Column("begun", sa.Integer, nullable=False, default=0, server_default="0"),
+    #: how often Label Studio has failed at it
+    sa.Column("tries", sa.Integer, nullable=False, default=0, server_default="0"),
     *lease_columns(),
     sa.Index("ix_reviews_open", "open", "due"),
     sa.Index("ix_reviews_project", "project", "seat", "at"),
@@ -72,6 +84,9 @@ _WAITS: Final = ~(
     .where(_READ.task == _ROW.task, _READ.project == _ROW.project, _READ.kind != "")
     .exists()
 )
+#: Verdicts that stay as they are until their annotation is written, or taken back.
+_IN_WORK: Final = (_ROW.undo > 0) | (_ROW.open == 1) & (_ROW.begun == 1)
+
 _TO_CORRECT: Final = (_ROW.verdict == "work") | (_ROW.checked == 1)
 
 _Id = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
@@ -113,6 +128,34 @@ class Tally(NamedTuple):
         return float(found.low), float(found.high)
 
 
+class TakingBack(NamedTuple):
+    """Verdicts of a page that are taken back together."""
+
+    total: int = 0
+    left: int = 0  # whose annotations are still to be deleted
+
+    @property
+    def sentence(self) -> str:
+        """What people read of it.
+
+        >>> TakingBack(38, 12).sentence
+        'Taking back 38 verdicts: 26 so far.'
+        >>> TakingBack(1).sentence
+        '1 verdict is taken back.'
+        """
+        what = f"{grouped(self.total)} {inflected(self.total, 'verdict')}"
+        if self.left:
+            return f"Taking back {what}: {grouped(self.total - self.left)} so far."
+        return f"{what} {inflected(self.total, 'is', 'are')} taken back."
+
+
+class NotDone(NamedTuple):
+    """What a verdict was to bring about in Label Studio and has not, or not yet."""
+
+    task: int
+    reason: str  # sentences for people
+
+
 class ReviewStore:
     """The verdicts in a database.
 
@@ -126,13 +169,14 @@ class ReviewStore:
     def __init__(self, database: Database, owner: str = "") -> None:
         self.database = database
         self.leases = Leases(database, _REVIEWS, owner)
+        self._owner = owner
 
     def save(
         self, project: int, reviewer: int, seat: str, said: Iterable[Reviewed], since: float
     ) -> list[int]:
         """Keep the verdicts of a page; return tasks of another page's, which was first and stays.
 
-        So does one that has its annotation already: two tabs of a browser are one page.
+        So does one whose annotation is written, or may be: two tabs of a browser are one page.
 
         `since` is when the page was made, in seconds since the epoch. Label Studio gives the number
         of a deleted task to a new one: earlier verdicts are of others.
@@ -146,14 +190,18 @@ class ReviewStore:
                 kept = kept.on_conflict_do_update(
                     index_elements=[_ROW.task, _ROW.prediction],
                     set_=row,
-                    where=(_ROW.at < since) | (_ROW.seat == seat) & _ROW.annotation.is_(None),
+                    where=~_IN_WORK & ((_ROW.at < since) | (_ROW.seat == seat) & (_ROW.begun == 0)),
                 )
-                if not connection.execute(kept).rowcount:
+                # SQLAlchemy counts no rows of an INSERT on PostgreSQL
+                if connection.execute(kept.returning(_ROW.task)).first() is None:
                     others.append(each.task)
         return others
 
     def among(self, project: int, tasks: Collection[int]) -> Mapping[int, tuple[str, float]]:
-        """Return task -> version and time of the newest verdict, of some tasks of a project."""
+        """Return task -> version and time of the newest verdict, of some tasks of a project.
+
+        One that is being taken back is among them: its task waits for a verdict after that.
+        """
         query = sa.select(_ROW.task, _ROW.version, _ROW.at).where(
             _ROW.project == project, _ROW.task.in_(tasks)
         )
@@ -174,23 +222,61 @@ class ReviewStore:
         return [row.task for row in rows]
 
     def last_page(self, project: int, seat: str) -> Sequence[sa.Row[Any]]:
-        """Return the verdicts that an open page has sent last."""
-        is_its = (_ROW.project == project) & (_ROW.seat == seat)
+        """Return the verdicts that an open page has sent last, and not taken back."""
+        is_its = (_ROW.project == project) & (_ROW.seat == seat) & (_ROW.undo == 0)
         newest = sa.select(sa.func.max(_ROW.at)).where(is_its).scalar_subquery()
         return self.database.rows(sa.select(_REVIEWS).where(is_its, _ROW.at == newest))
 
-    def forget(self, rows: Iterable[sa.Row[Any]]) -> None:
-        """Forget verdicts, written or not."""
-        with self.database.write() as connection:
-            for row in rows:
-                connection.execute(sa.delete(_REVIEWS).where(*_is(row)))
+    def undo(self, project: int, seat: str, at: float | None = None) -> TakingBack:
+        """Take back the verdicts that an open page has sent last.
 
-    def not_written(self, project: int, since: float) -> Sequence[sa.Row[Any]]:
-        """Return the verdicts of which no annotation came, the newest first, and why."""
-        query = sa.select(_REVIEWS).where(
-            _ROW.project == project, _ROW.trouble != "", (_ROW.at > since) | (_ROW.open == 1)
-        )
-        return self.database.rows(query.order_by(_ROW.at.desc()).limit(_AT_ONCE))
+        Those without an annotation are forgotten; the annotations of the others are deleted in the
+        background, and until then a kill changes nothing.
+
+        Args:
+            project: number of the project.
+            seat: the open page.
+            at: the time of the verdicts that are meant, so that a second press takes no more back;
+                None for those that are the last now.
+
+        Returns:
+            How many they are, and how many of these are left for the background.
+        """
+        rows = self.last_page(project, seat)
+        last = rows[0].at if rows else 0.0
+        if not rows or at not in (None, last):
+            return TakingBack()
+
+        is_its = (_ROW.project == project) & (_ROW.seat == seat) & (_ROW.at == last)
+        is_its &= _ROW.undo == 0
+        with self.database.write() as connection:
+            # In this order: of one whose annotation is begun in between, the second one takes care.
+            gone = connection.execute(sa.delete(_REVIEWS).where(is_its, _ROW.begun == 0)).rowcount
+            count = sa.select(sa.func.count()).select_from(_REVIEWS).where(is_its)
+            left = int(connection.execute(count).scalar_one())
+            mark = {"undo": gone + left, "open": 1, "due": 0.0, "tries": 0, "trouble": ""}
+            connection.execute(sa.update(_REVIEWS).where(is_its).values(mark))
+        return TakingBack(gone + left, left)
+
+    def taking_back(self, project: int, seat: str) -> TakingBack:
+        """Return how far the verdicts of an open page that it takes back now are taken back."""
+        query = sa.select(_ROW.undo.label("total"), sa.func.count().label("left"))
+        query = query.where(_ROW.project == project, _ROW.seat == seat, _ROW.undo > 0)
+        pages = self.database.rows(query.group_by(_ROW.at, _ROW.undo))
+        return TakingBack(sum(each.total for each in pages), sum(each.left for each in pages))
+
+    def not_done(self, project: int, since: float) -> list[NotDone]:
+        """Return the verdicts that have come to nothing, the newest first, and why.
+
+        Args:
+            project: number of the project.
+            since: when those were said at the earliest that are not tried any more, in seconds
+                since the epoch.
+        """
+        is_told = (_ROW.open == 0) & (_ROW.at > since) | (_ROW.tries >= _TOLD_AFTER)
+        query = sa.select(_REVIEWS).where(_ROW.project == project, _ROW.trouble != "", is_told)
+        rows = self.database.rows(query.order_by(_ROW.at.desc()).limit(_AT_ONCE))
+        return [NotDone(row.task, _reason(row)) for row in rows]
 
     def tallies(self, project: int) -> list[Tally]:
         """Count what each person has said, and what the editor made of it."""
@@ -204,7 +290,7 @@ class ReviewStore:
             count(_ROW.verdict == "work").label("work"),
             count(_ROW.verdict == "skip").label("skip"),
             count((_ROW.verdict == "good") & (_ROW.seconds < TOO_FAST_S)).label("too_fast"),
-        ).where(_ROW.project == project)
+        ).where(_ROW.project == project, _ROW.undo == 0)
         rows = self.database.rows(counts.group_by(_ROW.reviewer).order_by(_ROW.reviewer))
 
         checks = self._checks(project)
@@ -237,18 +323,18 @@ class ReviewStore:
         return found
 
     def lease_due(self) -> sa.Row[Any] | None:
-        """Lease the first verdict whose annotation is due; None where none is.
+        """Lease the first verdict of which something is due in Label Studio; None where none is.
 
         One at which the process has died too often is given up, and the next one follows.
         """
-        has_come = is_due(_ROW.due, self.database.clock(), _RETRY_S)
+        has_come = is_due(_ROW.due, self.database.clock(), _LONGEST_RETRY_S)
         query = sa.select(_REVIEWS).where(_ROW.open == 1, has_come)
         query = query.order_by(_ROW.due, _ROW.at).limit(1)
         leased: list[sa.Row[Any]] = []
 
         def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
             if is_hopeless(deaths):
-                return {"open": 0, "trouble": _deadly(row.task), **FINISHED}
+                return {"open": 0, "trouble": _deadly(row), **FINISHED}
             leased.append(row)
             return {}
 
@@ -258,45 +344,100 @@ class ReviewStore:
             self._let_go(rows[0])
         return None
 
+    def begin(self, row: sa.Row[Any]) -> bool:
+        """Note that the annotation of a leased verdict may be in Label Studio from now on.
+
+        Returns:
+            Whether it may be written: the verdict has not changed, nor is it taken back.
+        """
+        begun = sa.update(_REVIEWS).where(self._is_as_it_was(row)).values(begun=1)
+        with self.database.write() as connection:
+            return bool(connection.execute(begun).rowcount)
+
+    def note(self, row: sa.Row[Any], annotation: int | None, trouble: str) -> None:
+        """Keep what came of a leased verdict: the number of its annotation, or why there is none.
+
+        One that is taken back meanwhile stays due. An annotation whose verdict is gone, because the
+        lease was lost for a time, is one that is to be taken back.
+        """
+        outcome = {"annotation": annotation, "trouble": trouble, "open": 0, "tries": 0}
+        if annotation is not None:
+            outcome["begun"] = 1
+        if self._change(row, **outcome, **FINISHED) or annotation is None:
+            return
+        values = {**row._mapping, "annotation": annotation, "undo": 1, "begun": 1, **FINISHED}
+        with self.database.write() as connection:
+            lost = insert_on_conflict(connection, _REVIEWS).values(values)
+            connection.execute(lost.on_conflict_do_nothing())
+
+    def note_trouble(self, row: sa.Row[Any], trouble: str) -> None:
+        """Keep why something has failed for a leased verdict, and have it tried again later."""
+        pause_s = min(_RETRY_S * 2 ** min(row.tries, 10), _LONGEST_RETRY_S)
+        due = self.database.clock() + pause_s
+        self._change(row, trouble=trouble, tries=row.tries + 1, due=due, **FINISHED)
+
+    def postpone(self, row: sa.Row[Any]) -> None:
+        """Have what a leased verdict asks for done later, after what is due."""
+        self._change(row, due=self.database.clock() + _RETRY_S, **FINISHED)
+
     def release(self, row: sa.Row[Any]) -> None:
         """Give the lease of a verdict back; it is due as it was."""
         self._change(row, **RELEASED)
 
-    def note(self, row: sa.Row[Any], **outcome: Any) -> bool:
-        """Keep what came of a leased verdict; return whether it is still as it was."""
-        return self._change(row, **FINISHED, **outcome)
+    def forget(self, row: sa.Row[Any]) -> None:
+        """Forget a leased verdict that is taken back."""
+        self._let_go(row)
+        with self.database.write() as connection:
+            connection.execute(sa.delete(_REVIEWS).where(self._is_as_it_was(row)))
+
+    def _change(self, row: sa.Row[Any], **outcome: Any) -> bool:
+        """Change a leased verdict and release it; one that is not as it was is released alone."""
+        self._let_go(row)
+        change = sa.update(_REVIEWS).where(self._is_as_it_was(row)).values(outcome)
+        with self.database.write() as connection:
+            is_changed = bool(connection.execute(change).rowcount)
+            if not is_changed:
+                self.leases.change(connection, row.task, row.prediction, **RELEASED)
+        return is_changed
 
     def _let_go(self, row: sa.Row[Any]) -> None:
         self.leases.let_go(row.task, row.prediction)
 
-    def _change(self, row: sa.Row[Any], **outcome: Any) -> bool:
-        self._let_go(row)
-        change = sa.update(_REVIEWS).where(*_is(row), _ROW.at == row.at).values(outcome)
-        with self.database.write() as connection:
-            return bool(connection.execute(change).rowcount)
+    def _is_as_it_was(self, row: sa.Row[Any]) -> sa.ColumnElement[bool]:
+        """Match a verdict that this owner has leased still, and that is not taken back since.
 
-    def postpone(self, row: sa.Row[Any]) -> bool:
-        """Have the annotation of a leased verdict written later, after those that are due."""
-        return self.note(row, due=self.database.clock() + _RETRY_S)
-
-    def note_trouble(self, row: sa.Row[Any], trouble: str) -> bool:
-        """Keep why an annotation was not written, and have it tried again later."""
-        return self.note(row, trouble=trouble, due=self.database.clock() + _RETRY_S)
+        Another verdict in its place has no owner, or another time.
+        """
+        return sa.and_(
+            _ROW.task == row.task,
+            _ROW.prediction == row.prediction,
+            _ROW.at == row.at,
+            _ROW.owner == self._owner,
+            _ROW.undo == row.undo,
+        )
 
 
 def _fresh(said: Reviewed) -> dict[str, Any]:
     """Return the values of a row of which nothing has come yet."""
     is_open = said.verdict == "good" and not said.is_checked
     values = {"checked": int(said.is_checked), "open": int(is_open), "due": 0.0}
+    values |= {"undo": 0, "begun": 0, "tries": 0}
     return values | {"annotation": None, "trouble": "", **FINISHED}
 
 
-def _deadly(task: int) -> str:
+def _deadly(row: sa.Row[Any]) -> str:
+    doing, advice = "wrote the annotation", "correct the task in the editor"
+    if row.undo:
+        doing, advice = "took the annotation back", "delete it in the editor"
     return (
-        f"The backend has ended {MOST_DEATHS} times while it wrote the annotation of task {task}: "
-        "see its log, and correct the task in the editor."
+        f"The backend has ended {MOST_DEATHS} times while it {doing} of task {row.task}: "
+        f"see its log, and {advice}."
     )
 
 
-def _is(row: sa.Row[Any]) -> tuple[Any, Any]:
-    return _ROW.task == row.task, _ROW.prediction == row.prediction
+def _reason(row: sa.Row[Any]) -> str:
+    """Return why a verdict has come to nothing, for people."""
+    if not row.open:
+        return str(row.trouble)
+    what = "Its annotation is not taken back yet. " if row.undo else ""
+    return f"{what}{row.trouble} It is tried again."

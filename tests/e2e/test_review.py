@@ -114,7 +114,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     why = "It has an annotation since."
     wait_for(lambda: why in html(page.url), "the annotation that is refused")
     visit(page, page.url)
-    expect(page.locator("#page #not-written")).to_contain_text(why)
+    expect(page.locator("#page #not-done")).to_contain_text(why)
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("button", name="in Label Studio").click()
     expect(page.locator(".said")).to_contain_text("lists these tasks now, the worst first")
@@ -150,7 +150,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     wait_for(lambda: len(annotations(studio, project)) == wanted, "annotations of the second page")
     visit(page, f"{url}?seat=b")
     page.get_by_role("button", name="Undo the last page (6)").click()
-    expect(page.locator(".said")).to_contain_text("6 verdicts taken back")
+    expect(page.locator("#undone")).to_have_text("6 verdicts are taken back.")
     assert not set(annotations(studio, project)) & set(rest)
 
 

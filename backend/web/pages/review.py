@@ -23,14 +23,12 @@ from backend.errors import (
     NotFound,
     StudioRefused,
     StudioUnreachable,
-    TaskNotServed,
 )
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
 from backend.prediction.predictor import ModelVersions
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version, by_score
-from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed
-from backend.review.writing import take_back
+from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
 from backend.runs.label_errors import around, painted
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
@@ -129,12 +127,17 @@ class ReviewRoutes:
         known = request.args.get("seat") or request.cookies.get("seat")
         seat = (known or secrets.token_hex(4))[:16]
         tallies = reviews.tallies(project)
-        return {
+        last_page = reviews.last_page(project, seat)
+        undo = {
+            "last_page": len(last_page),
+            "last_at": last_page[0].at if last_page else None,
+            "taking_back": self._taking_back(project, seat),
+        }
+        return undo | {
             "seat": seat,
             "asked": self._asked(),
             "tallies": tallies,
             "names": self._ask(LabelStudioClient.user_names) if tallies else {},
-            "last_page": len(reviews.last_page(project, seat)),
             "to_correct": len(reviews.to_correct(project)),
             "too_fast_s": TOO_FAST_S,
         }
@@ -161,11 +164,18 @@ class ReviewRoutes:
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],
             "me": self._ask(LabelStudioClient.me).name,
-            "not_written": services.reviews.not_written(project, made_at - _TOLD_S),
+            "not_done": services.reviews.not_done(project, made_at - _TOLD_S),
             "checked": CHECKED,
             "view": request.args.get("made", type=int),
-            "undone": request.args.get("undone", type=int),
         }
+
+    def _taking_back(self, project: int, seat: str) -> TakingBack | None:
+        """Return how far a page's verdicts are taken back, or that those it asks about are."""
+        now = self.services.reviews.taking_back(project, seat)
+        if now.left:
+            return now
+        undone = request.args.get("undone", 0, type=int)
+        return TakingBack(undone) if undone > 0 else None
 
     def _asked(self) -> AskedPage:
         given = {name: text for name, text in request.args.items() if text}
@@ -187,37 +197,24 @@ class ReviewRoutes:
         return json_response(told)
 
     def undo(self, project: int) -> Response:
-        """Take back the verdicts that a page has sent last, with their annotations."""
-        seat = request.args.get("seat", "")[:16]
+        """Take back the verdicts that a page has sent last; the worker deletes their annotations.
+
+        What was changed in the editor since stays.
+        """
+
+        def describe(undone: TakingBack) -> Response:
+            return json_response({"undone": undone.total, "left": undone.left})
+
         return answer_action(
-            lambda _: self._undo(project, seat),
-            lambda undone: see_other(self._here(project, undone=undone)),
-            lambda undone: json_response({"undone": undone}),
+            lambda _: self._undo(project),
+            lambda undone: see_other(self._here(project, undone=undone.total)),
+            describe,
             lambda error: self._page(project, error),
         )
 
-    def _undo(self, project: int, seat: str) -> int:
-        """Return how many were taken back; what was changed in the editor since stays."""
-        reviews, client = self.services.reviews, self._client
-        rows = reviews.last_page(project, seat)
-        written = [each for each in rows if each.annotation is not None]
-        # First: what is written from now on is deleted again.
-        reviews.forget(each for each in rows if each.annotation is None)
-
-        # One at a time: what a slow Label Studio or an error leaves is there for the next press.
-        undone = len(rows) - len(written)
-        troubles: list[BackendError] = []
-        for row in written:
-            try:
-                undone += take_back(client, row.annotation)
-            except (StudioRefused, StudioUnreachable, TaskNotServed) as error:
-                troubles.append(error)
-                continue
-            reviews.forget([row])
-
-        if troubles:
-            raise troubles[0]
-        return undone
+    def _undo(self, project: int) -> TakingBack:
+        seat, at = request.args.get("seat", "")[:16], request.args.get("at", type=float)
+        return self.services.reviews.undo(project, seat, at)
 
     def make_view(self, project: int) -> Response:
         """Make a view in Label Studio of the tasks that need work."""

@@ -31,8 +31,8 @@ def studio() -> FakeStudio:
 
 
 @pytest.fixture
-def reviews(tmp_path: Path) -> ReviewStore:
-    return ReviewStore(Database(f"sqlite:///{tmp_path}/own.db", Clock()), "me")
+def reviews(tmp_path: Path, clock: Clock) -> ReviewStore:
+    return ReviewStore(Database(f"sqlite:///{tmp_path}/own.db", clock), "me")
 
 
 def good(studio: FakeStudio, task: int, result: Sequence[Any] = (MASK,)) -> Reviewed:
@@ -55,7 +55,7 @@ def write(reviews: ReviewStore, client: LabelStudioClient) -> None:
 
 
 def troubles(reviews: ReviewStore) -> dict[int, str]:
-    return {row.task: row.trouble for row in reviews.not_written(7, 0.0)}
+    return {each.task: each.reason for each in reviews.not_done(7, 0.0)}
 
 
 def test_a_verdict_that_ends_the_process_is_named_and_the_others_are_written(
@@ -140,22 +140,47 @@ def test_what_somebody_has_begun_or_done_since_is_not_overwritten_and_said(
     }
 
 
-def test_what_label_studio_refuses_is_told_and_tried_again(
-    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
+def test_what_label_studio_refuses_is_tried_again_and_told_at_the_third_time(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
 ) -> None:
     reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
     studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
-    write(reviews, client)
+    told = []
+    for pause_s in (5, 10, 20):
+        write(reviews, client)
+        told.append(1 in troubles(reviews))
+        clock.now += pause_s - 1
+        assert not write_due(reviews, client), "it waits"
+        clock.now += 1
+    assert told == [False, False, True]
     assert "HTTP 403" in troubles(reviews)[1]
-    studio.fault = lambda _: Answer(503)
-    assert not write_due(reviews, client), "it waits"
-    reviews.database.clock.now += 100  # type: ignore[attr-defined]
-    with pytest.raises(StudioUnreachable):
-        write_due(reviews, client)
+
     studio.fault = lambda _: None
-    reviews.database.clock.now += 100  # type: ignore[attr-defined]
     write(reviews, client)
     assert len(studio.annotations) == 1
+    assert not troubles(reviews)
+
+
+def test_a_pause_never_grows_beyond_ten_minutes(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
+    for _ in range(12):
+        write(reviews, client)
+        clock.now += 600
+    assert write_due(reviews, client)
+
+
+def test_while_label_studio_is_away_no_verdict_is_blamed_for_it(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    studio.fault = lambda _: Answer(503)
+    for _ in range(4):
+        with pytest.raises(StudioUnreachable):
+            write_due(reviews, client)
+        clock.now += 5
     assert not troubles(reviews)
 
 
@@ -168,24 +193,8 @@ def test_one_that_label_studio_fails_at_does_not_stop_the_others(
         return Answer(500) if asked.method == "POST" and "/tasks/1/" in asked.path else None
 
     studio.fault = fail_at_the_first
-    with pytest.raises(StudioUnreachable):
-        write(reviews, client)
     write(reviews, client)
     assert sorted(each["task"] for each in studio.annotations.values()) == [2, 3]
-
-
-def test_one_that_is_taken_back_while_it_is_written_is_deleted_again(
-    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore
-) -> None:
-    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
-
-    def take_back(asked: Any) -> None:
-        if asked.method == "POST":
-            reviews.forget(reviews.last_page(7, "seat"))
-
-    studio.fault = take_back
-    write(reviews, client)
-    assert not studio.annotations
 
 
 def test_of_two_pages_the_first_verdict_stays(studio: FakeStudio, reviews: ReviewStore) -> None:

@@ -40,3 +40,8 @@ def upgrade() -> None:
         ("deaths", sa.Text(), "{}"),
     ):
         op.add_column("set_ups", sa.Column(name, kind, nullable=False, server_default=default))
+
+    # Verdicts are taken back in the background. Of those from before, an annotation may be there.
+    for name in ("undo", "begun", "tries"):
+        op.add_column("reviews", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
+    op.execute("UPDATE reviews SET begun = 1 WHERE verdict = 'good' AND checked = 0")

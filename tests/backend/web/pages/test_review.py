@@ -1,6 +1,7 @@
 """The review page before a stand-in for Label Studio: which pictures it shows, and what it does."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 from backend.database.database import Database
 from backend.feedback.experiment import Experiments
 from backend.label_studio.client import LabelStudioClient
+from backend.review import verdicts
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
 from backend.settings import Settings
@@ -101,45 +103,96 @@ def test_a_picture_is_drawn_with_masks_or_cropped(lead: Dashboard, studio: FakeS
         assert lead.client.get(f"{REVIEW}/{gone}").status_code == 404
 
 
+@pytest.fixture
+def work(server: LocalServer) -> Callable[[], None]:
+    """Do what the worker does with verdicts, until nothing is due."""
+    reviews = ReviewStore(Database.from_settings(Settings()), "worker")
+    client = LabelStudioClient(server.url, TOKEN, retry_for_s=0.0)
+
+    def work() -> None:
+        while write_due(reviews, client):
+            pass
+
+    return work
+
+
+def undo(lead: Dashboard, **of: Any) -> Any:
+    return lead.client.post(f"{REVIEW}/undo", query_string={"seat": "a", **of}, json={}).get_json()
+
+
 def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
-    lead: Dashboard, studio: FakeStudio, server: LocalServer
+    lead: Dashboard, studio: FakeStudio, work: Callable[[], None]
 ) -> None:
     post(lead, "a", studio, 1)
     post(lead, "a", studio, 2, 3, 4, 5)
-    reviews = ReviewStore(Database.from_settings(Settings()))
-    client = LabelStudioClient(server.url, TOKEN)
-    while write_due(reviews, client):
-        pass
+    work()
     made = {each["task"]: each["id"] for each in studio.annotations.values()}
     last = [task for task in (2, 3, 4, 5) if task in made]
     studio.update(made[last[0]], result=[region("a", "red", 3)])
-    undone = lead.client.post(f"{REVIEW}/undo?seat=a", json={}).get_json()
-    assert undone == {"undone": 3}
+    assert undo(lead) == {"undone": 4, "left": len(last)}
+    work()
     left = {each["task"] for each in studio.annotations.values()}
     assert left == {last[0], *({1} & made.keys())}
 
 
-def test_what_an_error_keeps_from_being_taken_back_goes_with_the_next_press(
-    lead: Dashboard, studio: FakeStudio, server: LocalServer
+def test_a_page_that_is_taken_back_does_not_wait_for_label_studio(
+    lead: Dashboard, studio: FakeStudio, server: LocalServer, work: Callable[[], None]
 ) -> None:
+    post(lead, "a", studio, *range(1, 39))
+    work()
+    made = len(studio.annotations)
+    assert made > 30
+    server.asked.clear()
+    assert undo(lead) == {"undone": 38, "left": made}
+    assert not [each for each in server.asked if "annotations" in each.path]
+    work()
+    assert not studio.annotations
+
+
+def test_how_far_a_page_is_taken_back_is_on_the_page(
+    lead: Dashboard, studio: FakeStudio, work: Callable[[], None]
+) -> None:
+    post(lead, "a", studio, *range(1, 39))
+    work()
+    tally = f"{REVIEW}?seat=a&part=tally"
+    assert "Undo the last page (38)" in lead.page(tally).text
+    left = undo(lead)["left"]
+    page = lead.page(tally)
+    assert f"Taking back 38 verdicts: {38 - left} so far." in page.text
+    assert "Undo the last page" not in page.text
+    work()
+    assert "Taking back" not in lead.page(tally).text
+    assert "38 verdicts are taken back." in lead.page(f"{REVIEW}?seat=a&undone=38").text
+
+
+def test_a_second_press_takes_no_other_page_back(lead: Dashboard, studio: FakeStudio) -> None:
+    post(lead, "a", studio, 1, 2, verdict="skip")
+    post(lead, "a", studio, 3, 4, verdict="skip")
+    page = lead.page(f"{REVIEW}?seat=a")
+    (form,) = [each for each in page.all("form") if "/undo" in str(each.get("action"))]
+    for _ in range(2):
+        lead.client.post(str(form["action"]), data={})
+    assert "Undo the last page (2)" in lead.page(f"{REVIEW}?seat=a").text
+
+
+def test_what_an_error_keeps_from_being_taken_back_is_told_and_the_others_go_on(
+    lead: Dashboard, studio: FakeStudio, work: Callable[[], None], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(verdicts, "_RETRY_S", 0.0)
     post(lead, "a", studio, 1, 2, 3, 4)
-    reviews = ReviewStore(Database.from_settings(Settings()))
-    while write_due(reviews, LabelStudioClient(server.url, TOKEN)):
-        pass
+    work()
     made = {each["task"]: each["id"] for each in studio.annotations.values()}
-    broken = made[min(made)]
+    broken = min(made)
     assert len(made) > 2
 
+    faults = iter([Answer(500)] * 3)
+
     def fail_at_one(asked: Asked) -> Answer | None:
-        return Answer(500) if f"/annotations/{broken}/" in asked.path else None
+        return next(faults, None) if f"/annotations/{made[broken]}/" in asked.path else None
 
     studio.fault = fail_at_one
-    assert lead.client.post(f"{REVIEW}/undo?seat=a", json={}).status_code >= 400
-    assert [each["id"] for each in studio.annotations.values()] == [broken]
-
-    studio.fault = lambda _: None
-    undone = lead.client.post(f"{REVIEW}/undo?seat=a", json={}).get_json()
-    assert undone == {"undone": 1}
+    undo(lead)
+    work()
     assert not studio.annotations
 
 
