@@ -205,6 +205,15 @@ class AnnotationStore:
         newest = sa.select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
         return [seconds for (seconds,) in self._database.rows(newest)]
 
+    def newest_reads(
+        self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
+    ) -> list[ReadAnnotation]:
+        """Return what was read of the newest annotations of some kinds, the newest first."""
+        of_kinds = sa.select(ANNOTATIONS).where(_ROW.project == project, _ROW.kind.in_(kinds))
+        newest = of_kinds.order_by(_ROW.created.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [read_in(row) for row in connection.execute(newest)]
+
     def count_open(self, project: int | None = None) -> int:
         """Return how many annotations are still to be read."""
         query = sa.select(sa.func.count()).where(_ROW.open == 1)

@@ -6,6 +6,7 @@ Lines differ by their dashes and marks and not by colour alone. It needs neither
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from itertools import groupby
@@ -13,26 +14,78 @@ from typing import Final
 
 from msgspec import Struct
 
+from backend.feedback.report.periods import Interval
+
 #: Size of the drawing, and where its axes are. At its own size its letters have 12 px.
 _WIDTH: Final = 340
 _HEIGHT: Final = 180
-_LEFT: Final = 38
+_LEFT: Final = 48
 _RIGHT: Final = 326
 _TOP: Final = 12
 _BOTTOM: Final = 152
 
 _MOST_NAMES: Final = 5  # of steps below the plot; of more, some are left out
-_STEP: Final = 0.1  # the axis ends at a multiple of this share
 
 #: Dashes of the lines, in turn. The first is solid.
 _DASHES: Final = ("none", "5 4", "1 4")
+
+
+class Unit(Struct, frozen=True):
+    """How the figures of a curve are written."""
+
+    suffix: str = ""
+    factor: float = 1.0  # of the figure that is written to the one that is measured
+    decimals: int = 1
+
+    def text(self, value: float | None) -> str:
+        """Write a figure with its unit; a dash for None.
+
+        >>> PERCENT.text(0.625), MINUTES.text(90), PERCENT.text(None)
+        ('62.5 %', '1.5 min', '–')
+        """
+        if value is None:
+            return "–"
+        return f"{self.factor * value + 0.0:.{self.decimals}f}{self.suffix}"
+
+    def of_axis(self, value: float) -> str:
+        """Write a level of the axis, without needless decimals."""
+        return f"{self.factor * value:.3g}{self.suffix}"
+
+
+PERCENT: Final = Unit(" %", 100.0)
+MINUTES: Final = Unit(" min", 1 / 60)
+COUNT: Final = Unit()
 
 
 class Line(Struct, frozen=True):
     """One figure at each step."""
 
     name: str
-    values: tuple[float | None, ...]  # shares, such as 0.62 for 62 %; None: not measured
+    values: tuple[float | None, ...]  # such as 0.62 for 62 %; None: not measured
+    ranges: tuple[tuple[float, float] | None, ...] = ()  # of each value; (): none is known
+
+    @classmethod
+    def of(cls, name: str, estimates: Sequence[Interval | None]) -> Line:
+        """Return the line of some means, with their ranges."""
+        return cls(
+            name,
+            tuple(None if each is None else each.mean for each in estimates),
+            tuple(None if each is None else (each.low, each.high) for each in estimates),
+        )
+
+    @property
+    def known(self) -> list[float]:
+        """All figures that the drawing has to hold, ends of ranges included."""
+        ends = [end for each in self.ranges if each is not None for end in each]
+        return [each for each in self.values if each is not None] + ends
+
+    def text(self, step: int, unit: Unit) -> str:
+        """Write the figure of a step, with its range where there is one."""
+        told = unit.text(self.values[step])
+        bounds = self.ranges[step] if self.ranges else None
+        if bounds is None:
+            return told
+        return f"{told} ({unit.text(bounds[0])} to {unit.text(bounds[1])})"
 
 
 class Curve(Struct, frozen=True):
@@ -46,6 +99,8 @@ class Curve(Struct, frozen=True):
     title: str  # what the plot shows, as a sentence for people who do not see it
     steps: tuple[str, ...]  # name of each step, in their order
     lines: tuple[Line, ...]
+    unit: Unit = PERCENT
+    step_name: str = "Version"  # what the steps are: the head of the table's first column
 
     @property
     def is_drawn(self) -> bool:
@@ -53,10 +108,15 @@ class Curve(Struct, frozen=True):
         return any(sum(value is not None for value in line.values) > 1 for line in self.lines)
 
     @property
+    def head(self) -> tuple[str, ...]:
+        """The head of the table below the plot."""
+        return (self.step_name, *(line.name for line in self.lines))
+
+    @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The table below the plot: the name of a step, then each line's figure or a dash."""
         return tuple(
-            (step, *(_percent(line.values[index]) for line in self.lines))
+            (step, *(line.text(index, self.unit) for line in self.lines))
             for index, step in enumerate(self.steps)
         )
 
@@ -66,18 +126,16 @@ class Curve(Struct, frozen=True):
         if not self.is_drawn:
             return ""
 
-        known = [value for line in self.lines for value in line.values if value is not None]
-        highest = max(_ceiling(max(known)), _STEP)
-        scale = _Scale(len(self.steps), highest, 0.0 - _ceiling(-min(known)))
-        parts = [
-            *_axes(scale),
-            *_names(self.steps, scale),
-            *(
-                part
-                for number, line in enumerate(self.lines)
-                for part in _line(line, number, scale)
-            ),
-        ]
+        known = [self.unit.factor * value for line in self.lines for value in line.known]
+        scale = _Scale(
+            steps=len(self.steps),
+            highest=(_ceiling(max(known)) or 1.0) / self.unit.factor,
+            lowest=0.0 - _ceiling(-min(known)) / self.unit.factor,
+        )
+        parts = [*_axes(scale, self.unit), *_names(self.steps, scale)]
+        for number, line in enumerate(self.lines):
+            parts += _ranges(line, scale)
+            parts += _line(line, number, scale)
 
         size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
         label = f'role="img" aria-label="{escape(self.title)}"'
@@ -90,7 +148,7 @@ class Curve(Struct, frozen=True):
 
 
 class _Scale(Struct, frozen=True):
-    """Where steps and shares lie in the drawing."""
+    """Where steps and values lie in the drawing."""
 
     steps: int
     highest: float
@@ -99,33 +157,36 @@ class _Scale(Struct, frozen=True):
     def x(self, step: int) -> float:
         return _LEFT + (_RIGHT - _LEFT) * (step + 0.5) / self.steps
 
-    def y(self, share: float) -> float:
-        part = (share - self.lowest) / (self.highest - self.lowest)
+    def y(self, value: float) -> float:
+        part = (value - self.lowest) / (self.highest - self.lowest)
         return _BOTTOM - (_BOTTOM - _TOP) * part
 
 
-def _ceiling(share: float) -> float:
-    """Return the end of an axis that holds a share, at least 0.
+def _ceiling(value: float) -> float:
+    """Return the end of an axis that holds a value: a round figure, at least 0.
 
-    >>> _ceiling(0.61), _ceiling(-0.2)
-    (0.7, 0.0)
+    >>> _ceiling(61), _ceiling(-20), _ceiling(1.12)
+    (70.0, 0.0, 1.2)
     """
-    steps = -(-round(share * 1000) // round(_STEP * 1000))
-    return max(0.0, round(steps * _STEP, 3))
+    if value <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(value))
+    step = power if value >= 2 * power else power / 5
+    return round(step * math.ceil(round(value / step, 6)), 9)
 
 
-def _axes(scale: _Scale) -> list[str]:
-    """Draw three levels with their percentages."""
+def _axes(scale: _Scale, unit: Unit) -> list[str]:
+    """Draw three levels with their figures."""
     parts = []
-    for share in (scale.lowest, (scale.lowest + scale.highest) / 2, scale.highest):
-        y = f"{scale.y(share):.1f}"
+    for value in (scale.lowest, (scale.lowest + scale.highest) / 2, scale.highest):
+        y = f"{scale.y(value):.1f}"
         parts.append(
             f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}" stroke="currentColor" '
             'stroke-opacity="0.2"/>'
         )
         parts.append(
             f'<text x="{_LEFT - 5}" y="{y}" dy="4" text-anchor="end" fill="currentColor">'
-            f"{100 * share:.0f} %</text>"
+            f"{escape(unit.of_axis(value))}</text>"
         )
     return parts
 
@@ -138,6 +199,20 @@ def _names(steps: Sequence[str], scale: _Scale) -> list[str]:
         f'fill="currentColor">{escape(steps[index])}</text>'
         for index in range(len(steps) - 1, -1, -every)
     ]
+
+
+def _ranges(line: Line, scale: _Scale) -> list[str]:
+    """Draw a broad, pale bar over each range."""
+    parts = []
+    for step, bounds in enumerate(line.ranges):
+        if bounds is not None:
+            x = f"{scale.x(step):.1f}"
+            low, high = (f"{scale.y(end):.1f}" for end in bounds)
+            parts.append(
+                f'<line x1="{x}" x2="{x}" y1="{low}" y2="{high}" stroke="currentColor" '
+                'stroke-width="8" stroke-opacity="0.25"/>'
+            )
+    return parts
 
 
 def _line(line: Line, number: int, scale: _Scale) -> list[str]:
@@ -170,7 +245,3 @@ def _mark(x: float, y: float, number: int) -> str:
     if number == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="currentColor"/>'
     return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="currentColor"/>'
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"

@@ -2,32 +2,122 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from msgspec import Struct
+
+from backend.feedback.report.periods import Period
+from backend.feedback.report.statistics import FEW
+from backend.feedback.sums import GroupSums, LabelSums, ProjectSums
+from backend.learning.versions import Version
 from backend.views.curve import Curve, Line
+from backend.views.pace import saved_curve
 from clearclip_core import Fit
 from clearclip_core.quantities import quantity
 
-_MOST_VERSIONS: Final = 20  # of the plot: the newest
+_MOST_VERSIONS: Final = 20  # of the plots: the newest
+
+#: The end of a model version that a learned version has made, as in "+120 v4".
+_OF_VERSION: Final = re.compile(r"\+\d+ v(\d+)$")
 
 
-def iou_curve(versions: Sequence[Mapping[str, Any]]) -> Curve:
+class VersionScore(Struct, frozen=True):
+    """What is known of a version's masks."""
+
+    number: int  # 0: the words alone
+    iou: float | None  # mean IoU on held-out pictures; None: not measured
+    words_iou: float | None  # that of the words on the same pictures
+    left: float | None = None  # share of the paint that people had left to do; None: not known
+
+    @classmethod
+    def of(cls, version: Version, left: Mapping[int, float]) -> VersionScore:
+        is_measured = bool(version.text_ious)
+        return cls(
+            number=version.number,
+            iou=version.adapted_iou if is_measured else None,
+            words_iou=version.text_iou if is_measured else None,
+            left=left.get(version.number),
+        )
+
+
+class LearningPlots(Struct, frozen=True):
+    """The plots of the learning page; one without two figures is not drawn."""
+
+    iou: Curve  # by version
+    left: Curve  # by version
+    saved: Curve  # by day or week
+
+    @property
+    def drawn(self) -> tuple[Curve, ...]:
+        return tuple(each for each in (self.iou, self.left, self.saved) if each.is_drawn)
+
+
+def learning_plots(
+    versions: Sequence[Version], sums: ProjectSums, periods: Sequence[Period]
+) -> LearningPlots:
+    """Return the plots of what a project has learned.
+
+    Args:
+        versions: the versions of a project, the newest first.
+        sums: what was read of its annotations.
+        periods: its newest periods, the oldest of them first.
+    """
+    left = left_to_paint(sums.versions)
+    shown = [VersionScore.of(each, left) for each in versions[:_MOST_VERSIONS]][::-1]
+    words = VersionScore(0, None, None, left.get(0))
+    return LearningPlots(
+        iou_curve(shown), left_curve([words, *shown]), saved_curve(periods, sums.step)
+    )
+
+
+def left_to_paint(versions: Mapping[str, GroupSums]) -> dict[int, float]:
+    """Return the share of the paint that people had left to do, by number of the learned version.
+
+    Args:
+        versions: model version -> sums of the annotations that began with its predictions.
+
+    Returns:
+        0 stands for the words alone. Versions with fewer than `FEW` pictures are left out.
+    """
+    totals: dict[int, LabelSums] = {}
+    for name, group in versions.items():
+        found = _OF_VERSION.search(name)
+        totals.setdefault(int(found[1]) if found else 0, LabelSums()).add_all(group.total)
+
+    saved = {n: sums.saved_paint for n, sums in totals.items() if sums.pictures >= FEW}
+    return {number: 1 - share for number, share in saved.items() if share is not None}
+
+
+def iou_curve(scores: Sequence[VersionScore]) -> Curve:
     """Return the mean IoU on held-out pictures by version, and that of the words on the same.
 
     Args:
-        versions: the versions of a project as its description has them, the newest first.
-
-    Returns:
-        A plot of the newest versions, the oldest of them first; those without a figure are gaps.
+        scores: those of the newest versions, the oldest of them first; those without a figure are
+            gaps.
     """
-    shown = versions[:_MOST_VERSIONS][::-1]
-    own = (each["adapted_iou"] if each["text_ious"] else None for each in shown)
-    words = (each["text_iou"] if each["text_ious"] else None for each in shown)
     return Curve(
         title="Mean IoU on held-out pictures by version, and by the words alone",
-        steps=tuple(f"v{each['number']}" for each in shown),
-        lines=(Line("the version", tuple(own)), Line("the words alone", tuple(words))),
+        steps=tuple(f"v{each.number}" for each in scores),
+        lines=(
+            Line("the version", tuple(each.iou for each in scores)),
+            Line("the words alone", tuple(each.words_iou for each in scores)),
+        ),
+    )
+
+
+def left_curve(scores: Sequence[VersionScore]) -> Curve:
+    """Return the share that was left to paint on masks of each version that people corrected.
+
+    Args:
+        scores: those of the words and of the newest versions, the oldest first.
+    """
+    known = [each for each in scores if each.left is not None]
+    return Curve(
+        title="Share of the paint that people had left to do, by version that made the masks",
+        steps=tuple(f"v{each.number}" if each.number else "words" for each in known),
+        lines=(Line("left to paint", tuple(each.left for each in known)),),
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BackendError, BadRequest, LearningRefused, ModelUnavailable
+from backend.feedback.report.periods import read_periods
 from backend.label_studio.client import required_client
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.compared_images import BeforeAfter
@@ -14,7 +15,13 @@ from backend.learning.learner import Learner
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.services import Services
-from backend.views.learning import iou_curve, missing_figures, told_ious, too_few
+from backend.views.learning import (
+    LearningPlots,
+    learning_plots,
+    missing_figures,
+    told_ious,
+    too_few,
+)
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
@@ -207,13 +214,19 @@ class LearningRoutes:
             open=self.services.annotations.count_open(project),
             version=version,
             before_after=pictures,
-            curve=iou_curve(versions),
+            plots=self._plots(project, versions).drawn,
             losing=losing,
             missing_figures=missing,
             fewest=UnlabelledFit.FEWEST,
             errors_found=None if made is None else made[0].finished,
             errors=[] if made is None else self._errors(project, made[1], losing),
         )
+
+    def _plots(self, project: int, described: list[_Json]) -> LearningPlots:
+        annotations = self.services.annotations
+        sums = annotations.sums(project)
+        periods = read_periods(annotations, project, sums.step)
+        return learning_plots(msgspec.convert(described, list[Version]), sums, periods)
 
     def _errors(
         self, project: int, report: LabelErrors, losing: list[str]

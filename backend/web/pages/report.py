@@ -9,18 +9,17 @@ from flask import Blueprint, Response, url_for
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
 from backend.feedback.experiment import ENOUGH, ONE_IN
 from backend.feedback.report.hours_left import estimate
+from backend.feedback.report.periods import read_periods
 from backend.feedback.report.statistics import (
-    FEW,
-    ORIGINS_IN_WORDS,
     REPORT_DEFINITIONS,
     PrelabelReport,
     by_remedy,
-    is_alarm,
 )
 from backend.feedback.report.tables import to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
 from backend.services import Services
+from backend.views.report import report_view
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
@@ -73,15 +72,13 @@ class ReportRoutes:
         if not is_for_people():
             return self.figures(project)
         report = self._report(project)
+        periods = read_periods(self.services.annotations, project, report.sums.step)
         return html_page(
             "report.html",
             report=report,
+            view=report_view(report, periods),
             definitions=REPORT_DEFINITIONS,
-            kinds=ORIGINS_IN_WORDS,
-            present=[kind for kind, count in report.kinds.items() if count],
             by_remedy=by_remedy,
-            is_alarm=is_alarm,
-            few=FEW,
             no_key=no_key(self.services.page_client, _USE),
             read=describe_reading(self.services, project),
             one_in=ONE_IN,

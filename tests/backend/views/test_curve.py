@@ -4,7 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from backend.views.curve import Curve, Line
+from backend.feedback.report.periods import Interval
+from backend.views.curve import COUNT, MINUTES, Curve, Line
 
 
 def drawn(curve: Curve) -> ET.Element:
@@ -81,3 +82,23 @@ def test_of_many_steps_the_last_is_named() -> None:
 def test_the_axis_begins_at_zero_where_no_figure_is_below() -> None:
     curve = Curve("IoU", ("v1", "v2"), (Line("IoU", (0.2, 0.5)),))
     assert next(drawn(curve).iter("text")).text == "0 %"
+
+
+def test_ranges_are_drawn_to_scale_and_told_in_the_table() -> None:
+    intervals = [Interval(60.0, 30.0, 90.0), None, Interval(90.0, 84.0, 96.0)]
+    curve = Curve("Time", ("a", "b", "c"), (Line.of("time", intervals),), unit=MINUTES)
+    wide, narrow = (each for each in drawn(curve).iter("line") if each.get("stroke-width") == "8")
+
+    def height(bar: ET.Element) -> float:
+        return float(bar.attrib["y1"]) - float(bar.attrib["y2"])
+
+    assert height(wide) == pytest.approx(5 * height(narrow), rel=0.03)
+    assert curve.rows[0] == ("a", "1.0 min (0.5 min to 1.5 min)")
+    assert curve.rows[1] == ("b", "–")
+
+
+def test_a_range_above_all_figures_is_inside() -> None:
+    curve = Curve("n", ("a", "b"), (Line("n", (2.0, 3.0), ((1.0, 28.0), None)),), unit=COUNT)
+    bar = next(each for each in drawn(curve).iter("line") if each.get("stroke-width") == "8")
+    assert float(bar.attrib["y2"]) > 0
+    assert [each.text for each in drawn(curve).iter("text")][2] == "30"

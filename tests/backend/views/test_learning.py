@@ -1,28 +1,70 @@
-"""The plot of what versions have learned."""
+"""The plots of what versions have learned."""
 
-from typing import Any
+import pytest
+from msgspec.structs import replace
 
-from backend.views.learning import iou_curve, missing_figures
-
-
-def version(number: int, *, words: float, learned: float, is_told: bool = True) -> dict[str, Any]:
-    ious = {"sky": words} if is_told else {}
-    return {"number": number, "text_iou": words, "adapted_iou": learned, "text_ious": ious}
+from backend.feedback.sums import GroupSums, LabelSums, ProjectSums
+from backend.views.learning import (
+    VersionScore,
+    iou_curve,
+    learning_plots,
+    left_curve,
+    left_to_paint,
+    missing_figures,
+)
+from tests.backend.fakes.learning_stores import adaptation, version_with
 
 
 def test_the_oldest_version_comes_first() -> None:
-    curve = iou_curve([version(2, words=0.4, learned=0.7), version(1, words=0.4, learned=0.6)])
-    assert curve.rows == (("v1", "60.0 %", "40.0 %"), ("v2", "70.0 %", "40.0 %"))
+    newest_first = [version_with(adaptation()), version_with(adaptation())]
+    newest, oldest = (
+        replace(each, number=number) for each, number in zip(newest_first, (2, 1), strict=True)
+    )
+    plots = learning_plots([newest, oldest], ProjectSums(GroupSums()), ())
+    assert plots.iou.steps == ("v1", "v2")
+    assert plots.drawn == (plots.iou,), "nothing was read of annotations"
 
 
 def test_a_version_without_a_figure_is_a_gap() -> None:
-    untold = version(2, words=0.0, learned=0.0, is_told=False)
-    curve = iou_curve([version(3, words=0.4, learned=0.7), untold])
-    assert curve.rows[0] == ("v2", "–", "–")
+    untold = replace(version_with(adaptation()), text_ious={}, number=2)
+    curve = iou_curve([VersionScore.of(untold, {})])
+    assert curve.rows == (("v2", "–", "–"),)
 
 
 def test_one_version_is_no_curve() -> None:
-    assert not iou_curve([version(1, words=0.4, learned=0.6)]).is_drawn
+    assert not iou_curve([VersionScore(1, 0.6, 0.4)]).is_drawn
+
+
+def group(painted: int, pictures: int = 9) -> GroupSums:
+    """Sums of 100 annotated pixels, of which some had to be painted."""
+    return GroupSums(
+        total=LabelSums(
+            pictures=pictures, predicted_px=100 - painted, shared_px=100 - painted, true_px=100
+        )
+    )
+
+
+def test_what_was_left_is_told_by_the_version_that_made_the_masks() -> None:
+    """Model versions of two settings with one learned version are added up."""
+    left = left_to_paint(
+        {
+            "clearclip-1a": group(60),
+            "clearclip-1a+10 v1": group(40),
+            "clearclip-2b+10 v1": group(20),
+            "clearclip-2b+32 v12": group(10),
+        }
+    )
+    assert left == pytest.approx({0: 0.6, 1: 0.3, 12: 0.1})
+
+
+def test_what_few_pictures_show_is_not_told() -> None:
+    assert left_to_paint({"clearclip-1a+10 v1": group(40, pictures=4)}) == {}
+
+
+def test_versions_that_nobody_corrected_leave_no_gap() -> None:
+    words, first = VersionScore(0, None, None, 0.5), VersionScore(1, 0.6, 0.4)
+    curve = left_curve([words, first, VersionScore(2, 0.6, 0.4, 0.25)])
+    assert curve.rows == (("words", "50.0 %"), ("v2", "25.0 %"))
 
 
 def told(shown: dict[str, int], *figures: str) -> str:

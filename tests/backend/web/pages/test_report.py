@@ -83,7 +83,7 @@ def test_what_spans_three_weeks_is_shown_by_week(dashboard: Dashboard) -> None:
     later = ReadAnnotation(4, 7, 4, "compared", OURS, 1, 9.0, created, created, (GOOD,))
     keep(*READS, later)
     text = " ".join(dashboard.page(REPORT).text.split())
-    over_time = text.partition("Over time by week, in UTC")[2].partition("Annotations")[0]
+    over_time = text.partition("Over time by week, in UTC")[2].partition("By model version")[0]
     assert "2001-09-031250.0 %50.0 %-50.0 %10" in over_time
     assert "2001-10-0111100.0 %100.0 %100.0 %00" in over_time
 

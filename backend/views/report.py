@@ -1,0 +1,133 @@
+"""What the prelabels of a project save, as pages show it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from backend.feedback.report.periods import Period
+from backend.feedback.report.statistics import (
+    FEW,
+    ORIGINS_IN_WORDS,
+    PrelabelReport,
+    in_percent,
+    is_alarm,
+)
+from backend.feedback.sums import GroupSums, LabelSums, by_name
+from backend.views.curve import Curve
+from backend.views.pace import pace_curves, thin_periods
+from clearclip_core.quantities import grouped, quantity
+
+
+class Cell(Struct, frozen=True):
+    """A figure of a table, and the head of its column."""
+
+    column: str
+    text: str
+    is_bad: bool = False
+
+
+class Row(Struct, frozen=True):
+    """A line of a table of figures."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    note: str = ""  # beside the name
+
+    @classmethod
+    def of(cls, name: str, sums: LabelSums, note: str = "") -> Row:
+        """Return the figures of some annotations.
+
+        Saved paint alone can be bad: where it is known, and on enough pictures.
+        """
+        is_bad = is_alarm(sums) and sums.saved_paint is not None
+        figures = {
+            "Pictures": grouped(sums.pictures),
+            "Prelabels": grouped(sums.prelabels),
+            "Accepted": in_percent(sums.accepted_share),
+            "Mean IoU": in_percent(sums.mean_iou),
+            "Saved paint": in_percent(sums.saved_paint),
+            "False": grouped(sums.false),
+            "Missed": grouped(sums.missed),
+        }
+        bad = "Saved paint" if is_bad else ""
+        return cls(
+            name, tuple(Cell(head, text, head == bad) for head, text in figures.items()), note
+        )
+
+
+class ReportView(Struct, frozen=True):
+    """The figures of a report in the order in which a page shows them."""
+
+    whole: Row  # of all labels
+    labels: tuple[Row, ...]
+    periods: tuple[Row, ...]
+    versions: tuple[Row, ...]
+    curves: tuple[Curve, ...]  # those that have two figures or more
+    thin: str  # which figures of the curves are missing
+    compared: str  # what the figures are made of, in sentences
+    counts: Mapping[str, int]  # kind of annotations, in words -> how many there are
+
+    @property
+    def present(self) -> dict[str, str]:
+        """Kind of annotations -> how many there are, where there are some."""
+        return {kind: grouped(count) for kind, count in self.counts.items() if count}
+
+    @property
+    def absent(self) -> list[str]:
+        """Kinds of annotations that there are none of."""
+        return [kind for kind, count in self.counts.items() if not count]
+
+
+def report_view(report: PrelabelReport, periods: Sequence[Period]) -> ReportView:
+    """Return what the page of a report shows of its figures.
+
+    Args:
+        report: what was read of the annotations.
+        periods: its newest periods, the oldest of them first.
+    """
+    sums = report.sums
+    curves = tuple(each for each in pace_curves(periods, sums.step) if each.is_drawn)
+    thin = thin_periods(periods, sums.step) if curves else ""
+    counts = {ORIGINS_IN_WORDS[kind]: count for kind, count in report.kinds.items()}
+
+    return ReportView(
+        whole=Row.of("All", sums.all.total),
+        labels=_label_rows(sums.all.labels),
+        periods=_group_rows(sums.periods),
+        versions=_group_rows(report.newest_versions),
+        curves=curves,
+        thin=thin,
+        compared=_compared(report),
+        counts=counts,
+    )
+
+
+def _label_rows(labels: Mapping[str, LabelSums]) -> tuple[Row, ...]:
+    return tuple(
+        Row.of(name, sums, "few" if sums.pictures < FEW else "")
+        for name, sums in by_name(labels).items()
+    )
+
+
+def _group_rows(groups: Mapping[str, GroupSums]) -> tuple[Row, ...]:
+    return tuple(Row.of(name, group.total) for name, group in groups.items())
+
+
+def _compared(report: PrelabelReport) -> str:
+    """Say what the figures are made of, and what is in none of them."""
+    kinds = report.kinds
+    compared, unchecked = kinds["compared"], kinds["unchecked"]
+    sentences = [f"{quantity(compared, 'annotation')} compared."]
+    if unchecked:
+        sentences.append(
+            f"{grouped(unchecked)} of {grouped(compared + unchecked)} "
+            f"{ORIGINS_IN_WORDS['unchecked']}: they are in no figure but the times, as nobody can "
+            "have looked at their masks."
+        )
+    if kinds["reviewed"]:
+        sentences.append(
+            f"{grouped(kinds['reviewed'])} {ORIGINS_IN_WORDS['reviewed']}: they are in no figure."
+        )
+    return " ".join(sentences)
