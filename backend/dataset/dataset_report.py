@@ -231,6 +231,21 @@ class _Known(msgspec.Struct, frozen=True):
     objects: dict[str, int] = {}
 
 
+def _read_set(place: Path | zipfile.Path) -> tuple[DatasetReport, list[_Known]] | None:
+    """Read the report and the pictures of a data set; None where they cannot be read."""
+    try:
+        report = msgspec.json.decode((place / REPORT_FILE).read_bytes(), type=DatasetReport)
+        with (place / IMAGES_FILE).open("rb") as lines:
+            return report, [msgspec.json.decode(line, type=_Known) for line in lines]
+    except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
+        return None
+
+
+def _parts(report: DatasetReport, rows: Iterable[_Known]) -> dict[str, str]:
+    """Return digest -> part of the pictures that a data set divides, absent ones included."""
+    return report.absent | {row.digest: row.part for row in rows if row.part in report.parts}
+
+
 @dataclass(frozen=True)
 class EarlierSet:
     """What is known of earlier data sets of a project."""
@@ -251,16 +266,14 @@ class EarlierSet:
         """
         alike: Mapping[str, str] = {}
         last = cls()
+
         for place in places:
-            try:
-                report = msgspec.json.decode((place / REPORT_FILE).read_bytes(), type=DatasetReport)
-                with (place / IMAGES_FILE).open("rb") as lines:
-                    rows = [msgspec.json.decode(line, type=_Known) for line in lines]
-            except (OSError, zipfile.BadZipFile, msgspec.MsgspecError):
+            found = _read_set(place)
+            if found is None:
                 continue
-            parts = report.absent | {
-                row.digest: row.part for row in rows if row.part in report.parts
-            }
+            report, rows = found
+            parts = _parts(report, rows)
+
             if not last.made and report.made:
                 last = replace(last, made=report.made, _images={row.key: row for row in rows})
             if not last.splitting and len(report.parts) > 1:
@@ -268,6 +281,7 @@ class EarlierSet:
             if report.splitting == splitting:
                 alike = parts
                 break
+
         return replace(last, parts=alike)
 
     def moved(self, digests: Iterable[str], parts: Iterable[str]) -> Counter[str]:
