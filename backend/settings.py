@@ -176,6 +176,14 @@ class Settings(BaseSettings):
         description="A second encoder beside the model, which what is learned from corrections may "
         "use: a name of timm such as vit_small_patch14_dinov2.lvd142m, or name@file.",
     )
+    second_short_side_px: int | None = Field(
+        default=None,
+        ge=64,
+        le=2048,
+        description="The short side of a picture is resized to this for SECOND_MODEL; more tells "
+        "finer parts apart and takes longer. By default twice SHORT_SIDE_PX for networks of stride "
+        "32, else SHORT_SIDE_PX, or the side that the encoder was trained on where that is larger.",
+    )
     device: Device = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
@@ -335,7 +343,10 @@ class Settings(BaseSettings):
     @property
     def encoders(self) -> str:
         """The names of the model and, where there is one, of the second encoder."""
-        return " + ".join(filter(None, (self.model, self.second_model)))
+        if not self.second_model:
+            return self.model
+        size = f" at {self.second_short_side_px} px" if self.second_short_side_px else ""
+        return f"{self.model} + {self.second_model}{size}"
 
     @property
     def resized_px(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
@@ -55,12 +56,17 @@ class PreparedImage:
 
     resized: RGBArray  #: (h, w, 3) uint8 RGB
     plan: WindowPlan  #: positions of windows; ``plan.image_hw`` is the original image's size
+    #: (h, w, 3) uint8 RGB, resized for the second encoder; None without one
+    for_second: RGBArray | None = None
 
     @cached_property
     def digest(self) -> str:
         """Hex digest of the pixels and the geometry; equal digests mean equal features."""
         digest = hashlib.sha256(self.plan.key.encode())
         digest.update(self.resized.tobytes())
+        if self.for_second is not None:
+            digest.update(repr(self.for_second.shape).encode())
+            digest.update(self.for_second.tobytes())
         return digest.hexdigest()
 
 
@@ -78,6 +84,8 @@ class Segmenter:
         templates: functions such as ``"a photo of a {}.".format``; by default CLIP's 80.
         second: an encoder whose features stand beside the model's, for what corrections teach;
             words are not compared with them.
+        second_short_side_px: short side of the pictures that the second encoder gets, see
+            `Segmenter.load`.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
@@ -98,15 +106,21 @@ class Segmenter:
         windows_at_once: int | None = None,
         templates: Sequence[Template] = TEMPLATES,
         second: SecondEncoder | None = None,
+        *,
+        second_short_side_px: int | None = None,
     ) -> None:
         self.model = model
         self.method = Method.of(method)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
-        self.second = second
         self.embed = TextEncoder(model.embed, templates)
         self.preprocessing = preprocessing or Preprocessing.of_short_side(
             model.mean, model.std, *self.method.sizes_px
         )
+        self.second = second
+        self.second_short_side_px = second_short_side_px
+        if second is not None and second_short_side_px is None:
+            words_px = self.preprocessing.short_side_px
+            self.second_short_side_px = second.default_short_side_px(words_px)
         if windows_at_once is None:
             windows_at_once = choose_windows_at_once(self.encoder, self.preprocessing.window_px)
         check_windows_at_once(windows_at_once)
@@ -124,6 +138,8 @@ class Segmenter:
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
         second: str | None = None,
+        *,
+        second_short_side_px: int | None = None,
     ) -> "Segmenter":
         """Load a model by name.
 
@@ -141,6 +157,10 @@ class Segmenter:
             download: whether weights that are not on disk may be fetched.
             templates: functions such as ``"a photo of a {}.".format``; by default CLIP's 80.
             second: name of a second encoder in timm, or ``name@file``.
+            second_short_side_px: short side of the pictures that the second encoder gets: by
+                default twice the model's for a network of a stride of 32 px, and for others the
+                model's, or the side that they were trained on where it is larger. A larger one
+                tells finer parts apart and takes longer.
 
         Raises:
             ValueError: an unknown name, method, device or precision, or an unfit architecture.
@@ -152,7 +172,14 @@ class Segmenter:
         beside = load_second_encoder(second, *where) if second else None
         sides = method.sizes_px if short_side_px is None else (short_side_px,)
         sizes = Preprocessing.of_short_side(model.mean, model.std, *sides)
-        return cls(model, method, sizes, templates=templates, second=beside)
+        return cls(
+            model,
+            method,
+            sizes,
+            templates=templates,
+            second=beside,
+            second_short_side_px=second_short_side_px,
+        )
 
     @cached_property
     def features_id(self) -> str:
@@ -167,7 +194,7 @@ class Segmenter:
             digest.update(f"sinks {self.model.sink_channels}".encode())
         weights = dict(self.encoder.visual.state_dict())
         if self.second is not None:
-            digest.update(repr(self.second.facts).encode())
+            digest.update(repr((self.second.facts, self.second_short_side_px)).encode())
             weights |= {
                 f"second {key}": each for key, each in self.second.model.state_dict().items()
             }
@@ -188,7 +215,9 @@ class Segmenter:
             stride_px=self.preprocessing.stride_px,
             patch_hw=self.encoder.patch_size_hw,
         )
-        return PreparedImage(resized, plan)
+        if self.second is None or self.second_short_side_px is None:
+            return PreparedImage(resized, plan)
+        return PreparedImage(resized, plan, self.second.resize(rgb, self.second_short_side_px))
 
     def encode(self, image: ImageLike) -> DenseFeatures:
         """Encode an image: the expensive half, which does not depend on the words.
@@ -256,12 +285,17 @@ class Segmenter:
         return precise
 
     def _passes(self, images: Sequence[PreparedImage], batch_size: int) -> Iterator[list[int]]:
-        """Group images of one size for the second encoder, with `batch_size` windows at most."""
-        by_size: dict[tuple[int, int], list[int]] = {}
+        """Group images of one size for the second encoder, of `batch_size` windows at most.
+
+        A picture counts as its windows, or as the windows that its pixels would fill.
+        """
+        by_size: dict[tuple[tuple[int, int], tuple[int, ...]], list[int]] = {}
         for index, image in enumerate(images):
-            by_size.setdefault(image.plan.resized_hw, []).append(index)
-        for indices in by_size.values():
-            step = max(1, batch_size // images[indices[0]].plan.count)
+            size = image.plan.resized_hw, _second_of(image).shape
+            by_size.setdefault(size, []).append(index)
+        for (_, shape), indices in by_size.items():
+            windows = math.ceil(shape[0] * shape[1] / self.preprocessing.window_px**2)
+            step = max(1, batch_size // max(windows, images[indices[0]].plan.count))
             yield from (indices[start : start + step] for start in range(0, len(indices), step))
 
     def _encode_second(
@@ -270,9 +304,8 @@ class Segmenter:
         """Yield the second encoder's features (windows, h, w, S) of images of one size."""
         plan, device = images[0].plan, self.encoder.device
         sizes = replace(self.preprocessing, mean=second.mean, std=second.std)
-        pixels = torch.stack([sizes.normalize(image.resized, device) for image in images])
-        places = plan.rows.patch_centres, plan.columns.patch_centres
-        for mosaic in second(pixels, *places):
+        pixels = torch.stack([sizes.normalize(_second_of(image), device) for image in images])
+        for mosaic in second(pixels, plan.rows.patch_centres, plan.columns.patch_centres):
             yield plan.cut_mosaic(mosaic).contiguous()
 
     def _encode_same_size(
@@ -427,6 +460,16 @@ class Segmenter:
                 )
             return Segmentation(*decide_refined(*given), scores.vocabulary.names)
         return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+
+
+def _second_of(image: PreparedImage) -> RGBArray:
+    """Return the picture for the second encoder, which `Segmenter.prepare` has made."""
+    if image.for_second is None:
+        raise TypeError(
+            "Expected argument `images` to hold what `prepare` of this segmenter returns, but one "
+            "was prepared without the second encoder."
+        )
+    return image.for_second
 
 
 def _is_finite(features: DenseFeatures) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -48,6 +48,13 @@ _WORST: Final = 12  # pictures on the page, the worst
     help="Several are compared; none: without one. [SECOND_MODEL]",
 )
 @click.option(
+    "--second-short-side-px",
+    "second_short_sides",
+    multiple=True,
+    type=click.IntRange(64, 2048),
+    help="Several are compared. [SECOND_SHORT_SIDE_PX]",
+)
+@click.option(
     "--short-side-px",
     "short_sides",
     multiple=True,
@@ -88,6 +95,7 @@ def evaluate_project(
     models: tuple[str, ...],
     methods: tuple[str, ...],
     seconds: tuple[str, ...],
+    second_short_sides: tuple[int, ...],
     short_sides: tuple[int, ...],
     prompts: tuple[Path, ...],
     threshold: tuple[ThresholdOption, ...],
@@ -108,13 +116,11 @@ def evaluate_project(
         "model": models,
         "method": methods,
         "second_model": tuple(None if each == "none" else each for each in seconds),
+        "second_short_side_px": second_short_sides,
         "short_side_px": short_sides,
     }
     choices = [dict.fromkeys(own or (getattr(settings, name),)) for name, own in given.items()]
-    several = [
-        settings.model_copy(update=dict(zip(given, each, strict=True)))
-        for each in itertools.product(*choices)
-    ]
+    several = _combined(settings, dict(zip(given, choices, strict=True)))
     for each in several:
         check_model(each)
     # These import torch, which the help does without.
@@ -149,6 +155,19 @@ def evaluate_project(
         if file is not None:
             write_whole(file, content(comparison))
             click.echo(f"\n{file}")
+
+
+def _combined(settings: Settings, choices: Mapping[str, Iterable[Any]]) -> list[Settings]:
+    """Combine the choices of each setting; a second encoder's size counts only beside one."""
+    combined: list[Settings] = []
+    for values in itertools.product(*choices.values()):
+        update = dict(zip(choices, values, strict=True))
+        if update["second_model"] is None:
+            update["second_short_side_px"] = None
+        made = settings.model_copy(update=update)
+        if made not in combined:
+            combined.append(made)
+    return combined
 
 
 @dataclass(frozen=True, eq=False)

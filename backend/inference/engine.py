@@ -215,7 +215,7 @@ class Engine:
             log.warning("%s", error)  # the file may be copied there later
         return cls(
             lambda: load_segmenter(settings),
-            lambda: weights_id(settings.model, settings.second_model),
+            lambda: _model_id(settings),
             cache=FeatureCache.from_settings(settings),
         )
 
@@ -437,6 +437,7 @@ def load_segmenter(settings: Settings) -> Segmenter:
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
     reserve_torch_threads()
+    is_short = settings.templates == len(BEST_TEMPLATES)
     return Segmenter.load(
         settings.model,
         method=settings.method,
@@ -444,6 +445,14 @@ def load_segmenter(settings: Settings) -> Segmenter:
         precision=settings.precision,
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
-        templates=BEST_TEMPLATES if settings.templates == len(BEST_TEMPLATES) else TEMPLATES,
+        templates=BEST_TEMPLATES if is_short else TEMPLATES,
         second=settings.second_model,
+        second_short_side_px=settings.second_short_side_px,
     )
+
+
+def _model_id(settings: Settings) -> str:
+    """Identify the weights, and the size set for the second encoder's pictures."""
+    made = weights_id(settings.model, settings.second_model)
+    size_px = settings.second_short_side_px if settings.second_model else None
+    return f"{made} at {size_px} px" if size_px else made

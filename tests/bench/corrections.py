@@ -406,7 +406,10 @@ def _drawn_pictures() -> tuple[
 
 
 def street(
-    encoder: str | None = None, second: str | None = None, words_off: float = _WORDS_OFF
+    encoder: str | None = None,
+    second: str | None = None,
+    words_off: float = _WORDS_OFF,
+    second_px: int | None = None,
 ) -> World:
     """Make a world of street photographs, with features of colours or of a network of timm.
 
@@ -415,6 +418,7 @@ def street(
             ``tf_efficientnet_lite2@FILE``.
         second: that of a second encoder.
         words_off: length of the noise beside a word's unit embedding.
+        second_px: short side of the second encoder's pictures; by default its own.
     """
     folder = street_folder()
     train, test = (sorted((folder / "images" / part).iterdir()) for part in ("train", "test"))
@@ -426,11 +430,12 @@ def street(
     name += "" if encoder is None else f", {encoder.split('@')[0]}"
     beside = None if second is None else _Network(second)
     name += "" if second is None else f", second encoder {second.split('@')[0]}"
+    name += "" if second_px is None else f" at {second_px} px"
     name += ", noisier words" if words_off > _WORDS_OFF else ""
 
     def features_of(rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
         features = encode.features_of(rgb)
-        maps = None if beside is None else beside.maps_of(rgb, features.plan)
+        maps = None if beside is None else beside.maps_of(rgb, features.plan, second_px)
         return replace(features, second=maps)
 
     def pictures(paths: Sequence[Path]) -> list[Picture]:
@@ -514,13 +519,16 @@ class _Network:
     def features_of(self, rgb: npt.NDArray[np.uint8]) -> DenseFeatures:
         """Encode an image."""
         plan = _plan(rgb.shape[:2])
-        return DenseFeatures(F.normalize(self.maps_of(rgb, plan), dim=-1), plan)
+        maps = self.maps_of(rgb, plan, self._sizes.short_side_px)
+        return DenseFeatures(F.normalize(maps, dim=-1), plan)
 
     @torch.inference_mode()
-    def maps_of(self, rgb: npt.NDArray[np.uint8], plan: WindowPlan) -> torch.Tensor:
-        """Return (1, h, w, S), each map's features of length 1."""
-        image = cv2.resize(rgb, plan.resized_hw[::-1], interpolation=cv2.INTER_CUBIC)
-        pixels = self._sizes.normalize(np.asarray(image, np.uint8))
+    def maps_of(
+        self, rgb: npt.NDArray[np.uint8], plan: WindowPlan, short_side_px: int | None
+    ) -> torch.Tensor:
+        """Return (1, h, w, S), each map's features of length 1; None sees the default size."""
+        default_px = self._network.default_short_side_px(self._sizes.short_side_px)
+        pixels = self._sizes.normalize(self._network.resize(rgb, short_side_px or default_px))
         places = plan.rows.patch_centres, plan.columns.patch_centres
         return self._network(pixels[None], *places).clone()
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from backend.cli.evaluate import _combined
 from backend.cli.main import main
+from backend.settings import Settings
 from clearclip_core import BEST_TEMPLATES, HELD_OUT_SEEDS, SCENE_LABELS, Segmenter, render_scene
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -144,6 +146,16 @@ def test_what_the_annotations_teach_is_a_row_and_the_settings_of_the_best_are_na
     assert f"SECOND_MODEL={file if best is both else ''}\n" in result.output
     assert "METHOD=" not in result.output
     assert "that may be chance" in result.output
+
+
+def test_sizes_of_a_second_encoder_are_compared_only_where_there_is_one() -> None:
+    choices = {"second_model": [None, "test_vit"], "second_short_side_px": [224, 448]}
+    combined = _combined(Settings(), choices)
+    assert [(each.second_model, each.second_short_side_px) for each in combined] == [
+        (None, None),
+        ("test_vit", 224),
+        ("test_vit", 448),
+    ]
 
 
 @pytest.mark.parametrize(

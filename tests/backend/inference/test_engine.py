@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from clearclip_core.devices import usable_cpus
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.inference.scene import BATCH, CLICK, NEW, OPENED, RED, Scene, widths
+from tests.core.clip.test_second_encoder import file_of
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -273,6 +275,18 @@ def test_the_snapshot_counts() -> None:
 def test_what_can_never_be_served_is_refused(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Engine.from_settings(Settings(**given))  # type: ignore[arg-type]
+
+
+def test_the_size_for_a_second_encoder_is_part_of_the_model(tmp_path: Path) -> None:
+    """So predictions are another version's, and a project learns again."""
+    second = file_of("test_vit", tmp_path)
+
+    def model_id(**settings: object) -> str:
+        return Engine.from_settings(Settings(model="demo", **settings)).model_id  # type: ignore[arg-type]
+
+    sizes = (None, 224, 448)
+    assert len({model_id(second_model=second, second_short_side_px=px) for px in sizes}) == 3
+    assert len({model_id(second_short_side_px=px) for px in sizes}) == 1  # there is none to see it
 
 
 def test_the_models_thread_alone_computes_with_several() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -60,15 +61,21 @@ class Slopes(nn.Module):
         return [7 * torch.stack([angle.cos(), angle.sin()], dim=1)]
 
 
+def ramp_of(size_hw: Sequence[int], dim: int) -> torch.Tensor:
+    """Return a picture (1, 3, H, W) that rises from 0 at one border to 1 at the other."""
+    ramp = np.linspace(0, 1, 2 * size_hw[dim] + 1)[1::2]
+    red = np.broadcast_to(ramp if dim else ramp[:, None], tuple(size_hw)).astype(np.float32)
+    return torch.from_numpy(red.copy())[None, None].expand(1, 3, -1, -1)
+
+
 @pytest.mark.parametrize("size_hw", [(64, 64), (50, 300), (140, 64)])
 def test_each_patch_of_each_window_gets_what_lies_there(size_hw: tuple[int, int]) -> None:
     second = SecondEncoder.of("slopes", Slopes())
     plan = WindowPlan(size_hw, size_hw, 64, 32, (16, 16))
     for dim in (0, 1):
-        ramp = np.linspace(0, 1, 2 * size_hw[dim] + 1)[1::2]  # 0 at one border, 1 at the other
-        red = np.broadcast_to(ramp if dim else ramp[:, None], size_hw).astype(np.float32)
-        pixels = torch.from_numpy(red.copy())[None, None].expand(1, 3, -1, -1)
-        mosaic = second(pixels, plan.rows.patch_centres, plan.columns.patch_centres)[0]
+        pixels = ramp_of(size_hw, dim)
+        seen = ramp_of([2 * 8 * -(-side // 8) for side in size_hw], dim)  # twice the size
+        mosaic = second(seen, plan.rows.patch_centres, plan.columns.patch_centres)[0]
         found = torch.atan2(mosaic[..., 1], mosaic[..., 0])
         found = plan.cut_mosaic(found[..., None]).reshape(plan.count, *plan.grid_hw)
         whole = torch.stack([*plan.cut(pixels[0])])  # the picture's own windows, zeros around
@@ -95,6 +102,58 @@ def test_models_of_timm_give_unit_features_of_pictures_of_any_size(
         torch.testing.assert_close(lengths, torch.full_like(lengths, second.maps**0.5))
         (alone,) = segmenter.encode_batch([image])
         torch.testing.assert_close(features.second, alone.second, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_of_large_strides_see_pictures_at_twice_the_size(
+    seconds: dict[str, SecondEncoder], model: LoadedModel
+) -> None:
+    """And a Vision Transformer at the side that it was trained on, where that is larger."""
+    image = picture(100, 200)
+    made = {arch: Segmenter(model, "clearclip", SIZES, second=seconds[arch]) for arch in TIMM}
+    assert {arch: each.second_short_side_px for arch, each in made.items()} == {
+        "test_vit": 160,  # at 64 px, CLIP's, it would see less than it was trained on
+        "test_convnext": 128,
+        "test_efficientnet": 128,
+    }
+    seen = made["test_convnext"].prepare(image).for_second
+    assert seen is not None
+    assert seen.shape == (128, 256, 3)
+    assert seconds["test_vit"].default_short_side_px(448) == 448
+
+
+@pytest.mark.parametrize("size_hw", [(6000, 8000), (300, 20_000), (1, 9), (700, 500)])
+def test_the_second_encoders_pictures_have_a_bounded_size(
+    seconds: dict[str, SecondEncoder], size_hw: tuple[int, int]
+) -> None:
+    second = seconds["test_convnext"]
+    grey = np.full((*size_hw, 3), 90, np.uint8)
+    resized = second.resize(grey, 2048)
+    height, width = resized.shape[:2]
+    assert height % second.stride_px == width % second.stride_px == 0
+    assert height * width < 1.1 * 2048**2
+    assert (resized == 90).all()
+
+
+def test_a_shrunk_picture_is_antialiased(seconds: dict[str, SecondEncoder]) -> None:
+    stripes = np.zeros((640, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.ptp(seconds["test_convnext"].resize(stripes, 64)) <= 1
+
+
+def test_caches_know_the_size_that_the_second_encoder_sees(
+    seconds: dict[str, SecondEncoder], model: LoadedModel
+) -> None:
+    second, image = seconds["test_convnext"], picture(100, 200)
+    made = [
+        Segmenter(model, "clearclip", SIZES, second=second, second_short_side_px=px)
+        for px in (128, 192)
+    ]
+    assert made[0].features_id != made[1].features_id
+    other = image.copy()
+    other[50, 100] = 255 - other[50, 100]
+    prepared, changed = (made[1].prepare(each) for each in (image, other))
+    unseen = dataclasses.replace(changed, resized=prepared.resized)  # CLIP's picture is the same
+    assert unseen.digest != prepared.digest
 
 
 def test_maps_are_the_models_own(seconds: dict[str, SecondEncoder]) -> None:
