@@ -26,7 +26,9 @@ from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.connection import PAGE_WAIT_S, QUEUE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
+from backend.projects.scores import ScoreStore
 from backend.projects.task_scope import TaskScope
+from backend.review.score_walk import read_scores
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
 from backend.runs.run_store import RunParts, RunStore
@@ -114,7 +116,8 @@ class Services:
         from backend.prediction.batches import TaskRunner
 
         late = None if self.client is None else self.store
-        return TaskRunner(self.task_scope.failures, late, self.settings.predict_deadline_s)
+        failures, deadline_s = self.task_scope.failures, self.settings.predict_deadline_s
+        return TaskRunner(failures, late, deadline_s, scores=self.scores)
 
     @cached_property
     def annotations(self) -> AnnotationStore:
@@ -135,6 +138,11 @@ class Services:
     def reviews(self) -> ReviewStore:
         """What people have said on review pages."""
         return ReviewStore(self.database, self.owner)
+
+    @cached_property
+    def scores(self) -> ScoreStore:
+        """The scores of predictions."""
+        return ScoreStore(self.database)
 
     @cached_property
     def learner(self) -> Learner:
@@ -274,6 +282,7 @@ class Services:
             # annotations that are due, or being read, make one version together
             "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
             "reviews": partial(write_due, self.reviews, self.brief_client or client),
+            "scores": partial(read_scores, self.scores, client),
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
         }

@@ -203,10 +203,6 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelSt
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "ML_BLOCK_LOCAL_IP": "false",  # the backend is on 127.0.0.1
         "ML_TIMEOUT_PREDICT": "3600",
-        # The data manager sorts by the scores of the backend's present version.
-        "ff_front_dev_1682_model_version_dropdown_070622_short": "true",
-        # A request to write predictions looks at its own tasks, not at all of the project.
-        "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short": "true",
         "COLLECT_ANALYTICS": "false",
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",

@@ -27,6 +27,7 @@ from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec
 from backend.prediction.predictor import Predictor
+from backend.projects.scores import ScoreStore
 from backend.projects.task_scope import TaskScope
 from clearclip_core.quantities import quantity
 
@@ -48,10 +49,10 @@ _POLL_S: Final = 1.0  # how often a running job's lease is renewed and its state
 
 
 class ChunkResult(NamedTuple):
-    """The tasks of a chunk whose prediction is written, and those that have none, with reasons."""
+    """What was written of a chunk of tasks."""
 
-    made: list[int]
-    failures: list[tuple[int, str]]
+    made: dict[int, float]  # task -> the score of its prediction
+    failures: list[tuple[int, str]]  # tasks without one, and why
 
 
 def predict_and_write(
@@ -79,7 +80,8 @@ def predict_and_write(
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
     refused = client.write_predictions(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
-    return ChunkResult([id_ for id_ in entries if id_ not in refused], list(failures.items()))
+    scores = {id_: float(each["score"]) for id_, each in entries.items() if id_ not in refused}
+    return ChunkResult(scores, list(failures.items()))
 
 
 class Prelabeler:
@@ -97,6 +99,7 @@ class Prelabeler:
     ) -> None:
         self._store = store
         self._scope = scope
+        self._scores = ScoreStore(store.database)
         self._task_runner = task_runner
         self._predictor = predictor
         self._client = client
@@ -230,6 +233,7 @@ class Prelabeler:
                     if not moving:
                         return job
                     step = moving.popleft()[1].result()
+                    self._scores.keep(job.project, spec.version, step.made)
                     job = self._store.advance(
                         job.id, self._owner, done=len(step.made), failures=step.failures
                     )

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from backend.errors import ModelUnavailable
@@ -55,14 +56,18 @@ class ClusterPrelabeler(Prelabeler):
         try:
             for rows in self._spread(job, ids).iter_batches(batch_size=None):
                 told = [json.loads(failures) for failures in rows["failures"]]
-                made = [task for some in rows["made"] for task in json.loads(some)]
+                made: dict[int, float] = {}
+                for some in rows["made"]:
+                    made |= msgspec.json.decode(some, type=dict[int, float])
                 job = self._store.advance(
                     job.id,
                     self._owner,
                     done=len(made),
                     failures=[(task, reason) for some in told for task, reason in some],
                 )
-                self._scope.failures.solve(made)  # the nodes have no database
+                # the nodes have no database
+                self._scope.failures.solve(made)
+                self._scores.keep(job.project, job.version, made)
                 watch(job)
                 if halt.is_set():
                     break
@@ -129,7 +134,7 @@ class Actor:
         wanted = TaskFilter(self._version, ids=ids)
         tasks = self._client.tasks(self._project, wanted, size=len(ids))
         if not tasks or self._spec.version != self._version:
-            return {"made": ["[]"], "failures": ["[]"]}
+            return {"made": ["{}"], "failures": ["[]"]}
         step = predict_and_write(
             self._client,
             self._project,

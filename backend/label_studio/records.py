@@ -117,7 +117,6 @@ class TaskRow(Struct, rename={"created": "created_at", "updated": "updated_at"})
     total_annotations: int | None = None
     cancelled_annotations: int | None = None
     annotations_ids: str | None = None
-    predictions_score: float | None = None  # where the query names it
     created: Time = Time(0)
     updated: Time = Time(0)  # when it, or an annotation or a prediction of it, was changed last
 
@@ -155,6 +154,7 @@ class PredictionRow(Struct, rename={"created": "created_at"}):
     id: int
     created: Time
     model_version: str | None = None
+    score: float | None = None
 
     @property
     def version(self) -> str:

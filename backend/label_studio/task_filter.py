@@ -30,7 +30,6 @@ class TaskFilter:
     min_annotations: int = 0  # skips do not count
     changed_after: float | None = None  # seconds, on Label Studio's clock
     annotation_ids: bool = False  # has an annotation; also has Label Studio name them
-    least_score: float | None = None  # of its predictions, which Label Studio names then
     order: str = ""  # a column of the data manager such as "-tasks:updated_at"; else by id
     descending: bool = False  # no condition; lists tasks by descending id
 
@@ -72,8 +71,6 @@ class TaskFilter:
         if self.changed_after is not None:
             time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
             require("updated_at", "greater", "Datetime", time.strftime(_TIME))
-        if self.least_score is not None:
-            require("predictions_score", "greater_or_equal", "Number", self.least_score)
         order = self.order or ("-tasks:id" if self.descending else "tasks:id")
         query: dict[str, Any] = {"ordering": [order]}
         if items:

@@ -28,6 +28,7 @@ from backend.inference.queue import Priority
 from backend.label_studio.requests import Task
 from backend.prediction.images import PredictionSpec
 from backend.projects.failures import FailureStore
+from backend.projects.scores import ScoreStore
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ class TaskRunner:
         failures: gets the tasks that fail; None: nothing is noted.
         late: gets the tasks that are late; None: they are dropped, and Label Studio asks again.
         deadline_s: the time for an answer, in seconds.
+        scores: gets the scores of predictions that requests are answered with; None: nothing.
     """
 
     def __init__(
@@ -128,7 +130,10 @@ class TaskRunner:
         failures: FailureStore | None = None,
         late: LateTasks | None = None,
         deadline_s: float = math.inf,
+        *,
+        scores: ScoreStore | None = None,
     ) -> None:
+        self._scores = scores
         self._failures = failures
         self._late = late
         self._deadline_s = deadline_s
@@ -160,6 +165,7 @@ class TaskRunner:
         run = _Run(wanted, spec, work, notes_failures=True)
         outcomes, late = self._run_until(end, run, most_bytes, waited_s + _CHOOSING_S)
         self._hand_over(spec.project, late)
+        self._keep_scores(spec, {task.id: outcomes.get(key) for key, task in run.wanted.items()})
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
     def run_all(self, tasks: Sequence[Task], spec: PredictionSpec, work: Work) -> list[Outcome]:
@@ -283,6 +289,18 @@ class TaskRunner:
         log.info("Project %d: %d tasks are late, and left to a job", project, len(ids))
         with _outages_logged():
             self._late.add_late_tasks(project, ids)
+
+    def _keep_scores(self, spec: PredictionSpec, outcomes: Mapping[Any, Outcome | None]) -> None:
+        """Keep the scores of the predictions of an answer, which Label Studio stores."""
+        if self._scores is None or spec.project is None:
+            return
+        scores = {
+            task: float(outcome.entry["score"])
+            for task, outcome in outcomes.items()
+            if outcome is not None and isinstance(outcome.entry, dict) and isinstance(task, int)
+        }
+        with _outages_logged():
+            self._scores.keep(spec.project, spec.version, scores)
 
     def _note(self, run: _Run, task: Task, outcome: Outcome) -> None:
         """Note that a task has its whole prediction, or of a request why it has not."""

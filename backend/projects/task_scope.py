@@ -131,20 +131,13 @@ class TaskScope:
             tasks = (task for task in tasks if task not in withheld)
         return tuple(islice(tasks, limit))
 
-    def to_review(self, project: int, *, least_score: float, order: str) -> TaskFilter | None:
+    def to_review(self, project: int) -> TaskFilter | None:
         """Return the tasks whose predictions a person can review; None for none.
 
         While an experiment runs there are none: it measures the time that annotations take in the
         editor.
-
-        Args:
-            project: number of the project.
-            least_score: of the predictions, 0-1; 0 for all.
-            order: column of the data manager by which they are listed.
         """
-        if self.experiments.is_running(project):
-            return None
-        return replace(_REVIEWABLE, least_score=least_score or None, order=order)
+        return None if self.experiments.is_running(project) else _REVIEWABLE
 
     def count_unseen(self, client: LabelStudioClient, project: int) -> int:
         """Count the tasks that an experiment may draw from."""

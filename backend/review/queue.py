@@ -1,9 +1,9 @@
 """Which predictions a review page shows: those that nobody has judged, each on one open page."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -18,6 +18,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import PredictedRow, PredictionRegions
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
+from backend.projects.scores import Score, ScoreStore
 from backend.projects.task_scope import TaskScope
 from backend.review.verdicts import ReviewStore
 
@@ -50,15 +51,65 @@ class Card(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, eq=False)
 class OpenPages:
-    """What the open review pages of a process show; threads share it."""
+    """What the open review pages of a process show; threads share it.
+
+    A page has its tasks for itself, and no others: what is asked for ahead is anybody's until it is
+    shown.
+    """
 
     #: project and task -> the open page that shows it
     seats: TTLCache[tuple[int, int], str] = field(default_factory=lambda: TTLCache(1e5, _KEPT_S))
+    #: project, task and page -> what a page has moved on from without a verdict
+    passed: TTLCache[tuple[int, int, str], bool] = field(
+        default_factory=lambda: TTLCache(1e5, _KEPT_S)
+    )
     #: project, task and prediction -> what was read for a page, until its picture is drawn
     to_draw: LRUCache[tuple[int, int, int], tuple[Task, PredictionRegions]] = field(
         default_factory=lambda: LRUCache(3 * PICTURES)
     )
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def is_free(self, project: int, task: int, seat: str, *, ahead: bool) -> bool:
+        """Return whether a page may show a task; `ahead`: beside those that it shows now."""
+        with self.lock:
+            owner = self.seats.get((project, task))
+            is_passed = (project, task, seat) in self.passed
+        return owner is None and not is_passed if ahead else owner in (None, seat)
+
+    def hold(self, project: int, seat: str, tasks: Sequence[int]) -> list[int]:
+        """Let a page have these tasks of a project, and no others; return those that it has got.
+
+        Others have the rest already. The time for which it keeps them begins anew.
+        """
+        with self.lock:
+            for task in self._of(project, seat):
+                del self.seats[project, task]
+            got = [task for task in tasks if (project, task) not in self.seats]
+            for task in got:
+                self.seats[project, task] = seat
+        return got
+
+    def move_on(self, project: int, seat: str, tasks: Sequence[int]) -> list[int]:
+        """Let a page have the tasks that it asked for ahead; return those that it has not got.
+
+        It is not shown again by itself what it has left.
+        """
+        with self.lock:
+            left = self._of(project, seat)
+            got = self.hold(project, seat, tasks)
+            for task in set(left) - set(got):
+                self.passed[project, task, seat] = True
+        return [task for task in tasks if task not in got]
+
+    def renew(self, project: int, seat: str) -> None:
+        """Let a page keep its tasks for longer."""
+        with self.lock:
+            self.hold(project, seat, self._of(project, seat))
+
+    def _of(self, project: int, seat: str) -> list[int]:
+        return [
+            task for (of, task), owner in [*self.seats.items()] if (of, owner) == (project, seat)
+        ]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,6 +118,7 @@ class Queue:
 
     scope: TaskScope
     reviews: ReviewStore
+    scores: ScoreStore
     client: LabelStudioClient
     project: int
     config: LabelConfig
@@ -76,32 +128,77 @@ class Queue:
 
     def cards(self, seat: str, *, ahead: bool) -> list[Card]:
         """Return the next predictions; `ahead`: those after the ones that the page has."""
-        free = (None,) if ahead else (None, seat)
-        found = [*islice(filter(None, (self._card(row, free) for row in self._rows())), PICTURES)]
 
-        with self.pages.lock:  # of two pages that ask at once, each takes what the other has not
-            seats = self.pages.seats
-            owners = [seats.setdefault((self.project, each.task), seat) for each in found]
-        return [each for each, owner in zip(found, owners, strict=True) if owner == seat]
+        def is_free(task: int) -> bool:
+            return self.pages.is_free(self.project, task, seat, ahead=ahead)
 
-    def _rows(self) -> Iterator[PredictedRow]:
-        """Yield the tasks that wait for a review: of the first page, then from the last judged on.
+        wanted = self.scope.to_review(self.project)
+        if wanted is None:
+            return []
+
+        rows = self._of_view() if self.asked.view else self._by_score(wanted, is_free)
+        cards = (self._card(row) for row in rows if is_free(row.id))
+        found = [*islice(filter(None, cards), PICTURES)]
+        if ahead:
+            return found
+        # of two pages that ask at once, each takes what the other has not
+        own = set(self.pages.hold(self.project, seat, [each.task for each in found]))
+        return [each for each in found if each.task in own]
+
+    def _by_score(
+        self, wanted: TaskFilter, is_free: Callable[[int], bool]
+    ) -> Iterator[PredictedRow]:
+        """Yield the tasks that wait for a review by their scores, then those without one."""
+        asked = islice(self._scored(is_free), _MOST_PAGES)
+        for tasks in asked:
+            there = {row.id: row for row in self._listed(1, replace(wanted, ids=tuple(tasks)))[0]}
+            self.scores.close(self.project, there.keys() ^ set(tasks))
+            yield from self._open([there[task] for task in tasks if task in there])
+
+        after = self.scores.walk(self.project).cursor
+        for _ in range(_MOST_PAGES):
+            rows = self._listed(1, replace(wanted, after_id=after))[0]
+            known = self.scores.known(self.project, [row.id for row in rows])
+            yield from self._open([row for row in rows if row.id not in known])
+            if len(rows) < PICTURES:
+                return
+            after = rows[-1].id
+
+    def _scored(self, is_free: Callable[[int], bool]) -> Iterator[list[int]]:
+        """Yield tasks that have a score, in its order, as many as a page at a time."""
+        in_order = self.scores.in_order(
+            self.project,
+            self.current,
+            highest_first=self.config.score == "confidence",
+            least=self.asked.least,
+        )
+        tasks = (
+            each.task for some in in_order for each in self._not_judged(some) if is_free(each.task)
+        )
+        while page := [*islice(tasks, PICTURES)]:
+            yield page
+
+    def _not_judged(self, scores: Sequence[Score]) -> Iterator[Score]:
+        """Yield those of which nobody has judged the prediction, as far as scores can tell."""
+        among = self.reviews.among(self.project, [each.task for each in scores])
+        for each in scores:
+            version, at = among.get(each.task, ("", 0.0))
+            if version != each.version or at < each.at:
+                yield each
+
+    def _of_view(self) -> Iterator[PredictedRow]:
+        """Yield the tasks of a view in its own order: of the first page, then from those judged on.
 
         Those that were judged and have no annotation yet stay in the list, the first of it.
         """
-        order = by_score(highest_first=self.config.score == "confidence")
-        wanted = self.scope.to_review(self.project, least_score=self.asked.least, order=order)
-        if wanted is None:
-            return
-
-        rows, total = self._listed(1, wanted)
+        rows, total = self._listed(1, TaskFilter())
         yield from self._open(rows)
 
         last = -(-total // PICTURES)
         start = min(last, self.reviews.count_waiting(self.project) // PICTURES)
         for number in islice((*range(start + 1, last + 1), *range(2, start + 1)), _MOST_PAGES):
             if number > 1:
-                yield from self._open(self._listed(number, wanted)[0])
+                yield from self._open(self._listed(number, TaskFilter())[0])
 
     def _listed(self, page: int, wanted: TaskFilter) -> tuple[list[PredictedRow], int]:
         """Return the tasks of a page of Label Studio's list, and how many all pages have."""
@@ -121,22 +218,21 @@ class Queue:
             if is_open and row.predictions and not row.annotations:
                 yield row
 
-    def _card(self, row: PredictedRow, free: tuple[str | None, ...]) -> Card | None:
-        """Return the newest prediction of a task; None on another page, or without the label."""
+    def _card(self, row: PredictedRow) -> Card | None:
+        """Return the newest prediction of a task; None without the label, or below the score."""
         newest, label = max(row.predictions, key=lambda one: one.id), self.asked.label
-        task = Task(row.id, self.project, row.data)
+        task, score = Task(row.id, self.project, row.data), newest.score or 0.0
         labels = self._labels(task, newest) if label else set()
+        if score < self.asked.least or (label and label not in labels):
+            return None
 
         with self.pages.lock:
-            is_free = self.pages.seats.get((self.project, row.id)) in free
-            if not is_free or (label and label not in labels):
-                return None
             self.pages.to_draw[self.project, row.id, newest.id] = task, newest
         return Card(
             task=row.id,
             prediction=newest.id,
             version=newest.version,
-            score=row.predictions_score or 0.0,
+            score=score,
             is_old=newest.version != self.current,
             has_others=bool(labels - {label}),
         )
@@ -146,11 +242,6 @@ class Queue:
             images = find_images(task, [as_version(made)], self.config)
             return {region.label for image in images for region in image.versions[0]}
         return set()
-
-
-def by_score(*, highest_first: bool) -> str:
-    """Return Label Studio's order of tasks by the scores of their predictions."""
-    return f"{'-' if highest_first else ''}tasks:predictions_score"
 
 
 def as_version(prediction: PredictionRegions) -> tuple[Sequence[Any], Provenance]:

@@ -285,6 +285,7 @@ def bench(folder: Path, label_studio: str, tasks: int) -> Iterator[Bench]:
             "POSTGRE_PASSWORD": "",
             "POSTGRE_HOST": "127.0.0.1",
             "POSTGRE_PORT": str(postgres.port),
+            "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short": "true",
         }
         exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in there.items())
         command.write_text(f"#!/bin/sh\n{exports}\nexport PATH={Path(real).parent}:$PATH\n")

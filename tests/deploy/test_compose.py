@@ -112,7 +112,6 @@ def test_label_studio_may_reach_the_backend_and_waits_for_predictions() -> None:
     told = STUDIO["environment"]
     assert told["ML_BLOCK_LOCAL_IP"] == "false"
     assert "SSRF_PROTECTION_ENABLED" not in told, "with it, import by URL reads any service"
-    assert told["ff_front_dev_1682_model_version_dropdown_070622_short"] == "true"
     assert told["fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short"] == "true"
     assert told["LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN"] == "true"
     assert float(told["ML_TIMEOUT_PREDICT"]) > 100

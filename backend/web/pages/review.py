@@ -27,7 +27,7 @@ from backend.errors import (
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
 from backend.prediction.predictor import ModelVersions
-from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version, by_score
+from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version
 from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
 from backend.runs.label_errors import around, painted
 from backend.services import Services
@@ -46,6 +46,9 @@ _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: 
 
 _TOLD_S: Final = 3600.0  # how long it is told what became of verdicts, in seconds
 
+#: Tasks that need work of which the page leads to each: the worst.
+_WORST: Final = 8
+
 _USE: Final = "Predictions are read from Label Studio, and accepted there"
 _TITLE: Final = "Review: needs work"
 
@@ -56,6 +59,8 @@ class Verdicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seat: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
     since: float  # when the page was made
     verdicts: Annotated[list[Reviewed], msgspec.Meta(max_length=PICTURES)]
+    #: the tasks that the page shows next; None: it stays, and keeps those that it has
+    next: Annotated[list[int], msgspec.Meta(max_length=PICTURES)] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +131,7 @@ class ReviewRoutes:
         reviews = self.services.reviews
         known = request.args.get("seat") or request.cookies.get("seat")
         seat = (known or secrets.token_hex(4))[:16]
+        self._pages.renew(project, seat)
         tallies = reviews.tallies(project)
         last_page = reviews.last_page(project, seat)
         undo = {
@@ -145,9 +151,13 @@ class ReviewRoutes:
     def _cards(self, project: int, seat: str) -> dict[str, Any]:
         services, config = self.services, self._config(project)
         asked, made_at = self._asked(), services.database.clock()
+        walk = services.scores.walk(project)
+        services.scores.ask(project)
+        made = request.args.get("made", type=int)
         queue = Queue(
             scope=services.task_scope,
             reviews=services.reviews,
+            scores=services.scores,
             client=self._client,
             project=project,
             config=config,
@@ -160,13 +170,15 @@ class ReviewRoutes:
             "cards": queue.cards(seat, ahead="part" in request.args),
             "since": made_at,
             "measures": services.experiments.is_running(project),
+            "is_sorting": walk.is_open,
             "by_confidence": config.score == "confidence",
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],
             "me": self._ask(LabelStudioClient.me).name,
             "not_done": services.reviews.not_done(project, made_at - _TOLD_S),
             "checked": CHECKED,
-            "view": request.args.get("made", type=int),
+            "view": made,
+            "worst": self._to_correct(project)[:_WORST] if made else [],
         }
 
     def _taking_back(self, project: int, seat: str) -> TakingBack | None:
@@ -194,6 +206,8 @@ class ReviewRoutes:
         others = self.services.reviews.save(project, me, *said)
         fast = [e for e in asked.verdicts if e.verdict == "good" and e.seconds < TOO_FAST_S]
         told = {"others": others, "too_fast": len(fast), "saved": len(asked.verdicts) - len(others)}
+        if asked.next is not None:
+            told["taken"] = self._pages.move_on(project, asked.seat, asked.next)
         return json_response(told)
 
     def undo(self, project: int) -> Response:
@@ -226,12 +240,15 @@ class ReviewRoutes:
         )
 
     def _make_view(self, project: int) -> int:
-        highest_first = self._config(project).score != "confidence"  # the worst first
-        tasks = self.services.reviews.to_correct(project, highest_first=highest_first)
+        tasks = self._to_correct(project)
         if not tasks:
             raise BadRequest("No task waits to be corrected: there is nothing to make a view of.")
-        order = by_score(highest_first=highest_first)
-        return self._client.show_tasks(project, _TITLE, tasks, order)
+        return self._client.show_tasks(project, _TITLE, tasks)
+
+    def _to_correct(self, project: int) -> list[int]:
+        """Return the tasks that need work, the worst first."""
+        highest_first = self._config(project).score != "confidence"
+        return self.services.reviews.to_correct(project, highest_first=highest_first)
 
     def _here(self, project: int, **more: Any) -> str:
         kept = {name: request.args.get(name) for name in ("seat", *AskedPage.__struct_fields__)}

@@ -277,8 +277,6 @@ class FakeStudio:
             found = [task for task in sorted(self.tasks) if self._fits(task, given["query"])]
         if "-tasks:id" in given.get("query", ""):
             found = found[::-1]
-        if "-tasks:predictions_score" in given.get("query", ""):
-            found = sorted(found, key=self._score, reverse=True)
         if "-tasks:updated_at" in given.get("query", ""):
             found = sorted(found, key=self._changed_at, reverse=True)
         size, page = int(given["page_size"]), int(given.get("page", 1))
@@ -303,13 +301,10 @@ class FakeStudio:
         if "annotations_ids" in query:
             row["annotations_ids"] = ",".join(str(e["id"]) for e in self._annotations_of(task))
         if "predictions_score" in query:
-            row["predictions_score"] = self._score(task)
+            row["predictions_score"] = None  # as seen, without a feature flag
         if "predictions_model_versions" in query:
             row["predictions_model_versions"] = ", ".join(set(versions))
         return row
-
-    def _score(self, task: int) -> float:
-        return max((p["score"] for p in self.predictions if p["task"] == task), default=0.0)
 
     def _changed_at(self, task: int) -> float:
         return self.changed.get(task, self.made.get(task, 0.0))
@@ -351,7 +346,6 @@ class FakeStudio:
                 ("cancelled_annotations", "equal"): lambda v: self._is_skipped(task) == bool(v),
                 ("cancelled_annotations", "greater"): lambda v: self._is_skipped(task),
                 ("annotations_ids", "empty"): lambda v: bool(self._annotations_of(task)) != v,
-                ("predictions_score", "greater_or_equal"): lambda v: self._score(task) >= v,
                 ("draft_exists", "equal"): lambda v: (task in self.drafted) == v,
                 ("updated_at", "greater"): lambda v: self._changed_at(task) > _read(v),
                 ("total_predictions", "greater_or_equal"): lambda v: len(versions) >= v,

@@ -58,7 +58,7 @@ def test_an_experiment_leaves_unseen_tasks_out(
 
 def test_nothing_is_reviewed_while_an_experiment_runs(scope: TaskScope) -> None:
     scope.experiments.begin(7)
-    assert scope.to_review(7, least_score=0.5, order="tasks:id") is None
+    assert scope.to_review(7) is None
 
 
 def test_predicted_tasks_that_nobody_has_begun_are_reviewed(
@@ -68,7 +68,7 @@ def test_predicted_tasks_that_nobody_has_begun_are_reviewed(
         studio.add(task, "v1")
     studio.annotated.add(1)
     studio.drafted.add(2)
-    wanted = scope.to_review(7, least_score=0.0, order="tasks:id")
+    wanted = scope.to_review(7)
     assert [*client.ids(7, wanted)] == [3, 4]
 
 

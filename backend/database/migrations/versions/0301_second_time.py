@@ -45,3 +45,23 @@ def upgrade() -> None:
     for name in ("undo", "begun", "tries"):
         op.add_column("reviews", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.execute("UPDATE reviews SET begun = 1 WHERE verdict = 'good' AND checked = 0")
+
+    _add_scores()
+
+
+def _add_scores() -> None:
+    """Add the scores of predictions, which Label Studio lists only with a feature flag."""
+    project = sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False)
+    task = sa.Column("task", sa.BigInteger(), primary_key=True, autoincrement=False)
+    version = sa.Column("version", sa.Text(), nullable=False)
+    score = sa.Column("score", sa.Float(), nullable=False)
+    at = sa.Column("at", sa.Float(), nullable=False)
+    closed = sa.Column("closed", sa.Float())
+    op.create_table("scores", project, task, version, score, at, closed)
+
+    project = sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False)
+    cursor = sa.Column("cursor", sa.BigInteger(), nullable=False)
+    began = sa.Column("began", sa.Float(), nullable=False)
+    ended = sa.Column("ended", sa.Float(), nullable=False)
+    is_open = sa.Column("open", sa.Integer(), nullable=False)
+    op.create_table("score_walks", project, cursor, began, ended, is_open)

@@ -6,12 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cachetools import TTLCache
 from PIL import Image
 
 from backend.database.database import Database
 from backend.feedback.experiment import Experiments
 from backend.label_studio.client import LabelStudioClient
+from backend.projects.scores import ScoreStore
 from backend.review import verdicts
+from backend.review.queue import OpenPages
+from backend.review.score_walk import read_scores
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
 from backend.settings import Settings
@@ -35,18 +39,34 @@ def studio() -> FakeStudio:
     return studio
 
 
+@pytest.fixture
+def scored(studio: FakeStudio, server: LocalServer) -> None:
+    """Have the scores of all predictions read, as after the first visit of the page."""
+    scores = ScoreStore(Database.from_settings(Settings()))
+    scores.ask(7)
+    read_all_scores(scores, server)
+
+
+def read_all_scores(scores: ScoreStore, server: LocalServer) -> None:
+    while read_scores(scores, LabelStudioClient(server.url, TOKEN)):
+        pass
+
+
 def tasks(page: Page) -> list[int]:
     return [int(str(each["data-task"])) for each in page.all("button") if "data-task" in each]
 
 
 def post(lead: Dashboard, seat: str, studio: FakeStudio, *of: int, verdict: str = "good") -> Any:
     found = {each["task"]: each["id"] for each in studio.predictions}
-    said = [{"task": e, "prediction": found[e], "verdict": verdict, "seconds": 1} for e in of]
+    one = {"verdict": verdict, "seconds": 1}
+    said = [{"task": e, "prediction": found[e], "score": e / 100} | one for e in of]
     body = {"seat": seat, "since": 1.0, "verdicts": said}
     return lead.client.post(REVIEW, json=body).get_json()
 
 
-def test_the_most_certain_come_first_each_on_one_page(lead: Dashboard, studio: FakeStudio) -> None:
+def test_the_most_certain_come_first_each_on_one_page(
+    lead: Dashboard, studio: FakeStudio, scored: None
+) -> None:
     studio.annotate(45, [])
     studio.drafted.add(44)
     mine = tasks(lead.page(f"{REVIEW}?seat=a"))
@@ -56,8 +76,51 @@ def test_the_most_certain_come_first_each_on_one_page(lead: Dashboard, studio: F
     assert tasks(lead.page(f"{REVIEW}?seat=a&part=ahead")) == []
 
 
+def test_pictures_without_a_score_come_last_until_it_is_read(
+    lead: Dashboard, studio: FakeStudio, server: LocalServer
+) -> None:
+    scores = ScoreStore(Database.from_settings(Settings()))
+    scores.keep(7, OURS, {5: 0.05, 9: 0.09})
+    first = lead.page(f"{REVIEW}?seat=a")
+    assert tasks(first)[:3] == [9, 5, 1]
+    assert "are being read" in first.text
+    read_all_scores(scores, server)
+    then = lead.page(f"{REVIEW}?seat=a")
+    assert tasks(then) == [*range(45, 5, -1)]
+    assert "are being read" not in then.text
+    number = studio.create(studio.tasks[1])
+    studio.add(number, OURS, 1.0, [region("a", "red", 4)])
+    assert tasks(lead.page(f"{REVIEW}?seat=b"))[-1] == number, "new, and nobody has said its score"
+
+
+def test_a_page_that_is_loaded_again_keeps_its_pictures_and_what_is_ahead_is_anybodys(
+    lead: Dashboard, studio: FakeStudio, scored: None
+) -> None:
+    mine = tasks(lead.page(f"{REVIEW}?seat=a"))
+    ahead = tasks(lead.page(f"{REVIEW}?seat=a&part=ahead"))
+    assert (len(mine), ahead) == (40, [5, 4, 3, 2, 1])
+    assert tasks(lead.page(f"{REVIEW}?seat=b")) == ahead
+    body = {"seat": "a", "since": 1.0, "verdicts": [], "next": ahead}
+    assert lead.client.post(REVIEW, json=body).get_json()["taken"] == ahead
+    assert tasks(lead.page(f"{REVIEW}?seat=a&part=ahead")) == [], "what it has left stays behind"
+    assert tasks(lead.page(f"{REVIEW}?seat=c")) == mine, "and is anybody's"
+
+
+def test_claims_are_renewed_by_each_load() -> None:
+    now = 0.0
+    pages = OpenPages(seats=TTLCache(9, 900.0, timer=lambda: now))
+    pages.hold(7, "a", [1, 2])
+    for _ in range(3):
+        now += 600.0
+        pages.renew(7, "a")
+        assert not pages.is_free(7, 1, "b", ahead=False)
+    now += 901.0
+    assert pages.hold(7, "b", [1, 3]) == [1, 3]
+    assert pages.hold(7, "a", [1, 2]) == [2]
+
+
 def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_use(
-    lead: Dashboard, studio: FakeStudio
+    lead: Dashboard, studio: FakeStudio, scored: None
 ) -> None:
     assert post(lead, "a", studio, 45, 44, verdict="skip") == {
         "saved": 2, "others": [], "too_fast": 0,
@@ -69,13 +132,17 @@ def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_us
     setup = {"schema": studio.label_config, "project": "7.1"}
     current = lead.client.post("/setup", json=setup).get_json()["model_version"]
     studio.add(45, current, 2.0, [region("a", "red", 4)])
+    ScoreStore(Database.from_settings(Settings())).keep(7, current, {45: 0.5})
     assert tasks(lead.page(f"{REVIEW}?seat=a"))[:2] == [45, 43]
 
 
-def test_label_view_and_confidence_choose_the_pictures(lead: Dashboard, studio: FakeStudio) -> None:
+def test_label_view_and_confidence_choose_the_pictures(
+    lead: Dashboard, studio: FakeStudio, scored: None
+) -> None:
     studio.views[3] = [1, 2, 44]
     assert tasks(lead.page(f"{REVIEW}?seat=a&least=0.44")) == [45, 44]
     assert tasks(lead.page(f"{REVIEW}?seat=a&view=3&label=blue")) == [2, 44]
+    assert tasks(lead.page(f"{REVIEW}?seat=a&view=3&least=0.02")) == [2, 44]
     assert lead.client.get(f"{REVIEW}?least=much", headers=PEOPLE).status_code == 400
     studio.predictions[44]["result"].append(region("b", "blue", 2))
     by_label = lead.page(f"{REVIEW}?seat=a&label=red&least=0.43").all("button")
@@ -84,7 +151,9 @@ def test_label_view_and_confidence_choose_the_pictures(lead: Dashboard, studio: 
     assert ["data-others" in each for each in cards.values()] == [True, False]
 
 
-def test_a_picture_is_drawn_with_masks_or_cropped(lead: Dashboard, studio: FakeStudio) -> None:
+def test_a_picture_is_drawn_with_masks_or_cropped(
+    lead: Dashboard, studio: FakeStudio, scored: None
+) -> None:
     def drawn(query: str) -> Any:
         answer = lead.client.get(f"{REVIEW}/1/1{query}")
         return np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB"), int)
@@ -206,18 +275,20 @@ def test_a_verdict_that_no_page_sends_is_refused(lead: Dashboard, said: dict[str
     assert lead.client.post(REVIEW, json=body).status_code == 400
 
 
-@pytest.mark.parametrize(("score", "sign"), [("confidence", ""), ("effort", "-")])
-def test_what_needs_work_is_a_view_the_worst_first(
-    lead: Dashboard, studio: FakeStudio, score: str, sign: str
+@pytest.mark.parametrize(("score", "worst"), [("confidence", [5, 9]), ("effort", [9, 5])])
+def test_what_needs_work_is_a_view_and_the_page_names_the_worst(
+    lead: Dashboard, studio: FakeStudio, score: str, worst: list[int]
 ) -> None:
     studio.label_config = brush_config("red", "blue", attributes=f'score="{score}"')
     assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).status_code == 400
     post(lead, "a", studio, 5, 9, verdict="work")
     assert "Correct 2 tasks in Label Studio" in lead.page(f"{REVIEW}?seat=a").text
     assert "Undo the last page (2)" in lead.page(f"{REVIEW}?seat=a&part=tally").text
-    assert lead.client.post(f"{REVIEW}/view?seat=a", json={}).get_json()["view"] in studio.tabs
-    (tab,) = studio.tabs.values()
-    assert tab["ordering"] == [f"{sign}tasks:predictions_score"]
+    view = lead.client.post(f"{REVIEW}/view?seat=a", json={}).get_json()["view"]
+    tab = studio.tabs[view]
+    assert tab["ordering"] == ["tasks:id"]
+    leads_to = [link for link in lead.page(f"{REVIEW}?seat=a&made={view}").links if "task=" in link]
+    assert [int(link.rpartition("=")[2]) for link in leads_to] == worst
     assert [each["value"] for each in tab["filters"]["items"]] == [5, 9]
 
 
