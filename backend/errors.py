@@ -2,6 +2,41 @@
 
 The message of each is one sentence for the reader of Label Studio or of a log. It says what is
 wrong, and what to do where that is known. It never holds a token.
+
+The tree, with the status of an answer::
+
+    BackendError              500
+    ├ BadRequest              400
+    │ ├ LabelConfigError      400
+    │ ├ AnswerTooLarge        424
+    │ └ TaskNotServed         424
+    ├ Unauthorized            401
+    ├ TooManyGuesses          429
+    ├ CrossSite               403
+    ├ UnknownName             403
+    ├ PayloadTooLarge         413
+    ├ ModelUnavailable        503
+    ├ Busy                    429
+    ├ NotFound                404
+    ├ JobOver                 409
+    ├ WithdrawalRefused       409
+    ├ LabelConfigChanged      409
+    ├ LearningRefused         409
+    ├ DatabaseInUse           409
+    ├ DatabaseAway            503
+    ├ DatabaseRefused         424
+    ├ DatasetError            422
+    ├ StudioUnreachable       424
+    │ └ StudioBusy            503
+    ├ StudioRefused           424
+    └ TaskError               422
+      ├ TaskDeadly            422
+      ├ DataKeyError          422
+      ├ ImageNotFound         422
+      ├ ImageRefused          424
+      ├ HostRefused           403
+      ├ ImageInvalid          422
+      └ ImageTooLarge         413
 """
 
 # ruff: noqa: N818 -- the names are those of HTTP
@@ -29,7 +64,7 @@ class BadRequest(BackendError, http_status=400):
 
 
 class LabelConfigError(BadRequest):
-    """The label config does not parse, or has no control on an image that we draw."""
+    """The labeling config does not parse, or has no control on an image that we draw."""
 
 
 class Unauthorized(BackendError, http_status=401):
@@ -133,7 +168,7 @@ class TaskDeadly(TaskError):
 
 
 class DataKeyError(TaskError):
-    """The label config names a data key that the task does not have."""
+    """The labeling config names a data key that the task does not have."""
 
 
 class ImageNotFound(TaskError):

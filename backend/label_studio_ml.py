@@ -46,7 +46,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
             self.set("model_version", self.version())
 
     def version(self) -> str:
-        """Return the ``model_version`` of this label config, as /setup answers it."""
+        """Return the ``model_version`` of this labeling config, as /setup answers it."""
         predictor = self._predictor()
         return predictor.versions.current(parse_label_config(self._config, predictor.settings))
 

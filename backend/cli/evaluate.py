@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clearclip_core import Label, RGBArray
     from clearclip_core.evaluation.comparison import Candidate, LabelledFolder, PredictionRule
 
-_OWN_WORDS: Final = "label config"  # name of the words of the label config, in tables
+_OWN_WORDS: Final = "label config"  # name of the words of the labeling config, in tables
 _WORST: Final = 12  # pictures on the page, the worst
 
 
@@ -234,7 +234,7 @@ def _find_project(
     if len(found) != 1:
         names = ", ".join(tag.name for tag in config.images)
         raise LabelConfigError(
-            f"Expected --image to name one <Image> of the label config, which has: {names}."
+            f"Expected --image to name one <Image> of the labeling config, which has: {names}."
         )
     return AnnotatedProject(client, images.read, project, config, found[0])
 

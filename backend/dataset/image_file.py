@@ -65,7 +65,7 @@ class ImageFile:
 
 
 def read_image_file(content: bytes, max_megapixels: float, suffix: str = "") -> ImageFile:
-    """Decode a picture as a whole; see `decode_image` for the errors."""
+    """Decode a picture as a whole; see `opened` for the errors."""
     with opened(content, max_megapixels) as image:
         known = _SUFFIXES.get(image.format or "", ())
         is_deep = image.mode.startswith(("I", "F"))

@@ -1,6 +1,6 @@
 """Compares a prediction with an annotation, by image and label, in regions and in pixels.
 
-Pure functions of two results of Label Studio and the label config.
+Pure functions of two results of Label Studio and the labeling config.
 
 - The editor keeps the ids of regions, so a region of the prediction is found again by its id. It
   was **accepted** where it covers the same pixels as before, **corrected** where it covers others,
@@ -85,7 +85,7 @@ class AnnotationDiff:
     annotation: int
     project: int
     task: Task
-    config: LabelConfig  # the project's label config when the annotation was read
+    config: LabelConfig  # the project's labeling config when the annotation was read
     images: tuple[ImageDiff, ...]  # with a region of a label; the size of others is not known
     updated: float  # when the annotation was changed last, in seconds since the epoch
     annotator: str = ""  # opaque key of the annotator; empty where nobody knows

@@ -50,8 +50,17 @@ _SWAPPING = (
 )
 #: What Pillow raises for files that are damaged, beside its own errors.
 UNDECODABLE = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, RuntimeError),
-    *(SyntaxError, TypeError, ValueError, struct.error, zlib.error),
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
 )
 
 
@@ -176,15 +185,6 @@ class _DecodingRoom:
             with self._changed:
                 self._free_px += size_px
                 self._changed.notify()
-
-
-def decode_image(content: bytes, max_megapixels: float) -> RGBArray:
-    """Decode an image file as (H, W, 3) uint8, upright; the first image, where it has several.
-
-    Its size is read from the header and checked before anything is decoded.
-    """
-    with opened(content, max_megapixels) as image:
-        return decode_rgb(image)
 
 
 def telling(read_image: ReadImage, begin: BeginTask) -> ReadImage:

@@ -297,8 +297,8 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
             known = ", ".join(map(str, data)) or "nothing"
             near = get_close_matches(path, map(str, data), n=1)
             raise DataKeyError(
-                f'The label config asks for "{variable}", but the task\'s data has only: {known}.'
-                + (f' Write "${near[0]}" if that is meant.' if near else "")
+                f'The labeling config asks for "{variable}", but the task\'s data has only: '
+                f"{known}." + (f' Write "${near[0]}" if that is meant.' if near else "")
             )
     return found
 

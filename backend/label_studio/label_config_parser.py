@@ -29,7 +29,9 @@ from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import Label
 from clearclip_core.vocabulary import BACKGROUND_NAMES
 
-MAX_CONFIG_LENGTH = 2_000_000  # letters of a label config; ten thousand labels with their words fit
+MAX_CONFIG_LENGTH = (
+    2_000_000  # letters of a labeling config; ten thousand labels with their words fit
+)
 #: Tags within tags. Every control is searched for labels, so that nested ones add up.
 MAX_DEPTH = 100
 
@@ -57,23 +59,35 @@ class FoundControl:
 
 
 def parse_xml(xml: str) -> Element:
-    """Parse XML; raises `LabelConfigError` where it is not well-formed, or what nobody writes."""
+    """Parse the XML of a labeling config.
+
+    Args:
+        xml: the text.
+
+    Raises:
+        LabelConfigError: it is not well-formed, or is longer or deeper than anybody writes.
+    """
     if len(xml) > MAX_CONFIG_LENGTH:
         raise LabelConfigError(
-            f"Expected a label config of at most {MAX_CONFIG_LENGTH} letters, but got {len(xml)}."
+            f"Expected a labeling config of at most {MAX_CONFIG_LENGTH} letters, but got "
+            f"{len(xml)}."
         )
+
     try:
         # A document type may set defaults of attributes, which multiply like entities.
         root: Element = fromstring(xml.strip(), forbid_dtd=True)
     except DTDForbidden:
-        raise LabelConfigError("Expected a label config without <!DOCTYPE>, but got one.") from None
+        raise LabelConfigError(
+            "Expected a labeling config without <!DOCTYPE>, but got one."
+        ) from None
     except (ParseError, DefusedXmlException, ValueError) as error:
-        raise LabelConfigError(f"The label config is not well-formed XML: {error}.") from None
+        raise LabelConfigError(f"The labeling config is not well-formed XML: {error}.") from None
+
     level = [root]
     for _ in range(MAX_DEPTH):
         level = [child for element in level for child in element]
     if level:
-        raise LabelConfigError(f"The label config is nested more than {MAX_DEPTH} tags deep.")
+        raise LabelConfigError(f"The labeling config is nested more than {MAX_DEPTH} tags deep.")
     return root
 
 
@@ -95,7 +109,7 @@ def has_word(element: Element, attribute: str, word: str) -> bool:
 
 
 def image_tags(root: Element) -> Iterator[ImageTag]:
-    """Yield the images of a label config; one without a name or a value shows none."""
+    """Yield the images of a labeling config; one without a name or a value shows none."""
     for element in find(root, "image"):
         value = (attribute_of(element, "valuelist") or attribute_of(element, "value")).strip()
         if attribute_of(element, "name") and value:
@@ -170,8 +184,8 @@ def prelabel_of(control: Element) -> str:
     return _word((control,), "prelabel", ("yes", "no", "auto")) or "yes"
 
 
-#: Words of all labels of a label config, which are embedded before the first prediction. A text of
-#: CLIP takes some milliseconds.
+#: Words of all labels of a labeling config, which are embedded before the first prediction. A text
+#: of CLIP takes some milliseconds.
 _MAX_WORDS: Final = 3000
 #: Letters of one prompt. CLIP reads 77 tokens of it, but its tokenizer reads all letters first.
 _MAX_WORD_LENGTH: Final = 1000
@@ -182,7 +196,7 @@ _TOOL_KINDS = ("keypointlabels", "keypoint", "rectanglelabels", "rectangle", "te
 _DEFAULTS: Final = Settings.model_construct()
 
 
-@lru_cache(64)  # Label Studio sends the label config with each request
+@lru_cache(64)  # Label Studio sends the labeling config with each request
 def parse_label_config(
     xml: str, settings: Settings | None, *, must_draw: bool = True
 ) -> LabelConfig:
@@ -401,15 +415,17 @@ def _reads_as_words(alias: str) -> bool:
 
 def _why_nothing(root: Element, images: Mapping[str, ImageTag], has_repeater: bool) -> str:
     if not images:
-        return 'Expected the label config to have an <Image name="..." value="$...">, but got none.'
+        return (
+            'Expected the labeling config to have an <Image name="..." value="$...">, but got none.'
+        )
     controls = (element for kind in (*CONTROL_KINDS, "labels") for element in find(root, kind))
     if any(attribute_of(element, "value") for element in controls):
         return (
             'Labels that come from the task (value="$...") are not supported: write them as '
-            "<Label> tags in the label config."
+            "<Label> tags in the labeling config."
         )
     return (
-        "Expected the label config to have <BrushLabels>, <BitmaskLabels>, <PolygonLabels> or "
+        "Expected the labeling config to have <BrushLabels>, <BitmaskLabels>, <PolygonLabels> or "
         "<RectangleLabels>, or <Labels> beside a <Brush>, <Bitmask>, <Polygon> or <Rectangle>, "
         "with one or more <Label> tags and toName of an <Image>"
         f"{' outside of a <Repeater>' if has_repeater else ''}, but got none."

@@ -164,11 +164,11 @@ def _check_values(*parts: Raw) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """A task: its ids, and the data that the label config refers to."""
+    """A task: its ids, and the data that the labeling config refers to."""
 
     id: int | str | None
     project_id: int | None
-    data: Mapping[str, Any]  # values of the label config's variables
+    data: Mapping[str, Any]  # values of the labeling config's variables
     #: Regions of the open draft or annotation, as they came, if an annotator waits.
     drawn: Sequence[Any] = field(default=(), repr=False, compare=False)
     #: Whether `drawn` is that annotator's draft; else the task's only annotation, by whomever.
@@ -180,7 +180,7 @@ class Task:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """Tasks to predict with one label config."""
+    """Tasks to predict with one labeling config."""
 
     tasks: tuple[Task, ...]  # the tasks that have been read, the first ones of the request
     config: LabelConfig
@@ -235,7 +235,7 @@ def parse_predict(body: bytes, settings: Settings, max_tasks: int | None = None)
     A task without data is kept: it fails alone, when its image is read.
 
     Raises:
-        LabelConfigError: the label config has nothing to draw.
+        LabelConfigError: the labeling config has nothing to draw.
         PayloadTooLarge: the tasks have too many values, or from `decode_body`.
     """
     message = decode_body(body, _PREDICT)

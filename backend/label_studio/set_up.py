@@ -108,7 +108,7 @@ def _save(client: LabelStudioClient, connection: int | None, body: dict[str, Any
     return ""
 
 
-# ---- the label config ----------------------------------------------------------------------------
+# ---- the labeling config -------------------------------------------------------------------------
 
 #: The attribute of a tag that holds its words, and the blanks before it.
 _WORDS = re.compile(r"""(?<!\s)\s+predicted_values\s*=\s*("[^"]*"|'[^']*')""", re.IGNORECASE)
@@ -118,7 +118,7 @@ _TAG = re.compile(rb"""<[^"'>]*(?:"[^"]*"[^"'>]*|'[^']*'[^"'>]*)*>""")
 
 
 def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
-    """Return a label config with other words of a label, and the changed ``<Label>`` tag.
+    """Return a labeling config with other words of a label, and the changed ``<Label>`` tag.
 
     All else stays as it was written. Of several controls with the label, the first one's tag.
 
@@ -141,20 +141,20 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
         shift += len(tag.encode()) - (end - start)
         first = first or tag
     if not first:
-        raise LabelConfigError(f"The label config has no label {name!r} that is predicted.")
+        raise LabelConfigError(f"The labeling config has no label {name!r} that is predicted.")
     after = data.decode()
     labels = tuple(
         replace(each, prompts=tuple(words)) if each.name == name else each for each in before.labels
     )
     if parse_label_config(after, None) != replace(before, labels=labels):
         raise LabelConfigError(
-            f"The words of {name!r} cannot be changed in this label config: change them by hand."
+            f"The words of {name!r} cannot be changed in this labeling config: change them by hand."
         )
     return after, first
 
 
 def in_one_row(xml: str) -> str:
-    """Return a label config with one row of labels, and tools beside it that ask for masks.
+    """Return a labeling config with one row of labels, and tools beside it that ask for masks.
 
     A selected label stays selected for the next click; it would become the label of an answer to
     words, too, so there is no text area. A config comes back as it was where a tool asks already,
@@ -189,7 +189,7 @@ def in_one_row(xml: str) -> str:
 
 @dataclass(frozen=True)
 class Offer:
-    """A label config, and the one that is offered in its place."""
+    """A labeling config, and the one that is offered in its place."""
 
     now: str
     then: str
@@ -202,7 +202,7 @@ class Offer:
 
 
 def offered_config(client: LabelStudioClient, project: int) -> Offer | None:
-    """Return a label config with tools that ask, see `in_one_row`; None where there is no need.
+    """Return a labeling config with tools that ask, see `in_one_row`; None where there is no need.
 
     Nothing may be annotated, as a new config would orphan it.
     """

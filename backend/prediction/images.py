@@ -21,7 +21,7 @@ from clearclip_core import Adaptation, Label, PreparedImage, RGBArray
 class PredictionSpec:
     """What all tasks of a request share."""
 
-    config: LabelConfig  # the label config, with the thresholds that its project has learned
+    config: LabelConfig  # the labeling config, with the thresholds that its project has learned
     version: str
     priority: Priority
     project: int | None
@@ -35,7 +35,7 @@ class PredictionSpec:
 
 @dataclass(frozen=True, eq=False)
 class TaskImage:
-    """One image of a task, with its part of the label config."""
+    """One image of a task, with its part of the labeling config."""
 
     tag: str
     controls: tuple[Control, ...]

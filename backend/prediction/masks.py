@@ -333,7 +333,7 @@ class ImagePredictor:
         spec: PredictionSpec,
         owner: str,
     ) -> Iterator[tuple[int, Region]]:
-        """Yield a mask's regions, each with the place of its control in the label config."""
+        """Yield a mask's regions, each with the place of its control in the labeling config."""
         order = [*spec.config.controls, *spec.config.boxes]
         if spec.prompt is not None and controls:  # one form; a predicted control comes first
             controls = (min(controls, key=lambda own: not own[0].is_predicted),)

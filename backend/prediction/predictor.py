@@ -96,7 +96,7 @@ class Predictor:
             return set()
 
     def warm_up(self, config: LabelConfig) -> None:
-        """Have the words of a label config embedded before its first image; never wait."""
+        """Have the words of a labeling config embedded before its first image; never wait."""
         for tag in config.images:
             self._engine.warm_up(config.labels_of(tag.name))
 
@@ -187,7 +187,7 @@ _TARGETS: Final = {"BitmaskLabels": "mask", "RectangleLabels": "bbox", "PolygonL
 
 
 def capabilities(settings: Settings, config: LabelConfig) -> dict[str, Any]:
-    """Return the entry that answers ``capabilities``: the targets that the label config has.
+    """Return the entry that answers ``capabilities``: the targets that the labeling config has.
 
     It has all where the config has none of them: brush regions have no name in the contract.
     """
@@ -269,7 +269,7 @@ class ModelVersions:
 
 
 def _config_parts(config: LabelConfig) -> list[Any]:
-    """Return the parts of a label config that change masks: not the labels' colours."""
+    """Return the parts of a labeling config that change masks: not the labels' colours."""
     controls = [
         replace(control, labels=tuple(replace(own, colour="") for own in control.labels))
         for control in config.controls

@@ -280,12 +280,12 @@ def check_smart_tools(setup: Setup) -> str:
     if not tools and setup.is_interactive:
         raise CheckWarned(tools_advice(setup.xml, is_annotated(setup.client, setup.project)))
     if not tools:
-        return "The label config has no smart tools."
+        return "The labeling config has no smart tools."
     if not setup.is_interactive:
         raise CheckFailed(
-            f"Interactive preannotations are off, but the label config has smart tools ({tools}): "
-            "they ask nothing. Switch them on in the project's settings, under Model, where you "
-            "edit the connection."
+            "Interactive preannotations are off, but the labeling config has smart tools "
+            f"({tools}): they ask nothing. Switch them on in the project's settings, under Model, "
+            "where you edit the connection."
         )
     if any(control.kind == "bitmasklabels" for control in setup.config.controls):
         raise CheckWarned(

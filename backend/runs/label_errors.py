@@ -141,8 +141,8 @@ def find_label_errors(
 ) -> LabelErrors:
     """Compare the annotations of a project's pictures with scores that the others teach.
 
-    Of a label config with several images, the first counts. What people have confirmed as it is now
-    is not listed. Nothing is written to Label Studio, and nothing that is learned from.
+    Of a labeling config with several images, the first counts. What people have confirmed as it is
+    now is not listed. Nothing is written to Label Studio, and nothing that is learned from.
     """
     config = parts.client.config(run.project)
     return _Search(parts, run.project, config, progress).report()

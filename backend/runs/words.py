@@ -46,7 +46,7 @@ class AskedWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: Name of the label; empty to check the words of all labels.
     label: Annotated[str, msgspec.Meta(max_length=MAX_LETTERS)] = ""
-    #: The words to try beside those of the label config, each wording with commas.
+    #: The words to try beside those of the labeling config, each wording with commas.
     wordings: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_WORDINGS)] = ()
     pictures: Annotated[int, msgspec.Meta(ge=1, le=MOST_WORD_IMAGES)] = 8
 
@@ -94,9 +94,9 @@ class WordsOnImage(msgspec.Struct, frozen=True):
 class TriedWords(msgspec.Struct, frozen=True):
     """A wording on all pictures."""
 
-    row: int  # its number: 0 for what the label config has
+    row: int  # its number: 0 for what the labeling config has
     words: tuple[str, ...]
-    line: str  # the ``<Label>`` tag to write into the label config
+    line: str  # the ``<Label>`` tag to write into the labeling config
     iou: float | None  # of the label; None where nobody has corrected the pictures
     saved_paint: float | None  # of all labels; None as `iou`
     share: float  # share of the pictures that the label covers, in [0, 1]
@@ -136,7 +136,7 @@ class WordsReport(msgspec.Struct, frozen=True):
         return found
 
     def config_with(self, number: int) -> str:
-        """Return the label config with the words of a trial."""
+        """Return the labeling config with the words of a trial."""
         return with_words(self.config, self.label, self.row(number).words)[0]
 
 

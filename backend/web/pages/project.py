@@ -304,7 +304,7 @@ class ProjectRoutes:
         return None
 
     def _has_other_words(self, counted: Counted, report: WordsReport) -> bool:
-        """Return whether the label config has other words than when they were checked."""
+        """Return whether the labeling config has other words than when they were checked."""
         with suppress(LabelConfigError):
             checked = parse_label_config(report.config, self.services.settings)
             labels = checked.labels, counted.config.labels

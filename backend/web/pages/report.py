@@ -96,7 +96,7 @@ class ReportRoutes:
         return Response(to_csv(made), mimetype="text/csv", headers=saved)
 
     def again(self, project: int) -> Response:
-        """Have all annotations of the project read once more, by the label config of today."""
+        """Have all annotations of the project read once more, by the labeling config of today."""
         required_client(self.services.page_client, _USE)
         self.services.change_poller.read_again(project)
         return see_other(url_for("report.page", project=project, did="again"))

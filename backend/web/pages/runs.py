@@ -266,7 +266,7 @@ class WordsRoutes(RunRoutes):
     """Answer the routes of ``/projects/<id>/words``."""
 
     def add_routes(self, routes: Blueprint, start: str) -> None:
-        """Add the route that writes words into the label config."""
+        """Add the route that writes words into the labeling config."""
         use = f"{start}/<{URL_NUMBER}:run>/use"
         routes.add_url_rule(use, "use", self.use, methods=["POST"])
 
@@ -284,7 +284,7 @@ class WordsRoutes(RunRoutes):
         }
 
     def use(self, project: int, run: int) -> Response:
-        """Write the words of a row into the project's label config."""
+        """Write the words of a row into the project's labeling config."""
         return self.act(project, lambda is_form: self._use(project, run, is_form))
 
     def _use(self, project: int, run: int, is_form: bool) -> None:

@@ -96,7 +96,7 @@ def test_a_project_is_measured_with_its_own_words(server: LocalServer, tmp_path:
 def test_what_counts_beside_the_words_is_that_of_the_project(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
-    """The label config wins over the settings, and the thresholds of the command over both."""
+    """The labeling config wins over the settings, and the thresholds of the command over both."""
     studio.label_config = NEVER
     out, beside = tmp_path / "out.json", ("--threshold=sky=0.9", "--limit=2")
     result = run(server, *OPTIONS, *beside, f"--json={out}")
@@ -162,7 +162,7 @@ def test_sizes_of_a_second_encoder_are_compared_only_where_there_is_one() -> Non
     ("arguments", "reason"),
     [
         (("--threshold=bus=0.5",), "to name a label (sky, grass, tree, house), but got 'bus'"),
-        (("--image=photo",), "to name one <Image> of the label config, which has: image"),
+        (("--image=photo",), "to name one <Image> of the labeling config, which has: image"),
         (("--model=nothing/here",), "knows no architecture 'nothing'"),
     ],
 )

@@ -104,7 +104,7 @@ class Fits:
 
 
 class Studio:
-    """What learning asks of Label Studio: a label config, and annotations with their tasks."""
+    """What learning asks of Label Studio: a labeling config, and annotations with their tasks."""
 
     def __init__(self, xml: str = CONFIG) -> None:
         self.xml = xml

@@ -32,7 +32,7 @@ CONFIG = f"<View>{IMAGE}{BRUSH}{TOOLS}</View>"
 
 @dataclass(frozen=True)
 class RequestWithConfig(PredictRequest):
-    """A request that keeps the XML of its label config."""
+    """A request that keeps the XML of its labeling config."""
 
     xml: str = ""
 

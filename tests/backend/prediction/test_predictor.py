@@ -122,7 +122,7 @@ TWO_TAGS = (
             {"pages": ["red"]},
             [("many", 0)],
             "DataKeyError",
-            'Predicted without 1 of 2 pictures: The label config asks for "$front", but the '
+            'Predicted without 1 of 2 pictures: The labeling config asks for "$front", but the '
             "task's data has only: pages.",
         ),
     ],

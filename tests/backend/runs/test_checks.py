@@ -106,7 +106,12 @@ def test_all_is_well_without_a_model(
         ({"label_config": brush_config("red")}, "smart tools", "warn", "No tool of the labeling"),
         ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
         ({"tasks": {}}, "pictures", "FAIL", "has no task yet"),
-        ({"tasks": {11: {"text": "none"}}}, "pictures", "FAIL", "Task 11: The label config asks"),
+        (
+            {"tasks": {11: {"text": "none"}}},
+            "pictures",
+            "FAIL",
+            "Task 11: The labeling config asks",
+        ),
         ({"backends": []}, "connection", "FAIL", "under Model"),
     ],
 )
