@@ -54,6 +54,7 @@ from backend.feedback.comparison import AnnotationDiff, CorrectionListener, comp
 from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.records import Annotation, PredictionRegions, WholeTask
+from backend.label_studio.region_reader import count_regions
 from backend.label_studio.requests import Task
 
 log = logging.getLogger(__name__)
@@ -274,6 +275,7 @@ def _read_annotation(
         updated=annotation.updated,
         changes=diff.changes if diff else (),
         reason=reason,
+        regions={} if annotation.skipped else count_regions(annotation.result),
     )
 
 

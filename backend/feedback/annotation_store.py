@@ -37,6 +37,7 @@ from backend.feedback.sums import (
     read_totals,
     sum_again,
 )
+from backend.label_studio.records import SummaryRow
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ _Answer = TypeVar("_Answer")
 
 _ROW: Final = ANNOTATIONS.c
 _CHANGES: Final = Decoder(tuple[LabelDiff, ...])
+_REGIONS: Final = Decoder(dict[str, dict[str, int]])
 _READ: Final = tuple(field.name for field in fields(ReadAnnotation))
 
 #: The advisory lock of PostgreSQL under which annotations are changed: of two writers, none is
@@ -180,6 +182,13 @@ class AnnotationStore:
         with self._database.read() as connection:
             return read_sums(connection, project)
 
+    def region_counts(self, project: int) -> SummaryRow:
+        """Count the regions of all annotations that were read, also of those imported with tasks.
+
+        Annotations that version 0.2 has read count once they are read again.
+        """
+        return SummaryRow.of(self.sums(project).all.regions)
+
     def project_tasks(self, project: int) -> list[int]:
         """Return the tasks of a project of which anything was read, in ascending order."""
         query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
@@ -304,7 +313,7 @@ class AnnotationStore:
         """
         self.leases.let_go(pending.annotation)
         its = _ROW.annotation == pending.annotation
-        kept = {"kind": "", "changes": "[]"} if read is None else _values(read)
+        kept = {"kind": "", "changes": "[]", "regions": "{}"} if read is None else _values(read)
         with self._database.write_exclusively(_LOCK) as connection:
             # Since the lease, another may have read it.
             query = sa.select(ANNOTATIONS).where(its, _ROW.kind != "")
@@ -380,7 +389,8 @@ def _is_due(now: float) -> sa.ColumnElement[bool]:
 def read_in(row: sa.Row[Any]) -> ReadAnnotation:
     """Return what was read, from a row with all columns."""
     values = {name: row._mapping[name] for name in _READ}
-    return ReadAnnotation(**values | {"changes": _CHANGES.decode(row.changes)})
+    decoded = {"changes": _CHANGES.decode(row.changes), "regions": _REGIONS.decode(row.regions)}
+    return ReadAnnotation(**values | decoded)
 
 
 def _is_unreadable(row: sa.Row[Any]) -> bool:
@@ -393,4 +403,5 @@ def _is_unreadable(row: sa.Row[Any]) -> bool:
 
 def _values(read: ReadAnnotation) -> dict[str, Any]:
     values = {name: getattr(read, name) for name in _READ}
-    return values | {"changes": encode(read.changes).decode()}
+    encoded = {name: encode(values[name]).decode() for name in ("changes", "regions")}
+    return values | encoded

@@ -1,6 +1,6 @@
 """The table of annotations: its columns, and what was read of an annotation in a row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import sqlalchemy as sa
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from backend.database.database import METADATA
 from backend.database.leases import lease_columns
 from backend.feedback.comparison import LabelDiff
+from backend.label_studio.records import RegionCounts
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
 AnnotationOrigin = Literal[
@@ -34,6 +35,7 @@ class ReadAnnotation:
     changes: tuple[LabelDiff, ...] = ()
     reason: str = ""
     predicted: float = 0.0  # when that prediction was stored
+    regions: RegionCounts = field(default_factory=dict)  # that it has, also of unknown labels
 
 
 ANNOTATIONS: Final = sa.Table(
@@ -60,6 +62,7 @@ ANNOTATIONS: Final = sa.Table(
     sa.Column("changes", sa.Text, nullable=False, default="[]"),
     sa.Column("reason", sa.Text, nullable=False, default=""),
     sa.Column("predicted", sa.Float, nullable=False, default=0.0),
+    sa.Column("regions", sa.Text, nullable=False, default="{}", server_default="{}"),
     sa.Index("ix_annotations_task_project", "task", "project", "leased_until"),
     # one for all that asks for a kind: of two, a planner without statistics may take the wrong one
     sa.Index("ix_annotations_kind_version", "project", "kind", "version", "created"),

@@ -167,6 +167,7 @@ class GroupSums(Struct):
     kinds: dict[AnnotationOrigin, int] = {}  # kind -> number of annotations
     total: LabelSums = msgspec.field(default_factory=LabelSums)  # the sums of all labels together
     labels: dict[str, LabelSums] = {}
+    regions: dict[str, dict[str, int]] = {}  # see `RegionCounts`
 
     @property
     def compared(self) -> int:
@@ -177,6 +178,12 @@ class GroupSums(Struct):
         """Add an annotation; with ``times=-1``, take it away. Of `_BARE` the kind counts."""
         kinds: dict[str, int] = self.kinds  # type: ignore[assignment]
         add_count(kinds, read.kind, times)
+        for place, counts in read.regions.items():
+            its = self.regions.setdefault(place, {})
+            for label, count in counts.items():
+                add_count(its, label, times * count)
+            if not its:
+                del self.regions[place]
         if read.kind in _BARE:
             return
         pictures = self.total.pictures

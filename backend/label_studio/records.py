@@ -1,6 +1,8 @@
 """What Label Studio's API answers; fields that no record names are skipped."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
@@ -8,6 +10,9 @@ import msgspec
 from msgspec import Struct
 
 _T = TypeVar("_T")
+
+#: Place of regions, "control|image|kind" -> label -> how many have it; "" for those without one.
+RegionCounts = Mapping[str, Mapping[str, int]]
 
 #: The shortest and the longest working time that is believed, in seconds: up to a week.
 LEAST_SECONDS: Final = 0.1
@@ -91,6 +96,32 @@ class SummaryRow(Struct):
 
     created_labels: dict[str, dict[str, int]] | None = None  # control -> label -> regions
     created_annotations: dict[str, int] | None = None  # "control|image|kind" -> regions
+
+    @classmethod
+    def of(cls, regions: RegionCounts) -> SummaryRow:
+        """Make the summary of regions that were counted in annotations."""
+        labels: dict[str, dict[str, int]] = {}
+        for place, counts in regions.items():
+            of_control = labels.setdefault(place.partition("|")[0], {})
+            for label, count in counts.items():
+                if label:
+                    of_control[label] = of_control.get(label, 0) + count
+        return cls(labels, {place: sum(counts.values()) for place, counts in regions.items()})
+
+    def joined(self, other: SummaryRow) -> SummaryRow:
+        """Return the larger count of each label and control: neither may know all annotations."""
+        labels, more = self.created_labels or {}, other.created_labels or {}
+        return SummaryRow(
+            {
+                control: _larger(labels.get(control, {}), more.get(control, {}))
+                for control in {**labels, **more}
+            },
+            _larger(self.created_annotations or {}, other.created_annotations or {}),
+        )
+
+
+def _larger(counts: Mapping[str, int], others: Mapping[str, int]) -> dict[str, int]:
+    return {key: max(counts.get(key, 0), others.get(key, 0)) for key in {**counts, **others}}
 
 
 class TitleRow(Struct):

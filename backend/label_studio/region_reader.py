@@ -101,6 +101,28 @@ def drawn_areas(regions: Iterable[Any]) -> Iterator[Area]:
     return (area for raw in regions if (area := _read_area(raw)) is not None)
 
 
+def count_regions(regions: Iterable[Any]) -> dict[str, dict[str, int]]:
+    """Count the regions of an annotation by their place and label, see `RegionCounts`.
+
+    Broken ones are left out.
+
+    >>> sky = {"from_name": "b", "to_name": "img", "type": "brushlabels"}
+    >>> count_regions([{**sky, "value": {"brushlabels": ["sky"]}}, sky])
+    {'b|img|brushlabels': {'sky': 1, '': 1}}
+    """
+    found: dict[str, dict[str, int]] = {}
+    for raw in regions:
+        names = [read_text(raw, key) for key in ("from_name", "to_name", "type")]
+        if not all(names):
+            continue
+        value = raw.get("value")
+        labels = read_texts(value.get(names[-1])) if isinstance(value, dict) else []
+        counts = found.setdefault("|".join(names), {})
+        for label in labels or [""]:
+            counts[label] = counts.get(label, 0) + 1
+    return found
+
+
 def is_shape(area: Area) -> bool:
     """Return whether an area covers pixels, as a point or a text does not."""
     return area.kind in _KINDS_BY_KEY.values()

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.records import BackendRow, TaskContents
+from backend.label_studio.records import BackendRow, SummaryRow, WholeTask
+from backend.label_studio.region_reader import count_regions
 from backend.label_studio.requests import Task
 from backend.label_studio.set_up import is_annotated, login, own_address, tools_advice
 from backend.label_studio.task_filter import TaskFilter
@@ -211,7 +213,7 @@ def check_project(setup: Setup) -> str:
 
 
 def check_label_config(setup: Setup) -> str:
-    """Check that the labeling config can be predicted, and has the labels of all regions."""
+    """Check that the labeling config can be predicted."""
     try:
         setup.config = config = parse_label_config(setup.xml, setup.settings)
     except BackendError as error:
@@ -222,17 +224,6 @@ def check_label_config(setup: Setup) -> str:
         raise CheckWarned(
             f"Labels that come from the task are not predicted: {', '.join(of_task)}. Write them "
             "as <Label> tags in the labeling config."
-        )
-    counts = setup.client.region_counts(setup.project)
-    for control, count in config.lost_controls(counts.created_annotations or {}).items():
-        what = f"{quantity(count, 'region')} made with the control “{control}”"
-        raise CheckWarned(f"{what}, which the config lacks. {ADD_CONTROL.format(control)}")
-    if unknown := config.unknown_labels(counts.created_labels or {}):
-        names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
-        raise CheckWarned(
-            f"{quantity(sum(unknown.values()), 'region')} of annotations with a label that the "
-            f"config no longer has: {names}. They count nowhere. If it was renamed, write the old "
-            f'name as alias: <Label value="NEW NAME" alias="{next(iter(unknown))}"/>.'
         )
     names = ", ".join(f"“{label.name}”" for label in config.labels[:5])
     more = ", ..." if len(config.labels) > 5 else ""
@@ -349,18 +340,24 @@ def _read_each_kind(
 
 
 def check_annotations(setup: Setup) -> str:
-    """Check that Label Studio serves the annotations of all tasks."""
+    """Check that Label Studio serves all annotations, and that the config has their labels."""
     # A busy Label Studio takes long for whole tasks: as long as the poll waits for them.
     client = LabelStudioClient.from_settings(setup.settings, retry_for_s=0.0)
     assert client is not None
     tasks = list(client.ids(setup.project, TaskFilter(annotation_ids=True)))
     said: dict[int, str] = {}
-    served = TasksTogether(client, setup.project, tasks, TaskContents)
+    served = TasksTogether(client, setup.project, tasks, WholeTask)
+    regions: dict[str, Counter[str]] = {}
     for task in tasks:
         try:
-            served.take(task)
+            found = served.take(task)
         except BadRequest as error:
             said[task] = str(error)
+            continue
+        for annotation in found.annotations if found else ():
+            for place, counts in count_regions(annotation.result).items():
+                regions.setdefault(place, Counter()).update(counts)
+
     if said:
         raise CheckFailed(
             f"{len(said)} of {quantity(len(tasks), 'task')} with annotations cannot be read whole, "
@@ -369,7 +366,23 @@ def check_annotations(setup: Setup) -> str:
             "the task. "
             f"{' '.join(f'Task {task}{_broken(setup, task)}: {said[task]}' for task in said)}"
         )
+    # Label Studio's own summary leaves out annotations that were imported with their tasks.
+    _check_labels_in_use(setup.config, SummaryRow.of(regions))
     return f"The annotations of {quantity(len(tasks), 'task')} can be read."
+
+
+def _check_labels_in_use(config: LabelConfig, regions: SummaryRow) -> None:
+    """Raise `CheckWarned` where regions have a label or a control that the config lacks."""
+    for control, count in config.lost_controls(regions.created_annotations or {}).items():
+        what = f"{quantity(count, 'region')} made with the control “{control}”"
+        raise CheckWarned(f"{what}, which the config lacks. {ADD_CONTROL.format(control)}")
+    if unknown := config.unknown_labels(regions.created_labels or {}):
+        names = ", ".join(f"“{label}” ({count})" for label, count in [*unknown.items()][:5])
+        raise CheckWarned(
+            f"{quantity(sum(unknown.values()), 'region')} of annotations with a label that the "
+            f"config no longer has: {names}. They count nowhere. If it was renamed, write the old "
+            f'name as alias: <Label value="NEW NAME" alias="{next(iter(unknown))}"/>.'
+        )
 
 
 def _broken(setup: Setup, task: int) -> str:

@@ -259,7 +259,7 @@ class ProjectRoutes:
         config = parse_label_config(found.label_config, services.settings)
         version = self.versions.current(config, project)
         tasks = services.task_scope.count_open(client, found, version)
-        regions = client.region_counts(project)
+        regions = client.region_counts(project).joined(services.annotations.region_counts(project))
         keeps_controls = not config.asks and is_annotated(client, project)
 
         counts = TaskCounts(

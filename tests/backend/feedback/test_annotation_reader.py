@@ -99,6 +99,19 @@ def desk(client: LabelStudioClient, studio: FakeStudio, tmp_path: Path) -> Desk:
     return Desk.of(studio, client, Database(f"sqlite:///{tmp_path}/own.db"))
 
 
+def test_regions_of_labels_that_the_config_lacks_are_counted(desk: Desk) -> None:
+    """They are those that a label's new name has left behind."""
+    made = desk.studio.annotate(1, [region("a", "red", 4), region("b", "crimson", 4)])
+    desk.read_one(made)
+    (counts,) = (desk.annotations.region_counts(7).created_labels or {}).values()
+    assert counts == {"red": 1, "crimson": 1}
+
+
+def test_regions_of_a_skipped_task_do_not_count(desk: Desk) -> None:
+    desk.read_one(desk.studio.annotate(1, [region("a", "crimson", 4)], was_cancelled=True))
+    assert desk.annotations.region_counts(7).created_labels == {}
+
+
 def test_an_annotation_that_ends_the_process_is_named_and_the_others_are_read(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,18 @@ def test_a_mark_is_read_once_however_often_it_was_made(annotations: AnnotationSt
     assert list(annotations.totals()) == [7]
 
 
+def test_the_regions_of_annotations_count_as_they_are_now(annotations: AnnotationStore) -> None:
+    old, new = {"mask|image|brushlabels": {"House": 2}}, {"mask|image|brushlabels": {"Building": 1}}
+    for number, regions in ((1, old), (2, old), (1, new)):
+        annotations.mark(7, [number])
+        (pending,) = annotations.lease(1)
+        annotations.complete(pending, read_of(number, regions=regions))
+    found = annotations.region_counts(7)
+    assert found.created_labels == {"mask": {"House": 2, "Building": 1}}
+    assert found.created_annotations == {"mask|image|brushlabels": 3}
+    assert annotations.region_counts(8).created_labels == {}
+
+
 def test_a_change_meanwhile_is_read(annotations: AnnotationStore, other: AnnotationStore) -> None:
     annotations.mark(7, [3])
     (pending,) = annotations.lease(10)

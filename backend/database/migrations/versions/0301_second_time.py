@@ -29,6 +29,10 @@ def upgrade() -> None:
     # nor does it take such a step for one from corrections
     op.execute("UPDATE learning_states SET asked = -1 WHERE asked = 2")
 
+    # What an annotation has of labels that the labeling config no longer has, is found there.
+    regions = sa.Column("regions", sa.Text(), nullable=False, server_default="{}")
+    op.add_column("annotations", regions)
+
     # A project is set up by one press at a time.
     op.create_table(
         "set_ups", sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False)

@@ -198,6 +198,19 @@ def test_what_needs_a_look_is_counted_and_linked(
             assert lead.client.get(link, headers={"Accept": "text/html"}).status_code == 200
 
 
+def test_a_label_that_only_imported_annotations_have_needs_a_look(
+    lead: Dashboard, database: Database
+) -> None:
+    """Label Studio's summary leaves them out, as in a copied project."""
+    annotations = AnnotationStore(database, "reader")
+    annotations.mark(7, [1])
+    regions = {"mask|image|brushlabels": {"crimson": 3, "red": 1}}
+    made = ReadAnnotation(1, 7, 1, "scratch", regions=regions)
+    annotations.complete(annotations.lease(1)[0], made)
+    (found,) = (each for each in figures(lead)["findings"] if "crimson" in each["what"])
+    assert found["count"] == 3
+
+
 def test_while_label_studio_is_away_the_last_numbers_are_shown_with_their_age(
     lead: Dashboard, studio: FakeStudio, database: Database
 ) -> None:
