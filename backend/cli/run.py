@@ -145,6 +145,7 @@ def show_label_errors(report: LabelErrors) -> None:
         f"{quantity(report.pictures, 'picture')}; "
         f"scores of {examples if report.examples else 'the words'}"
     )
+    click.echo(report.notes)
     columns = {">task": "task", ">annotation": "annotation", "what is found": "sentence"}
     _print_table(report.suspicions, columns)
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.runs.label_errors import LEAST_SCORE
+from backend.runs.label_errors import least_score
 from clearclip_core import BoolMask, Example, Scores
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
@@ -191,7 +191,7 @@ def is_found(careful: Sequence[Found], index: int, mistaken: Found) -> bool:
 
 
 def count_listed(found: Sequence[Found]) -> int:
-    return sum(each.score > LEAST_SCORE for each in rank(found, range(len(found))))
+    return sum(each.score > least_score(len(found)) for each in rank(found, range(len(found))))
 
 
 @pytest.mark.parametrize("kind", ["drawn", "colours", "network"])

@@ -27,7 +27,10 @@ def run(studio: FakeStudio, *arguments: str, answer: str = "") -> Result:
         return CliRunner().invoke(main, ["run", *arguments, "--project", "7", *reach], input=answer)
 
 
-def test_label_errors_are_named_kept_for_the_page_and_shown_as_a_view(tmp_path: Path) -> None:
+def test_label_errors_are_named_kept_for_the_page_and_shown_as_a_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.runs.label_errors.least_score", lambda pictures: 1.0)
     studio, out = scene_studio(annotated=4), tmp_path / "out.json"
     wrong = exchange(studio, 2, "sky", "house")
     studio.annotate(1, painted(scenes()[0]), completed_by=2)  # a second person's
@@ -54,6 +57,7 @@ def test_findings_are_told_before_a_database_that_has_gone_away_fails(
 ) -> None:
     away = Mock(side_effect=OperationalError("INSERT", {}, Exception("it is away")))
     monkeypatch.setattr(RunStore, "add_done", away)
+    monkeypatch.setattr("backend.runs.label_errors.least_score", lambda pictures: 1.0)
     studio, out = scene_studio(annotated=4), tmp_path / "out.json"
     wrong = exchange(studio, 2, "sky", "house")
     made = run(studio, "label-errors", *MODEL, f"--json={out}")
