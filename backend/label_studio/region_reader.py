@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from clearclip_core.images.opening import open_image
 _MIN_ALPHA = 128  # of a painted pixel: the editor's brushes have soft edges
 
 RECTANGLE: Final = "rectanglelabels"  # the kind of regions that bound what they show
+ELLIPSE: Final = "ellipselabels"
 
 #: What tells the geometry of a region from others: key of its value -> kind.
 _KINDS_BY_KEY: Final[Mapping[str, str]] = {
@@ -30,7 +31,7 @@ _KINDS_BY_KEY: Final[Mapping[str, str]] = {
     "imageDataURL": "bitmasklabels",
     "points": "polygonlabels",
     "height": RECTANGLE,
-    "radiusX": "ellipselabels",
+    "radiusX": ELLIPSE,
 }
 
 _NOT_KEPT: Final = "Label Studio has not kept its kind, its shape or the size of its picture"
@@ -220,6 +221,8 @@ def draw_area(area: Area, mask: BoolMask) -> None:
             mask |= _read_bitmask(area.value["imageDataURL"], area.size_hw)
         elif area.kind == RECTANGLE:
             _fill_rectangle(_read_rectangle(area), mask)
+        elif area.kind == ELLIPSE:
+            _fill_ellipse(_read_ellipse(area), mask)
         else:
             fill_outline(_outline_points(area), mask)
 
@@ -305,17 +308,15 @@ def _as_control(value: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 
 def _outline_points(area: Area) -> npt.NDArray[np.float64]:
-    """Return the corners of a polygon, a rectangle or an ellipse, (P, 2) float64: x and y in px."""
+    """Return x and y in px, (P, 2) float64, of the corners of a polygon or of what lies in them.
+
+    These are the corners of a rectangle, and of the rectangle around an ellipse.
+    """
     height, width = area.size_hw
     if area.kind == RECTANGLE:
         return rectangle_corners(_read_rectangle(area), area.size_hw)
-    if area.kind == "ellipselabels":
-        x, y, a, b, degrees = _numbers(area, "x", "y", "radiusX", "radiusY", "rotation")
-        turns = np.linspace(0, 2 * math.pi, _ELLIPSE_CORNERS, endpoint=False)
-        along, down = a * width / 100 * np.cos(turns), b * height / 100 * np.sin(turns)
-        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        xs, ys = cos * along - sin * down, sin * along + cos * down
-        return np.stack([xs + x * width / 100, ys + y * height / 100], axis=1)
+    if area.kind == ELLIPSE:
+        return _ellipse_corners(_read_ellipse(area))
     if area.kind != "polygonlabels":
         raise ValueError("It is of a kind that has no area.")
     xs, ys = np.array(area.value["points"], dtype=np.float64).T
@@ -343,6 +344,73 @@ def _fill_rectangle(rectangle: Rectangle, mask: BoolMask) -> None:
         return
     (left, top), (right, bottom) = np.rint(corners[[0, 2]].clip(0, (width, height))).astype(int)
     mask[top:bottom, left:right] = True
+
+
+class Ellipse(NamedTuple):
+    """An ellipse in px."""
+
+    x_px: float  # of its centre
+    y_px: float
+    along_px: float  # radii
+    down_px: float
+    rotation: float  # clockwise, in radians
+
+
+def _read_ellipse(area: Area) -> Ellipse:
+    height, width = area.size_hw
+    x, y, along, down, degrees = _numbers(area, "x", "y", "radiusX", "radiusY", "rotation")
+    ellipse = Ellipse(
+        x_px=x * width / 100,
+        y_px=y * height / 100,
+        along_px=along * width / 100,
+        down_px=down * height / 100,
+        rotation=math.radians(degrees),
+    )
+    _check_finite(np.array(ellipse))
+    return ellipse
+
+
+def _ellipse_corners(ellipse: Ellipse) -> npt.NDArray[np.float64]:
+    """Return the corners (4, 2) of the upright rectangle around an ellipse."""
+    cos, sin = math.cos(ellipse.rotation), math.sin(ellipse.rotation)
+    half_width = math.hypot(ellipse.along_px * cos, ellipse.down_px * sin)
+    half_height = math.hypot(ellipse.along_px * sin, ellipse.down_px * cos)
+    signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+    return np.array([ellipse.x_px, ellipse.y_px]) + signs * (half_width, half_height)
+
+
+def _fill_ellipse(ellipse: Ellipse, mask: BoolMask) -> None:
+    """Add the pixels with their centres inside an ellipse to a mask (H, W) bool.
+
+    In the row at dy from the centre these are the dx between both solutions of the equation
+    ``A dx² + 2 B dx dy + C dy² = 1``.
+    """
+    height, width = mask.shape
+    along = min(abs(ellipse.along_px), _LONGEST_RADIUS_PX)
+    down = min(abs(ellipse.down_px), _LONGEST_RADIUS_PX)
+    if not (along and down):
+        return
+    cos, sin = math.cos(ellipse.rotation), math.sin(ellipse.rotation)
+    a = (cos / along) ** 2 + (sin / down) ** 2
+    b = cos * sin * (along**-2 - down**-2)
+
+    half_height = math.hypot(along * sin, down * cos)
+    top, bottom = (
+        math.ceil(min(max(ellipse.y_px + side * half_height, 0), height) - 0.5) for side in (-1, 1)
+    )
+    dy = np.arange(top, bottom) + 0.5 - ellipse.y_px
+    # A C - B² is 1 / (along · down)²: what is under the root, without the difference of large ones.
+    half_length = np.sqrt(np.maximum(0, a - (dy / (along * down)) ** 2)) / a
+    middle = ellipse.x_px - b * dy / a
+    first, last = (
+        np.ceil((middle + side * half_length).clip(0, width) - 0.5).astype(np.intp)
+        for side in (-1, 1)
+    )
+    if not dy.size:
+        return
+    left, right = int(first.min()), int(last.max())
+    columns = np.arange(left, right)
+    mask[top:bottom, left:right] |= (columns >= first[:, None]) & (columns < last[:, None])
 
 
 @contextmanager
@@ -384,8 +452,8 @@ LARGEST_PX: Final = 1 << 28
 
 # ---- outlines ------------------------------------------------------------------------------------
 
-#: Corners of the outline that an ellipse is drawn as: a hundredth of a pixel off at 1000 px.
-_ELLIPSE_CORNERS: Final = 720
+#: Longer radii are as good as this one: their edges are straight lines in any picture.
+_LONGEST_RADIUS_PX: Final = 1e9
 
 #: Rows of pixels that the edges of an outline may cross, all edges together. Each takes about a
 #: tenth of a microsecond, and 60 bytes of memory while the outline is filled.

@@ -173,6 +173,33 @@ def test_an_ellipse_covers_the_centres_inside(x: int, y: int, a: int, b: int, at
             assert mask[row, column] == (slack < 0)
 
 
+@pytest.mark.parametrize(("a", "b", "at"), [(43, 31, 0), (12, 39, 30), (49, 2, 117)])
+def test_a_large_ellipse_is_exact(a: int, b: int, at: int) -> None:
+    """Each of five million pixels, but for rounding, by the distances to the two foci."""
+    height, width = 2300, 2300
+    mask = ellipse_mask(ellipse(52, 47, a, b, at), (height, width))
+    rows, columns = np.ogrid[:height, :width]
+    angle = math.radians(at + (90 if b > a else 0))
+    far, centre = 23 * math.sqrt(abs(a**2 - b**2)), 23 * np.array([52, 47])
+    foci = [centre + sign * far * np.array([math.cos(angle), math.sin(angle)]) for sign in (1, -1)]
+    distance = sum(np.hypot(columns + 0.5 - x, rows + 0.5 - y) for x, y in foci)
+    slack = distance - 2 * 23 * max(a, b)
+    is_plain = abs(slack) > 1e-8
+    np.testing.assert_array_equal(mask[is_plain], slack[is_plain] < 0)
+    assert is_plain.mean() > 0.99999
+
+
+@pytest.mark.parametrize(
+    "value", [ellipse(50, 50, 0, 20), ellipse(50, 50, 20, 0), ellipse(300, 50, 20, 20)]
+)
+def test_an_ellipse_without_an_area_in_the_picture_covers_nothing(value: dict[str, float]) -> None:
+    assert not ellipse_mask(value, (40, 60)).any()
+
+
+def test_an_ellipse_much_larger_than_the_picture_covers_it() -> None:
+    assert ellipse_mask(ellipse(50, 50, 1e250, 1e300, 30), (40, 60)).all()
+
+
 def filled(points: list[list[float]] | npt.NDArray[np.float64], height: int, width: int) -> int:
     mask = np.zeros((height, width), np.bool_)
     fill_outline(np.array(points, np.float64), mask)
