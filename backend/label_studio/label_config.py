@@ -141,6 +141,8 @@ class LabelConfig:
     annotated: tuple[ImageTag, ...] = ()  # images that any control is for, in the config's order
     names: tuple[str, ...] = ()  # names of all labels, each once; those of `boxes` alone last
     tag_names: frozenset[str] | None = None  # of all tags; None where a <Repeater> makes more
+    #: Names of controls that Label Studio wants an answer to, beside those that are drawn.
+    required: tuple[str, ...] = ()
     prelabel: bool = False
     score: ScoreKind = "confidence"
     adapt: Adapt = "auto"

@@ -247,10 +247,19 @@ def parse_label_config(
         annotated=tuple(tag for tag in images.values() if tag.name in annotated),
         names=_names(root, [*drawn, *undrawn], boxes),
         tag_names=None if repeated else frozenset(attribute_of(x, "name") for x in root.iter()),
+        required=tuple(_required(root, {each.name for each in controls})),
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
         score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
         adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),
     )
+
+
+def _required(root: Element, drawn: Collection[str]) -> Iterator[str]:
+    """Yield the names of the controls that need an answer, but those that are drawn."""
+    for element in root.iter():
+        name = attribute_of(element, "name")
+        if name and name not in drawn and has_word(element, "required", "true"):
+            yield name
 
 
 def _undrawn(

@@ -106,6 +106,11 @@ class OpenPages:
         with self.lock:
             self.hold(project, seat, self._of(project, seat))
 
+    def unknown(self, project: int, tasks: Sequence[int]) -> list[int]:
+        """Return those of some tasks that no open page of a project shows."""
+        with self.lock:
+            return [task for task in tasks if (project, task) not in self.seats]
+
     def _of(self, project: int, seat: str) -> list[int]:
         return [
             task for (of, task), owner in [*self.seats.items()] if (of, owner) == (project, seat)

@@ -57,7 +57,8 @@ _REVIEWS: Final = sa.Table(
     sa.Column("score", sa.Float, nullable=False),
     sa.Column("verdict", sa.String(8), nullable=False),
     sa.Column("seconds", sa.Float, nullable=False),
-    sa.Column("reviewer", sa.Integer, nullable=False),
+    sa.Column("reviewer", sa.Integer, nullable=False),  # the user whose token the backend has
+    sa.Column("person", sa.Text, nullable=False, default=""),  # the name that who has said it gave
     sa.Column("seat", sa.String(16), nullable=False),  # the open page that has said it
     sa.Column("at", sa.Float, nullable=False),  # seconds since the epoch; one for all of a page
     sa.Column("checked", sa.Integer, nullable=False),  # whether the editor gets it though good
@@ -111,7 +112,7 @@ class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Tally(NamedTuple):
     """What one person has said, and what came of the good ones that went to the editor."""
 
-    reviewer: int
+    person: str  # the name that they gave; empty where they gave none
     good: int
     work: int
     skip: int
@@ -172,7 +173,14 @@ class ReviewStore:
         self._owner = owner
 
     def save(
-        self, project: int, reviewer: int, seat: str, said: Iterable[Reviewed], since: float
+        self,
+        project: int,
+        reviewer: int,
+        seat: str,
+        said: Iterable[Reviewed],
+        since: float,
+        *,
+        person: str = "",
     ) -> list[int]:
         """Keep the verdicts of a page; return tasks of another page's, which was first and stays.
 
@@ -186,6 +194,7 @@ class ReviewStore:
             for each in said:
                 row = msgspec.structs.asdict(each) | _fresh(each)
                 row |= {"project": project, "reviewer": reviewer, "seat": seat, "at": now}
+                row["person"] = person
                 kept = insert_on_conflict(connection, _REVIEWS).values(row)
                 kept = kept.on_conflict_do_update(
                     index_elements=[_ROW.task, _ROW.prediction],
@@ -285,41 +294,41 @@ class ReviewStore:
             return sa.func.sum(sa.case((condition, 1), else_=0))
 
         counts = sa.select(
-            _ROW.reviewer,
+            _ROW.person,
             count(_ROW.verdict == "good").label("good"),
             count(_ROW.verdict == "work").label("work"),
             count(_ROW.verdict == "skip").label("skip"),
             count((_ROW.verdict == "good") & (_ROW.seconds < TOO_FAST_S)).label("too_fast"),
         ).where(_ROW.project == project, _ROW.undo == 0)
-        rows = self.database.rows(counts.group_by(_ROW.reviewer).order_by(_ROW.reviewer))
+        rows = self.database.rows(counts.group_by(_ROW.person).order_by(_ROW.person))
 
         checks = self._checks(project)
         tallies = []
         for row in rows:
-            are_same = checks.get(row.reviewer, [])
-            counted = {"checked": len(are_same), "unchanged": sum(are_same)}
-            tallies.append(Tally(**row._asdict(), **counted))
+            are_same = checks.get(row.person, [])
+            tally = Tally(row.person, row.good, row.work, row.skip, row.too_fast)
+            tallies.append(tally._replace(checked=len(are_same), unchanged=sum(are_same)))
         return tallies
 
-    def _checks(self, project: int) -> dict[int, list[bool]]:
-        """Return reviewer -> whether each checked prediction was submitted without a change.
+    def _checks(self, project: int) -> dict[str, list[bool]]:
+        """Return person -> whether each checked prediction was submitted without a change.
 
         As in the report, what was submitted unchanged at once tells nothing.
         """
         query = (
-            sa.select(_ROW.reviewer, _ROW.task, _READ.changes)
+            sa.select(_ROW.person, _ROW.task, _READ.changes)
             .where(_ROW.project == project, _ROW.checked == 1, _READ.task == _ROW.task)
             .where(
                 _READ.project == project, _READ.kind == "compared", _READ.version == _ROW.version
             )
             .order_by(_READ.annotation.desc())
         )
-        first = {(row.reviewer, row.task): row.changes for row in self.database.rows(query)}
-        found: dict[int, list[bool]] = {}
-        for (reviewer, _), text in first.items():
+        first = {(row.person, row.task): row.changes for row in self.database.rows(query)}
+        found: dict[str, list[bool]] = {}
+        for (person, _), text in first.items():
             changes = msgspec.json.decode(text, type=tuple[LabelDiff, ...])
             is_same = all(each.iou in (1, None) for each in changes)
-            found.setdefault(reviewer, []).append(is_same)
+            found.setdefault(person, []).append(is_same)
         return found
 
     def lease_due(self) -> sa.Row[Any] | None:

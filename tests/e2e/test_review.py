@@ -148,7 +148,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     good = {"verdict": "good", "seconds": 2}
     verdicts = [{"task": task, "prediction": predicted[task].id} | good for task in rest]
     saved = requests.post(url, json={**seat, "verdicts": verdicts}, timeout=60).json()
-    assert saved == {"saved": 6, "others": [], "too_fast": 0}
+    assert saved == {"saved": 6, "others": [], "foreign": [], "too_fast": 0}
     n_checked = sum(Reviewed(each, predicted[each].id, "good").is_checked for each in rest)  # type: ignore[arg-type]
     wanted = len(accepted) + 1 + 6 - n_checked
     wait_for(lambda: len(annotations(studio, project)) == wanted, "annotations of the second page")
@@ -190,6 +190,21 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     visit(page, url)
     share = round(100 / len(checked))
     expect(page.locator("#page #tally tbody")).to_contain_text(f"{share} %")
+
+    # ---- a crop with other labels: the whole picture is looked at first --------------------------
+    labels = [str(each) for each in LABELS if json.dumps(each) in json.dumps(predicted[3].result)]
+    assert len(labels) > 1
+    visit(page, f"{url}?person=Ann&label={labels[0]}")
+    page.keyboard.press("g")
+    expect(page.locator("#page #said")).to_contain_text("G accepts it there")
+    page.keyboard.press(" ")
+    image = page.locator("#large img")
+    expect(image).to_be_visible()
+    image.evaluate("each => each.decode()")
+    page.keyboard.press("g")
+    expect(page.locator("#page [data-verdict=good]")).to_have_count(1)
+    page.keyboard.press(" ")
+    expect(page.locator("#large")).to_be_hidden()
     page.keyboard.press("s")
     page.keyboard.press("Enter")
     expect(page.locator("#page #said")).to_have_text("1 sent.")

@@ -26,6 +26,7 @@ from backend.errors import (
 )
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version
 from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
@@ -43,6 +44,9 @@ from clearclip_core.images.opening import to_jpeg
 _SIDES_PX: Final = {"small": 480, "large": 1600}
 
 _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
+
+_NAME_LETTERS: Final = 80  # the longest name of a reviewer
+_NAMED_S: Final = 365 * 86_400  # how long a browser keeps its reviewer's name, in seconds
 
 _TOLD_S: Final = 3600.0  # how long it is told what became of verdicts, in seconds
 
@@ -122,9 +126,13 @@ class ReviewRoutes:
                 shown["trouble"] = str(error)
         if template is None or shown["no_key"] or "trouble" in shown:
             template = "review.html"
+
         answer = html_page(template, refusal, **shown)
         if "seat" in shown:  # who leaves the page and comes back has the same pictures
             answer.set_cookie("seat", shown["seat"], httponly=True, samesite="Lax")
+            answer.set_cookie(
+                "person", shown["person"], max_age=_NAMED_S, httponly=True, samesite="Lax"
+            )
         return answer
 
     def _tally(self, project: int) -> dict[str, Any]:
@@ -142,8 +150,8 @@ class ReviewRoutes:
         return undo | {
             "seat": seat,
             "asked": self._asked(),
+            "person": _person(),
             "tallies": tallies,
-            "names": self._ask(LabelStudioClient.user_names) if tallies else {},
             "to_correct": len(reviews.to_correct(project)),
             "too_fast_s": TOO_FAST_S,
         }
@@ -177,6 +185,7 @@ class ReviewRoutes:
             "me": self._ask(LabelStudioClient.me).name,
             "not_done": services.reviews.not_done(project, made_at - _TOLD_S),
             "checked": CHECKED,
+            "unfilled": _unfilled(config),
             "view": made,
             "worst": self._to_correct(project)[:_WORST] if made else [],
         }
@@ -201,14 +210,30 @@ class ReviewRoutes:
     def save(self, project: int) -> Response:
         """Keep the verdicts of a page; their annotations are written in the background."""
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), False, Verdicts)
-        said = asked.seat, asked.verdicts, asked.since
+        foreign = self._foreign(project, [each.task for each in asked.verdicts])
+        said = [each for each in asked.verdicts if each.task not in foreign]
         me = self._ask(LabelStudioClient.me).id
-        others = self.services.reviews.save(project, me, *said)
-        fast = [e for e in asked.verdicts if e.verdict == "good" and e.seconds < TOO_FAST_S]
-        told = {"others": others, "too_fast": len(fast), "saved": len(asked.verdicts) - len(others)}
+
+        others = self.services.reviews.save(
+            project, me, asked.seat, said, asked.since, person=_person()
+        )
+        fast = [e for e in said if e.verdict == "good" and e.seconds < TOO_FAST_S]
+        told: dict[str, Any] = {
+            "others": others,
+            "foreign": sorted(foreign),
+            "too_fast": len(fast),
+            "saved": len(said) - len(others),
+        }
         if asked.next is not None:
             told["taken"] = self._pages.move_on(project, asked.seat, asked.next)
         return json_response(told)
+
+    def _foreign(self, project: int, tasks: list[int]) -> set[int]:
+        """Return those of some tasks that are not of the project, or not any more."""
+        unknown = self._pages.unknown(project, tasks)
+        if not unknown:
+            return set()
+        return {*unknown} - {*self._client.ids(project, TaskFilter(ids=tuple(unknown)))}
 
     def undo(self, project: int) -> Response:
         """Take back the verdicts that a page has sent last; the worker deletes their annotations.
@@ -289,6 +314,23 @@ class ReviewRoutes:
         sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
         row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]
         return to_jpeg(np.hstack(row))
+
+
+def _person() -> str:
+    """Return the name of who reviews, as they gave it in this browser."""
+    given = request.args.get("person", request.cookies.get("person", ""))
+    return given.replace("\0", "").strip()[:_NAME_LETTERS]
+
+
+def _unfilled(config: LabelConfig) -> str:
+    """Return the sentence about what *Good* leaves empty; empty where that is nothing."""
+    if not config.required:
+        return ""
+    names = " and ".join(f"“{name}”" for name in config.required)
+    return (
+        f"The labeling config requires {names} beside the masks. Good leaves that empty: mark "
+        "pictures as needing work, or fill it in afterwards."
+    )
 
 
 def _cut(

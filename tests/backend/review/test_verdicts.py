@@ -115,7 +115,7 @@ def test_a_good_prediction_becomes_an_annotation_once_even_where_the_answer_was_
     again = [Reviewed(each.task, each.prediction, "work") for each in verdicts]
     assert reviews.save(7, 5, "seat", again, since=0.0) == [1, 2], "from another tab of the browser"
     write(reviews, client)
-    assert (len(studio.annotations), reviews.tallies(7)[0][:4]) == (2, (5, 2, 1, 0))
+    assert (len(studio.annotations), reviews.tallies(7)[0][:4]) == (2, ("", 2, 1, 0))
 
 
 def test_what_somebody_has_begun_or_done_since_is_not_overwritten_and_said(
@@ -233,8 +233,9 @@ def test_checked_ones_are_counted_by_person(tmp_path: Path, reviews: ReviewStore
         read = ReadAnnotation(of.task, 7, of.task, kind, version, 2, changes=(change,))
         annotations.complete(annotations.lease(1)[0], read)
 
-    reviews.save(7, 5, "seat", drawn[:20], since=0.0)
-    reviews.save(7, 6, "seat", [drawn[21], Reviewed(1, 2, "good", 0.3)], since=0.0)
+    reviews.save(7, 5, "seat", drawn[:20], since=0.0, person="Ann")
+    others = [drawn[21], Reviewed(1, 2, "good", 0.3)]
+    reviews.save(7, 5, "seat", others, since=0.0, person="Ben")
     for each in drawn[:15]:
         submit(each, "compared", same)
     submit(drawn[15], "compared", other)
@@ -242,8 +243,8 @@ def test_checked_ones_are_counted_by_person(tmp_path: Path, reviews: ReviewStore
     submit(drawn[17], "scratch", same)
     submit(drawn[18], "compared", other, "another version")  # not what was judged
     first, second = reviews.tallies(7)
-    assert first == Tally(5, 20, 0, 0, 0, 16, 15)
-    assert second == Tally(6, 2, 0, 0, 1)
+    assert first == Tally("Ann", 20, 0, 0, 0, 16, 15)
+    assert second == Tally("Ben", 2, 0, 0, 1)
     low, high = first.interval
     assert low == pytest.approx(betaincinv(15, 2, 0.025))  # Clopper and Pearson's
     assert high == pytest.approx(betaincinv(16, 1, 0.975))

@@ -50,6 +50,7 @@ def upgrade() -> None:
         op.add_column("reviews", sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
     op.execute("UPDATE reviews SET begun = 1 WHERE verdict = 'good' AND checked = 0")
 
+    op.add_column("reviews", sa.Column("person", sa.Text(), nullable=False, server_default=""))
     _add_scores()
 
 

@@ -123,9 +123,9 @@ def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_us
     lead: Dashboard, studio: FakeStudio, scored: None
 ) -> None:
     assert post(lead, "a", studio, 45, 44, verdict="skip") == {
-        "saved": 2, "others": [], "too_fast": 0,
+        "saved": 2, "others": [], "foreign": [], "too_fast": 0,
     }  # fmt: skip
-    assert post(lead, "b", studio, 45) == {"saved": 0, "others": [45], "too_fast": 0}
+    assert post(lead, "b", studio, 45)["others"] == [45]
     first = lead.page(f"{REVIEW}?seat=a")
     assert tasks(first)[0] == 43
     assert "older masks" in first.text
@@ -263,6 +263,37 @@ def test_what_an_error_keeps_from_being_taken_back_is_told_and_the_others_go_on(
     undo(lead)
     work()
     assert not studio.annotations
+
+
+def test_a_verdict_about_a_task_of_another_project_is_not_kept(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    one = {"prediction": 900, "verdict": "work", "seconds": 1}
+    body = {"seat": "a", "since": 1.0, "verdicts": [{"task": 46} | one, {"task": 2} | one]}
+    told = lead.client.post(REVIEW, json=body).get_json()
+    assert (told["saved"], told["foreign"]) == (1, [46])
+    assert ReviewStore(Database.from_settings(Settings())).to_correct(7) == [2]
+
+
+def test_verdicts_are_counted_by_the_name_that_somebody_gives_and_a_browser_keeps(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    post(lead, "a", studio, 1)
+    assert "No name given" in lead.page(REVIEW).text
+    lead.page(f"{REVIEW}?person=Zoë")
+    post(lead, "a", studio, 2)
+    page = lead.page(REVIEW)
+    assert "Zoë" in page.text
+    assert [each["value"] for each in page.all("input") if each.get("name") == "person"] == ["Zoë"]
+
+
+@pytest.mark.parametrize("required", ["true", "false"])
+def test_what_good_leaves_empty_is_said_before_anybody_presses(
+    lead: Dashboard, studio: FakeStudio, required: str
+) -> None:
+    choices = f'<Choices name="weather" toName="image" required="{required}"/></View>'
+    studio.label_config = studio.label_config.replace("</View>", choices)
+    assert ("requires “weather”" in lead.page(REVIEW).text) == (required == "true")
 
 
 @pytest.mark.parametrize(
