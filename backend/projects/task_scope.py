@@ -36,6 +36,7 @@ class OpenTasks(msgspec.Struct, frozen=True):
         older: of those that wait, tasks with a prediction of another version.
         skipped: tasks without an annotation that somebody has skipped.
         failed: of those that wait, tasks that failed when they were last predicted.
+        failed_older: of those that failed, tasks with a prediction of another version.
         withheld: of those that wait, tasks that an experiment leaves without a prediction.
     """
 
@@ -46,6 +47,7 @@ class OpenTasks(msgspec.Struct, frozen=True):
     older: int
     skipped: int
     failed: int
+    failed_older: int
     withheld: int
 
 
@@ -154,13 +156,16 @@ class TaskScope:
         project, work = row.id, count_left(client, row)
         lacking = replace(OPEN, without_version=version)
         waiting = client.count(project, lacking) if work.tasks > work.begun else 0
-        older = failed = withheld = 0
+        older = failed = failed_older = withheld = 0
         if waiting:
             # Of those without any, Label Studio need not look at each prediction's version.
             older = max(0, waiting - client.count(project, UNSEEN))
             drawn = self.experiments.withheld(project)
             failing = tuple({*self.failures.of_project(project)} - {*drawn})
             failed = _count_of(client, project, lacking, failing)
+            if failed and older:
+                older_ones = replace(lacking, predicted=True)
+                failed_older = _count_of(client, project, older_ones, failing)
             withheld = _count_of(client, project, replace(lacking, predicted=False), drawn)
 
         return OpenTasks(
@@ -171,6 +176,7 @@ class TaskScope:
             older=older,
             skipped=work.skipped,
             failed=failed,
+            failed_older=failed_older,
             withheld=withheld,
         )
 

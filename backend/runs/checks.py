@@ -8,18 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from http import HTTPStatus
+from itertools import combinations
 from typing import Any, Final, Literal
 
 import msgspec
 import requests
 
 from backend.database.database import Database
-from backend.errors import BackendError, BadRequest, StudioRefused
+from backend.errors import BackendError, BadRequest, StudioBusy, StudioRefused
 from backend.label_studio.client import LabelStudioClient, TasksTogether
 from backend.label_studio.connection import PAGE_WAIT_S
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.image_loader import ImageReader
-from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.label_config import Control, LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.records import BackendRow, SummaryRow, WholeTask
 from backend.label_studio.region_reader import count_regions
@@ -42,6 +44,7 @@ _PREDICT_TIMEOUT_S: Final = 120.0
 _TASKS_AT_AN_END: Final = 25
 
 _LARGE_MEGAPIXELS: Final = 40  # from this size on the editor is slow
+_PROJECTS_NAMED: Final = 10  # projects that are named where there is no such one
 _MOST_KINDS: Final = 12  # kinds of address of which a picture is read
 #: What to do about masks of a control that the labeling config lacks; {} is its name.
 ADD_CONTROL: Final = (
@@ -157,17 +160,40 @@ def check_label_studio(setup: Setup) -> str:
     try:
         user = setup.client.user()
     except BackendError as error:
-        if _is_this_backend(url):
-            raise CheckFailed(
-                f"LABEL_STUDIO_URL={url} is the backend itself. Set it to Label Studio's address."
-            ) from None
-        if isinstance(error, StudioRefused):
-            raise CheckFailed(f"{str(error).rstrip('.')}. {_REFUSED[kind]}") from None
-        raise CheckFailed(
-            f"{error} Start Label Studio, or correct LABEL_STUDIO_URL; inside of containers "
-            "localhost is the container itself."
-        ) from None
+        raise CheckFailed(_no_label_studio(url, error, kind)) from None
     return f"{url} accepts the {kind} token of {user}."
+
+
+def _no_label_studio(url: str, error: BackendError, kind: str) -> str:
+    """Say why Label Studio does not answer, and what to do; `kind` is that of the token."""
+    if isinstance(error, StudioBusy):
+        return f"{error} It is there: check again when it has less to do."
+    if _is_this_backend(url):
+        return f"LABEL_STUDIO_URL={url} is the backend itself. Set it to Label Studio's address."
+    if isinstance(error, StudioRefused):
+        return f"{str(error).rstrip('.')}. {_REFUSED[kind]}"
+
+    scheme, _, rest = url.partition("://")
+    other = "https" if scheme == "http" else "http"
+    if _answers(f"{other}://{rest}"):
+        return (
+            f"Label Studio answers by {other} there, not by {scheme}: set "
+            f"LABEL_STUDIO_URL={other}://{rest}."
+        )
+    return (
+        f"{error} Start Label Studio, or correct LABEL_STUDIO_URL; inside of containers localhost "
+        "is the container itself."
+    )
+
+
+def _answers(url: str) -> bool:
+    """Whether a web server answers there; one whose certificate is not trusted does, too."""
+    try:
+        return requests.get(f"{url}/health", timeout=_TIMEOUT_S).ok
+    except requests.exceptions.SSLError as error:
+        return "CERTIFICATE_VERIFY_FAILED" in str(error)
+    except (requests.RequestException, ValueError):
+        return False
 
 
 def _is_this_backend(url: str) -> bool:
@@ -202,7 +228,12 @@ def check_settings(setup: Setup) -> str:
 
 def check_project(setup: Setup) -> str:
     """Check that the project exists, and whose predictions it shows."""
-    project = setup.client.project(setup.project)
+    try:
+        project = setup.client.project(setup.project)
+    except StudioRefused as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        raise CheckFailed(_no_project(setup)) from None
     setup.xml = project.label_config
     if not project.model_version:
         raise CheckWarned(
@@ -210,6 +241,16 @@ def check_project(setup: Setup) -> str:
             "under Annotation, Prelabeling."
         )
     return f"Project {project.id} is {project.title!r}."
+
+
+def _no_project(setup: Setup) -> str:
+    """Say that there is no such project, and name those that there are, the newest first."""
+    titles = setup.client.project_titles()
+    newest = sorted(titles, reverse=True)[:_PROJECTS_NAMED]
+    names = ", ".join(f"{number} “{titles[number]}”" for number in newest)
+    more = ", ..." if len(titles) > len(newest) else ""
+    there = f"There are: {names}{more}." if names else "It shows none at all."
+    return f"Label Studio shows no project {setup.project} to this token. {there}"
 
 
 def check_label_config(setup: Setup) -> str:
@@ -220,15 +261,32 @@ def check_label_config(setup: Setup) -> str:
         raise CheckFailed(
             f"{error} Change it in the project's settings, under Labeling Interface."
         ) from None
+
     if of_task := re.findall(r"<\w+labels\b[^>]*\bvalue=[\"']\$[^>]*>", setup.xml, re.IGNORECASE):
         raise CheckWarned(
             f"Labels that come from the task are not predicted: {', '.join(of_task)}. Write them "
             "as <Label> tags in the labeling config."
         )
+    if twice := _predicted_twice(config):
+        names = " and ".join(f"“{control.name}”" for control in twice)
+        raise CheckWarned(
+            f"The controls {names} have the same labels, so each picture gets their predictions "
+            'twice. Give prelabel="no" to the one that people alone draw with.'
+        )
+
     names = ", ".join(f"“{label.name}”" for label in config.labels[:5])
     more = ", ..." if len(config.labels) > 5 else ""
     controls = quantity(len(config.controls), "control")
     return f"{controls}, {quantity(len(config.labels), 'label')}: {names}{more}."
+
+
+def _predicted_twice(config: LabelConfig) -> tuple[Control, Control] | None:
+    """Return two controls that predict a label on the same image; None where there are none."""
+    for one, other in combinations((each for each in config.controls if each.is_predicted), 2):
+        labels = {label.name for label in one.labels} & {label.name for label in other.labels}
+        if labels and {*one.to_names} & {*other.to_names}:
+            return one, other
+    return None
 
 
 def check_connection(setup: Setup) -> str:

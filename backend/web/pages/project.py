@@ -64,6 +64,7 @@ class TaskCounts(msgspec.Struct, frozen=True):
     older: int  # of those that wait, tasks with a prediction of another version
     skipped: int = 0  # tasks without an annotation that somebody has skipped
     failed: int = 0  # of those that wait, those that failed when they were last predicted
+    failed_older: int = 0  # of those that failed, tasks with a prediction of another version
     adapt: Adapt = "auto"  # who decides what corrections teach
     tools: str = ""  # how to get tools that ask for masks; empty where there are some
     shown: bool = True  # whether Label Studio shows somebody's predictions
@@ -143,6 +144,28 @@ def describe_progress(counts: TaskCounts, left: Hours | None) -> str:
         said += f", {grouped(counts.skipped)} skipped"
     if left is not None:
         said += f": about {hours(left.hours)} at today's pace"
+    return said
+
+
+def describe_masks(counts: TaskCounts) -> str:
+    """Say how many tasks have masks of the version in use, and why the others have none.
+
+    Each of the others is counted once, after the number of those that have them.
+
+    >>> describe_masks(TaskCounts(20, 20, waiting=3, older=3, failed=3, failed_older=3))
+    'of 20 tasks left to correct have masks of the version in use; 3 could not be predicted and \
+keep older ones'
+    """
+    has = "has" if counts.unseen - counts.waiting == 1 else "have"
+    tasks = count_with_noun(counts.unseen, "task")
+    said = f"of {tasks} left to correct {has} masks of the version in use"
+    if older := counts.older - counts.failed_older:
+        said += f"; {grouped(older)} {'has' if older == 1 else 'have'} older ones"
+    if failed := counts.failed - counts.failed_older:
+        said += f"; {grouped(failed)} could not be predicted"
+    if kept := counts.failed_older:
+        keep = "keeps" if kept == 1 else "keep"
+        said += f"; {grouped(kept)} could not be predicted and {keep} older ones"
     return said
 
 
@@ -229,6 +252,7 @@ class ProjectRoutes:
             "jobs": [self.serializer.job(job) for job in jobs],
             "words": words,
             "hours": hours_left,
+            "masks": "" if counts is None else describe_masks(counts),
             "progress": "" if counts is None else describe_progress(counts, hours_left),
             "learned": learned,
             "data_set": data_set,

@@ -46,15 +46,19 @@ class StatusSerializer:
         self._secrets = tuple(known_secrets(services.settings))
 
     def job(self, job: Job) -> _Json:
-        return {
-            **msgspec.to_builtins(job),
-            "reason": self.scrub(job.reason),
+        shown: _Json = msgspec.to_builtins(job)
+        shown |= {"reason": self.scrub(job.reason), "can_resume": self._can_resume(job)}
+        return shown | {
             "over": job.over,
             "remaining": job.remaining,
             "rate": job.rate,
             "eta_s": None if self._watch.trouble else job.eta_s,
             "url": self._files.task_url(job.project),
         }
+
+    def _can_resume(self, job: Job) -> bool:
+        """Whether a job that does nothing would go on; in a project that is gone it fails again."""
+        return job.state in ("paused", "failed") and not self._watch.is_gone(job.project)
 
     def running_task(self, running: TrackedTask) -> _Json:
         """Serialize a task that is being worked on; an id that is a text comes from outside."""

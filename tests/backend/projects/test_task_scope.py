@@ -81,9 +81,27 @@ def test_open_tasks_are_counted_by_what_they_wait_for(
     studio.add(31, "v1")
     scope.failures.add([(32, "It is gone."), (20, "It was gone.")], project=7)
     counts = OpenTasks(
-        left=190, begun=0, needed=190, waiting=170, older=1, skipped=0, failed=1, withheld=0
+        left=190,
+        begun=0,
+        needed=190,
+        waiting=170,
+        older=1,
+        skipped=0,
+        failed=1,
+        failed_older=0,
+        withheld=0,
     )
     assert scope.count_open(client, client.project(7), "v2") == counts
+
+
+def test_a_failed_task_with_an_older_prediction_is_known_as_one(
+    scope: TaskScope, client: LabelStudioClient, studio: FakeStudio
+) -> None:
+    for task in (31, 32):
+        studio.add(task, "v1")
+    scope.failures.add([(task, "It is gone.") for task in (32, 33)], project=7)
+    counts = scope.count_open(client, client.project(7), "v2")
+    assert (counts.older, counts.failed, counts.failed_older) == (2, 2, 1)
 
 
 def test_withheld_tasks_that_failed_count_once(scope: TaskScope, client: LabelStudioClient) -> None:

@@ -35,6 +35,11 @@ SMART = brush_config("red").replace(
 )
 BITMASKS = SMART.replace("Brush", "Bitmask")
 OF_TASK = SMART.replace("</View>", '<PolygonLabels name="p" toName="image" value="$kinds"/></View>')
+TWICE = SMART.replace(
+    "</View>",
+    '<PolygonLabels name="outline" toName="image"><Label value="red"/></PolygonLabels></View>',
+)
+ONCE = TWICE.replace('name="outline"', 'name="outline" prelabel="no"')
 GONE = {
     "from_name": "mask",
     "to_name": "image",
@@ -103,10 +108,12 @@ def test_all_is_well_without_a_model(
     ("change", "check", "mark", "sentence"),
     [
         ({"token": "another"}, "label studio", "FAIL", "Copy it again from Account & Settings"),
-        ({"project": 8}, "project", "FAIL", "there is no such project"),
+        ({"project": 8}, "project", "FAIL", "shows no project 7"),
         ({"shows": ""}, "project", "warn", "under Annotation"),
         ({"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
         ({"label_config": OF_TASK}, "label config", "warn", "are not predicted: <PolygonLabels"),
+        ({"label_config": TWICE}, "label config", "warn", "“mask” and “outline” have the same"),
+        ({"label_config": ONCE}, "label config", "ok", "2 controls, 1 label"),
         ({"label_config": SMART}, "smart tools", "ok", "are on, for k."),
         ({"label_config": brush_config("red")}, "smart tools", "warn", "No tool of the labeling"),
         ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),
@@ -203,6 +210,36 @@ def test_nothing_is_set_or_nothing_answers() -> None:
         assert first.mark == "FAIL"
         assert sentence in first.text
         assert {each.mark for each in others} == {"-"}
+
+
+def test_a_slow_label_studio_is_slow_and_not_absent(
+    server: LocalServer, studio: FakeStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.fault = lambda asked: time.sleep(1) if "whoami" in asked.path else None
+    monkeypatch.setattr(checks, "PAGE_WAIT_S", 0.3)
+    text = found(server)["label studio"].text
+    assert "It is there: check again" in text
+    assert "Start Label Studio" not in text
+
+
+def test_the_scheme_is_named_where_the_other_one_answers(
+    server: LocalServer, studio: FakeStudio
+) -> None:
+    up = Answer(200, b'{"status": "UP"}')
+    studio.fault = lambda asked: up if asked.path == "/health" else None
+    secure = server.url.replace("http://", "https://")
+    text = found(server, label_studio_url=secure)["label studio"].text
+    assert f"answers by http there, not by https: set LABEL_STUDIO_URL={server.url}." in text
+
+
+def test_where_there_is_no_such_project_those_that_there_are_are_named(
+    server: LocalServer, studio: FakeStudio
+) -> None:
+    studio.project, studio.titles = 9, {9: "Roads", 8: "Trees"}
+    text = found(server)["project"].text
+    assert text == (
+        "Label Studio shows no project 7 to this token. There are: 9 “Roads”, 8 “Trees”."
+    )
 
 
 def test_another_server_in_place_of_one_of_them(server: LocalServer, backend_url: str) -> None:

@@ -198,6 +198,19 @@ def test_a_job_is_started_paused_resumed_and_cancelled_from_the_page(dashboard: 
     assert "it cannot become queued" in Page(refused).text
 
 
+@pytest.mark.parametrize(("is_gone", "forms"), [(False, 1), (True, 0)])
+def test_a_failed_job_of_a_project_that_is_gone_cannot_be_resumed(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch, is_gone: bool, forms: int
+) -> None:
+    monkeypatch.setattr(ConnectionWatch, "is_gone", lambda self, project: is_gone)
+    job = dashboard.store.start_job(7)
+    dashboard.store.lease_job("worker", job.id)
+    dashboard.store.finish(job.id, "worker", "The project is gone.")
+    assert dashboard.store.get_job(job.id).state == "failed"
+    actions = [form["action"] for form in dashboard.page().all("form")]
+    assert actions.count("/jobs/1/resume") == forms
+
+
 def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dashboard) -> None:
     client = dashboard.client
     response = client.post("/jobs", json={"project": 7, "filter": "all", "view": 3, "limit": 10})
