@@ -86,6 +86,8 @@ class Segmenter:
             words are not compared with them.
         second_short_side_px: short side of the pictures that the second encoder gets, see
             `Segmenter.load`.
+        bilateral: draw the scores of patches together that look alike and lie near, see
+            `clearclip_core.segmentation.bilateral`. Without it scores are the method's own.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
@@ -108,6 +110,7 @@ class Segmenter:
         second: SecondEncoder | None = None,
         *,
         second_short_side_px: int | None = None,
+        bilateral: bool = False,
     ) -> None:
         self.model = model
         self.method = Method.of(method)
@@ -117,6 +120,7 @@ class Segmenter:
             model.mean, model.std, *self.method.sizes_px
         )
         self.second = second
+        self.bilateral = bilateral
         self.second_short_side_px = second_short_side_px
         if second is not None and second_short_side_px is None:
             words_px = self.preprocessing.short_side_px
@@ -140,6 +144,7 @@ class Segmenter:
         second: str | None = None,
         *,
         second_short_side_px: int | None = None,
+        bilateral: bool = False,
     ) -> "Segmenter":
         """Load a model by name.
 
@@ -161,6 +166,7 @@ class Segmenter:
                 default twice the model's for a network of a stride of 32 px, and for others the
                 model's, or the side that they were trained on where it is larger. A larger one
                 tells finer parts apart and takes longer.
+            bilateral: draw the scores of patches together that look alike and lie near.
 
         Raises:
             ValueError: an unknown name, method, device or precision, or an unfit architecture.
@@ -179,6 +185,7 @@ class Segmenter:
             templates=templates,
             second=beside,
             second_short_side_px=second_short_side_px,
+            bilateral=bilateral,
         )
 
     @cached_property
@@ -375,7 +382,7 @@ class Segmenter:
         bias = None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        return Scores.of(features, embeddings, vocabulary, bias)
+        return Scores.of(features, embeddings, vocabulary, bias, bilateral=self.bilateral)
 
     @torch.inference_mode()
     def segment(

@@ -50,7 +50,8 @@ _BATCH_SIZE = 16  # pictures between two steps of the progress bar; those of one
     "-o", "--out", default="tasks.json", show_default=True, type=OUTPUT_FILE, help="File to write."
 )
 @with_settings(
-    *("model", "method", "device", "precision", "short_side_px", "refine", "propagate", "score"),
+    *("model", "method", "device", "precision", "short_side_px", "refine"),
+    *("propagate", "bilateral", "score"),
     *("model_dir", "min_island_share"),
 )
 def make_tasks(

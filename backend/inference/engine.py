@@ -448,6 +448,7 @@ def load_segmenter(settings: Settings) -> Segmenter:
         templates=BEST_TEMPLATES if is_short else TEMPLATES,
         second=settings.second_model,
         second_short_side_px=settings.second_short_side_px,
+        bilateral=settings.bilateral,
     )
 
 

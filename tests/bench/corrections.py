@@ -280,6 +280,7 @@ class World:
     unseen: Sequence[Picture]
     #: (H, W, 3) uint8 of the corrected pictures
     images: Sequence[npt.NDArray[np.uint8]]
+    bilateral: bool = False  #: whether scores are filtered, see `Segmenter`
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -371,7 +372,7 @@ class World:
         embeddings, bias = self.embed(self.vocabulary.queries), None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
-        return Scores.of(features, embeddings, self.vocabulary, bias)
+        return Scores.of(features, embeddings, self.vocabulary, bias, bilateral=self.bilateral)
 
     def _predicted(self, features: DenseFeatures, live: Adaptation | None) -> Masks:
         shown = self.scores(features, live).label_map()
