@@ -43,6 +43,10 @@ def prelabel(console: Page, project: int) -> int:
     return job
 
 
+def unfold(console: Page, name: str) -> None:
+    console.locator(f"#{name} > summary").click()
+
+
 def predicted(studio: LabelStudioProcess, project: int) -> list[int]:
     return sorted(each.task for each in sdk(studio).predictions.list(project=project))
 
@@ -58,6 +62,7 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     expect(row).to_contain_text("done", timeout=120_000)
     expect(row).to_contain_text("6 predicted of 6")
     assert console.evaluate("window.loadedOnce"), "it has renewed itself, and was not loaded again"
+    unfold(console, "jobs-over")
     annotated, drafted, *rest = predicted(studio, project)
     assert len(rest) == 4
     sdk(studio).annotations.create(id=annotated, result=[])
@@ -82,6 +87,8 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
     task = max(task.id for task in sdk(studio).tasks.list(project=project))
     job = prelabel(console, project)
     row = console.locator(f"#job-{job}")
+    expect(row).to_contain_text("done", timeout=120_000)
+    unfold(console, "jobs-over")
     failed = row.get_by_role("link", name="1 failed")
     expect(failed).to_be_visible()
     failed.focus()

@@ -15,6 +15,7 @@ from backend.label_studio.requests import read_project_id
 from backend.label_studio.set_up import Offer, own_address
 from backend.projects.failures import FailureStore
 from backend.services import Services
+from backend.views.jobs import errors_head, first_step, over, served_projects
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -194,15 +195,17 @@ class DashboardRoutes:
         """Render the dashboard; `refusal` says why what a form asked for was not done."""
         now = self.status.read()
         served = {each["project"] for each in now["served"]}
+        choices = self.services.connection_watch.project_choices()
+        others = [each for each in choices if each[0] not in served]
         return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
             now=now,
-            others=[
-                each
-                for each in self.services.connection_watch.project_choices()
-                if each[0] not in served
-            ],
+            served=served_projects(now["served"], now["jobs"]),
+            jobs_over=over(now["jobs"]),
+            errors_head=errors_head(now["failing"]["tasks"], len(now["errors"])),
+            others=others,
+            first_step=first_step(bool(others)),
             own_address=own_address(self.services.settings),
             no_key=no_key(self.services.page_client, USE),
             refusal=refusal,

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
+import msgspec
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
 from backend.feedback.report.hours_left import hours, interval
 from backend.feedback.report.statistics import in_percent
+from backend.views.jobs import Fact, JobCounts
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
@@ -33,6 +35,12 @@ def add_filters(app: Flask) -> None:
     app.add_template_filter(grouped, "count")
     app.add_template_filter(count_with_noun, "quantity")
     app.add_template_filter(in_percent, "percent")
+    app.add_template_filter(job_facts, "facts")
+
+
+def job_facts(job: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """Return what a page says of a job, by its description."""
+    return msgspec.convert(job, JobCounts).facts
 
 
 def duration(seconds: float | None) -> str:

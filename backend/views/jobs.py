@@ -1,0 +1,155 @@
+"""What pages say of a job and of the projects that a backend serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from backend.jobs.job_store import JobKind
+from clearclip_core.quantities import grouped, inflected
+
+
+class Fact(Struct, frozen=True):
+    """A part of what is said of a job."""
+
+    text: str
+    is_bad: bool = False
+    has_list: bool = False  # whether a page lists the tasks that it counts
+
+
+class JobCounts(Struct, frozen=True):
+    """How far a job is, as its description has it."""
+
+    kind: JobKind
+    over: bool
+    total: int | None
+    done: int
+    skipped: int
+    failed: int
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """What it has done, and what it has not.
+
+        Tasks that had a prediction before are none that it is to predict.
+
+        >>> [each.text for each in JobCounts("project", True, 640, 320, 320, 0).facts]
+        ['320 predicted of 320 tasks', '320 had a prediction before']
+        """
+        if self.kind == "withdrawal":
+            facts = [Fact(f"{self._share('prediction', self.total)} deleted")]
+            if self.skipped:
+                facts.append(Fact(f"{grouped(self.skipped)} kept", has_list=True))
+        else:
+            facts = [Fact(self._predicted)]
+            if self.skipped:
+                facts.append(Fact(f"{grouped(self.skipped)} had a prediction before"))
+
+        if self.failed:
+            facts.append(Fact(f"{grouped(self.failed)} failed", is_bad=True, has_list=True))
+        return tuple(facts)
+
+    @property
+    def _predicted(self) -> str:
+        if self.total is None and not self.done:
+            return "Nothing predicted" if self.over else "Nothing predicted yet"
+        if self.total is None:
+            return f"{grouped(self.done)} predicted"
+        wanted = max(0, self.total - self.skipped)
+        return f"{grouped(self.done)} predicted of {grouped(wanted)} {inflected(wanted, 'task')}"
+
+    def _share(self, noun: str, total: int | None) -> str:
+        if total is None:
+            return f"{grouped(self.done)} {inflected(self.done, noun)}"
+        return f"{grouped(self.done)} of {grouped(total)} {inflected(total, noun)}"
+
+
+class ServedProject(Struct, frozen=True):
+    """A project on the dashboard: how far it is, and what to do next."""
+
+    project: int
+    progress: str  # how many tasks and annotations it has
+    step: str  # what to do next
+    share: float | None  # of the tasks that have an annotation, in [0, 1]; None: not known
+    failing: str = ""  # tasks without a prediction; "" where there are none
+
+
+def served_projects(
+    served: Iterable[Mapping[str, Any]], jobs: Iterable[Mapping[str, Any]]
+) -> tuple[ServedProject, ...]:
+    """Return the projects of a dashboard in the given order.
+
+    Args:
+        served: figures of each, as the status has them.
+        jobs: the newest jobs, as the status has them.
+    """
+    working = {each["project"]: each for each in jobs if each["state"] in ("running", "queued")}
+    return tuple(_served(each, working.get(each["project"])) for each in served)
+
+
+def _served(figures: Mapping[str, Any], job: Mapping[str, Any] | None) -> ServedProject:
+    tasks, annotations, failing = figures["tasks"], figures["annotations"], figures["failing"]
+    annotated = f"{grouped(annotations)} {inflected(annotations, 'annotation')}"
+    share, progress = None, annotated
+    if tasks is not None:
+        progress = f"{grouped(tasks)} {inflected(tasks, 'task')}, {annotated}"
+        share = min(1.0, annotations / tasks) if tasks else None
+
+    return ServedProject(
+        project=figures["project"],
+        progress=progress,
+        step=_step(tasks, annotations, job),
+        share=share,
+        failing=f"{grouped(failing)} without a prediction" if failing else "",
+    )
+
+
+def _step(tasks: int | None, annotations: int, job: Mapping[str, Any] | None) -> str:
+    """Say what to do next, as far as nobody has to be asked."""
+    if job is not None and job["kind"] != "withdrawal":
+        return "Its tasks are being predicted"
+    if tasks == 0:
+        return "Import pictures"
+    if not annotations:
+        return "Correct the first pictures"
+    if tasks is not None and annotations >= tasks:
+        return "Make a data set"
+    return "Correct the next pictures"
+
+
+def first_step(has_others: bool) -> str:
+    """Say what to do where no project is connected.
+
+    Args:
+        has_others: whether Label Studio has told of projects.
+    """
+    if has_others:
+        return "No project is connected to this backend yet. Set up the first one here:"
+    return (
+        "No project is connected to this backend yet. Make one in Label Studio and import its "
+        "pictures; it is offered here within a minute."
+    )
+
+
+def over(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many jobs are over, as the head of their fold.
+
+    >>> over([{"over": True}, {"over": False}])
+    '1 job is over'
+    """
+    count = sum(each["over"] for each in jobs)
+    return f"{grouped(count)} {inflected(count, 'job is', 'jobs are')} over"
+
+
+def errors_head(tasks: int, named: int) -> str:
+    """Say how many tasks have no prediction, as the head of the fold that names the last ones.
+
+    >>> errors_head(1, 1), errors_head(50, 20)
+    ('1 task has none', '50 tasks have none: the last 20')
+    """
+    if not tasks:
+        return "Requests that were refused"
+    told = f"{grouped(tasks)} {inflected(tasks, 'task has', 'tasks have')} none"
+    return told if tasks <= named else f"{told}: the last {named}"
