@@ -236,7 +236,7 @@ def test_an_annotation_of_several_pictures_is_confirmed_as_a_whole(lead: Dashboa
     assert ids(page) == ["annotation-12-1", "annotation-12-2"]
     assert page.text.count("The whole annotation is right") == 2
     lead.post(f"{ERRORS}/confirm", {"annotation": "12", "updated": "5.25"})
-    assert "None is left." in lead.page(ERRORS).text
+    assert "No annotation is suspicious" in lead.page(ERRORS).text
 
 
 def test_a_version_that_was_not_compared_is_not_confirmed(lead: Dashboard) -> None:
