@@ -50,6 +50,7 @@ def running(
     health: str,
     log: Path,
     timeout_s: float,
+    loading: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a server until the end of the block, and end the processes that it has started too.
 
@@ -59,6 +60,7 @@ def running(
         health: the URL that answers 200 once the server is up, or 401 for want of a password.
         log: file that its output is written to.
         timeout_s: how long it may take to be up, in seconds.
+        loading: URL of a JSON object; while its ``state`` is "loading", it may take longer.
 
     Raises:
         DemoError: it ends or is not up in time; the message has the last lines of its log.
@@ -72,7 +74,7 @@ def running(
             start_new_session=True,
         )
     try:
-        _wait_until_up(process, health=health, log=log, timeout_s=timeout_s)
+        _wait_until_up(process, health=health, log=log, timeout_s=timeout_s, loading=loading)
         yield process
     finally:
         _stop(process)
@@ -93,10 +95,15 @@ def _environment(variables: Mapping[str, str], only_these: bool) -> list[str]:
 
 
 def _wait_until_up(
-    process: subprocess.Popen[bytes], *, health: str, log: Path, timeout_s: float
+    process: subprocess.Popen[bytes],
+    *,
+    health: str,
+    log: Path,
+    timeout_s: float,
+    loading: str | None,
 ) -> None:
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or (loading is not None and _is_loading(loading)):
         if process.poll() is not None:
             raise DemoError(
                 f"The server for {health} ended with status {process.returncode}. "
@@ -113,6 +120,13 @@ def _wait_until_up(
         f"{health} did not answer within {timeout_s:.0f} s. "
         f"Its server's last lines:\n{last_lines(log)}"
     )
+
+
+def _is_loading(url: str) -> bool:
+    try:
+        return bool(requests.get(url, timeout=2).json()["state"] == "loading")
+    except (requests.RequestException, ValueError, TypeError, KeyError):
+        return False
 
 
 def last_lines(log: Path, count: int = 20) -> str:
@@ -244,6 +258,7 @@ def served_backend(
         [sys.executable, "-m", "backend", *serve],
         variables={**reach, **unset, **own, **(variables or {})},
         health=f"{url}/",  # /health answers before the rest does
+        loading=f"{url}/health",
         log=log,
         timeout_s=120,
     ):

@@ -1,5 +1,6 @@
 """The demo and its servers, which run as child processes; with Label Studio: `tests/e2e`."""
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from backend.cli import demo_servers
 from backend.cli.demo import demo, upload
 from backend.cli.demo_servers import DemoError, LabelStudioProcess, find_label_studio, running
-from tests.backend.fakes.local_server import Answer, LocalServer, free_port
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer, free_port
 from tests.backend.fakes.waiting import wait_for
 
 #: A server with a child of its own, as Label Studio has; `--deaf` ignores SIGTERM.
@@ -132,6 +133,31 @@ def test_a_server_that_never_answers_is_given_up(
         ) as process,
     ):
         raise AssertionError(process)
+
+
+def test_a_server_that_says_it_loads_is_waited_for(tmp_path: Path) -> None:
+    states = iter(["loading"] * 3)
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/health":
+            return Answer(body=json.dumps({"state": next(states, "ready")}).encode())
+        return Answer(503 if loads() else 200)
+
+    def loads() -> bool:
+        return len([each for each in server.asked if each.path == "/health"]) < 3
+
+    with (
+        LocalServer(answer) as server,
+        running(
+            [sys.executable, "-c", "import time; time.sleep(600)"],
+            variables={},
+            health=f"{server.url}/",
+            loading=f"{server.url}/health",
+            log=tmp_path / "log",
+            timeout_s=0,
+        ),
+    ):
+        assert not loads()
 
 
 def test_a_taken_port_is_not_used() -> None:
