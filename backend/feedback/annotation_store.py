@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from msgspec import DecodeError
@@ -89,6 +89,13 @@ def _mended(
             return method(store, *args, **named)
 
     return call
+
+
+class WorkTime(NamedTuple):
+    """How long an annotation took in all, in seconds, and when it was submitted first."""
+
+    seconds: float
+    created: float  # in seconds since the epoch
 
 
 class AnnotationStore:
@@ -208,11 +215,12 @@ class AnnotationStore:
 
     def newest_times(
         self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
-    ) -> list[float]:
-        """Return how long the newest measured annotations of some kinds took, in seconds."""
+    ) -> list[WorkTime]:
+        """Return how long the newest measured annotations of some kinds took, newest first."""
         its = (_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
-        newest = sa.select(_ROW.seconds).where(*its).order_by(_ROW.created.desc()).limit(limit)
-        return [seconds for (seconds,) in self._database.rows(newest)]
+        times = sa.select(_ROW.seconds, _ROW.created).where(*its)
+        newest = times.order_by(_ROW.created.desc()).limit(limit)
+        return [WorkTime(row.seconds, row.created) for row in self._database.rows(newest)]
 
     def newest_reads(
         self, project: int, kinds: Sequence[AnnotationOrigin], limit: int

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import starmap, zip_longest
 from typing import Any, Final
 
-from backend.feedback.report.hours_left import HoursLeft, hours, interval
+from backend.feedback.report.hours_left import HoursLeft, hours
 from backend.feedback.report.statistics import ORIGINS_IN_WORDS, PrelabelReport, in_percent
 from backend.feedback.sums import GroupSums, LabelSums, by_name
 from backend.telemetry.logs import printable
@@ -137,10 +137,8 @@ def _summary(report: PrelabelReport, is_complete: bool) -> str:
 
 def _hours_lines(left: HoursLeft) -> list[str]:
     lines = [f"An annotation with a prelabel takes {left.seconds:.0f} s."]
-    if left.tasks_left and left.expected is not None:
-        tasks, found = quantity(left.tasks_left, "task"), left.expected
-        time = f"{hours(found.hours)} ({interval(found)})"
-        lines.append(f"Left at today's pace, for {tasks} to correct: {time}.")
+    if left.summary and left.expected is not None:
+        lines.append(f"Left at today's pace: {hours(left.expected.hours)} {left.summary}")
     return [*lines, left.missing, ""]
 
 

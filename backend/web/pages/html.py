@@ -10,7 +10,7 @@ import msgspec
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
-from backend.feedback.report.hours_left import hours, interval
+from backend.feedback.report.hours_left import hours
 from backend.feedback.report.statistics import in_percent
 from backend.views.jobs import Fact, JobCounts
 from backend.web.middleware.errors import json_response
@@ -30,7 +30,7 @@ _POLICY = (
 
 def add_filters(app: Flask) -> None:
     """Let templates use the functions that write figures for people."""
-    for text_filter in (duration, ago, size, hours, interval):
+    for text_filter in (duration, ago, size, hours):
         app.add_template_filter(text_filter)
     app.add_template_filter(grouped, "count")
     app.add_template_filter(count_with_noun, "quantity")

@@ -18,7 +18,7 @@ from backend.errors import (
     StudioUnreachable,
 )
 from backend.feedback.annotation_table import PRELABELLED
-from backend.feedback.report.hours_left import RECENT, Hours, at_pace, hours
+from backend.feedback.report.hours_left import MOST_TIMED, Hours, at_pace, hours
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -339,8 +339,8 @@ class ProjectRoutes:
     def _hours(self, project: int, counts: TaskCounts | None) -> Hours | None:
         if counts is None or not counts.left:
             return None
-        times_s = self.services.annotations.newest_times(project, PRELABELLED, RECENT)
-        return at_pace(counts.needed, times_s)
+        times = self.services.annotations.newest_times(project, PRELABELLED, MOST_TIMED)
+        return at_pace(counts.needed, times)
 
     def _learned(self, project: int, counts: TaskCounts | None) -> _Json | None:
         """Return the versions in use and that wait, with their gains; None: that is not known."""

@@ -236,7 +236,8 @@ def test_what_is_submitted_unchanged_within_seconds_is_counted_apart(desk: Desk)
     assert kinds == ["unchecked", "compared", "compared"]
     sums = desk.annotations.sums(7)
     assert (sums.all.kinds, sums.all.total.accepted) == ({"unchecked": 1, "compared": 2}, 1)
-    assert sorted(desk.annotations.newest_times(7, PRELABELLED, 9)) == [4, 4, 5]
+    times = desk.annotations.newest_times(7, PRELABELLED, 9)
+    assert sorted(each.seconds for each in times) == [4, 4, 5]
 
 
 def test_regions_with_other_ids_are_not_unchanged(desk: Desk) -> None:

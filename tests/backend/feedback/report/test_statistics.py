@@ -5,15 +5,14 @@ import io
 from datetime import datetime, timezone
 from typing import Any
 
-import numpy as np
 import pytest
 from msgspec import structs
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
+from backend.feedback.annotation_table import PRELABELLED, AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
-from backend.feedback.report.hours_left import LEAST, Hours, HoursLeft, at_pace, estimate
+from backend.feedback.report.hours_left import HoursLeft, at_pace, estimate
 from backend.feedback.report.statistics import FEW, PrelabelReport, harm
 from backend.feedback.report.tables import report_text, to_csv
 from backend.label_studio.client import LabelStudioClient
@@ -233,10 +232,12 @@ def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
     studio = FakeStudio(brush_config("red"), {n: {"image": "a.png"} for n in range(1, 252)})
     studio.annotated = set(range(1, 131))
     studio.annotate(251, [], was_cancelled=True)
+    times = annotations.newest_times(7, PRELABELLED, 100)
+    assert [each.seconds for each in times] == [60.0, 30.0] * 25 + [900.0] * 20
     with studio.served() as server:
         client = LabelStudioClient(server.url, TOKEN, retry_for_s=0)
         found = estimate(annotations, client, 7)
-        assert found == HoursLeft(120, 50, 45, at_pace(120, [60.0, 30.0] * 25), 120)
+        assert found == HoursLeft(120, 50, 45, at_pace(120, times), 120)
         assert (found.expected.hours, found.missing) == (120 * 45 / 3600, "")
         assert "so far there are 9" in HoursLeft(120, 9, 45).missing
         assert estimate(annotations, client, 8) is None, "nothing was measured"
@@ -244,33 +245,3 @@ def test_the_last_annotations_with_a_prediction_tell_the_pace() -> None:
         silent = estimate(annotations, client, 7)
     assert silent == HoursLeft(None, 50, 45) == estimate(annotations, None, 7)
     assert "does not say" in silent.missing
-
-
-@pytest.mark.parametrize("spread", [0.3, 0.6])
-@pytest.mark.parametrize("done", [20, 50])
-def test_the_interval_holds_the_time_of_the_tasks_that_are_left(done: int, spread: float) -> None:
-    rng, held, off, steady = np.random.default_rng(3), 0, 0.0, 0
-    for _ in range(400):
-        found = at_pace(200, rng.lognormal(4, spread, done).tolist())
-        hours = float(rng.lognormal(4, spread, 200).sum()) / 3600
-        off += (found.hours / hours - 1) / 400
-        if found.low is not None and found.high is not None:
-            held += found.low <= hours <= found.high
-            steady += 1
-    assert steady >= 0.95 * 400
-    assert held >= 0.8 * steady
-    assert abs(off) < 0.08
-
-
-def test_a_break_hardly_counts_and_a_change_of_pace_is_said() -> None:
-    rng = np.random.default_rng(3)
-    times = rng.lognormal(np.log(60), 0.3, 50)
-    plain, broken = at_pace(60, [*times]), at_pace(60, [*times[:-1], 7200.0])
-    assert broken.hours < 1.12 * plain.hours
-    faster = at_pace(60, [*(times[:25] / 2), *times[25:]])
-    assert faster == Hours(pytest.approx(float(times[:25].sum()) / 50 * 60 / 3600))
-
-
-def test_hours_of_nothing_and_of_too_few() -> None:
-    assert "No task" in HoursLeft(0, 50, 45, at_pace(0, [60.0] * LEAST)).missing
-    assert at_pace(9, [60.0] * (LEAST - 1)) is None
