@@ -91,6 +91,14 @@ def keep_words(services: Services, project: int, label: str, learn_again: bool) 
     services.learner.versions.keep_words(project, label, kept=not learn_again)
 
 
+@_learner_command("without")
+@click.argument("person")
+@click.option("--learn-again", is_flag=True, help="Take that back.")
+def without(services: Services, project: int, person: str, learn_again: bool) -> None:
+    """Learn without the annotations of PERSON, whom a version names, from the next version on."""
+    services.learner.versions.leave_out(project, person, left_out=not learn_again)
+
+
 @_learner_command("reset")
 def reset(services: Services, project: int) -> None:
     """Delete all versions, and what annotations have taught; `adapt step` reads them again."""

@@ -54,6 +54,8 @@ STATES: Final = sa.Table(
     sa.Column("pinned", sa.Integer, nullable=False, default=0),
     sa.Column("adapt", sa.String(8)),  # who decides, as the last step found it
     sa.Column("as_words", sa.Text, nullable=False, default="[]"),  # names of labels, as JSON
+    # people whose annotations teach nothing: key of an annotator -> name, as JSON
+    sa.Column("left_out", sa.Text, nullable=False, default="{}", server_default="{}"),
     sa.Column("changed", sa.Integer, nullable=False, default=0),
     sa.Column("asked", sa.Integer, nullable=False, default=0),
     sa.Column("trouble", sa.Text, nullable=False, default=""),

@@ -182,16 +182,21 @@ class Learner:
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None, mode)
         annotations = [each.annotation for each in stored]
-        read = read_examples(stored, self.engine, config)
+        read, embed, vocabulary = read_examples(stored, self.engine, config)
+        pairs = zip(annotations, read, strict=True)
+        used = [pair for pair in pairs if pair[1].annotator not in lease.left_out]
+        examples = [example for _, example in used]
         bound = self.settings.adapt_label_loss / 100
-        fit = self.fit_examples(*read, label_loss=bound, as_words=lease.as_words)
+        fit = self.fit_examples(
+            examples, embed, vocabulary, label_loss=bound, as_words=lease.as_words
+        )
         comparer = self._comparer(client, project, config, fit.held_out)
-        pictures = comparer.compare(zip(annotations, read[0], strict=True))
+        pictures = comparer.compare(used)
         people = _name_people(fit, client)
-        version = version_of(fit, len(set(annotations)), people)
+        version = version_of(fit, len({annotation for annotation, _ in used}), people)
         live = self.versions.version(project, lease.live) if lease.live else (None, None)
         if live[0] is not None and live[0].unlabelled and live[1] is not None:
-            judged = judge_adaptation(live[1], *read)
+            judged = judge_adaptation(live[1], examples, embed, vocabulary)
             version = msgspec.structs.replace(
                 version,
                 unlabelled_gain=judged.gain,

@@ -79,6 +79,10 @@ class Person(msgspec.Struct, frozen=True):
     reason: str  # what was found, as a sentence
     is_left_out: bool  # whether the version has learned nothing of theirs
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.name}: {self.reason}"
+
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
@@ -147,6 +151,7 @@ class LearningState(msgspec.Struct, frozen=True, kw_only=True):
     waits: int | None = None
     adapt: Adapt | None = None  # who decides, as the last step found it; None before the first
     as_words: tuple[str, ...] = ()  # names of the labels that keep the scores of their words
+    left_out: dict[str, str] = {}  # people whose annotations teach nothing: key -> name
     changed: int = 0  # annotations that were added, changed or deleted since the last step
     asked: bool = False  # whether somebody has asked for a step
     annotations: int = 0  # how many annotations it has training examples of
@@ -165,6 +170,7 @@ class StepLease:
     changed: int
     live: int | None = None
     as_words: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # keys of people, sorted
     unlabelled: bool = False  # whether to learn from pictures that nobody has corrected
 
 
@@ -223,6 +229,32 @@ class VersionStore:
             locked.change(as_words=json.dumps(sorted(labels)), asked=asked, due=0.0)
         return self.state(project)
 
+    def leave_out(self, project: int, person: str, left_out: bool = True) -> LearningState:
+        """Learn without somebody's annotations, or with them again; the next step follows.
+
+        Args:
+            project: id of the project.
+            person: name or key of somebody whom a version names, or who is left out already.
+            left_out: whether to learn without them.
+
+        Raises:
+            LearningRefused: no version names such a person.
+        """
+        named = [each for version in self.versions(project) for each in version.people]
+        with self._locked(project) as locked:
+            people: dict[str, str] = json.loads(locked.row.left_out)
+            known = {each.key: each.name for each in named} | people
+            key = next((key for key, name in known.items() if person in (key, name)), None)
+            if key is None:
+                raise LearningRefused(f"No version of project {project} names {person!r}.")
+            if left_out:
+                people[key] = known[key]
+            else:
+                people.pop(key, None)
+            asked = int(locked.count_annotations() > 0)
+            locked.change(left_out=json.dumps(people), asked=asked, due=0.0)
+        return self.state(project)
+
     def reset(self, project: int) -> LearningState:
         """Delete a project's versions, its examples, and what people have decided.
 
@@ -231,7 +263,8 @@ class VersionStore:
         with self._locked(project) as locked:
             locked.connection.execute(sa.delete(VERSIONS).where(*locked.own(VERSIONS)))
             locked.connection.execute(sa.delete(EXAMPLES).where(EXAMPLES.c.project == project))
-            fresh = {"live": None, "pinned": 0, "as_words": "[]", "asked": 0, "adapt": None}
+            fresh = {"live": None, "pinned": 0, "as_words": "[]", "left_out": "{}"}
+            fresh |= {"asked": 0, "adapt": None}
             locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **FINISHED)
         return self.state(project)
 
@@ -280,6 +313,7 @@ class VersionStore:
                 changed=row.changed,
                 live=row.live,
                 as_words=tuple(json.loads(row.as_words)),
+                left_out=_left_out(row),
                 unlabelled=row.asked == _UNLABELLED,
             )
             leased.append(lease)
@@ -325,9 +359,10 @@ class VersionStore:
                         live = kept.number if kept.better else None
                     elif kept.unlabelled_lost:
                         live = None
+            wanted = tuple(json.loads(row.as_words)), _left_out(row)
             left = {
                 "changed": max(0, row.changed - lease.changed),
-                "asked": int(tuple(json.loads(row.as_words)) != lease.as_words),
+                "asked": int(wanted != (lease.as_words, lease.left_out)),
             }
             locked.change(live=live, adapt=adapt, trouble="", **left, **FINISHED)
             _delete_old_versions(locked, live)
@@ -438,6 +473,7 @@ class VersionStore:
             waits=waits,
             adapt=row.adapt,
             as_words=tuple(json.loads(row.as_words)),
+            left_out=json.loads(row.left_out),
             changed=row.changed,
             asked=bool(row.asked),
             annotations=annotations,
@@ -492,13 +528,15 @@ class VersionStore:
         adaptation: Adaptation | None,
         pictures: BeforeAfter,
     ) -> Version:
-        """Insert a version under the next number, unless it does as the newest one."""
+        """Insert a version under the next number, unless it does and says as the newest one."""
         its = *locked.own(VERSIONS), _VERSION.number == locked.row.newest
         newest = locked.connection.scalar(sa.select(_VERSION.version).where(*its))
         if newest is not None and version.better:
             same = read_json(newest, Version)
-            if same is not None and same.digest == version.digest:
+            is_same = same is not None and same.digest == version.digest
+            if same is not None and is_same and same.people == version.people:
                 return same
+
         number = locked.row.newest + 1
         kept = msgspec.structs.replace(version, number=number, created=self._database.clock())
         row = {
@@ -523,6 +561,11 @@ def model_key(settings: Settings, model_id: str) -> str:
     """
     parts = [model_id, settings.method, settings.resized_px, settings.templates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:40]
+
+
+def _left_out(row: sa.Row[Any]) -> tuple[str, ...]:
+    """Return the keys of the people who are left out, by a row of `STATES`."""
+    return tuple(sorted(json.loads(row.left_out)))
 
 
 def _delete_old_versions(locked: StateRow, live: int | None) -> None:

@@ -22,7 +22,13 @@ from scipy.special import log_softmax
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.adaptation.example import BoolArray, Example, Float32Array, check_width
-from clearclip_core.adaptation.people import AnnotatorFinding, find_moved
+from clearclip_core.adaptation.people import (
+    FEWEST_ANNOTATORS,
+    AnnotatorFinding,
+    find_disputed,
+    find_exchanged,
+    find_moved,
+)
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
@@ -45,6 +51,11 @@ _CHUNK = 1000  # pixels whose features are held in float64 at a time
 _STOP = {"maxiter": 100, "maxcor": 10, "ftol": 1e-5, "gtol": 1e-4}
 
 _FOLDS = 10  # folds of cross-validation
+_DISPUTED = (
+    "It loses on the pictures of most annotators when it is learned from those of the others: they "
+    "do not draw it alike."
+)
+_AMONG_ANNOTATORS = 0.03  # precision by which the pictures of annotators are compared, in images
 _DRAWS = 200  # draws of images with replacement (bootstrap)
 
 UNSURE = 0.25  # the share of draws that may say otherwise of a gain
@@ -173,7 +184,7 @@ def adapt(
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
         fitting = _Fitting(examples, embed, vocabulary, as_words)
-        return replace(fitting.fit(label_loss), people=fitting.people)
+        return replace(fitting.fit(label_loss), people=tuple(fitting.people))
 
 
 class Regression:
@@ -487,13 +498,14 @@ class _Fitting:
             check_width(example.words_width, embeddings.shape[1])
             check_width(example.width, finite[0].width)
         finite.sort(key=lambda example: (example.picture_key, example.digest))
-        self.people = tuple(find_moved(finite, embeddings, vocabulary))
+        self.people = find_moved(finite, embeddings, vocabulary)
         left_out = {each.annotator for each in self.people}
         used = [example for example in finite if example.annotator not in left_out]
         self._targets = Targets.of(used, embeddings, vocabulary)
         self._pictures = len(self._targets.pictures)
         self._refused: dict[str, str] = {}
         self._learning = self._learnable(as_words)
+        self._compare_annotators()
 
     def _learnable(self, as_words: Collection[str]) -> Indices:
         """Return the labels that somebody drew on enough images."""
@@ -510,6 +522,35 @@ class _Fitting:
             else:
                 enough[targets.names.index(name)] = True
         return np.flatnonzero(enough)
+
+    def _compare_annotators(self) -> None:
+        """Hold out by annotator; refuse labels that somebody draws unlike the others.
+
+        Pictures that are held out by chance have the same annotators as those that are learned
+        from, so what one of them does wrong looks right there.
+        """
+        targets = self._targets
+        annotators = np.unique(targets.annotator)
+        if len(annotators) < FEWEST_ANNOTATORS or not self._can_learn:
+            return
+        regression = Regression(targets, self._learning)
+        precisions = np.full(len(self._learning), _AMONG_ANNOTATORS)
+        number = np.searchsorted(annotators, targets.annotator)
+        folds = number % min(_FOLDS, len(annotators))
+        logits = np.empty_like(targets.text)
+        for fold in range(int(folds.max()) + 1):
+            held = folds == fold
+            logits[held] = regression.logits(regression.mode(~held, precisions), held)
+
+        exchanged = find_exchanged(targets, logits)
+        self.people += exchanged
+        for each in exchanged:
+            reason = f"Somebody seems to exchange “{each.labels[0]}” and “{each.labels[1]}”."
+            self._refused |= dict.fromkeys(each.labels, reason)
+        for label in np.flatnonzero(find_disputed(targets, logits, LABEL_LOSS)).tolist():
+            self._refused.setdefault(targets.names[label], _DISPUTED)
+        names = np.array(targets.names)[self._learning]
+        self._learning = self._learning[[name not in self._refused for name in names]]
 
     @cached_property
     def _judge(self) -> Judge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import combinations, groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,17 @@ import torch
 from scipy.stats import binom
 
 from clearclip_core.adaptation.adaptation import group_names
-from clearclip_core.adaptation.example import MOVES, Example, Float32Array
-from clearclip_core.adaptation.targets import text_logits
+from clearclip_core.adaptation.example import MOVES, BoolArray, Example, Float32Array
+from clearclip_core.adaptation.targets import Targets, text_logits
 from clearclip_core.vocabulary import Vocabulary
 
 FEWEST_PICTURES = 3  # of an annotator who is judged
+FEWEST_ANNOTATORS = 3  # of two, nobody knows which one is right
 
 #: Share of a picture's painted area by which more of it has to agree with the words, moved back.
 #: Chosen on photographs and drawn scenes, see `tests.bench.test_people`.
 _BETTER = 0.02
+_LEAST_AREA = 0.005  # share of a picture that each of two labels covers, to be judged
 
 #: Share of right pictures that may seem moved where words know little, and how unlikely as many as
 #: were found have to be then: of three and of four pictures all, of ten six.
@@ -36,11 +38,13 @@ class AnnotatorFinding:
         annotator: key of the annotator, see `Example.annotator`; "" for all whom nobody knows.
         reason: what was found, as a sentence that does not name the annotator.
         is_left_out: whether nothing was learned of the annotator's pictures.
+        labels: names of the two labels that the annotator seems to exchange, or none.
     """
 
     annotator: str
     reason: str
     is_left_out: bool = False
+    labels: tuple[str, ...] = ()
 
 
 def by_annotator(examples: Sequence[Example]) -> Iterator[tuple[str, list[Example]]]:
@@ -74,7 +78,7 @@ def find_moved(
         # Of two moves that as many pictures ask for, the one that more of the area asks for.
         move = int(np.lexsort((judged.mean(axis=0), is_better.sum(axis=0)))[-1])
         count = int(is_better[:, move].sum())
-        if 2 * count > len(judged) and binom.sf(count - 1, len(judged), _BY_CHANCE) < _UNLIKELY:
+        if _is_most(count, len(judged)):
             reason = (
                 f"On {count} of {len(judged)} pictures the masks seem to be {MOVES[move]}: moved "
                 "back, they agree better with the words. See whether a tool or an import has "
@@ -82,6 +86,101 @@ def find_moved(
             )
             found.append(AnnotatorFinding(annotator, reason, is_left_out=True))
     return found
+
+
+def _is_most(count: int, pictures: int) -> bool:
+    """Whether so many of an annotator's pictures are most of them, and no chance."""
+    is_likely = binom.sf(count - 1, pictures, _BY_CHANCE) >= _UNLIKELY
+    return 2 * count > pictures >= FEWEST_PICTURES and not is_likely
+
+
+def find_exchanged(targets: Targets, logits: Float32Array) -> list[AnnotatorFinding]:
+    """Find annotators who draw one label where the others draw another, and the other way round.
+
+    Whoever does what most others do is right: what a project calls its things is its own.
+
+    Args:
+        targets: the pixels.
+        logits: (N, G) of each pixel, by what the pictures of other annotators teach.
+    """
+    annotators = sorted({*targets.annotator.tolist()} - {""})
+    counts = {each: _exchanged(targets, logits, each) for each in annotators}
+
+    found = []
+    for one, other in combinations(np.flatnonzero(targets.labels).tolist(), 2):
+        judged = {
+            annotator: counted[:, one, other]
+            for annotator, counted in counts.items()
+            if counted[1, one, other] >= FEWEST_PICTURES
+        }
+        exchanging = [each for each, (count, shown) in judged.items() if _is_most(count, shown)]
+        if len(judged) < FEWEST_ANNOTATORS or 2 * len(exchanging) >= len(judged):
+            continue
+
+        labels = targets.names[one], targets.names[other]
+        for annotator in exchanging:
+            count, shown = judged[annotator]
+            reason = (
+                f"On {count} of {shown} pictures “{labels[0]}” and “{labels[1]}” seem to be "
+                "exchanged: what the other annotators draw says so. Both labels keep their words "
+                "meanwhile. Check these annotations, or learn without them."
+            )
+            found.append(AnnotatorFinding(annotator, reason, labels=labels))
+    return found
+
+
+def find_disputed(targets: Targets, logits: Float32Array, bound: float) -> BoolArray:
+    """Find labels that lose on the pictures of most annotators: (G,) bool.
+
+    Args:
+        targets: the pixels.
+        logits: (N, G) of each pixel, by what the pictures of other annotators teach.
+        bound: IoU in [0, 1] that a label has to lose, as far as it was drawn.
+    """
+    judged = np.zeros(len(targets.names), np.intp)
+    losing = np.zeros_like(judged)
+    for annotator in np.unique(targets.annotator):
+        own = targets.annotator == annotator
+        truth, is_drawn = targets.truth[own], targets.drawn[own]
+        pictures = np.zeros((targets.images, len(targets.names)), np.bool_)
+        np.logical_or.at(pictures, targets.image[own], (truth > 0) & is_drawn[:, None])
+        is_judged = targets.labels & (pictures.sum(axis=0) >= FEWEST_PICTURES)
+        share = truth[is_drawn].sum(axis=0) / np.maximum(truth.sum(axis=0), 1e-12)
+        change = _ious(truth, logits[own]) - _ious(truth, targets.text[own])
+        judged += is_judged
+        losing += is_judged & (change * share < -bound)
+    disputed: BoolArray = (judged >= FEWEST_ANNOTATORS) & (2 * losing > judged)
+    return disputed
+
+
+def _ious(truth: Float32Array, logits: Float32Array) -> Float32Array:
+    """Return the (G,) IoUs of (P, G) areas and the best groups of (P, G) logits."""
+    chosen = np.eye(logits.shape[1], dtype=np.float32)[logits.argmax(axis=1)]
+    right = (chosen * truth).sum(axis=0)
+    taken = (chosen * truth.sum(axis=1, keepdims=True)).sum(axis=0)
+    ious: Float32Array = right / np.maximum(truth.sum(axis=0) + taken - right, 1e-12)
+    return ious
+
+
+def _exchanged(targets: Targets, logits: Float32Array, annotator: str) -> npt.NDArray[np.intp]:
+    """Count an annotator's pictures that speak for an exchange, and those that show both labels.
+
+    (2, G, G): where more of the area of two labels agrees with the logits once they are exchanged,
+    and where both labels stand.
+    """
+    groups = len(targets.names)
+    counts = np.zeros((2, groups, groups), np.intp)
+    own = (targets.annotator == annotator) & (targets.drawn | targets.kept)
+    stands, best = targets.target.argmax(axis=1), logits.argmax(axis=1)
+    for image in np.unique(targets.image[own]):
+        some = own & (targets.image == image)
+        pairs = np.zeros((groups, groups))
+        np.add.at(pairs, (stands[some], best[some]), targets.weights[some])
+        area, right = pairs.sum(axis=1), pairs.diagonal()
+        both = np.minimum.outer(area, area) >= _LEAST_AREA
+        gain = pairs + pairs.T - right - right[:, None]
+        counts += both & np.stack([gain > _BETTER * (area + area[:, None]), both])
+    return counts
 
 
 def _agreement_gains(

@@ -63,6 +63,7 @@ class Targets:
     weights: Float32Array  # (N,) float32, shares of the pixels in their image or near-duplicates
     image: npt.NDArray[np.intp]  # (N,) number of the image, near-duplicates alike, from 0
     pictures: Mapping[str, int]  # key of an image, see `Example.picture_key` -> its number
+    annotator: npt.NDArray[np.str_]  # (N,) key of who annotated it, see `Example.annotator`
     balance: float = _BALANCE
 
     @classmethod
@@ -88,7 +89,8 @@ class Targets:
         parts = [_Pixels.of(each, embeddings, vocabulary, limit) for each in used]
         parts.append(_Pixels.none(len(names), used[0].width if used else embeddings.shape[1]))
 
-        image = np.repeat(number, [len(part.weights) for part in parts[:-1]])
+        sizes = [len(part.weights) for part in parts[:-1]]
+        image = np.repeat(number, sizes)
         weights = np.concatenate([part.weights for part in parts])
         return cls(
             names=names,
@@ -101,6 +103,7 @@ class Targets:
             weights=(weights / np.bincount(number)[image]).astype(np.float32),
             image=image,
             pictures={each.picture_key: int(n) for each, n in zip(used, number, strict=True)},
+            annotator=np.repeat(np.array([each.annotator for each in used], np.str_), sizes),
         )
 
     @property

@@ -94,6 +94,8 @@ def learned_text(learned: Mapping[str, Any]) -> str:
     if learned["versions"]:
         people = learned["versions"][0]["people"]
         lines += [printable(f"{each['name']}: {each['reason']}") for each in people]
+    if learned["left_out"]:
+        lines.append(printable(f"Learned without {', '.join(learned['left_out'].values())}."))
     if learned["as_words"]:
         lines.append(printable(f"Labels that keep their words: {', '.join(learned['as_words'])}."))
     return "\n".join(lines)

@@ -82,6 +82,7 @@ class ActionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     number: _NumberOrZero | None = None  # the version to use; 0 for the words alone
     label: str = ""  # the label that keeps its words, or learns again
+    person: str = ""  # key or name of whom to learn without, or with again
 
 
 class RowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

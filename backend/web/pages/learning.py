@@ -34,7 +34,17 @@ _Json = dict[str, Any]
 _LEARNING: Final = f"{PROJECT}/learning"
 
 #: What people decide, as the last part of a route.
-ACTIONS = ("step", "unlabelled", "use", "unpin", "keep-words", "learn-label", "reset")
+ACTIONS = (
+    "step",
+    "unlabelled",
+    "use",
+    "unpin",
+    "keep-words",
+    "learn-label",
+    "learn-without",
+    "learn-with",
+    "reset",
+)
 
 _USE: Final = "A project learns from what Label Studio has"
 
@@ -183,6 +193,8 @@ class LearningRoutes:
                 if not asked.label:
                     raise BadRequest('Expected "label" to be the name of a label.')
                 versions.keep_words(project, asked.label, kept=action == "keep-words")
+            case "learn-without" | "learn-with":
+                versions.leave_out(project, asked.person, left_out=action == "learn-without")
             case "reset":
                 versions.reset(project)
                 self.services.change_poller.read_again(project)

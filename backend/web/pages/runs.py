@@ -8,7 +8,7 @@ import msgspec
 from flask import Blueprint, Response, request, send_file, url_for
 
 from backend.dataset.formats.writers import WRITERS
-from backend.errors import BackendError, BadRequest, NotFound
+from backend.errors import BackendError, BadRequest, ModelUnavailable, NotFound
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.runs.dataset import DAYS_KEPT, file_name, file_of
 from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
@@ -244,7 +244,16 @@ class LabelErrorRoutes(RunRoutes):
             if confirmed.get(each.annotation) == each.updated
         }
         told = [{"annotation": annotation, "task": task} for annotation, task in tasks.items()]
-        return {"confirmed": told}
+        return {"confirmed": told, "people": self._people(project)}
+
+    def _people(self, project: int) -> list[str]:
+        """Say of whom the newest version says something, as on the learning page."""
+        try:
+            versions = self.services.learner.versions.versions(project)
+        except ModelUnavailable:
+            return []
+        newest = next(iter(versions), None)
+        return [] if newest is None else [each.sentence for each in newest.people]
 
     def _confirm(self, project: int, is_form: bool) -> None:
         asked = parse_fields(self.body.read(MAX_FORM_BYTES), is_form, Confirmation)

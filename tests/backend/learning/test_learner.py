@@ -1,6 +1,7 @@
 """What is learned, with a stand-in whose colours a person can foresee and with the demo model."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -674,3 +675,17 @@ def test_people_are_named_as_label_studio_names_them(
     assert (person.key, person.reason) == (annotator_key(6), "Mirrored.")
     assert (person.name == "Ben") is not hides_people
     assert person.name
+
+
+def test_nothing_is_learned_of_whom_is_left_out(database: Database) -> None:
+    school = School(database)
+    school.fits.people = (AnnotatorFinding("somebody", "Exchanged."),)
+    school.learn(1, 2)
+    school.step()
+    school.learner.learn(replace(corrected(3, {"blue": left_third()}), annotator="other"))
+    school.stores.versions.leave_out(7, "somebody")
+    school.fits.adaptation = teach(wine="blue")
+    school.step()
+    (examples, _) = school.fits.asked[-1]
+    assert [each.annotator for each in examples] == ["other"]
+    assert school.stores.versions.versions(7)[0].annotations == 1

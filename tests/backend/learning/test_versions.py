@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,10 +13,15 @@ from backend.database.database import Database
 from backend.database.leases import LEASE_S
 from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
-from backend.learning.versions import StepLease
+from backend.learning.versions import Person, StepLease
 from tests.backend.conftest import Clock
 from tests.backend.fakes.databases import end_leases
-from tests.backend.fakes.learning_stores import LearningStores, adaptation, example
+from tests.backend.fakes.learning_stores import (
+    LearningStores,
+    adaptation,
+    example,
+    version_with,
+)
 
 
 @pytest.fixture
@@ -240,6 +246,50 @@ def test_labels_keep_their_words_until_they_learn_again(learning: LearningStores
     assert learning.versions.state(7).asked, "it has changed since the lease"
     learning.make_version()
     assert not learning.versions.state(7).asked
+
+
+ADA = Person("a1", "Ada", "She exchanges them.", is_left_out=False)
+
+
+def name_ada(learning: LearningStores) -> None:
+    """Make a version that names somebody."""
+    learning.replace_all(1)
+    version = msgspec.structs.replace(version_with(adaptation()), people=(ADA,))
+    learning.versions.commit(learning.lease(), version, adaptation())
+
+
+def test_a_version_that_does_the_same_and_names_somebody_is_kept(
+    learning: LearningStores,
+) -> None:
+    """Where nothing is learned of somebody's pictures, they change nothing but what is said."""
+    learning.replace_all(1)
+    learning.make_version(1)
+    name_ada(learning)
+    assert [each.people for each in learning.versions.versions(7)] == [(ADA,), ()]
+
+
+@pytest.mark.parametrize("person", ["a1", "Ada"])
+def test_people_are_left_out_until_they_teach_again(learning: LearningStores, person: str) -> None:
+    name_ada(learning)
+    assert learning.versions.leave_out(7, person).left_out == {"a1": "Ada"}
+    lease = learning.versions.lease_step(10)
+    assert lease is not None, "a version is made at once"
+    assert lease.left_out == ("a1",)
+    assert learning.versions.leave_out(7, person, left_out=False).left_out == {}
+    learning.commit(lease, 2)
+    assert learning.versions.state(7).asked, "it has changed since the lease"
+
+
+def test_only_people_whom_a_version_names_are_left_out(learning: LearningStores) -> None:
+    name_ada(learning)
+    with pytest.raises(LearningRefused, match="names 'Ben'"):
+        learning.versions.leave_out(7, "Ben")
+
+
+def test_a_reset_forgets_who_was_left_out(learning: LearningStores) -> None:
+    name_ada(learning)
+    learning.versions.leave_out(7, "Ada")
+    assert learning.versions.reset(7).left_out == {}
 
 
 def test_what_somebody_has_made_live_meanwhile_stays(learning: LearningStores) -> None:

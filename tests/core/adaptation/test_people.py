@@ -77,3 +77,42 @@ def test_elsewhere_has_the_labels_moved_back(column: int, rows: slice) -> None:
     else:
         expected[2:4, :2] = True
     assert np.array_equal(shown, expected)
+
+
+def exchanged(seed: int, annotator: str) -> Example:
+    features, masks = drawn_image(seed)
+    swapped = {"sofa": masks["sky"], "sky": masks["sofa"]}
+    return Example.of(features, swapped, KNOWN, f"{seed}", annotator=annotator)
+
+
+def right(annotator: str, *seeds: int) -> list[Example]:
+    return [moved(seed, lambda mask: mask, annotator) for seed in seeds]
+
+
+def test_one_of_three_who_exchanges_two_labels_is_named_with_them() -> None:
+    wrong = [exchanged(seed, "cy") for seed in range(40, 44)]
+    fit = adapt([*right("ann", *range(6)), *right("bo", *range(20, 26)), *wrong], embed, WORDS)
+    (found,) = fit.people
+    assert (found.annotator, found.labels) == ("cy", ("sofa", "sky"))
+    assert not found.is_left_out
+    assert set(fit.refused) == {"sofa", "sky"}, "they keep their words"
+
+
+def test_of_two_who_disagree_nobody_is_named() -> None:
+    """Nobody knows which one is right."""
+    wrong = [exchanged(seed, "cy") for seed in range(40, 44)]
+    assert adapt([*right("ann", *range(6)), *wrong], embed, WORDS).people == ()
+
+
+def test_what_most_people_call_things_is_right() -> None:
+    """A project may use labels otherwise than the words do."""
+    most = [exchanged(seed, f"person {seed % 4}") for seed in range(16)]
+    fit = adapt([*most, *right("cy", *range(40, 44))], embed, WORDS)
+    assert [each.annotator for each in fit.people] == ["cy"]
+
+
+def test_three_people_who_agree_are_not_named() -> None:
+    examples = [*right("ann", *range(4)), *right("bo", *range(20, 24)), *right("cy", 40, 41, 42)]
+    fit = adapt(examples, embed, WORDS)
+    assert fit.people == ()
+    assert fit.refused == {}

@@ -53,6 +53,10 @@ def upgrade() -> None:
     op.add_column("reviews", sa.Column("person", sa.Text(), nullable=False, server_default=""))
     _add_scores()
 
+    # the people whose annotations a project does not learn from: key -> name, as JSON
+    left_out = sa.Column("left_out", sa.Text(), nullable=False, server_default="{}")
+    op.add_column("learning_states", left_out)
+
 
 def _add_scores() -> None:
     """Add the scores of predictions, which Label Studio lists only with a feature flag."""

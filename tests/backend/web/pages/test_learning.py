@@ -128,6 +128,18 @@ def test_people_whose_pictures_speak_against_their_work_are_named(dashboard: Das
     assert [each["name"] for each in told["people"]] == ["Ada <B>"]
 
 
+def test_one_press_learns_without_somebody_and_one_with_them_again(dashboard: Dashboard) -> None:
+    stores = stores_of()
+    learn(stores, people=(Person("a1", "Ada", "She exchanges them.", is_left_out=False),))
+    for turn, left_out in (("learn-without", {"a1": "Ada"}), ("learn-with", {})):
+        path = f"{LEARNING}/{turn}"
+        (form,) = [each for each in dashboard.page(LEARNING).all("form") if each["action"] == path]
+        assert form is not None
+        sent = {"data": {"person": "a1"}, "content_type": "application/x-www-form-urlencoded"}
+        assert dashboard.client.post(path, **sent).status_code == 303
+        assert stores.versions.state(7).left_out == left_out
+
+
 def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashboard) -> None:
     learn(stores_of(), **FIGURES)
     page = dashboard.page(LEARNING)
@@ -294,6 +306,14 @@ def run(*words: str, code: int = 0) -> str:
     result = CliRunner().invoke(main, ["adapt", words[0], "--project", "7", *words[1:]])
     assert result.exit_code == code, result.output
     return result.output
+
+
+def test_the_command_line_learns_without_somebody(demo_stores: LearningStores) -> None:
+    learn(demo_stores, people=(Person("a1", "Ada", "She exchanges them.", is_left_out=False),))
+    told = run("without", "Ada")
+    assert "Ada: She exchanges them." in told
+    assert "Learned without Ada." in told
+    assert "Learned without" not in run("without", "Ada", "--learn-again")
 
 
 def test_the_command_line_steers_without_a_server(demo_stores: LearningStores) -> None:
