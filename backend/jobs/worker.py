@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.leases import LEASE_S, LeaseLost, Leases
-from backend.errors import AnswerTooLarge, BackendError, StudioRefused
+from backend.errors import AnswerTooLarge, BackendError, StudioRefused, TaskNotServed
 from backend.jobs.job_store import Job, JobStore
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.task_filter import TaskFilter
@@ -146,7 +146,8 @@ class Withdrawer:
 
     A task that has an annotation or a draft keeps its prediction: it may have begun with it, and
     the report compares the two. Of the other tasks, predictions of the job's ``model_version`` are
-    deleted that were stored while the job ran.
+    deleted that were stored while the job ran. What Label Studio fails to delete is named at the
+    end; the others do not wait for it.
 
     Label Studio does not tell the ids of predictions that it stores. So those of other runs and of
     opened tasks that have the same version and time are taken for the job's.
@@ -179,28 +180,48 @@ class Withdrawer:
             if stopping.is_set() or job.state != "running":
                 return job
             worked_on = self._worked_on(job.project, replace(wanted, ids=tasks))
-            done, stay = 0, set[int]()
-            for task in tasks:
-                found = self._predictions(of, task)
-                if found and task in worked_on:
-                    stay.add(task)
-                elif found:
-                    for each in found:
-                        self._client.delete(each)
-                    done += 1
-            of_others = len(tasks) - done - len(stay)
+            done, stay, trouble = self._delete(of, tasks, worked_on)
             kept |= stay
+            of_others = len(tasks) - done - len(stay)
+            total = max(0, (job.total or 0) - of_others)
             job = self._store.advance(
                 job.id,
                 self._owner,
-                total=max(0, (job.total or 0) - of_others),
+                total=total,
                 cursor=tasks[-1],
                 done=done,
                 skipped=len(stay),
                 scope=kept,
+                reason=trouble or job.reason,
             )
             watch(job)
-        return self._store.finish(job.id, self._owner)
+        return self._store.finish(job.id, self._owner, job.reason)
+
+    def _delete(
+        self, of: Job, tasks: Sequence[int], worked_on: set[int]
+    ) -> tuple[int, set[int], str]:
+        """Delete the predictions that a job has stored for some tasks.
+
+        Returns:
+            How many tasks have lost theirs, which ones keep theirs, and why one keeps it that
+            should not; empty where Label Studio has deleted all.
+        """
+        done, stay, trouble = 0, set[int](), ""
+        for task in tasks:
+            found = self._predictions(of, task)
+            if found and task in worked_on:
+                stay.add(task)
+                continue
+
+            try:
+                for each in found:
+                    self._client.delete(each)
+            except TaskNotServed as error:
+                stay.add(task)
+                trouble = f"Task {task} keeps its prediction. {error} Withdraw the job again."
+            else:
+                done += bool(found)
+        return done, stay, trouble
 
     def _worked_on(self, project: int, wanted: TaskFilter) -> set[int]:
         """Return the tasks that have an annotation or a draft, of those that pass a filter."""

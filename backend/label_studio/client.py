@@ -466,8 +466,21 @@ class LabelStudioClient:
         self._connection.find(f"/api/annotations/{annotation}/", IdRow, method="DELETE")
 
     def delete(self, prediction: int) -> None:
-        """Delete a prediction; one that is gone already is no error."""
-        self._connection.find(f"/api/predictions/{prediction}/", IdRow, method="DELETE")
+        """Delete a prediction; one that is gone already is no error.
+
+        Raises:
+            TaskNotServed: Label Studio fails again, though it is there.
+        """
+        path = f"/api/predictions/{prediction}/"
+        for _ in range(2):
+            try:
+                self._connection.find(path, IdRow, method="DELETE", most_tries=_TASK_TRIES)
+            except StudioUnreachable as error:
+                self.user()  # waits where Label Studio is away
+                reason = str(error)
+            else:
+                return
+        raise TaskNotServed(f"The prediction {prediction} cannot be deleted. {reason}")
 
     def _find_of_task(self, path: str, kind: type[_T], **more: Any) -> _T | None:
         """Return what Label Studio has of one task; None where it is gone.

@@ -19,7 +19,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.learning.learner import Learner
 from tests.backend.fakes.colour_segmenter import data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, LocalServer
+from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.backend.fakes.report import rows_of
 from tests.backend.fakes.waiting import wait_for
 from tests.backend.feedback.test_annotation_reader import region
@@ -278,6 +278,27 @@ def test_what_nobody_has_touched_is_deleted_and_the_rest_is_listed(
     assert store.task_ids(over.id) == (3, 35)
     assert studio.stored("v2") == {3: 1, 4: 1, 35: 1, 40: 1}
     assert studio.stored("v1") == {4: 1}
+
+
+def test_one_prediction_that_label_studio_does_not_delete_does_not_hold_the_others(
+    withdrawer: Withdrawer, store: JobStore, studio: FakeStudio
+) -> None:
+    job = job_that_is_over(store, studio, *range(1, 31))
+    broken = studio.predictions[4]["id"]
+
+    def fail_at_one(asked: Asked) -> Answer | None:
+        is_it = asked.method == "DELETE" and f"/predictions/{broken}/" in asked.path
+        return Answer(500) if is_it else None
+
+    studio.fault = fail_at_one
+    over = withdrawn(withdrawer, store, job)
+    assert (over.state, over.done, over.skipped) == ("failed", 29, 1)
+    assert "Task 5 keeps its prediction." in over.reason
+    assert studio.stored("v2") == {5: 1}
+
+    studio.fault = lambda _: None
+    assert withdrawn(withdrawer, store, job).state == "done"
+    assert not studio.predictions
 
 
 def test_a_withdrawal_that_waits_for_the_last_step_of_a_cancelled_job_withdraws_it(

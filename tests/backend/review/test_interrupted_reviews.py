@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from tests.backend.fakes.local_server import LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 
 REVIEWS = METADATA.tables["reviews"]
+STEPS = range(1, 20)  # more than a worker takes
 
 
 class Killed(BaseException):
@@ -124,7 +124,7 @@ def team(url: str, studio: FakeStudio, server: LocalServer, database: Database) 
 
 
 def test_a_worker_that_ends_loses_and_doubles_no_annotation(team: Team) -> None:
-    for step in count(1):
+    for step in STEPS:
         team.accept(step)
         is_reached = team.work(before=step)
         team.follow()
@@ -135,7 +135,7 @@ def test_a_worker_that_ends_loses_and_doubles_no_annotation(team: Team) -> None:
 
 
 def test_what_a_worker_was_writing_as_it_ended_is_taken_back(team: Team) -> None:
-    for step in count(1):
+    for step in STEPS:
         team.accept(step)
         is_reached = team.work(before=step)
         team.undo(step)
@@ -147,7 +147,7 @@ def test_what_a_worker_was_writing_as_it_ended_is_taken_back(team: Team) -> None
 
 
 def test_a_worker_that_ends_takes_all_back_that_it_was_asked_to(team: Team) -> None:
-    for step in count(1):
+    for step in STEPS:
         team.accept(step)
         team.work()
         assert team.annotated() == {step: 1}
@@ -161,7 +161,7 @@ def test_a_worker_that_ends_takes_all_back_that_it_was_asked_to(team: Team) -> N
 
 
 def test_what_is_taken_back_while_it_is_written_is_gone(team: Team) -> None:
-    for step in count(1):
+    for step in STEPS:
         team.accept(step)
         is_reached = team.work(step, lambda task=step: team.undo(task))  # type: ignore[misc]
         team.undo(step)
@@ -174,7 +174,7 @@ def test_what_is_taken_back_while_it_is_written_is_gone(team: Team) -> None:
 
 def test_a_verdict_that_changes_while_it_is_written_counts_or_is_refused(team: Team) -> None:
     refused: list[int] = []
-    for step in count(1):
+    for step in STEPS:
         said = team.accept(step)
 
         def say_otherwise(said: Reviewed = said) -> None:
@@ -193,7 +193,7 @@ def test_a_verdict_that_changes_while_it_is_written_counts_or_is_refused(team: T
 def test_a_worker_that_lost_its_lease_leaves_nothing_that_another_has_taken_back(
     team: Team,
 ) -> None:
-    for step in count(1):
+    for step in STEPS:
         team.accept(step)
 
         def take_over(task: int = step) -> None:

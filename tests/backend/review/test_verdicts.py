@@ -13,7 +13,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.label_studio.client import LabelStudioClient
-from backend.review.verdicts import CHECKED, Reviewed, ReviewStore, Tally
+from backend.review.verdicts import CHECKED, Reviewed, ReviewStore, TakingBack, Tally
 from backend.review.writing import write_due
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -195,6 +195,33 @@ def test_one_that_label_studio_fails_at_does_not_stop_the_others(
     studio.fault = fail_at_the_first
     write(reviews, client)
     assert sorted(each["task"] for each in studio.annotations.values()) == [2, 3]
+
+
+def test_an_annotation_that_cannot_be_deleted_is_told_and_the_others_are(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, task) for task in (1, 2, 3)], since=0.0)
+    write(reviews, client)
+    broken = min(studio.annotations)
+
+    def fail_at_one(asked: Any) -> Answer | None:
+        is_it = asked.method == "DELETE" and f"/annotations/{broken}/" in asked.path
+        return Answer(500) if is_it else None
+
+    studio.fault = fail_at_one
+    assert reviews.undo(7, "seat") == TakingBack(3, 3)
+    for pause_s in (5, 10, 20):
+        write(reviews, client)
+        assert [*studio.annotations] == [broken]
+        clock.now += pause_s
+    task = studio.annotations[broken]["task"]
+    assert troubles(reviews)[task].startswith("Its annotation is not taken back yet.")
+    assert reviews.taking_back(7, "seat") == TakingBack(3, 1)
+
+    studio.fault = lambda _: None
+    write(reviews, client)
+    assert not studio.annotations
+    assert not troubles(reviews)
 
 
 def test_of_two_pages_the_first_verdict_stays(studio: FakeStudio, reviews: ReviewStore) -> None:

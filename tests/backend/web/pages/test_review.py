@@ -13,7 +13,6 @@ from backend.database.database import Database
 from backend.feedback.experiment import Experiments
 from backend.label_studio.client import LabelStudioClient
 from backend.projects.scores import ScoreStore
-from backend.review import verdicts
 from backend.review.queue import OpenPages
 from backend.review.score_walk import read_scores
 from backend.review.verdicts import ReviewStore
@@ -21,7 +20,7 @@ from backend.review.writing import write_due
 from backend.settings import Settings
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
-from tests.backend.fakes.local_server import Answer, Asked, LocalServer
+from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
@@ -242,27 +241,6 @@ def test_a_second_press_takes_no_other_page_back(lead: Dashboard, studio: FakeSt
     for _ in range(2):
         lead.client.post(str(form["action"]), data={})
     assert "Undo the last page (2)" in lead.page(f"{REVIEW}?seat=a").text
-
-
-def test_what_an_error_keeps_from_being_taken_back_is_told_and_the_others_go_on(
-    lead: Dashboard, studio: FakeStudio, work: Callable[[], None], monkeypatch: Any
-) -> None:
-    monkeypatch.setattr(verdicts, "_RETRY_S", 0.0)
-    post(lead, "a", studio, 1, 2, 3, 4)
-    work()
-    made = {each["task"]: each["id"] for each in studio.annotations.values()}
-    broken = min(made)
-    assert len(made) > 2
-
-    faults = iter([Answer(500)] * 3)
-
-    def fail_at_one(asked: Asked) -> Answer | None:
-        return next(faults, None) if f"/annotations/{made[broken]}/" in asked.path else None
-
-    studio.fault = fail_at_one
-    undo(lead)
-    work()
-    assert not studio.annotations
 
 
 def test_a_verdict_about_a_task_of_another_project_is_not_kept(
