@@ -40,7 +40,7 @@ _RESERVED: Final = (
 _FORBIDDEN: Final = (
     "Label Studio did not connect {} (HTTP 403). Either the user of LABEL_STUDIO_API_KEY may not "
     "change the project, or Label Studio refuses the address: for private ones it needs "
-    "ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false."
+    "ML_BLOCK_LOCAL_IP=false."
 )
 
 
