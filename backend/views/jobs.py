@@ -133,14 +133,32 @@ def first_step(has_others: bool) -> str:
     )
 
 
-def over(jobs: Sequence[Mapping[str, Any]]) -> str:
-    """Say how many jobs are over, as the head of their fold.
+class JobFold(Struct, frozen=True):
+    """Jobs that somebody may act on, and those that a page folds."""
 
-    >>> over([{"over": True}, {"over": False}])
-    '1 job is over'
-    """
-    count = sum(each["over"] for each in jobs)
-    return f"{grouped(count)} {inflected(count, 'job is', 'jobs are')} over"
+    shown: tuple[Mapping[str, Any], ...]
+    folded: tuple[Mapping[str, Any], ...]  # over, and not to be resumed
+
+    @classmethod
+    def of(cls, jobs: Sequence[Mapping[str, Any]]) -> JobFold:
+        return cls(
+            shown=tuple(each for each in jobs if not _is_folded(each)),
+            folded=tuple(each for each in jobs if _is_folded(each)),
+        )
+
+    @property
+    def head(self) -> str:
+        """How many jobs are folded, as the head of the fold.
+
+        >>> JobFold.of([{"over": True, "can_resume": False}, {"over": False}]).head
+        '1 job is over'
+        """
+        count = len(self.folded)
+        return f"{grouped(count)} {inflected(count, 'job is', 'jobs are')} over"
+
+
+def _is_folded(job: Mapping[str, Any]) -> bool:
+    return bool(job["over"]) and not job["can_resume"]
 
 
 def errors_head(tasks: int, named: int) -> str:

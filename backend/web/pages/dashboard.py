@@ -15,7 +15,7 @@ from backend.label_studio.requests import read_project_id
 from backend.label_studio.set_up import Offer, own_address
 from backend.projects.failures import FailureStore
 from backend.services import Services
-from backend.views.jobs import errors_head, first_step, over, served_projects
+from backend.views.jobs import JobFold, errors_head, first_step, served_projects
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -202,7 +202,7 @@ class DashboardRoutes:
             "part.html" if "part" in request.args else "page.html",
             now=now,
             served=served_projects(now["served"], now["jobs"]),
-            jobs_over=over(now["jobs"]),
+            jobs=JobFold.of(now["jobs"]),
             errors_head=errors_head(now["failing"]["tasks"], len(now["errors"])),
             others=others,
             first_step=first_step(bool(others)),

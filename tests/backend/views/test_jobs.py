@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from backend.views.jobs import JobCounts, served_projects
+from backend.views.jobs import JobCounts, JobFold, served_projects
 
 
 def job(**more: Any) -> str:
@@ -61,3 +61,9 @@ def test_several_annotations_a_task_fill_the_bar_and_no_more() -> None:
     (served,) = served_projects([{"project": 7, "tasks": 9, "annotations": 30, "failing": 2}], ())
     assert (served.share, served.failing) == (1.0, "2 without a prediction")
     assert served.progress == "9 tasks, 30 annotations"
+
+
+def test_a_job_that_can_be_resumed_is_not_folded() -> None:
+    failed, done = ({"over": True, "can_resume": each} for each in (True, False))
+    fold = JobFold.of([failed, done])
+    assert (fold.shown, fold.folded) == ((failed,), (done,))
