@@ -195,6 +195,7 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     labels = [str(each) for each in LABELS if json.dumps(each) in json.dumps(predicted[3].result)]
     assert len(labels) > 1
     visit(page, f"{url}?person=Ann&label={labels[0]}")
+    page.locator("#page .card img").first.evaluate("each => each.decode()")
     page.keyboard.press("g")
     expect(page.locator("#page #said")).to_contain_text("G accepts it there")
     page.keyboard.press(" ")
