@@ -212,7 +212,11 @@ class Segmenter:
         return digest.hexdigest()
 
     def prepare(self, image: ImageLike) -> PreparedImage:
-        """Resize an image and plan its windows, without the model; see `segment` for `image`."""
+        """Resize an image and plan its windows, without the model; see `segment` for `image`.
+
+        Args:
+            image: as `segment` takes it.
+        """
         rgb = read_rgb(image)
         resized = self.preprocessing.resize(rgb)
         plan = WindowPlan(
@@ -228,6 +232,9 @@ class Segmenter:
 
     def encode(self, image: ImageLike) -> DenseFeatures:
         """Encode an image: the expensive half, which does not depend on the words.
+
+        Args:
+            image: as `segment` takes it.
 
         Returns:
             Features in the model's dtype, on its device.
@@ -344,6 +351,7 @@ class Segmenter:
         more with that of a label's prompt.
 
         Args:
+            labels: as `segment` takes them.
             contrast: add the model's contrast words, unless the vocabulary has its own.
         """
         vocabulary = Vocabulary.of(labels)
@@ -417,6 +425,7 @@ class Segmenter:
         Args:
             image: as `segment` takes it.
             labels: what prompts may name, and what competes; by default the model's contrast words.
+            adaptation: what `adapt` has learned; None: prompts follow the words alone.
 
         >>> from clearclip_core import render_scene
         >>> image = render_scene(seed=1, size_hw=(96, 128)).image
@@ -441,6 +450,9 @@ class Segmenter:
         """Decide the best label of each pixel of the original image.
 
         Args:
+            scores: what `score` has returned for the image.
+            threshold: probability below which a pixel gets no label, 0-1; one for all or one for
+                each label.
             image: the image, which only `refine` and `propagate` need; as `segment` takes it.
             refine: refine the probabilities along the image's edges by a guided filter before
                 labels are decided. Without it the result is the paper's.

@@ -86,6 +86,10 @@ class Vocabulary:
     def of(cls, labels: Labels, contrast: Iterable[str] = ()) -> Vocabulary:
         """Build a vocabulary from names, labels or words by name; one is returned unchanged.
 
+        Args:
+            labels: names, `Label` values, words by name, or a `Vocabulary`.
+            contrast: words that compete with the labels and are none.
+
         Raises:
             ValueError: a single string, which would be read letter by letter, or something else
                 than names, labels and words.

@@ -118,7 +118,12 @@ class WindowFeatures(NamedTuple):
     second: torch.Tensor | None = None  #: (B, h, w, S), those of a second encoder; None without one
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "WindowFeatures":
-        """Convert the features if a dtype is given, and move them to a device, see `to_device`."""
+        """Convert the features if a dtype is given, and move them to a device, see `to_device`.
+
+        Args:
+            device: where they go.
+            dtype: their number format from then on; None leaves it.
+        """
         where, dtype = torch.device(device), dtype or self.patches.dtype
         cls, second = (None if one is None else to_device(one.to(dtype), where) for one in self[1:])
         return WindowFeatures(to_device(self.patches.to(dtype), where), cls, second)

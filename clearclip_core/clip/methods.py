@@ -352,7 +352,11 @@ class Method:
         return first, parse_terms(self.second) if self.second else first
 
     def blocks_read(self, depth: int) -> int:
-        """Return how many of a model's last blocks the method reads out."""
+        """Return how many of a model's last blocks the method reads out.
+
+        Args:
+            depth: number of blocks of the model.
+        """
         if not self.affinity:
             return min(self.blocks, depth)
         affinity = AFFINITIES[self.affinity]

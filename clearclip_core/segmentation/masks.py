@@ -16,6 +16,7 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
 
     Args:
         mask: (H, W) bool.
+        min_px: the fewest pixels of a part that stays.
 
     Returns:
         (H, W) bool, a new array.
@@ -141,15 +142,27 @@ class LabelMasks:
         return list(self._runs_of)
 
     def runs(self, label: int) -> RunMask:
-        """Return the mask of a label as runs; without any if the label has no pixel."""
+        """Return the mask of a label as runs; without any if the label has no pixel.
+
+        Args:
+            label: index of the label.
+        """
         return self._runs.mask(self._indices(label))
 
     def mask(self, label: int) -> BoolMask:
-        """Draw the mask of a label: (H, W) bool, which takes memory only where the label is."""
+        """Draw the mask of a label: (H, W) bool, which takes memory only where the label is.
+
+        Args:
+            label: index of the label.
+        """
         return self.runs(label).to_mask()
 
     def mean_confidence(self, label: int) -> float:
-        """Compute the mean confidence in the mask of a label, in float64; 0 for an empty mask."""
+        """Compute the mean confidence in the mask of a label, in float64; 0 for an empty mask.
+
+        Args:
+            label: index of the label.
+        """
         runs = self._indices(label)
         area = int(self._runs.lengths[runs].sum(dtype=np.int64))
         return float(self._sums[runs].sum()) / area if area else 0.0

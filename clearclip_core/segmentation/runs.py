@@ -50,6 +50,9 @@ class RunMask:
     def of(cls, mask: BoolMask) -> RunMask:
         """Find the runs of a mask (H, W) bool.
 
+        Args:
+            mask: (H, W) bool.
+
         >>> RunMask.of(np.array([[False, True], [True, False]]))
         RunMask(starts=array([1]), ends=array([3]), size_hw=(2, 2))
         """
@@ -113,6 +116,9 @@ class RunMask:
 
     def mean(self, values: npt.NDArray[np.floating[Any]]) -> float:
         """Compute the mean of values (H, W) over the pixels, in float64; 0 without a pixel.
+
+        Args:
+            values: (H, W), of any floating type.
 
         >>> RunMask.of(np.array([[True, False, True]])).mean(np.array([[0.5, 9.0, 1.0]]))
         0.75

@@ -256,6 +256,10 @@ class Scores:
 
         Labels are exact. The relative error of probabilities is below 2^-11, a step of float16.
 
+        Args:
+            threshold: probability below which a pixel gets no label, 0-1; one for all or one for
+                each label.
+
         Returns:
             (H, W) int16 labels, and (H, W) float16 probabilities in [0, 1] of the winning query,
             contrast words included.
@@ -303,6 +307,9 @@ class Scores:
 
     def thresholds(self, threshold: float | Sequence[float]) -> npt.NDArray[np.float32]:
         """Return each label's threshold, and at index -1 the contrast words', which is 0.
+
+        Args:
+            threshold: 0-1, one for all labels or one for each.
 
         Returns:
             (labels + 1,) float32.

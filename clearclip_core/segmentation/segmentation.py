@@ -42,6 +42,9 @@ class Segmentation:
     def mask(self, label: str) -> BoolMask:
         """Return the mask of a label: (H, W) bool, all False where it has no pixel.
 
+        Args:
+            label: name of the label.
+
         Raises:
             ValueError: an unknown label.
         """
@@ -54,6 +57,9 @@ class Segmentation:
     def save(self, path: Path | str) -> None:
         """Write the label map as a grey PNG: values are indices of labels, 255 is no label.
 
+        Args:
+            path: of the file, which is replaced.
+
         Raises:
             ValueError: more than 255 labels.
         """
@@ -64,6 +70,10 @@ class Segmentation:
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
         """Return one mask for each label that has a pixel.
+
+        Args:
+            min_island_px: parts of a mask of fewer pixels are dropped; 0 keeps all.
+            min_hole_px: holes of fewer pixels are filled; 0 fills none.
 
         Returns:
             Name of the label -> (H, W) bool.
@@ -77,6 +87,8 @@ class Segmentation:
         """Return the masks of all labels, to be made one at a time.
 
         Args:
+            min_island_px: parts of a mask of fewer pixels are dropped; 0 keeps all.
+            min_hole_px: holes of fewer pixels are filled; 0 fills none.
             numbers: labels that share a mask, see `LabelMasks`.
         """
         runs = LabelRuns.of(self.label_map)
@@ -138,6 +150,7 @@ class Uncertainty:
         """Estimate both figures at one position for each patch, without the guided filter.
 
         Args:
+            scores: of the image.
             threshold: probability below which a pixel gets no label, see ``Scores.label_map``.
                 Such a pixel counts as right with the probability of the contrast words; without
                 contrast words it counts as wrong.
