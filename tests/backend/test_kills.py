@@ -158,8 +158,8 @@ class Killed:
             self.log.open("ab") as log,
             subprocess.Popen(command, env=self._env, stdout=log, stderr=log) as process,
         ):
-            wait_for(self._is_ready, "The backend")
             try:
+                wait_for(self._is_ready, "The backend")
                 yield
             finally:
                 process.kill()

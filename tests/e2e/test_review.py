@@ -2,7 +2,10 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ import requests
 from label_studio_sdk import Prediction
 from playwright.sync_api import Page, expect
 
-from backend.cli import demo
+from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.review.verdicts import Reviewed
+from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
 from tests.e2e.servers import get, run_command, sdk, wait_for_json
@@ -154,7 +158,7 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
     wait_for(lambda: len(annotations(studio, project)) == wanted, "annotations of the second page")
     visit(page, f"{url}?seat=b")
     page.get_by_role("button", name="Undo the last page (6)").click()
-    expect(page.locator("#undone")).to_have_text("6 verdicts are taken back.")
+    expect(page.locator("#page #undone")).to_have_text("6 verdicts are taken back.")
     assert not set(annotations(studio, project)) & set(rest)
 
 
@@ -209,3 +213,47 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     page.keyboard.press("s")
     page.keyboard.press("Enter")
     expect(page.locator("#page #said")).to_have_text("1 sent.")
+
+
+def test_a_page_is_taken_back_though_the_backend_is_killed_meanwhile(
+    page: Page, studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
+) -> None:
+    project = new_project(LABELS, seeds=list(range(22_000, 22_014)))
+    port, log = free_port(), tmp_path / "backend.log"
+    url = f"http://127.0.0.1:{port}/projects/{project}/review"
+
+    def serve() -> AbstractContextManager[subprocess.Popen[bytes]]:
+        return demo_servers.running(
+            [sys.executable, "-m", "backend", "serve", "--port", str(port), "--model", "demo"],
+            variables={
+                "LABEL_STUDIO_URL": studio.url,
+                "LABEL_STUDIO_API_KEY": studio.token,
+                "DATABASE_URL": f"sqlite:///{tmp_path}/backend.db",
+            },
+            health=f"http://127.0.0.1:{port}/ready",
+            log=log,
+            timeout_s=120,
+        )
+
+    with serve() as backend:
+        demo.connect(studio, project, f"http://127.0.0.1:{port}")
+        demo.retrieve_predictions(studio, project)
+        predicted = [*sdk(studio).predictions.list(project=project)]
+        good = {"verdict": "good", "seconds": 2}
+        said = [{"task": each.task, "prediction": each.id} | good for each in predicted]
+        requests.post(url, json={"seat": "a", "since": 1.0, "verdicts": said}, timeout=60)
+        are_checked = [Reviewed(e.task, e.id, "good").is_checked for e in predicted]  # type: ignore[arg-type]
+        accepted = are_checked.count(False)
+        assert accepted >= 10
+        wait_for(lambda: len(annotations(studio, project)) == accepted, "annotations")
+        visit(page, f"{url}?seat=a")
+        page.get_by_role("button", name="Undo the last page (14)").click()
+        wait_for(lambda: len(annotations(studio, project)) < accepted, "the first that is deleted")
+        backend.kill()
+        backend.wait()
+        assert annotations(studio, project)
+
+    with serve():
+        expect(page.locator("#page #undone")).to_have_text("14 verdicts are taken back.")
+        assert not annotations(studio, project)
+        expect(page.locator("#page .card")).to_have_count(14)
