@@ -20,7 +20,7 @@ FEWEST_PICTURES = 3  # of an annotator who is judged
 FEWEST_ANNOTATORS = 3  # of two, nobody knows which one is right
 
 #: Share of a picture's painted area by which more of it has to agree with the words, moved back.
-#: Chosen on photographs and drawn scenes, see `tests.bench.test_people`.
+#: Chosen on photographs and drawn scenes, see docs/results/measurements.md.
 _BETTER = 0.02
 _LEAST_AREA = 0.005  # share of a picture that each of two labels covers, to be judged
 

@@ -228,6 +228,14 @@ def mirrored(masks: Masks, moment: Moment) -> Annotation:
     return Annotation({name: mask[:, ::-1] for name, mask in masks.items()})
 
 
+def exchanges(one: str, other: str, behaviour: Behaviour) -> Behaviour:
+    """Call two labels by each other's name, and else behave in some way."""
+    named = {one: other, other: one}
+    return lambda masks, moment: behaviour(
+        {named.get(name, name): mask for name, mask in masks.items()}, moment
+    )
+
+
 def in_turn(*behaviours: Behaviour) -> Behaviour:
     """Let annotators with these behaviours take pictures in turn."""
 
