@@ -215,6 +215,7 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     expect(page.locator("#page #said")).to_have_text("1 sent.")
 
 
+@pytest.mark.thorough
 def test_a_page_is_taken_back_though_the_backend_is_killed_meanwhile(
     page: Page, studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
 ) -> None:
