@@ -191,6 +191,12 @@ class ScoreStore:
         self.database.execute(sa.update(_WALKS).where(_WALK.project == project).values(values))
 
 
+def open_again(connection: sa.Connection, project: int, task: int) -> None:
+    """Have a task asked for again at once, whose annotation was deleted, within a transaction."""
+    own = sa.update(_SCORES).where(_ROW.project == project, _ROW.task == task)
+    connection.execute(own.values(closed=None))
+
+
 def _has_passed(since: float, now: float, pause_s: float) -> bool:
     """Return whether a pause is over, also where the clock was set back."""
     return abs(now - since) > pause_s

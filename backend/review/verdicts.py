@@ -30,6 +30,7 @@ from backend.database.leases import (
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
+from backend.projects.scores import open_again
 from clearclip_core.quantities import grouped, inflected
 
 Verdict = Literal["good", "work", "skip"]
@@ -394,10 +395,11 @@ class ReviewStore:
         self._change(row, **RELEASED)
 
     def forget(self, row: sa.Row[Any]) -> None:
-        """Forget a leased verdict that is taken back."""
+        """Forget a leased verdict that is taken back; its task waits for a review again."""
         self._let_go(row)
         with self.database.write() as connection:
             connection.execute(sa.delete(_REVIEWS).where(self._is_as_it_was(row)))
+            open_again(connection, row.project, row.task)
 
     def _change(self, row: sa.Row[Any], **outcome: Any) -> bool:
         """Change a leased verdict and release it; one that is not as it was is released alone."""

@@ -188,6 +188,20 @@ def undo(lead: Dashboard, **of: Any) -> Any:
     return lead.client.post(f"{REVIEW}/undo", query_string={"seat": "a", **of}, json={}).get_json()
 
 
+def test_pictures_that_are_taken_back_wait_for_a_review_again(
+    lead: Dashboard, scored: None, studio: FakeStudio, work: Callable[[], None]
+) -> None:
+    """Though the page was looked at while they were accepted, so Label Studio listed none."""
+    before = tasks(lead.page(f"{REVIEW}?seat=b"))
+    post(lead, "a", studio, *before)
+    work()
+    accepted = {each["task"] for each in studio.annotations.values()}
+    assert not accepted.intersection(tasks(lead.page(f"{REVIEW}?seat=b")))
+    undo(lead)
+    work()
+    assert tasks(lead.page(f"{REVIEW}?seat=b")) == before
+
+
 def test_the_last_page_is_taken_back_but_what_somebody_has_changed_since_stays(
     lead: Dashboard, studio: FakeStudio, work: Callable[[], None]
 ) -> None:
