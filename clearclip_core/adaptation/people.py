@@ -9,7 +9,6 @@ from itertools import combinations, groupby
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import binom
 
 from clearclip_core.adaptation.adaptation import group_names
 from clearclip_core.adaptation.example import MOVES, BoolArray, Example, Float32Array
@@ -90,6 +89,8 @@ def find_moved(
 
 def _is_most(count: int, pictures: int) -> bool:
     """Whether so many of an annotator's pictures are most of them, and no chance."""
+    from scipy.stats import binom  # takes a second
+
     is_likely = binom.sf(count - 1, pictures, _BY_CHANCE) >= _UNLIKELY
     return 2 * count > pictures >= FEWEST_PICTURES and not is_likely
 
