@@ -222,6 +222,7 @@ class AnnotationStore:
         newest = times.order_by(_ROW.created.desc()).limit(limit)
         return [WorkTime(row.seconds, row.created) for row in self._database.rows(newest)]
 
+    @_mended
     def newest_reads(
         self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
     ) -> list[ReadAnnotation]:

@@ -294,10 +294,11 @@ class TaskRunner:
         """Keep the scores of the predictions of an answer, which Label Studio stores."""
         if self._scores is None or spec.project is None:
             return
+        entries = {task: each.entry for task, each in outcomes.items() if each is not None}
         scores = {
-            task: float(outcome.entry["score"])
-            for task, outcome in outcomes.items()
-            if outcome is not None and isinstance(outcome.entry, dict) and isinstance(task, int)
+            task: float(entry["score"])
+            for task, entry in entries.items()
+            if isinstance(task, int) and isinstance(entry, dict) and "score" in entry
         }
         with _outages_logged():
             self._scores.keep(spec.project, spec.version, scores)

@@ -9,8 +9,9 @@ from PIL import Image
 
 from backend.dataset.image_file import LocalImages, names_of, read_image_file
 from backend.errors import ImageInvalid, ImageNotFound, ImageTooLarge
-from backend.label_studio.image_loader import decode_image
+from backend.label_studio.image_loader import opened
 from backend.label_studio.requests import Task
+from clearclip_core.images.preprocessing import decode_rgb
 from tests.backend.dataset.drawn_tasks import picture_bytes, saved
 
 
@@ -56,9 +57,9 @@ RAMP = np.arange(0, 60_000, 1000, np.uint16).reshape(6, 10)
 def test_what_trainers_cannot_read_is_a_png_of_what_the_model_sees(content: bytes) -> None:
     file = read_image_file(content, 1, ".tif")
     assert (file.suffix, file.is_original) == (".png", False)
-    with Image.open(io.BytesIO(file.content)) as found:
+    with Image.open(io.BytesIO(file.content)) as found, opened(content, 1) as original:
         assert (found.format, found.mode) == ("PNG", "RGB")
-        assert np.array_equal(np.asarray(found), decode_image(content, 1))
+        assert np.array_equal(np.asarray(found), decode_rgb(original))
         grey = np.asarray(found)[..., 0].ravel()
         assert grey[0] == 0
         assert (np.diff(grey.astype(int)) >= 0).mean() > 0.9, "not white as a whole"
