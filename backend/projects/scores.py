@@ -124,9 +124,10 @@ class ScoreStore:
         Those of the version `current` come first: the score of another one may have been of
         another kind. Left out is what scores less than `least`, in [0, 1].
         """
+        is_known = (_READ.kind != "") & (_READ.open == 0)  # else it may be gone by now
         has_annotation = (
             sa.select(_READ.annotation)
-            .where(_READ.task == _ROW.task, _READ.project == project, _READ.kind != "")
+            .where(_READ.task == _ROW.task, _READ.project == project, is_known)
             .exists()
         )
         now = self.database.clock()
@@ -192,9 +193,16 @@ class ScoreStore:
 
 
 def open_again(connection: sa.Connection, project: int, task: int) -> None:
-    """Have a task asked for again at once, whose annotation was deleted, within a transaction."""
+    """Have a task asked for again at once, whose annotation was deleted, within a transaction.
+
+    What was read of its annotations is to be read again.
+    """
     own = sa.update(_SCORES).where(_ROW.project == project, _ROW.task == task)
     connection.execute(own.values(closed=None))
+
+    read = sa.update(ANNOTATIONS).where(_READ.project == project, _READ.task == task)
+    marked = {"marked": _READ.marked + 1, "open": 1, "untaught": 1, "due": 0.0}
+    connection.execute(read.values(marked))
 
 
 def _has_passed(since: float, now: float, pause_s: float) -> bool:

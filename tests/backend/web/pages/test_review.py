@@ -10,6 +10,8 @@ from cachetools import TTLCache
 from PIL import Image
 
 from backend.database.database import Database
+from backend.feedback.annotation_store import AnnotationStore
+from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.experiment import Experiments
 from backend.label_studio.client import LabelStudioClient
 from backend.projects.scores import ScoreStore
@@ -197,6 +199,25 @@ def test_pictures_that_are_taken_back_wait_for_a_review_again(
     work()
     accepted = {each["task"] for each in studio.annotations.values()}
     assert not accepted.intersection(tasks(lead.page(f"{REVIEW}?seat=b")))
+    undo(lead)
+    work()
+    assert tasks(lead.page(f"{REVIEW}?seat=b")) == before
+
+
+def test_pictures_that_are_taken_back_are_shown_though_their_annotations_were_read(
+    lead: Dashboard, scored: None, studio: FakeStudio, work: Callable[[], None]
+) -> None:
+    before = tasks(lead.page(f"{REVIEW}?seat=b"))
+    post(lead, "a", studio, *before)
+    work()
+
+    store = AnnotationStore(Database.from_settings(Settings()), "worker")
+    written = {number: each["task"] for number, each in studio.annotations.items()}
+    store.mark(7, written, written)
+    for each in store.lease(99):
+        task = written[each.annotation]
+        store.complete(each, ReadAnnotation(each.annotation, 7, task, "reviewed"))
+
     undo(lead)
     work()
     assert tasks(lead.page(f"{REVIEW}?seat=b")) == before
