@@ -119,9 +119,7 @@ class LabelSums(Struct, array_like=True):
         """Saved paint, at most 1, see `REPORT_DEFINITIONS`; None where no pixel is annotated."""
         if not self.true_px:
             return None
-        erased = self.predicted_px - self.shared_px
-        painted = self.true_px - self.shared_px + self.redrawn_px
-        return 1 - (painted + erased) / self.true_px
+        return 1 - work_px(self) / self.true_px
 
     @property
     def _is_blamed(self) -> bool:
@@ -147,6 +145,16 @@ class LabelSums(Struct, array_like=True):
         )
         found = ((name, getattr(self, name)) for name in names)
         return {name: round(x, 6) if isinstance(x, float) else x for name, x in found}
+
+
+def work_px(counts: LabelDiff | LabelSums) -> int:
+    """Count the pixels that were painted and erased where a prediction was corrected.
+
+    >>> work_px(LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6))
+    6
+    """
+    painted = counts.true_px - counts.shared_px + counts.redrawn_px
+    return painted + counts.predicted_px - counts.shared_px
 
 
 def add_count(counts: dict[_Key, int], key: _Key, count: int) -> None:

@@ -151,6 +151,11 @@ class ScoreStore:
             own = sa.update(_SCORES).where(_ROW.project == project, _ROW.task.in_(some))
             self.database.execute(own.values(closed=now))
 
+    def reopen(self, project: int, task: int) -> None:
+        """Have a task asked for again at once, whose annotation was deleted."""
+        own = sa.update(_SCORES).where(_ROW.project == project, _ROW.task == task)
+        self.database.execute(own.values(closed=None))
+
     # ---- the walk over what was there before ----------------------------------------------------
 
     def walk(self, project: int) -> Walk:
@@ -190,19 +195,6 @@ class ScoreStore:
 
     def _change(self, project: int, **values: Any) -> None:
         self.database.execute(sa.update(_WALKS).where(_WALK.project == project).values(values))
-
-
-def open_again(connection: sa.Connection, project: int, task: int) -> None:
-    """Have a task asked for again at once, whose annotation was deleted, within a transaction.
-
-    What was read of its annotations is to be read again.
-    """
-    own = sa.update(_SCORES).where(_ROW.project == project, _ROW.task == task)
-    connection.execute(own.values(closed=None))
-
-    read = sa.update(ANNOTATIONS).where(_READ.project == project, _READ.task == task)
-    marked = {"marked": _READ.marked + 1, "open": 1, "untaught": 1, "due": 0.0}
-    connection.execute(read.values(marked))
 
 
 def _has_passed(since: float, now: float, pause_s: float) -> bool:

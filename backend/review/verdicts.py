@@ -27,10 +27,11 @@ from backend.database.leases import (
     is_hopeless,
     lease_columns,
 )
+from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
-from backend.projects.scores import open_again
+from backend.projects.scores import ScoreStore
 from clearclip_core.quantities import grouped, inflected
 
 Verdict = Literal["good", "work", "skip"]
@@ -172,6 +173,8 @@ class ReviewStore:
         self.database = database
         self.leases = Leases(database, _REVIEWS, owner)
         self._owner = owner
+        self._annotations = AnnotationStore(database)
+        self._scores = ScoreStore(database)
 
     def save(
         self,
@@ -396,10 +399,11 @@ class ReviewStore:
 
     def forget(self, row: sa.Row[Any]) -> None:
         """Forget a leased verdict that is taken back; its task waits for a review again."""
+        self._annotations.mark_tasks(row.project, [row.task])
+        self._scores.reopen(row.project, row.task)
         self._let_go(row)
         with self.database.write() as connection:
             connection.execute(sa.delete(_REVIEWS).where(self._is_as_it_was(row)))
-            open_again(connection, row.project, row.task)
 
     def _change(self, row: sa.Row[Any], **outcome: Any) -> bool:
         """Change a leased verdict and release it; one that is not as it was is released alone."""

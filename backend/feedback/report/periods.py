@@ -16,7 +16,7 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import PRELABELLED, AnnotationOrigin, ReadAnnotation
 from backend.feedback.report.hours_left import without_breaks
 from backend.feedback.report.statistics import FEW
-from backend.feedback.sums import Step, groups_of
+from backend.feedback.sums import Step, groups_of, work_px
 
 #: Kinds of annotations that a person has made.
 _MADE_BY_HAND: Final[tuple[AnnotationOrigin, ...]] = (*PRELABELLED, "scratch", "foreign", "lost")
@@ -86,15 +86,9 @@ def _period(name: str, reads: Sequence[ReadAnnotation]) -> Period:
 
 def _saved_paint(reads: Iterable[ReadAnnotation]) -> Interval | None:
     """Estimate the saved paint from annotations that began with a prediction."""
-    work, drawn = [], []
-    for read in reads:
-        true_px = sum(each.true_px for each in read.changes)
-        shared_px = sum(each.shared_px for each in read.changes)
-        erased_px = sum(each.predicted_px for each in read.changes) - shared_px
-        redrawn_px = sum(each.redrawn_px for each in read.changes)
-        work.append(true_px - shared_px + redrawn_px + erased_px)
-        drawn.append(true_px)
-
+    corrected = [each.changes for each in reads]
+    work = [sum(map(work_px, changes)) for changes in corrected]
+    drawn = [sum(each.true_px for each in changes) for changes in corrected]
     share = ratio_interval(work, drawn)
     return None if share is None else Interval(1 - share.mean, 1 - share.high, 1 - share.low)
 

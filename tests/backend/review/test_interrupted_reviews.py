@@ -123,87 +123,100 @@ def team(url: str, studio: FakeStudio, server: LocalServer, database: Database) 
     return Team(url, studio, server, database)
 
 
-def test_a_worker_that_ends_loses_and_doubles_no_annotation(team: Team) -> None:
+def at_each_step(scene: Callable[[int], bool]) -> int:
+    """Play a scene for each step of a worker, until one that it does not come to; return that one.
+
+    A scene gets the step, which is also the number of its task, and says whether it was come to.
+    """
     for step in STEPS:
+        if not scene(step):
+            return step
+    raise AssertionError(f"A worker takes more than {len(STEPS)} steps.")
+
+
+def test_a_worker_that_ends_loses_and_doubles_no_annotation(team: Team) -> None:
+    def scene(step: int) -> bool:
         team.accept(step)
         is_reached = team.work(before=step)
         team.follow()
-        if not is_reached:
-            break
-    assert step > 6
-    assert team.annotated() == Counter(range(1, step + 1))
+        return is_reached
+
+    steps = at_each_step(scene)
+    assert steps > 6
+    assert team.annotated() == Counter(range(1, steps + 1))
 
 
 def test_what_a_worker_was_writing_as_it_ended_is_taken_back(team: Team) -> None:
-    for step in STEPS:
+    def scene(step: int) -> bool:
         team.accept(step)
         is_reached = team.work(before=step)
         team.undo(step)
         team.follow()
-        if not is_reached:
-            break
-    assert step > 6
+        return is_reached
+
+    assert at_each_step(scene) > 6
     assert (team.annotated(), team.verdicts()) == (Counter(), {})
 
 
 def test_a_worker_that_ends_takes_all_back_that_it_was_asked_to(team: Team) -> None:
-    for step in STEPS:
+    def scene(step: int) -> bool:
         team.accept(step)
         team.work()
         assert team.annotated() == {step: 1}
         team.undo(step)
         is_reached = team.work(before=step)
         team.follow()
-        if not is_reached:
-            break
-    assert step > 3
+        return is_reached
+
+    assert at_each_step(scene) > 3
     assert (team.annotated(), team.verdicts()) == (Counter(), {})
 
 
 def test_what_is_taken_back_while_it_is_written_is_gone(team: Team) -> None:
-    for step in STEPS:
+    def scene(step: int) -> bool:
         team.accept(step)
-        is_reached = team.work(step, lambda task=step: team.undo(task))  # type: ignore[misc]
+        is_reached = team.work(step, lambda: team.undo(step))
         team.undo(step)
         team.work()
-        if not is_reached:
-            break
-    assert step > 6
+        return is_reached
+
+    assert at_each_step(scene) > 6
     assert (team.annotated(), team.verdicts()) == (Counter(), {})
 
 
 def test_a_verdict_that_changes_while_it_is_written_counts_or_is_refused(team: Team) -> None:
     refused: list[int] = []
-    for step in STEPS:
+
+    def scene(step: int) -> bool:
         said = team.accept(step)
 
-        def say_otherwise(said: Reviewed = said) -> None:
+        def say_otherwise() -> None:
             other = Reviewed(said.task, said.prediction, "work")
             refused.extend(team.reviews.save(7, 5, str(said.task), [other], since=0.0))
 
-        if not team.work(step, say_otherwise):
-            break
+        return team.work(step, say_otherwise)
 
+    steps = at_each_step(scene)
     written = {task for task, verdict in team.verdicts().items() if verdict == "good"}
-    assert written == {*refused, step}
-    assert len(written) not in (0, step)
+    assert written == {*refused, steps}
+    assert len(written) not in (0, steps)
     assert team.annotated() == Counter(written)
 
 
 def test_a_worker_that_lost_its_lease_leaves_nothing_that_another_has_taken_back(
     team: Team,
 ) -> None:
-    for step in STEPS:
+    def scene(step: int) -> bool:
         team.accept(step)
 
-        def take_over(task: int = step) -> None:
-            team.undo(task)
+        def take_over() -> None:
+            team.undo(step)
             team.follow()
 
         is_reached = team.work(step, take_over)
         team.undo(step)
         team.follow()
-        if not is_reached:
-            break
-    assert step > 6
+        return is_reached
+
+    assert at_each_step(scene) > 6
     assert (team.annotated(), team.verdicts()) == (Counter(), {})
