@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +25,7 @@ from backend.dataset.exported_tasks import ExportedTasks
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.formats.writers import WRITERS
 from backend.dataset.image_file import LocalImages
-from backend.dataset.splits import Split, describe_image
+from backend.dataset.splits import Split
 from backend.dataset.tasks import ProjectTasks
 from backend.label_studio.client import required_client
 from backend.label_studio.label_config_parser import parse_label_config
@@ -150,11 +149,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--near-duplicates",
-    "least_cosine",
+    "least_correlation",
     type=click.FloatRange(0, 1, min_open=True),
-    metavar="COSINE",
-    help="With --split: keep pictures in one part from this cosine of their features on, such as "
-    "0.98; each picture is encoded by the model.",
+    metavar="LIKENESS",
+    help="With --split: keep pictures in one part whose thumbnails correlate by this much at "
+    "least, such as 0.95 for frames of a film.",
 )
 @click.option(
     "--since",
@@ -210,7 +209,7 @@ def dataset(
         (view, "--view", project, "--project"),
         (with_score, "--score", project, "--project"),
         (config, "--config", export, "--export"),
-        (more["least_cosine"], "--near-duplicates", shares, "--split"),
+        (more["least_correlation"], "--near-duplicates", shares, "--split"),
         (more["split_by"], "--split-by", shares, "--split"),
         (more["resplit"], "--resplit", shares, "--split"),
     ):
@@ -240,7 +239,7 @@ def dataset(
         xml = required_client(services.page_client, "").label_config(int(project or 0))  # asks once
     read_file = services.images.read_file
     with ExitStack() as stack:
-        if with_score or options.least_cosine:
+        if with_score:
             stack.enter_context(services.engine)
         config_ = parse_label_config(xml, settings, must_draw=False)
         scorer = None
@@ -255,7 +254,6 @@ def dataset(
             options,
             LocalImages(picture_folder, settings.max_image_mb, read_file, originals),
             max_megapixels=settings.max_image_megapixels,
-            describe=partial(describe_image, services.engine) if options.least_cosine else None,
             scorer=scorer,
             earlier=EarlierSet.read([since], options.splitting) if since else None,
         )

@@ -29,7 +29,8 @@ class DatasetOptions:
     min_area_px: int = 20  # islands of fewer pixels are left out of YOLO's files
     split: Split = field(default_factory=Split)
     split_by: str = ""  # field of the tasks' data whose values are kept in one part
-    least_cosine: float | None = None  # of features of near-duplicates, which stay in one part
+    #: Correlation of the thumbnails of near-duplicates, which stay in one part; None: equal files.
+    least_correlation: float | None = None
     resplit: bool = False  # whether pictures may leave the part where an earlier set has put them
     renamed: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
@@ -42,4 +43,4 @@ class DatasetOptions:
     @property
     def splitting(self) -> str:
         """Text of all that decides the parts, but the pictures."""
-        return f"{self.split} {self.split_by} {self.least_cosine or ''}".strip()
+        return f"{self.split} {self.split_by} {self.least_correlation or ''}".strip()

@@ -49,7 +49,7 @@ from backend.dataset.image_file import (
     read_image_file,
 )
 from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
-from backend.dataset.splits import Features, SplitKey, assign
+from backend.dataset.splits import Division, SplitKey, Thumbnails, assign, describe_image
 from backend.dataset.tasks import (
     ClassNames,
     LoadedImage,
@@ -61,11 +61,10 @@ from backend.dataset.tasks import (
 from backend.errors import BadRequest, DatasetError, TaskError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.requests import Task
-from clearclip_core import RGBArray
 from clearclip_core.quantities import quantity
 
 _ROWS: Final = f"{PARTS}/rows"  # what is known of each picture, a line a picture
-_FEATURES: Final = f"{PARTS}/features"  # of each picture
+_THUMBNAILS: Final = f"{PARTS}/thumbnails"  # of each picture
 _DECODER: Final = msgspec.json.Decoder(ImageRow)
 
 #: A writer of the data set, and what it says of the objects of a picture.
@@ -83,9 +82,6 @@ class DatasetExporter:
     _: KW_ONLY
     max_megapixels: float
     max_mb: int | None = None  # limit of the data set's size, in MiB; None: the disk's
-    #: Returns features (D,) float16 of unit length, as bytes, by which near-duplicates are found;
-    #: None: only equal files are kept together.
-    describe: Callable[[RGBArray], bytes] | None = None
     scorer: SetScorer | None = None
     earlier: EarlierSet | None = None  # what is known of earlier sets; None: what is in the folder
 
@@ -120,7 +116,7 @@ class DatasetExporter:
         options = self.options
         return (
             len(options.split.shares) > 1
-            or options.least_cosine is not None
+            or options.least_correlation is not None
             or self.scorer is not None
             or any(each.has_images for each in self._formats)
         )
@@ -147,7 +143,7 @@ class DatasetExporter:
 
                 with (
                     self._output.place(_ROWS).open("wb") as self._rows,
-                    self._output.place(_FEATURES).open("wb") as self._features,
+                    self._output.place(_THUMBNAILS).open("wb") as self._thumbnails,
                     closing(self._tasks.load(source.references())) as loading,
                 ):
                     for number, loaded in enumerate(loading, 1):
@@ -183,9 +179,10 @@ class DatasetExporter:
         """Divide the pictures, write what is of all of them, and return the report."""
         options, report = self.options, self._report
         assert self.earlier is not None, "run has read it"
-        parts, divided = assign(
-            options.split, self._keys, self._read_features(), options.least_cosine or 1.0
+        division = assign(
+            options.split, self._keys, self._read_thumbnails(), options.least_correlation or 1.0
         )
+        parts = division.parts
         self._report_parts(parts, self.earlier)
 
         report.notes = [
@@ -194,7 +191,7 @@ class DatasetExporter:
             *chain.from_iterable(each.notes() for each in self._writers),
         ]
         self._check_not_lost(self.earlier)
-        report.notes += self._part_notes(parts, divided)
+        report.notes += self._part_notes(division)
         report.notes += self._moved_notes(parts, self.earlier)
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
@@ -232,17 +229,25 @@ class DatasetExporter:
                 "the tick off “With the pictures”."
             )
 
-    def _part_notes(self, parts: Sequence[str], divided: int) -> Iterator[str]:
-        empty = [name for name, count in self._report.parts.items() if parts and not count]
+    def _part_notes(self, division: Division) -> Iterator[str]:
+        """Say how many pictures are kept together, and what that has cost the parts."""
+        pictures = len(division.parts)
+        if self.options.least_correlation is not None and pictures:
+            yield division.describe_groups()
+
+        empty = [name for name, count in self._report.parts.items() if pictures and not count]
         if empty:
             yield (
-                f"No picture is in {' and '.join(empty)}: there are fewer pictures, or groups of "
-                "those that belong together, than parts. Annotate more, or give another split."
+                f"No picture is in {' and '.join(empty)}: {quantity(pictures, 'picture')} in "
+                f"{quantity(len(division.groups), 'group')} of those that belong together are too "
+                "few for the parts. Annotate more, give another split, or a higher "
+                "--near-duplicates."
             )
-        if divided:
+
+        if division.divided:
             yield (
-                f"{quantity(divided, 'group')} of pictures that belong together are in several "
-                "parts, since a new picture joins some that are there already."
+                f"{quantity(division.divided, 'group')} of pictures that belong together are in "
+                "several parts, since a new picture joins some that are there already."
             )
 
     def _moved_notes(self, parts: Sequence[str], earlier: EarlierSet) -> Iterator[str]:
@@ -315,11 +320,11 @@ class DatasetExporter:
                 self._output.write(path, content)
 
     def _look_at(self, file: ImageFile, tag: str, written: WrittenImage) -> None:
-        """Score a picture's label map, and describe it for near-duplicates."""
+        """Score a picture's label map, and keep its thumbnail for near-duplicates."""
         if self.scorer is not None and written.label_map is not None:
             self.scorer.add(file.rgb, tag, written.label_map, self._classes.all_names)
-        if self.describe is not None:
-            self._features.write(self.describe(file.rgb))
+        if self.options.least_correlation is not None:
+            self._thumbnails.write(describe_image(file.rgb))
 
     def _value_of(self, task: Task) -> str:
         name = self.options.split_by
@@ -387,10 +392,10 @@ class DatasetExporter:
             raise DatasetError(f"{reason}: name --picture-folder, or copy the pictures.")
         self._output.place(path).symlink_to(target)
 
-    def _read_features(self) -> Features | None:
-        if self.describe is None or not self._keys:
+    def _read_thumbnails(self) -> Thumbnails | None:
+        if self.options.least_correlation is None or not self._keys:
             return None
-        path = self._output.place(_FEATURES)
+        path = self._output.place(_THUMBNAILS)
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)
 
     def _images(self, parts: Sequence[str], wanted: str = "") -> Iterator[ImageRow]:

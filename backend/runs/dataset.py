@@ -22,7 +22,7 @@ from backend.dataset.exporter import DatasetExporter
 from backend.dataset.formats.writers import find_writers
 from backend.dataset.image_file import LocalImages
 from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
-from backend.dataset.splits import Split, describe_image
+from backend.dataset.splits import Split
 from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.label_config_parser import parse_label_config
@@ -55,7 +55,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     overlap: Overlap = LATER
     fills_rectangles: bool = False
     split: Annotated[str, msgspec.Meta(max_length=20)] = ""  # such as 80/10/10; empty: one part
-    #: cosine of features from which on pictures are kept in one part; None: only equal files are
+    #: correlation of thumbnails from which on pictures are kept in one part; None: equal files
     near_duplicates: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     with_predictions: bool = False  # whether untouched ones count where nothing is annotated
     without_reviewed: bool = False
@@ -90,7 +90,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             overlap=self.overlap,
             fills_rectangles=self.fills_rectangles,
             split=Split.parse(self.split) if self.split else Split(),
-            least_cosine=self.near_duplicates,
+            least_correlation=self.near_duplicates,
             background=self.background,
             min_area_px=self.min_area,
             by_label=self.merge_regions == "label",
@@ -138,14 +138,13 @@ def export_dataset(
     """Export a project; the files of old data sets are removed before.
 
     Raises:
-        DatasetError: the file cannot be written, or is too large; near-duplicates and the score
-            need a model.
+        DatasetError: the file cannot be written, or is too large; the score needs a model.
     """
     remove_old_datasets(parts.settings)
     try:
         return _export(parts, run, asked, progress)
     except ModelUnavailable as error:
-        raise DatasetError(f"Near-duplicates and the score need the model. {error}") from None
+        raise DatasetError(f"The score needs the model. {error}") from None
     except OSError as error:
         raise DatasetError(f"The data set cannot be written: {error.strerror or error}.") from None
 
@@ -164,7 +163,6 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         LocalImages(None, settings.max_image_mb, parts.images.read_file),
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
-        describe=partial(describe_image, parts.engine) if asked.near_duplicates else None,
         scorer=SetScorer(predictor, parts.versions) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )

@@ -1,19 +1,20 @@
 """Shares, groups of near-duplicates against a loop over all pairs, and parts that stay."""
 
+import io
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from backend.dataset import splits
 from backend.dataset.splits import Split, SplitKey, assign, describe_image, group
 from backend.errors import DatasetError
-from backend.inference.engine import Engine
-from backend.settings import Settings
-from clearclip_core import render_scene
+from clearclip_core import RGBArray, render_scene
 
 
 @pytest.mark.parametrize("text", ["80/30", "100", "80/10/5/5", "-1/101", "a/b", "５０/50"])
@@ -31,7 +32,7 @@ def test_parts_meet_their_shares(shares: tuple[int, ...], count: int) -> None:
         often = random.random((count, 6)) < [0.9, 0.5, 0.3, 0.2, 0.1, 0.05]
         names = [frozenset(f"c{n}" for n in np.flatnonzero(row)) for row in often]
         keys = [SplitKey(f"{seed}/{n}", classes=each) for n, each in enumerate(names)]
-        parts, _ = assign(Split(shares), keys, None, 1.0)
+        parts = assign(Split(shares), keys).parts
         met = [parts.count(name) for name in Split(shares).names]
         assert all(met)
         wanted = [count * share / 100 for share in shares]
@@ -45,14 +46,14 @@ def test_parts_meet_their_shares(shares: tuple[int, ...], count: int) -> None:
 
 def test_a_rare_class_is_in_all_parts_and_none_is_in_one_without_a_share() -> None:
     keys = [SplitKey(str(n), classes=frozenset({"sky", *["sign"] * (n < 10)})) for n in range(200)]
-    parts, _ = assign(Split((80, 10, 10)), keys, None, 1.0)
+    parts = assign(Split((80, 10, 10)), keys).parts
     assert [parts[:10].count(name) for name in ("train", "val", "test")] == [8, 1, 1]
-    assert set(assign(Split((0, 100)), keys, None, 1.0)[0]) == {"val"}
+    assert set(assign(Split((0, 100)), keys).parts) == {"val"}
 
 
 def test_large_groups_do_not_overfill_a_part() -> None:
     keys = [SplitKey(f"{place}/{n}", str(place)) for place in range(9) for n in range(1 + place)]
-    parts, _ = assign(Split((60, 20, 20)), keys, None, 1.0)
+    parts = assign(Split((60, 20, 20)), keys).parts
     assert [parts.count(name) for name in ("train", "val", "test")] == [27, 9, 9]
 
 
@@ -79,7 +80,7 @@ def test_few_uneven_groups_meet_their_shares(shares: tuple[int, ...], seed: int)
         )
         for way in ways
     )
-    parts, _ = assign(Split(shares), keys, None, 1.0)
+    parts = assign(Split(shares), keys).parts
     assert worst([parts.count(name) for name in Split(shares).names]) <= possible + 2.5
 
 
@@ -110,14 +111,14 @@ def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPa
 
 def test_a_new_picture_is_in_the_part_of_the_known_one_that_was_annotated_first() -> None:
     split = Split.parse("50/50")
-    features = np.full((20, 4), 0.5, np.float16)
+    thumbnails = np.full((20, 4), 0.5, np.float16)
     keys = [SplitKey(str(n), first=(20.0 - n, n)) for n in range(20)]
-    assert len(set(assign(split, keys, features, 0.99)[0])) == 1
+    assert len(set(assign(split, keys, thumbnails, 0.99).parts)) == 1
     keys[4] = replace(keys[4], part="train")
     keys[9] = replace(keys[9], part="val")
-    found, divided = assign(split, keys, features, 0.99)
-    assert [n for n, part in enumerate(found) if part == "train"] == [4]
-    assert divided == 1
+    division = assign(split, keys, thumbnails, 0.99)
+    assert [n for n, part in enumerate(division.parts) if part == "train"] == [4]
+    assert (division.groups, division.divided) == ([20], 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -126,27 +127,59 @@ def test_no_new_picture_moves_one_that_is_there(seed: int) -> None:
     random = np.random.default_rng(seed)
     split = Split.parse("40/30/30")
     vectors = random.normal(size=(12, 3))
-    features = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    thumbnails = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     keys = [SplitKey(str(random.integers(10**9)), first=(random.random(), n)) for n in range(12)]
     some = np.sort(random.permutation(12)[:9])
-    before, divided = assign(split, [keys[n] for n in some], features[some], 0.9)
-    assert divided == 0
-    for n, part in zip(some, before, strict=True):
+    before = assign(split, [keys[n] for n in some], thumbnails[some], 0.9)
+    assert before.divided == 0
+    for n, part in zip(some, before.parts, strict=True):
         keys[n] = replace(keys[n], part=part)
-    after, divided = assign(split, keys, features, 0.9)
-    assert [after[n] for n in some] == before
-    groups = group(keys, features, 0.9)
-    assert divided == sum(
-        len({after[n] for n in np.flatnonzero(groups == each)}) - 1 for each in set(groups)
+    after = assign(split, keys, thumbnails, 0.9)
+    assert [after.parts[n] for n in some] == before.parts
+    groups = group(keys, thumbnails, 0.9)
+    assert after.divided == sum(
+        len({after.parts[n] for n in np.flatnonzero(groups == each)}) - 1 for each in set(groups)
     )
 
 
-def test_a_brightened_scene_is_nearer_than_another_scene() -> None:
+def correlation(one: RGBArray, other: RGBArray) -> float:
+    """Return how alike two pictures are, as splits have it."""
+    a, b = (np.frombuffer(describe_image(each), np.float16).astype(float) for each in (one, other))
+    return float(a @ b)
+
+
+def as_jpeg(rgb: RGBArray) -> RGBArray:
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=30)
+    return np.asarray(Image.open(file))
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        as_jpeg,
+        lambda rgb: rgb[::2, ::2],
+        lambda rgb: rgb[4:-4, 6:-6],
+        lambda rgb: np.clip(rgb.astype(np.int16) + 12, 0, 255).astype(np.uint8),
+    ],
+    ids=["jpeg", "half", "cut", "brighter"],
+)
+def test_a_copy_of_a_scene_is_nearer_than_another_scene(copy: Callable[[RGBArray], Any]) -> None:
     scenes = [render_scene(10_000_400 + n).image for n in range(3)]
-    brighter = np.clip(scenes[0].astype(np.int16) + 6, 0, 255).astype(np.uint8)
-    with Engine.from_settings(Settings(model="demo")) as engine:
-        found = [describe_image(engine, each) for each in (*scenes, brighter)]
-    vectors = [np.frombuffer(each, np.float16).astype(np.float64) for each in found]
-    assert np.allclose([each @ each for each in vectors], 1, atol=1e-3)
-    assert vectors[0] @ vectors[3] > 0.98
-    assert max(vectors[0] @ vectors[1], vectors[0] @ vectors[2]) < 0.98
+    assert correlation(scenes[0], copy(scenes[0])) > 0.95
+    assert max(correlation(scenes[0], other) for other in scenes[1:]) < 0.9
+
+
+@pytest.mark.parametrize("spread", [1.0, 100.0])
+def test_pictures_of_noise_stay_apart(spread: float) -> None:
+    random = np.random.default_rng(3)
+    noise = random.normal(128, spread, (14, 60, 90, 3)).clip(0, 255).astype(np.uint8)
+    thumbnails = np.stack([np.frombuffer(describe_image(each), np.float16) for each in noise])
+    keys = [SplitKey(str(number)) for number in range(14)]
+    assert assign(Split((50, 50)), keys, thumbnails, 0.95).groups == [1] * 14
+
+
+def test_a_blank_picture_is_like_no_other() -> None:
+    blank = np.full((50, 70, 3), 250, np.uint8)
+    assert correlation(blank, blank) == 0
+    assert correlation(blank, render_scene(7).image) == 0

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from backend.database.database import Database
+from backend.dataset import exporter as exporter_module
 from backend.dataset.dataset_report import Change, ClassCount
-from backend.errors import BadRequest, ModelUnavailable
+from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
-from backend.runs import dataset as dataset_module
 from backend.runs import runner as runner_module
 from backend.runs.dataset import DATASETS, AskedDataset, file_of, folder_of, move_into_zip
 from backend.runs.run_store import Run, RunStore
@@ -38,15 +38,11 @@ DAY_S = 86_400
 
 
 class Describer:
-    """Finds all pictures alike, or has no model."""
+    """Finds all pictures alike, or each like itself alone."""
 
-    model = "m"
-    fails = False
     features: dict[bytes, int] | None = None
 
     def describe(self, rgb: RGBArray) -> bytes:
-        if self.fails:
-            raise ModelUnavailable("There is no model.")
         known = self.features
         number = 0 if known is None else known.setdefault(rgb.tobytes(), len(known))
         return np.eye(16, dtype=np.float16)[number].tobytes()
@@ -86,7 +82,7 @@ class World:
 @pytest.fixture(autouse=True)
 def describer(monkeypatch: pytest.MonkeyPatch) -> Describer:
     made = Describer()
-    monkeypatch.setattr(dataset_module, "describe_image", lambda _, rgb: made.describe(rgb))
+    monkeypatch.setattr(exporter_module, "describe_image", made.describe)
     monkeypatch.setattr(runner_module, "_NOTE_EVERY_S", 0.0)
     return made
 
@@ -166,17 +162,12 @@ def add_pictures(world: World) -> None:
         world.studio.annotate(number, [brush_region(MASK, "road")])
 
 
-def test_near_duplicates_are_in_one_part(world: World, describer: Describer) -> None:
+def test_near_duplicates_are_in_one_part(world: World) -> None:
     add_pictures(world)
-    for cosine, shares in ((None, 2), (0.98, 1)):
-        parts = world.report(
-            world.export(split="50/50", near_duplicates=cosine, resplit=True)
-        ).parts
-        assert sum(count > 0 for count in parts.values()) == shares
-    describer.fails = True
-    failed = world.export(split="60/40", near_duplicates=0.98)
-    assert failed.state == "failed"
-    assert "need the model" in failed.reason
+    for least, shares in ((None, 2), (0.98, 1)):
+        report = world.report(world.export(split="50/50", near_duplicates=least, resplit=True))
+        assert sum(count > 0 for count in report.parts.values()) == shares
+    assert any("10 of 10 pictures belong together" in each for each in report.notes)
 
 
 def test_pictures_stay_in_their_parts_from_file_to_file(world: World, describer: Describer) -> None:
