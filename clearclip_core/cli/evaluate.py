@@ -15,6 +15,7 @@ from clearclip_core.cli.options import (
     ModelOptions,
     ThresholdOption,
     as_one,
+    bilateral_option,
     click_errors,
     data_options,
     shared_options,
@@ -59,6 +60,7 @@ class FolderOptions:
     as_paper: bool = False
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
+    bilateral: bool = False
     page: Path | None = None
     unlabelled: Path | None = None
 
@@ -93,6 +95,7 @@ folder_options = as_one(
             show_default=True,
             help="Let masks follow the edges of your pictures.",
         ),
+        bilateral_option,
         click.option(
             "--page",
             type=click.Path(path_type=Path, dir_okay=False),
@@ -186,7 +189,9 @@ def _measure_folder(
         words = {path.name: folder.with_prompts(path) for path in chosen.prompts}
     rule = replace(AS_BACKEND, threshold=thresholds, refine=chosen.refine)
     models = {name: each.load_model() for name, each in {o.model: o for o in several}.items()}
-    segmenters = [each.segmenter(models[each.model]) for each in several]
+    segmenters = [
+        replace(each, bilateral=chosen.bilateral).segmenter(models[each.model]) for each in several
+    ]
     candidates = [
         Candidate(segmenter, labels, each.model, name, AS_PAPER if chosen.as_paper else rule)
         for each, segmenter in zip(several, segmenters, strict=True)

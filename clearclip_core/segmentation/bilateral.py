@@ -20,8 +20,8 @@ _COSINE, _DISTANCE = 0.2, 3.0
 
 _LEAST = 1e-4  # added to probabilities, so that no logarithm is infinite
 
-#: Numbers of the largest array at a time: 64 MiB in float32.
-_ELEMENTS = 1 << 24
+#: Numbers of the largest array at a time: 16 MiB in float32.
+_ELEMENTS = 1 << 22
 
 
 def bilateral_filter(similarities: torch.Tensor, features: DenseFeatures) -> torch.Tensor:
@@ -40,18 +40,19 @@ def bilateral_filter(similarities: torch.Tensor, features: DenseFeatures) -> tor
     """
     windows, height, width, queries = similarities.shape
     patches = height * width
-    logits = TEMPERATURE * similarities.reshape(windows, patches, queries)
+    unfiltered = similarities.reshape(windows, patches, queries)
     guide = _guide(features).to(similarities.dtype).reshape(windows, patches, -1)
     near = _nearness(height, width, similarities)
 
-    filtered = torch.empty_like(logits)
+    filtered = torch.empty_like(unfiltered)
     for some in _slices(windows, patches * max(patches, queries)):
-        probabilities = logits[some].softmax(dim=-1)
-        for rows in _slices(patches, len(probabilities) * patches):
+        probabilities = (TEMPERATURE * unfiltered[some]).softmax(dim=-1)
+        for rows in _slices(patches, len(probabilities) * max(patches, queries)):
             alike = guide[some, rows] @ guide[some].transpose(1, 2)
             weights = (alike / _COSINE + near[rows]).softmax(dim=-1)
-            filtered[some, rows] = torch.log(weights @ probabilities + _LEAST)
-    return (filtered / TEMPERATURE).reshape(similarities.shape)
+            mean = weights @ probabilities
+            filtered[some, rows] = mean.add_(_LEAST).log_().div_(TEMPERATURE)
+    return filtered.reshape(similarities.shape)
 
 
 def _guide(features: DenseFeatures) -> torch.Tensor:

@@ -1,11 +1,16 @@
 """The joint bilateral filter of scores, beside its formula in NumPy's float64."""
 
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
 from scipy.special import softmax
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from clearclip_core import DenseFeatures, Scores, Vocabulary
 from clearclip_core.segmentation import bilateral
@@ -94,3 +99,72 @@ def test_patches_that_are_all_alike_keep_their_labels() -> None:
     found = bilateral_filter(similarities, features)
     assert (found.argmax(dim=-1) == 0).all()
     assert found.isfinite().all()
+
+
+class Watch(TorchDispatchMode):
+    """Counts the operators that compute something, and the bytes of all tensors that they make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = self.peak_bytes = self._bytes = 0
+        self._storages: dict[int, int] = {}
+
+    def __torch_dispatch__(
+        self,
+        operator: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> object:
+        made = operator(*args, **(kwargs or {}))
+        is_view = any(
+            each.alias_info and not each.alias_info.is_write for each in _returns(operator)
+        )
+        if isinstance(made, torch.Tensor) and not is_view:
+            self.operators += 1
+            self._watch(made.untyped_storage())
+        return made
+
+    def _watch(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._storages:
+            self._storages[key] = storage.nbytes()
+            self._bytes += storage.nbytes()
+            self.peak_bytes = max(self.peak_bytes, self._bytes)
+            weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self._bytes -= self._storages.pop(key)
+
+
+def _returns(operator: torch._ops.OpOverload) -> Sequence[torch._C.Argument]:
+    returns: Sequence[torch._C.Argument] = operator._schema.returns
+    return returns
+
+
+def added(size_hw: tuple[int, int], labels: int) -> tuple[int, int]:
+    """Return the operators and bytes that filtering adds to scoring an image of this size."""
+    height, width = size_hw
+    plan = WindowPlan(size_hw, (448, round(448 * width / height)), 448, 224, (16, 16))
+    made = torch.randn(plan.count, *plan.grid_hw, 64, generator=torch.manual_seed(0))
+    features = DenseFeatures(F.normalize(made, dim=-1), plan)
+    words = Vocabulary.of([f"{index}" for index in range(labels)])
+    embeddings = F.normalize(torch.randn(labels, 64, generator=torch.manual_seed(1)), dim=-1)
+    watches = Watch(), Watch()
+    for watch, is_filtered in zip(watches, (False, True), strict=True):
+        with watch:
+            Scores.of(features, embeddings, words, bilateral=is_filtered)
+    plain, filtered = watches
+    return filtered.operators - plain.operators, filtered.peak_bytes - plain.peak_bytes
+
+
+def test_a_photograph_takes_few_operators_more() -> None:
+    """Each of them is a launch on a GPU."""
+    operators, _ = added((1080, 1920), 18)
+    assert 0 < operators <= 40
+
+
+def test_thousands_of_labels_take_little_memory_more() -> None:
+    """Of the widest picture: 9 windows, whose scores alone take 85 MB."""
+    _, size = added((448, 2048), 3000)
+    assert 0 < size <= 200e6
