@@ -1,5 +1,7 @@
 """A labeling config as values: images, controls, labels, tools, options of scores."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections import Counter
@@ -26,6 +28,9 @@ ControlKind = Literal[
 
 #: Kinds of controls that the backend draws, in the order in which they are drawn.
 CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)[:-1]
+
+#: Difference of two colours, summed over channels (0 to 765), that is seen in a small picture.
+_FAR_APART = 90
 
 _VARIABLE = re.compile(r"\$[\w[\].{}]+")  # as the editor reads them
 
@@ -156,8 +161,13 @@ class LabelConfig:
         names = {label.name for control in self.controls_of(image) for label in control.labels}
         return tuple(label for label in self.labels if label.name in names)
 
-    def colours_of(self, image: str) -> "RGBArray":
-        """Return (labels, 3) uint8 a colour for each of `labels_of`: the editor's where it has one.
+    def colours_of(self, image: str) -> RGBArray:
+        """Return a colour for each of `labels_of`: the editor's where the config names one.
+
+        A label without one gets a colour that no named colour of the image is close to.
+
+        Returns:
+            (labels, 3) uint8.
 
         >>> from backend.label_studio.label_config_parser import parse_label_config
         >>> xml = '''<View><Image name="img" value="$image"/><BrushLabels name="b" toName="img">
@@ -167,11 +177,20 @@ class LabelConfig:
         """
         from clearclip_core.images.label_maps import palette  # OpenCV
 
-        names = [label.name for label in self.labels_of(image)]
-        colours = palette(len(names))
+        named: dict[str, tuple[int, ...]] = {}
         for label in (each for control in self.controls_of(image) for each in control.labels):
             with suppress(ValueError):  # no colour, or an unknown word
-                colours[names.index(label.name)] = ImageColor.getrgb(label.colour)[:3]
+                named[label.name] = ImageColor.getrgb(label.colour)[:3]
+
+        names = [label.name for label in self.labels_of(image)]
+        colours = palette(len(names))
+        free = (
+            colour
+            for colour in palette(len(names) + 3 * len(named)).astype(int)
+            if all(abs(colour - each).sum() >= _FAR_APART for each in named.values())
+        )
+        for index, name in enumerate(names):
+            colours[index] = named[name] if name in named else next(free, colours[index])
         return colours
 
     def legend_of(self, image: str, labels: Iterable[int] | None = None) -> dict[str, str]:
@@ -323,7 +342,7 @@ def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> li
     ]
 
 
-def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> "PredictionRule":
+def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> PredictionRule:
     """Return the rule by which the backend draws masks of labels with these thresholds."""
     from clearclip_core.evaluation.comparison import PredictionRule  # OpenCV
 

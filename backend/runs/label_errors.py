@@ -53,7 +53,6 @@ _SIDE_PX: Final = 320  # long side of a picture in px
 _LEAST_SHOWN: Final = 0.4
 _MARGIN: Final = 0.1
 
-_OPACITY: Final = 0.45
 _WHITE: Final = (255, 255, 255)
 
 #: What is said of each kind of disagreement, see `Suspicion`.
@@ -365,7 +364,7 @@ def _draw_around(
 ) -> str:
     rows, columns = shown
     part = rgb[shown]
-    drawn = thumbnail(part, label_map[shown], colours, _SIDE_PX, _OPACITY)
+    drawn = thumbnail(part, label_map[shown], colours, _SIDE_PX)
     factor = min(1.0, _SIDE_PX / max(part.shape[:2]))
     first, last = (
         (round((x - columns.start) * factor), round((y - rows.start) * factor))

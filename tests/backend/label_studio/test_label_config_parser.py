@@ -12,6 +12,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.set_up import with_words
 from backend.settings import Settings
 from clearclip_core import Label
+from clearclip_core.images.label_maps import palette
 from tests.backend.fakes.colour_segmenter import brush_config
 
 MANY_TAGS = """<!-- a comment --><View>
@@ -413,3 +414,12 @@ def test_tags_that_are_repeated_for_each_picture_stay() -> None:
     repeated = f'<Repeater on="$all">{tags}</Repeater>'
     xml = EDITED.replace("</View>", f"{repeated}</View>")
     assert repeated in with_words(xml, "tree", ["fir"])[0]
+
+
+def test_a_label_without_a_colour_gets_one_that_no_other_label_has() -> None:
+    first = f"#{bytes(palette(1)[0]).hex()}"  # what it would have got
+    xml = f"""<View><Image name="img" value="$image"/><BrushLabels name="b" toName="img">
+      <Label value="sky"/><Label value="sea" background="{first}"/></BrushLabels></View>"""
+    sky, sea = parse_label_config(xml, None).colours_of("img").astype(int)
+    assert sea.tolist() == palette(1)[0].tolist()
+    assert abs(sky - sea).sum() >= 90

@@ -157,7 +157,7 @@ def test_the_worst_pictures_are_kept_the_worst_first(tmp_path: Path) -> None:
     made = compare(folder, candidates({0: mask(0, 1, 2, 3)}), shown=2)
     assert [name for name, _ in made.worst] == ["1", "2"]
     black, truth, predicted = (image.astype(float) for image in made.worst[0][1].values())
-    sky, car = 0.55 * palette(2)
+    sky, car = 0.35 * palette(2)
     assert (black == 0).all()
     assert np.abs(truth - car).max() < 1
     assert np.abs(predicted - sky).max() < 1

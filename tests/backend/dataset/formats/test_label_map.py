@@ -307,6 +307,6 @@ def test_overlays_show_the_colours_of_classes_json(bench: Bench) -> None:
     bench.done(formats=("overlays",))
     found = np.asarray(Image.open(bench.folder / "overlays/a.jpg")).astype(int)
     classes = json.loads((bench.folder / "classes.json").read_text())["classes"]
-    assert np.abs(found[:20] - 0.55 * np.array(classes[0]["colour"])).max() < 4
-    assert found[28:].max() < 4
+    assert np.abs(found[:16] - 0.35 * np.array(classes[0]["colour"])).max() < 4
+    assert found[32:].max() < 4
     assert not (bench.folder / "masks").exists()
