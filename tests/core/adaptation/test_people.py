@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from clearclip_core import Example, HeldOutAdaptations, adapt
-from tests.core.adaptation.test_fitting import EXAMPLES, KNOWN, WORDS, drawn_image, embed
+from tests.core.adaptation.test_fitting import EXAMPLES, KNOWN, PLACES, WORDS, drawn_image, embed
 
 Mask = npt.NDArray[np.bool_]
 
@@ -116,3 +116,23 @@ def test_three_people_who_agree_are_not_named() -> None:
     fit = adapt(examples, embed, WORDS)
     assert fit.people == ()
     assert fit.refused == {}
+
+
+def of_right_words(annotator: str, *seeds: int, sky_as: str = "sky") -> list[Example]:
+    """Pictures of which the words have both labels right, with the sky drawn as it is or not."""
+    made = []
+    for seed in seeds:
+        features, masks = drawn_image(seed, PLACES | {"sky": embed(["sky"])[0]})
+        sky = masks.pop("sky")
+        masks[sky_as] = sky | masks[sky_as] if sky_as in masks else sky
+        made.append(Example.of(features, masks, KNOWN, f"{seed}", annotator=annotator))
+    return made
+
+
+def test_a_label_that_loses_on_the_pictures_of_most_people_keeps_its_words() -> None:
+    """Whoever draws the sky as a sofa exchanges nothing, and spoils both others' sofas."""
+    ann, bo = of_right_words("ann", *range(4)), of_right_words("bo", *range(20, 24))
+    cy = of_right_words("cy", *range(40, 44), sky_as="sofa")
+    fit = adapt([*ann, *bo, *cy], embed, WORDS)
+    assert fit.people == ()
+    assert "most annotators" in fit.refused["sofa"]

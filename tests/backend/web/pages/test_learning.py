@@ -128,6 +128,18 @@ def test_people_whose_pictures_speak_against_their_work_are_named(dashboard: Das
     assert [each["name"] for each in told["people"]] == ["Ada <B>"]
 
 
+def test_label_errors_name_who_exchanges_labels_and_which(dashboard: Dashboard) -> None:
+    reason = "On 4 of 5 pictures “<i>sky</i>” and “sofa” seem to be exchanged."
+    learn(stores_of(), people=(Person("a1", "Ada <B>", reason, is_left_out=False),))
+    runs = RunStore(Database.from_settings(Settings()), "me")
+    runs.add_done(LABEL_ERRORS, 7, AskedNothing(), LabelErrors(40, 13, 30, ()), 1.0)
+    page = dashboard.page("/projects/7/label-errors")
+    assert f"Ada <B>: {reason}" in page.text
+    assert LEARNING in page.links, "where the lead may learn without that person"
+    told = dashboard.client.get("/projects/7/label-errors").get_json(force=True)
+    assert told["people"] == [f"Ada <B>: {reason}"]
+
+
 def test_one_press_learns_without_somebody_and_one_with_them_again(dashboard: Dashboard) -> None:
     stores = stores_of()
     learn(stores, people=(Person("a1", "Ada", "She exchanges them.", is_left_out=False),))
