@@ -1,7 +1,10 @@
 """Pictures of what a version changes: an annotation, the masks of the words, and the version's.
 
 The latter are those of the cross-validation: of an adaptation to other pictures than the shown one.
+A further picture shows only what differs between words and version.
 """
+
+from __future__ import annotations
 
 import logging
 from collections import Counter
@@ -10,12 +13,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
 
+import cv2
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
 from backend.errors import StudioRefused, StudioUnreachable
+from backend.feedback.report.statistics import in_percent
 from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage
@@ -34,6 +39,11 @@ _SPARE: Final = 6
 
 _SIDE_PX: Final = 320  # long side of a picture in px
 
+#: Colours of the places where a version is right and the words are wrong, and the other way round.
+GAINED_RGB: Final = (22, 163, 74)
+LOST_RGB: Final = (220, 38, 38)
+_UNLABELLED_RGB: Final = (255, 255, 255)  # where a version takes a label away
+
 _LabelMap = npt.NDArray[np.int16]
 
 
@@ -44,7 +54,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     to_erase: float  # those that the prediction shows as a label and the annotation does not
 
     @classmethod
-    def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> "Work":
+    def of(cls, predicted: _LabelMap, drawn: _LabelMap) -> Work:
         """Compare two (H, W) label maps, -1 for no label.
 
         >>> Work.of(np.array([[0, 1, -1]], np.int16), np.array([[1, 1, -1]], np.int16)).to_paint
@@ -63,6 +73,23 @@ class ComparedImage(msgspec.Struct, frozen=True):
     adapted: str  # with the masks of a version that has not learned from it
     text_work: Work | None = None  # what the words' masks leave to do; None: not measured
     adapted_work: Work | None = None  # what the version's masks leave to do
+    changes: str = ""  # grey, with the places where they differ; "": drawn before 0.3, or alike
+    changed: float = 0.0  # share of the pixels where words and version differ
+    gained: float | None = None  # share that the version alone has right; None: not annotated
+    lost: float | None = None  # share that the words alone have right; None: not annotated
+
+    @property
+    def change_sentence(self) -> str:
+        """What the picture of changes shows.
+
+        >>> ComparedImage(1, "", "", "", changed=0.25).change_sentence
+        '25.0 % changes'
+        >>> ComparedImage(1, "", "", "", changed=0.25, gained=0.15, lost=0.004).change_sentence
+        '15.0 % gained, 0.4 % lost'
+        """
+        if self.gained is None or self.lost is None:
+            return f"{in_percent(self.changed)} changes"
+        return f"{in_percent(self.gained)} gained, {in_percent(self.lost)} lost"
 
 
 class BeforeAfter(msgspec.Struct, frozen=True):
@@ -113,7 +140,7 @@ class ImageComparer:
                 log.exception("Annotation %d is not shown", annotation)
             if len(made) == MOST_IMAGES:
                 break
-        return BeforeAfter(tuple(made), colours)
+        return BeforeAfter(_most_changed_first(made), colours)
 
     def compare_unlabelled(self, images: Iterable[AnnotatedImage]) -> BeforeAfter:
         """Draw some images that nobody has corrected; one that cannot be had is left out."""
@@ -128,13 +155,13 @@ class ImageComparer:
             truth = np.full(rgb.shape[:2], NOTHING, np.uint8)
             prepared = self.engine.segmenter().prepare(rgb)
             image = _Image(each.tag.name, rgb, prepared, truth)
-            drawn, legend = self._compare(int(each.task.id or 0), image, self.held_out.of(""))
-            blank = {"annotated": "", "text_work": None, "adapted_work": None}
-            made.append(msgspec.structs.replace(drawn, **blank))
+            task, adaptation = int(each.task.id or 0), self.held_out.of("")
+            drawn, legend = self._compare(task, image, adaptation, is_annotated=False)
+            made.append(drawn)
             colours |= legend
             if len(made) == MOST_IMAGES:
                 break
-        return BeforeAfter(tuple(made), colours)
+        return BeforeAfter(_most_changed_first(made), colours)
 
     def _choose(self, examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[int, str]]:
         """Yield annotations and their images, so that each label is shown soon."""
@@ -168,17 +195,50 @@ class ImageComparer:
         return None
 
     def _compare(
-        self, task: int, image: _Image, adaptation: Adaptation | None
+        self, task: int, image: _Image, adaptation: Adaptation | None, *, is_annotated: bool = True
     ) -> tuple[ComparedImage, dict[str, str]]:
+        """Draw an image with its annotation, its masks by words and by a version, and the change.
+
+        Returns:
+            The drawings, and the colours in CSS of the labels that they show.
+        """
         count, truth = len(self.config.labels_of(image.tag)), image.truth
         drawn = np.where(truth < count, truth.astype(np.int16), np.int16(-1))
-        maps = drawn, *(self._predict(image, each) for each in (None, adaptation))
+        words, adapted = (self._predict(image, each) for each in (None, adaptation))
         colours = self.config.colours_of(image.tag)
-        drawings = (thumbnail(image.rgb, each, colours, _SIDE_PX) for each in maps)
-        first, second, third = map(to_data_url, drawings)
-        labels = [index for index in np.unique(maps).tolist() if index >= 0]
-        work = (Work.of(each, drawn) for each in maps[1:])
-        compared = ComparedImage(task, first, second, third, *work)
+        first, second, third = (
+            to_data_url(thumbnail(image.rgb, each, colours, _SIDE_PX))
+            for each in (drawn, words, adapted)
+        )
+        differs = words != adapted
+        compared = ComparedImage(
+            task,
+            first if is_annotated else "",
+            second,
+            third,
+            changed=float(differs.mean()),
+        )
+
+        if is_annotated:
+            gained, lost = differs & (adapted == drawn), differs & (words == drawn)
+            shown = np.select([gained, lost], [np.int16(0), np.int16(1)], np.int16(-1))
+            colours = np.array([GAINED_RGB, LOST_RGB], np.uint8)
+            compared = msgspec.structs.replace(
+                compared,
+                text_work=Work.of(words, drawn),
+                adapted_work=Work.of(adapted, drawn),
+                gained=float(gained.mean()),
+                lost=float(lost.mean()),
+            )
+        else:
+            shown = np.where(differs, np.where(adapted < 0, count, adapted), -1).astype(np.int16)
+            colours = np.vstack((colours, _UNLABELLED_RGB)).astype(np.uint8)
+
+        if differs.any():
+            grey = cv2.cvtColor(cv2.cvtColor(image.rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            picture = thumbnail(np.asarray(grey, np.uint8), shown, colours, _SIDE_PX)
+            compared = msgspec.structs.replace(compared, changes=to_data_url(picture))
+        labels = [index for index in np.unique((drawn, words, adapted)).tolist() if index >= 0]
         return compared, self.config.legend_of(image.tag, labels)
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
@@ -189,3 +249,7 @@ class ImageComparer:
         for index, mask in masks.items():
             label_map[mask] = index
         return label_map
+
+
+def _most_changed_first(images: list[ComparedImage]) -> tuple[ComparedImage, ...]:
+    return tuple(sorted(images, key=lambda image: -image.changed))

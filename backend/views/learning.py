@@ -11,6 +11,7 @@ from msgspec import Struct
 from backend.feedback.report.periods import Period
 from backend.feedback.report.statistics import FEW
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums
+from backend.learning.compared_images import ComparedImage
 from backend.learning.versions import Version
 from backend.views.curve import Curve, Line
 from backend.views.pace import saved_curve
@@ -162,3 +163,26 @@ def missing_figures(version: Mapping[str, Any]) -> str:
             "hand: there the words would judge themselves."
         )
     return ""
+
+
+def changes_sentence(pictures: Sequence[ComparedImage], version: int) -> str:
+    """Say what the pictures of changes show, and in which order the rows stand.
+
+    Args:
+        pictures: those that are shown; "" is returned where none has a picture of its changes.
+        version: number of the version that they compare with the words.
+    """
+    drawn = [each for each in pictures if each.changes]
+    if not drawn:
+        return ""
+    if drawn[0].gained is None:
+        shown = (
+            "The last picture of a row shows what changes, in the colour of the label that "
+            f"v{version} gives to a place, white where it gives none."
+        )
+    else:
+        shown = (
+            f"The last picture of a row shows what changes: green where v{version} alone is right, "
+            "red where the words alone are."
+        )
+    return f"{shown} The rows with the most changes come first."

@@ -204,14 +204,14 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
 
 
 def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
-    """Open the page of the version that is live: six pictures, drawn three times each."""
+    """Open the page of the version that is live: six pictures, drawn four times each."""
     visit(page, team.learning)
-    expect(page.locator(".trio")).to_have_count(6)
-    drawn = page.locator(".trio img")
+    expect(page.locator(".compared")).to_have_count(6)
+    drawn = page.locator(".compared img")
     widths = drawn.evaluate_all("all => all.map(image => image.naturalWidth)")
-    assert widths == [320] * 18
+    assert widths == [320] * 24
     words, version = (
-        [float(text.split()[0]) for text in page.locator(f".trio {which} b").all_inner_texts()]
+        [float(text.split()[0]) for text in page.locator(f".compared {which} b").all_inner_texts()]
         for which in ("figure:nth-child(2)", "figure:nth-child(3)")
     )
     assert np.mean(version[::2]) < np.mean(words[::2]) - 5, "less is left to paint"

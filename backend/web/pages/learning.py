@@ -17,6 +17,7 @@ from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelE
 from backend.services import Services
 from backend.views.learning import (
     LearningPlots,
+    changes_sentence,
     learning_plots,
     missing_figures,
     told_ious,
@@ -212,10 +213,11 @@ class LearningRoutes:
         shown += [each for each in versions[:1] if each["better"]]
         shown += [each for each in versions if each["live"]]
         version = next(iter(shown + versions[:1]), None)
-        pictures, losing, missing = BeforeAfter(), [], ""
+        pictures, losing, missing, changes = BeforeAfter(), [], "", ""
         if version is not None:
             missing = missing_figures(version)
             pictures = self.learner.versions.before_after(project, version["number"])
+            changes = changes_sentence(pictures.pictures, version["number"])
             losing = _losing(version)
         made = self.services.runs.last(LABEL_ERRORS, project) if losing else None
         return html_page(
@@ -226,6 +228,7 @@ class LearningRoutes:
             open=self.services.annotations.count_open(project),
             version=version,
             before_after=pictures,
+            changes=changes,
             plots=self._plots(project, versions).drawn,
             losing=losing,
             missing_figures=missing,

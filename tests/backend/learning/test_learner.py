@@ -378,6 +378,23 @@ def test_before_and_after_are_shown(database: Database, caplog: pytest.LogCaptur
     pictures = [pixels_of(url) for url in (shown.annotated, shown.words, shown.adapted)]
     third = np.s_[5:35, 2:18]
     assert np.allclose(pictures[0][third], pictures[2][third], atol=12)
+
+
+def test_the_picture_of_changes_is_green_where_the_version_alone_is_right(
+    database: Database,
+) -> None:
+    school, there = School(database), Studio(CONFIG)
+    there.regions = {1: [region("a", "wine", left_third(), to_name="image")]}
+    school.learn(1)
+    school.learn(2, image="red")
+    assert school.learner.take_due_step(there)
+    (shown,) = school.stores.versions.before_after(7, 1).pictures
+    assert (shown.changed, shown.gained, shown.lost) == (pytest.approx(1 / 3),) * 2 + (0,)
+    picture = pixels_of(shown.changes).astype(int)
+    red, green, blue = picture[5:35, 4:16].reshape(-1, 3).mean(0)
+    assert green > red + 20
+    assert green > blue + 20
+    assert np.ptp(picture[5:35, 30:].reshape(-1, 3).mean(0)) < 6, "the rest is grey"
     assert school.stores.versions.before_after(7, 9).pictures == ()
 
 

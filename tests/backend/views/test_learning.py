@@ -1,11 +1,15 @@
 """The plots of what versions have learned."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums
+from backend.learning.compared_images import ComparedImage
 from backend.views.learning import (
     VersionScore,
+    changes_sentence,
     iou_curve,
     learning_plots,
     left_curve,
@@ -83,3 +87,22 @@ def test_a_label_that_was_hardly_drawn_by_hand_has_a_reason() -> None:
 
 def test_where_no_label_has_a_figure_it_is_said_what_that_takes() -> None:
     assert "3 pictures" in told({"sky": 2})
+
+
+def compared(**more: Any) -> ComparedImage:
+    return ComparedImage(3, "annotated", "words", "version", changes="changes", **more)
+
+
+def test_colours_of_changes_say_who_is_right_where_somebody_annotated() -> None:
+    said = changes_sentence([compared(gained=0.2, lost=0.1)], 4)
+    assert "green where v4 alone is right, red where the words alone are" in said
+
+
+def test_colours_of_changes_are_those_of_labels_where_nobody_annotated() -> None:
+    said = changes_sentence([compared()], 4)
+    assert "in the colour of the label" in said
+    assert "right" not in said
+
+
+def test_versions_that_were_drawn_without_changes_say_nothing_of_them() -> None:
+    assert changes_sentence([ComparedImage(3, "annotated", "words", "version")], 4) == ""
