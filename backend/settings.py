@@ -203,7 +203,7 @@ class Settings(BaseSettings):
         le=4096,
         description="The short side of a picture is resized to this; more sees smaller things "
         "and takes longer. By default as METHOD's authors chose it: 448, or 336 with naclip, "
-        "pearl, scclip, sfp and rfclip.",
+        "pearl, proxyclip, scclip, sfp and rfclip.",
     )
     feature_cache_mb: int = Field(
         default=512,

@@ -114,6 +114,7 @@ class Segmenter:
     ) -> None:
         self.model = model
         self.method = Method.of(method)
+        self.method.check_second_encoder(second is not None)
         self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, templates)
         self.preprocessing = preprocessing or Preprocessing.of_short_side(
@@ -264,19 +265,21 @@ class Segmenter:
         check_windows_at_once(batch_size)
         if not all(isinstance(image, PreparedImage) for image in images):
             raise TypeError("Expected argument `images` to hold what `prepare` returns.")
+        seconds: dict[int, torch.Tensor] = {}
+        if self.second is not None:
+            for some in self._passes(images, batch_size):
+                added = self._encode_second(self.second, [images[index] for index in some])
+                seconds |= zip(some, added, strict=True)
+
         by_size: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             by_size.setdefault(image.plan.grid_hw, []).append(index)
         features: dict[int, DenseFeatures] = {}
         for indices in by_size.values():
             same_size = [images[index] for index in indices]
-            encoded = self._encode_same_size(same_size, batch_size)
+            beside = [seconds.get(index) for index in indices]
+            encoded = self._encode_same_size(same_size, beside, batch_size)
             features |= zip(indices, encoded, strict=True)
-        if self.second is not None:
-            for some in self._passes(images, batch_size):
-                added = self._encode_second(self.second, [images[index] for index in some])
-                for index, second in zip(some, added, strict=True):
-                    features[index] = replace(features[index], second=second)
         if images and self.encoder.dtype is torch.float16:
             finite = torch.stack([_is_finite(features[index]) for index in range(len(images))])
             for index in [index for index, fits in enumerate(finite.tolist()) if not fits]:
@@ -323,14 +326,31 @@ class Segmenter:
             yield plan.cut_mosaic(mosaic).contiguous()
 
     def _encode_same_size(
-        self, images: Sequence[PreparedImage], batch_size: int
+        self,
+        images: Sequence[PreparedImage],
+        seconds: Sequence[torch.Tensor | None],
+        batch_size: int,
     ) -> Iterator[DenseFeatures]:
-        """Encode images whose windows have one size, in their order."""
+        """Encode images whose windows have one size, in their order.
+
+        Args:
+            images: the images.
+            seconds: (windows, h, w, S) of each, the second encoder's features.
+            batch_size: windows that are encoded as one batch, at most.
+        """
         windows = batches(self.windows(images), batch_size)
         counts = [image.plan.count for image in images]
-        encoded = join_windows([self.encoder(batch) for batch in windows])
-        for image, part in zip(images, split_windows(encoded, counts), strict=True):
-            yield DenseFeatures(part.patches, image.plan, part.cls, self.method.remove_redundancy)
+        if self.method.needs_second_encoder:
+            all_beside = torch.cat([each for each in seconds if each is not None])
+            some_beside = torch.split(all_beside, batch_size)
+            made = [self.encoder(*both) for both in zip(windows, some_beside, strict=True)]
+        else:
+            made = [self.encoder(batch) for batch in windows]
+        parts = split_windows(join_windows(made), counts)
+        for image, part, second in zip(images, parts, seconds, strict=True):
+            yield DenseFeatures(
+                part.patches, image.plan, part.cls, self.method.remove_redundancy, second
+            )
 
     def windows(self, images: Iterable[PreparedImage]) -> Iterator[torch.Tensor]:
         """Yield the windows (3, h, w) of images, normalised, in the model's dtype on its device.

@@ -183,7 +183,7 @@ def check_model(settings: Settings, may_come_later: bool = False) -> None:
     """
     from clearclip_core import Method, WeightsNotFoundError, check_weights
 
-    Method.of(settings.method)
+    Method.of(settings.method).check_second_encoder(settings.second_model is not None)
     try:
         check_weights(settings.model, settings.model_dir, settings.second_model)
     except WeightsNotFoundError as error:

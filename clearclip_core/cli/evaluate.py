@@ -218,6 +218,7 @@ def _measure_folder(
 def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
     with click_errors():
         method = Method.of(options.method)
+        method.check_second_encoder(is_there=False)
     task = data.find(options.short_side_px, method)
     called, method = str(method), method_for(task.benchmark.name, method)
     model = options.load_model()

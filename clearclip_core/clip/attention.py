@@ -63,6 +63,9 @@ def align(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return aligned
 
 
+#: ProxyCLIP's shift of the similarities, in means of them, and their scale.
+_PROXY_SHIFT, _PROXY_SCALE = 1.2, 3.0
+
 #: Standard deviation of ``neighbour``'s Gaussian in patches (NACLIP's released settings).
 _NEIGHBOUR_STD = 5.0
 
@@ -83,6 +86,7 @@ class Projections(NamedTuple):
     token_length: torch.Tensor | None = None
     grid_hw: tuple[int, int] | None = None  # patches (h, w) of the N - 1 tokens after the CLS token
     key_weight: float = 0.08  # weight of the keys among themselves in ``procrustes``; no unit
+    proxy: torch.Tensor | None = None  # (B, N - 1, S) features of a second encoder at the patches
 
 
 def needed_projections(attention: str) -> frozenset[str]:
@@ -100,8 +104,9 @@ def attend(projections: Projections, attention: str = "qq") -> torch.Tensor:
 
     The term ``identity`` is the value itself (MaskCLIP), ``ensemble`` is that of
     `attend_ensemble` (GEM), ``neighbour`` that of `attend_neighbours` (NACLIP), ``procrustes``
-    that of `attend_aligned` (PEARL). ``affinity`` and ``earlier`` are maps of earlier blocks,
-    which `clearclip_core.clip.readout` applies. A sum of terms adds the softmaxed maps, as
+    that of `attend_aligned` (PEARL), ``proxy`` that of `attend_proxy` (ProxyCLIP). ``affinity`` and
+    ``earlier`` are maps of earlier blocks, which `clearclip_core.clip.readout` applies. A sum of
+    terms adds the softmaxed maps, as
     SCLIP does, so its rows add up to the number of terms.
 
     Args:
@@ -150,6 +155,9 @@ def _attend_own(term: str, parts: Sequence[torch.Tensor], projections: Projectio
     if term == "procrustes":
         query, key = parts
         return attend_aligned(query, key, value, projections.key_weight)
+    if term == "proxy":
+        (proxy,) = parts
+        return attend_proxy(proxy, value)
     left, right = parts
     return scaled_dot_product(left, right, value)
 
@@ -188,6 +196,31 @@ def attend_neighbours(
     down, along = (torch.exp((side[:, None] - side).square() / -variance) for side in sides)
     bias = F.pad(torch.kron(down, along), (1, 0, 1, 0))  # (1 + h*w, 1 + h*w)
     return scaled_dot_product(key, key, value, bias.to(key.dtype))
+
+
+def attend_proxy(proxy: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Let patches attend to those that a second encoder finds alike (ProxyCLIP, ECCV 2024).
+
+    With the cosines S of the second encoder's features, the attention of all heads is
+    ``softmax(3 (S - 1.2 · mean(S)))`` over the patches where that is not below 0. The CLS token has
+    no part in it. A patch always attends to itself: where all patches are alike, as in a picture of
+    one colour, nothing else would be left.
+
+    Args:
+        proxy: (B, N - 1, S).
+        value: (B, heads, N, d), CLS first.
+
+    Returns:
+        (B, heads, N, d) in the dtype of the value, 0 for the CLS token.
+    """
+    precise = torch.promote_types(proxy.dtype, torch.float32)
+    unit = F.normalize(proxy.to(precise), dim=-1)
+    cosines = unit @ unit.mT  # (B, N - 1, N - 1)
+    logits = _PROXY_SCALE * (cosines - _PROXY_SHIFT * cosines.mean(dim=(1, 2), keepdim=True))
+    is_self = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    weights = logits.masked_fill((logits < 0) & ~is_self, -torch.inf).softmax(dim=-1)
+    attended = weights.to(value.dtype)[:, None] @ value[:, :, 1:]
+    return F.pad(attended, (0, 0, 1, 0))
 
 
 def scaled_dot_product(

@@ -200,13 +200,19 @@ class DenseEncoder(nn.Module):
         tokens = 1 + -(-window_hw[0] // patch_h) * -(-window_hw[1] // patch_w)
         return int(tokens * self.visual.conv1.out_channels * 16 * self.dtype.itemsize)
 
-    def forward(self, pixels: torch.Tensor) -> WindowFeatures:
+    def forward(self, pixels: torch.Tensor, proxy: torch.Tensor | None = None) -> WindowFeatures:
         """Encode normalised pixels.
 
+        Args:
+            pixels: see `encode`.
+            proxy: (B, h, w, S), a second encoder's features at the patches, for a method that
+                needs them.
+
         Raises:
-            ValueError: wrong rank, channels or sides.
+            ValueError: wrong rank, channels or sides, or a method that needs a second encoder's
+                features without them.
         """
-        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels))
+        return self.read_out(self.run_trunk(pixels), self._grid_of(pixels), proxy)
 
     def run_trunk(self, pixels: torch.Tensor) -> torch.Tensor:
         """Run the blocks before those that the method reads out: (B, 1 + h*w, width), CLS first.
@@ -221,12 +227,24 @@ class DenseEncoder(nn.Module):
             tokens = run_block(block, tokens)
         return tokens
 
-    def read_out(self, tokens: torch.Tensor, grid_hw: tuple[int, int]) -> WindowFeatures:
+    def read_out(
+        self, tokens: torch.Tensor, grid_hw: tuple[int, int], proxy: torch.Tensor | None = None
+    ) -> WindowFeatures:
         """Run the last blocks as the method reads them out; patches are `grid_hw`.
 
         `tokens` are `run_trunk`'s, of this encoder or one whose method reads out as many blocks.
+        `proxy` is that of `forward`.
         """
-        dense = self.last(tokens, grid_hw)  # (B, 1 + h*w, width), CLS first
+        if self.method.needs_second_encoder:
+            assert isinstance(self.last, LastBlocks)
+            if proxy is None:
+                raise ValueError(
+                    f"Expected argument `proxy` to hold a second encoder's features, which the "
+                    f"method {self.method} needs, got None."
+                )
+            dense = self.last(tokens, grid_hw, proxy.flatten(1, 2))
+        else:
+            dense = self.last(tokens, grid_hw)  # (B, 1 + h*w, width), CLS first
         if not self.method.remove_redundancy:
             dense = dense[:, 1:]
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)

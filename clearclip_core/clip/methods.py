@@ -35,6 +35,7 @@ TERMS: dict[str, tuple[str, ...]] = {
     "ensemble": ("query", "key", "token_length"),
     "neighbour": ("key", "key", "grid_hw"),
     "procrustes": ("query", "key"),
+    "proxy": ("proxy",),
     "affinity": ("affinity",),
     "earlier": ("earlier",),
 }
@@ -42,8 +43,14 @@ TERMS: dict[str, tuple[str, ...]] = {
 #: Terms whose maps come from earlier blocks; see `clearclip_core.clip.readout`.
 EARLIER_TERMS = frozenset({"affinity", "earlier"})
 
-#: Presets that their authors read in windows as large as the images that CLIP was trained on.
-_IN_SMALL_WINDOWS = frozenset({"naclip", "pearl", "scclip", "sfp", "rfclip"})
+#: Short side of images, side of windows and their stride, in px, where authors chose others than
+#: the paper: windows as large as the images that CLIP was trained on, or whole small images.
+_SIZES_PX: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        **dict.fromkeys(("naclip", "pearl", "scclip", "sfp", "rfclip"), (336, 224, 112)),
+        "proxyclip": (336, 336, 112),
+    }
+)
 
 _PUBLISHED_DEPTH = 12  # blocks of the models that the layers are given for
 
@@ -341,7 +348,32 @@ class Method:
         >>> Method.of("clearclip").sizes_px, Method.of("scclip").sizes_px
         ((448, 448, 224), (336, 224, 112))
         """
-        return (336, 224, 112) if str(self) in _IN_SMALL_WINDOWS else (448, 448, 224)
+        return _SIZES_PX.get(str(self), (448, 448, 224))
+
+    @property
+    def needs_second_encoder(self) -> bool:
+        """Whether the attention looks at a second encoder's features.
+
+        >>> Method.of("proxyclip").needs_second_encoder, Method.of("clearclip").needs_second_encoder
+        (True, False)
+        """
+        terms = {term for each in self.all_terms for term in each}
+        return any("proxy" in (needed_parts(term) or ()) for term in terms)
+
+    def check_second_encoder(self, is_there: bool) -> None:
+        """Refuse to go without a second encoder where the method needs one.
+
+        Args:
+            is_there: whether there is a second encoder.
+
+        Raises:
+            ValueError: the method needs one and there is none.
+        """
+        if self.needs_second_encoder and not is_there:
+            raise ValueError(
+                f"The method {self} looks at the features of a second encoder: name one "
+                "(SECOND_MODEL, or `second`)."
+            )
 
     @property
     def all_terms(self) -> tuple[tuple[str, ...], ...]:
@@ -432,6 +464,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "gem": Method(attention="ensemble", residual=True, blocks=6, positions="size"),
         "naclip": Method(attention="neighbour"),
         "pearl": Method(attention="procrustes"),
+        "proxyclip": Method(attention="proxy"),
         "scclip": Method(
             attention="kk+affinity", affinity="middle", repair="density", layers="middle"
         ),

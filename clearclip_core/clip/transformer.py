@@ -44,12 +44,18 @@ class LastBlocks(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.method = method
 
-    def forward(self, tokens: torch.Tensor, grid_hw: tuple[int, int] | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        grid_hw: tuple[int, int] | None = None,
+        proxy: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Compute the input to ``ln_post`` of `Method`'s table: (B, N, width) -> (B, N, width).
 
         Args:
             tokens: the input of the first of the blocks, CLS first.
             grid_hw: patches (h, w), which the attention ``neighbour`` needs.
+            proxy: (B, N - 1, S) features of a second encoder, which the attention ``proxy`` needs.
 
         The CLS token is that of the trained model for a method that weights classes by it; else it
         is read out as the patches are.
@@ -57,12 +63,14 @@ class LastBlocks(nn.Module):
         method, x, outputs = self.method, tokens, []
         *earlier, last = self.blocks
         for block in earlier:
-            projections = self._project(block, x, grid_hw, "qk", method.attention)
+            projections = self._project(block, x, "qk", method.attention)
+            projections = projections._replace(grid_hw=grid_hw, proxy=proxy)
             outputs.append(attention_output(block, projections, method.attention))
             x = x + attention_output(block, projections, "qk")
             x = x + feed_forward(block, x)
         needed = (method.attention, "qk") if method.remove_redundancy else (method.attention,)
-        projections = self._project(last, x, grid_hw, *needed)
+        projections = self._project(last, x, *needed)
+        projections = projections._replace(grid_hw=grid_hw, proxy=proxy)
         outputs.append(attention_output(last, projections, method.attention))
         attended = method.alpha * sum(outputs[1:], outputs[0])
         summed = tokens + attended if method.residual else attended
@@ -72,11 +80,8 @@ class LastBlocks(nn.Module):
             return summed
         return torch.cat([cls_output(last, x, projections), summed[:, 1:]], dim=1)
 
-    def _project(
-        self, block: Any, x: torch.Tensor, grid_hw: tuple[int, int] | None, *attentions: str
-    ) -> Projections:
-        projections = project(block, x, *attentions)
-        return projections._replace(grid_hw=grid_hw, key_weight=self.method.key_weight)
+    def _project(self, block: Any, x: torch.Tensor, *attentions: str) -> Projections:
+        return project(block, x, *attentions)._replace(key_weight=self.method.key_weight)
 
 
 def layer_maps(

@@ -15,7 +15,12 @@ import torch.nn.functional as F
 
 from clearclip_core import METHODS, Method
 from clearclip_core.images.preprocessing import Preprocessing
-from tests.core.reference_readouts import neighbour_map, procrustes_map, read_out
+from tests.core.reference_readouts import (
+    neighbour_map,
+    procrustes_map,
+    proxy_map,
+    read_out,
+)
 
 
 class Window(NamedTuple):
@@ -47,8 +52,13 @@ class Reference:
         self.patch_px = self.weight.shape[-1]
 
     @torch.inference_mode()
-    def encode(self, rgb: npt.NDArray[np.uint8]) -> list[Window]:
-        """Resize, cut into windows, and encode one after the other."""
+    def encode(
+        self, rgb: npt.NDArray[np.uint8], seconds: Sequence[torch.Tensor] = ()
+    ) -> list[Window]:
+        """Resize, cut into windows, and encode one after the other.
+
+        `seconds` are the second encoder's features (h, w, S) of each window, for ProxyCLIP.
+        """
         height, width = rgb.shape[:2]
         sizes = self.sizes
         short, long = sorted(rgb.shape[:2])
@@ -64,11 +74,14 @@ class Reference:
                 bottom = min(top + sizes.window_px, resized_hw[0])
                 right = min(left + sizes.window_px, resized_hw[1])
                 window = pixels[:, top:bottom, left:right]
-                features, cls = self.encode_window(window)
+                second = seconds[len(windows)] if seconds else None
+                features, cls = self.encode_window(window, second)
                 windows.append(Window(features, cls, (left, top, right, bottom)))
         return windows
 
-    def encode_window(self, window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def encode_window(
+        self, window: torch.Tensor, beside: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(3, rows, columns) -> (h, w, D) unit features, zero-padded to whole patches, and CLS."""
         missing = [-side % self.patch_px for side in window.shape[1:]]
         above, left = missing[0] // 2, missing[1] // 2
@@ -89,7 +102,7 @@ class Reference:
         second = x if method.residual else torch.zeros_like(x)
         for block in blocks[-count:]:
             second = second + method.alpha * attention(
-                block, x, method.attention, (height, width), method.key_weight
+                block, x, method.attention, (height, width), method.key_weight, beside
             )
             if block is not blocks[-1] or method.remove_redundancy:
                 x = block(x)
@@ -175,6 +188,7 @@ def attention(
     name: str,
     grid_hw: tuple[int, int] = (0, 0),
     key_weight: float = 0.08,
+    beside: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """A block's attention output by explicit maps: a sum such as qq+kk, identity, or GEM's."""
     attn = block.attn
@@ -189,6 +203,9 @@ def attention(
     for term in name.split("+"):
         if term == "identity":
             out = out + value
+        elif term == "proxy":
+            assert beside is not None
+            out = out + proxy_map(beside).to(value) @ value
         elif term == "neighbour":
             out = out + torch.stack([neighbour_map(each, grid_hw) for each in key]) @ value
         elif term == "procrustes":

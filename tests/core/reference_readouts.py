@@ -63,6 +63,27 @@ def procrustes_map(query: torch.Tensor, key: torch.Tensor, weight: float) -> tor
     return torch.stack(maps)
 
 
+def proxy_map(second: torch.Tensor) -> torch.Tensor:
+    """ProxyCLIP's map (1 + N, 1 + N), patch by patch; the CLS token's row and column are 0.
+
+    The normalisation and the masking of the paper, its shift 1.2 and its scale 3. Where a row has
+    nothing left, which divides 0 by 0 there, the patch attends to itself.
+    """
+    patches = second.double().flatten(0, 1)
+    count = len(patches)
+    alike = [[float(a @ b / (a.norm() * b.norm())) for b in patches] for a in patches]
+    shift = 1.2 * sum(map(sum, alike)) / count**2
+    rows = torch.zeros(1 + count, 1 + count, dtype=torch.float64)
+    for i in range(count):
+        kept = {
+            j: math.exp(3 * (alike[i][j] - shift)) for j in range(count) if alike[i][j] >= shift
+        }
+        kept = kept or {i: 1.0}
+        for j, weight in kept.items():
+            rows[1 + i, 1 + j] = weight / sum(kept.values())
+    return rows
+
+
 class Tower(NamedTuple):
     """What a read-out needs of a model: open_clip's blocks, and the window's grid of patches."""
 

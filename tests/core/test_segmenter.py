@@ -385,10 +385,12 @@ def test_the_label_map_is_the_references(
             assert np.array_equal(labels, expected)
 
 
+#: Presets that need no second encoder; the other one is compared in `test_second_encoder`.
+ALONE = {name: method for name, method in METHODS.items() if not method.needs_second_encoder}
 ATTENTIONS = ("qk", "qq", "kk", "vv", "identity", "ensemble", "qq+kk")
 #: Presets, the three maps, and every attention with every residual, FFN and alpha (Figs. 5-6).
 COMBINATIONS = [
-    *METHODS.values(),
+    *ALONE.values(),
     *MAPS.values(),
     *(Method(*each) for each in itertools.product(ATTENTIONS, (True, False), (True, False))),
     *(Method(attention, True, True, 10.0) for attention in ATTENTIONS),
@@ -428,7 +430,7 @@ def test_dense_features_are_the_references(deep_clip: open_clip.CLIP, method: Me
                 assert relative(features.cls[index], window.cls) <= tolerance
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_model_of_fewer_blocks_is_read_out_whole(clip_model: open_clip.CLIP, name: str) -> None:
     model = model_of(clip_model, torch.float64)  # of 3 blocks
     image = render_scene(7, size_hw=(64, 64)).image
@@ -454,7 +456,7 @@ def test_every_native_architecture_in_miniature(arch: str) -> None:
     model = model_of(clip, torch.float64)
     sizes = Preprocessing(MEAN, STD, 4 * patch, 4 * patch, 4 * patch, 4 * patch)
     image = render_scene(8, size_hw=(4 * patch, 4 * patch)).image
-    for method in METHODS.values():
+    for method in ALONE.values():
         (window,) = Reference(model.clip, sizes, method).encode(image)
         features = Segmenter(model, method, sizes).encode(image)
         assert relative(features.patches[0], window.features) <= 1e-5

@@ -118,6 +118,7 @@ def test_scores_are_filtered_as_in_the_library(tmp_path: Path) -> None:
         (["--labels=sky,=dog"], "'=dog' names no label"),
         (["--labels=" + ",".join(map(str, range(256)))], "at most 255 labels, but got 256"),
         (["--labels=sky", "--method=magic"], "sfp, rfclip, or one that is spelled out"),
+        (["--labels=sky", "--method=proxyclip"], "looks at the features of a second encoder"),
         (["--labels=sky", "--model=local-dir:nowhere"], "There are no weights at nowhere."),
         (["--labels=sky", "--threshold=2"], "2.0 is not in the range"),
         (["--labels=sky", "--threshold=nan"], "expected a finite number, but got 'nan'"),

@@ -62,7 +62,8 @@ def test_wrong_pixels_are_refused(clip_model: open_clip.CLIP, shape: tuple[int, 
 def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.dtype) -> None:
     model = make_clip(layers=7).to(dtype)
     with torch.inference_mode():
-        features = DenseEncoder(model, METHODS[name], ())(pixels_of(48, 80, dtype))
+        beside = torch.ones(1, 3, 5, 2, dtype=dtype)
+        features = DenseEncoder(model, METHODS[name], ())(pixels_of(48, 80, dtype), beside)
     assert (features.patches.shape, features.patches.dtype) == ((2, 3, 5, 24), dtype)
     for part in features:
         if part is not None:

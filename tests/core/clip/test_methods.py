@@ -15,6 +15,7 @@ PAPERS = {
     "gem": "ensemble-res-b6-size",
     "naclip": "neighbour",
     "pearl": "procrustes-k0.08",
+    "proxyclip": "proxy",
     "scclip": "kk+affinity-affinity.middle-repair.density-layers.middle",
     "sfp": "kk+qq+affinity-affinity.sparse-repair.attention-layers.middle-second.affinity",
     "rfclip": "kk+earlier-affinity.mean-repair.sinks-layers.mean",

@@ -16,14 +16,25 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from clearclip_core import Scores, Segmenter, Vocabulary, WeightsNotFoundError, weights_id
+from clearclip_core import (
+    METHODS,
+    Scores,
+    Segmenter,
+    Vocabulary,
+    WeightsNotFoundError,
+    render_scene,
+    weights_id,
+)
 from clearclip_core.clip import weights
+from clearclip_core.clip.attention import attend_proxy
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.weights import ModelName, check_weights, download_weights
+from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.segmentation.windows import WindowPlan
 from tests.core.conftest import MEAN, STD, picture
-from tests.core.test_segmenter import SIZES
+from tests.core.reference import Reference
+from tests.core.test_segmenter import SIZES, model_of
 
 #: A Vision Transformer, and two networks with a pyramid.
 TIMM = ("test_vit", "test_convnext", "test_efficientnet")
@@ -170,6 +181,47 @@ def test_maps_are_the_models_own(seconds: dict[str, SecondEncoder]) -> None:
     found = convnext(pixels, rows, columns)[..., -last.shape[1] :]
     torch.testing.assert_close(found, F.normalize(last, dim=1).permute(0, 2, 3, 1))
     assert (convnext.maps, seconds["test_vit"].maps) == (2, 1)
+
+
+@pytest.mark.parametrize("arch", TIMM)
+def test_proxyclip_is_the_reference(
+    seconds: dict[str, SecondEncoder], clip_model: open_clip.CLIP, arch: str
+) -> None:
+    """Windows that overlap, the last one pushed back, in batches of 2; then others."""
+    model = model_of(clip_model, torch.float64)
+    sizes = Preprocessing(MEAN, STD, 80, 200, window_px=80, stride_px=48)
+    for size_hw, count in (((100, 240), 4), ((60, 80), 2)):
+        image = render_scene(6, size_hw=size_hw).image
+        segmenter = Segmenter(model, "proxyclip", sizes, 2, second=seconds[arch])
+        features = segmenter.encode(image)
+        assert features.second is not None
+        reference = Reference(model.clip, sizes, METHODS["proxyclip"])
+        windows = reference.encode(image, list(features.second))
+        assert len(features.patches) == len(windows) == count
+        for ours, window in zip(features.patches, windows, strict=True):
+            assert float((ours - window.features).norm(dim=-1).max()) <= 1e-5
+
+
+def test_proxyclip_encodes_pictures_together_as_alone(
+    seconds: dict[str, SecondEncoder], model: LoadedModel
+) -> None:
+    segmenter = Segmenter(model, "proxyclip", SIZES, second=seconds["test_convnext"])
+    images = [segmenter.prepare(picture(*hw)) for hw in ((70, 150), (64, 64), (150, 70), (70, 150))]
+    for image, together in zip(images, segmenter.encode_batch(images, 3), strict=True):
+        (alone,) = segmenter.encode_batch([image])
+        torch.testing.assert_close(together.patches, alone.patches, rtol=1e-4, atol=1e-5)
+
+
+def test_proxyclip_reads_a_picture_of_one_colour() -> None:
+    """All similarities are 1, which is less than 1.2 times their mean."""
+    value = torch.randn(1, 2, 5, 3, generator=torch.manual_seed(0))
+    attended = attend_proxy(torch.ones(1, 4, 6), value)
+    torch.testing.assert_close(attended[:, :, 1:], value[:, :, 1:])
+
+
+def test_proxyclip_without_a_second_encoder_is_refused(model: LoadedModel) -> None:
+    with pytest.raises(ValueError, match="looks at the features of a second encoder"):
+        Segmenter(model, "proxyclip", SIZES)
 
 
 def test_words_score_as_without_it(seconds: dict[str, SecondEncoder], model: LoadedModel) -> None:
