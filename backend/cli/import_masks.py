@@ -1,21 +1,33 @@
 """``clearclip-backend import-masks``: masks that exist already, as predictions or annotations."""
 
+from __future__ import annotations
+
+import shlex
+import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from backend.cli.options import (
+    NUMBER,
     OUTPUT_FILE,
     progress_bar,
-    project_option,
     read_renamings,
     stopped_by_signals,
     with_settings,
     write_json,
 )
-from backend.dataset.formats.detection import MaskFormat, read_masks
-from backend.dataset.mask_import import ImportKind, ImportOptions, MaskImporter, version_of_masks
+from backend.dataset.formats.layout import SetFolder
+from backend.dataset.formats.layouts import MaskFormat, ReadingOptions, find_masks
+from backend.dataset.mask_import import (
+    ImportKind,
+    ImportOptions,
+    ImportReport,
+    MaskImporter,
+    version_of_masks,
+)
+from backend.dataset.mask_preview import preview_masks
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_image_addresses
 from backend.label_studio.client import required_client
@@ -26,19 +38,23 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("import-masks")
-@project_option
+@click.argument("folder", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option(
+    "--project",
+    type=NUMBER,
+    help="The project's number; without it the masks are only looked at, and no server is asked.",
+)
 @click.option(
     "--from",
     "source",
     type=click.Path(exists=True, path_type=Path),
-    required=True,
-    help="Folder or file with the masks.",
+    help="Folder or file with the masks, in place of FOLDER.",
 )
 @click.option(
     "--format",
     "format_",
     type=click.Choice(get_args(MaskFormat)),
-    help="Format of the masks; by default what the folder has.",
+    help="Format of the masks; by default the layout is found out.",
 )
 @click.option(
     "--names",
@@ -107,8 +123,10 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 def import_masks(
     settings: Settings,
-    project: int,
-    source: Path,
+    *,
+    folder: Path | None,
+    source: Path | None,
+    project: int | None,
     format_: MaskFormat | None,
     names: Path | None,
     colours: Path | None,
@@ -122,36 +140,78 @@ def import_masks(
 ) -> None:
     """Bring masks that exist already into a project, to be corrected or as annotations.
 
+    Without --project, say what FOLDER has: the layout, the classes, three overlays, and the command
+    that goes on from there.
+
     All masks are read before the first is written. An import that was interrupted continues when
     the same command is given again. The exit status is 0 when all masks are in the project, 1 when
     some are not, and 130 after Ctrl-C.
     """
+    place = folder or source
+    if place is None or (folder and source):
+        raise click.UsageError("Give the folder with the masks once, as FOLDER or by --from.")
+    reading = ReadingOptions(format_, names, colours, suffix)
+    limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
+    if project is None:
+        _show(place, reading, limits)
+        return
+
+    version = version_of_masks(place) if version_name is None else version_name
     options = ImportOptions(
-        version=version_of_masks(source) if version_name is None else version_name,
+        version=version,
         renamed=read_renamings(renamed),
-        addresses=read_image_addresses(source),
+        addresses=read_image_addresses(place),
         **more,
     )
-    limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
     services = Services(settings)
     client = required_client(services.client, "Masks are written to Label Studio")
     with stopped_by_signals(services.stopping):
         importer = MaskImporter(client, services.images, project, options, services.stopping)
+        found = find_masks(place, reading)
         with progress_bar("Checking", "picture") as progress:
-            masks = read_masks(source, format_, names, limits, colours=colours, suffix=suffix)
-            report = importer.plan(masks, progress)
+            report = importer.plan(found.read(limits, names), progress)
+        click.echo(f"{place} is {found.layout}.")
         click.echo(report.plan())
+
         broken = bool(report.problems) and not skip_broken
         if not (dry_run or services.stopping.is_set() or broken):
             with progress_bar("Writing", "task") as progress:
                 importer.write(progress)
             click.echo(report.outcome())
+
     if report_file:
         write_json(report_file, report)
-    if services.stopping.is_set():
+    _exit(report, is_stopped=services.stopping.is_set(), is_refused=broken and not dry_run)
+
+
+def _exit(report: ImportReport, *, is_stopped: bool, is_refused: bool) -> None:
+    """End the program with the status of an import."""
+    if is_stopped:
         raise SystemExit(130)
-    if broken and not dry_run:
+    if is_refused:
         raise click.ClickException(
             "Nothing was written. Correct these masks, or write the others by --skip-broken."
         )
     raise SystemExit(1 if report.left_out or report.problems or report.refused else 0)
+
+
+def _show(place: Path, reading: ReadingOptions, limits: Limits) -> None:
+    """Print what a folder has, and the command that compares it with a project."""
+    found = find_masks(place, reading)
+    to = Path(tempfile.mkdtemp(prefix="clearclip-masks-"))
+    preview = preview_masks(found, SetFolder(place), limits, reading.names, to)
+    click.echo(preview.describe(place, _command(place, reading)))
+    raise SystemExit(1 if preview.problems else 0)
+
+
+def _command(place: Path, reading: ReadingOptions) -> str:
+    """Return the command that says what of a folder fits a project."""
+    given = {
+        "--format": reading.format,
+        "--names": reading.names,
+        "--colors": reading.colours,
+        "--suffix": reading.suffix,
+    }
+    options = [word for name, value in given.items() if value for word in (name, str(value))]
+    words = ["clearclip-backend", "import-masks", str(place), *options]
+    return f"{shlex.join(words)} --project NUMBER --dry-run"

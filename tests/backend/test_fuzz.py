@@ -21,8 +21,8 @@ from label_studio_sdk.converter import brush
 from PIL import Image
 
 from backend.dataset.formats.coco import draw_runs, read_coco, read_runs
-from backend.dataset.formats.detection import read_labelme
 from backend.dataset.formats.label_map import read_index_png
+from backend.dataset.formats.labelme import read_labelme
 from backend.dataset.formats.yolo import read_yolo
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError

@@ -55,11 +55,19 @@ _Run = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 
 
 class _Image(msgspec.Struct):
-    file_name: _Text
+    """A picture; LVIS has no name of its file, but its address."""
+
+    file_name: str = ""
+    coco_url: str = ""
     id: _Id = ""
     height: int | None = None
     width: int | None = None
     extra: Any = None
+
+    def __post_init__(self) -> None:
+        self.file_name = self.file_name.strip() or self.coco_url.rpartition("/")[2]
+        if not self.file_name:
+            raise ValueError("an image lacks the field `file_name`")
 
 
 class _Category(msgspec.Struct):
@@ -146,8 +154,14 @@ def find_coco_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     here = (each for each in path.glob("*.json") if each.name not in _OTHERS)
-    places = ((path / _FOLDER).glob("*.json"), here, path.glob(f"*/{_ROBOFLOW}"))
+    below = (each for each in (path / _FOLDER).glob("*.json") if not _is_panoptic(each))
+    places = (below, here, path.glob(f"*/{_ROBOFLOW}"))
     return next(filter(None, map(sorted, places)), [])
+
+
+def _is_panoptic(path: Path) -> bool:
+    """Return whether a file is that of panoptic masks, which stand in a folder of its name."""
+    return path.name.startswith("panoptic_")
 
 
 def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:

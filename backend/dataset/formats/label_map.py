@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ _CAMVID_LINE: Final = re.compile(
     r"\s*(?P<r>\d{1,3})\s+(?P<g>\d{1,3})\s+(?P<b>\d{1,3})\s+(?P<name>\S.{0,200})"
 )
 #: Classes of files of colours that stand for nothing, and the colour of VOC's outlines.
-_NOTHING: Final = ("background", "void")
+NOTHING: Final = ("background", "void")
 _VOC_VOID: Final = (224, 224, 192)
 
 _NO_CLASSES: Final = (
@@ -100,7 +100,7 @@ class LabelValues:
     @classmethod
     def find(cls, folder: Path, given: Path | None = None, *, in_yaml: bool = False) -> LabelValues:
         """Read the file given, else one with "names" `in_yaml`, or of `FILES`, here or above."""
-        found = given or (in_yaml and _yaml_file(folder)) or _names_file(folder)
+        found = given or (in_yaml and _yaml_file(folder)) or find_names_file(folder)
         if not found:
             expected = f'data.yaml with "names", {FILES[0]}' if in_yaml else FILES[0]
             raise DatasetError(
@@ -131,7 +131,7 @@ class LabelValues:
         return cls({NO_CLASS: None, **dict(enumerate(labels))}, file=str(path))
 
 
-def _names_file(folder: Path) -> Path | None:
+def find_names_file(folder: Path) -> Path | None:
     places = (place / name for place in (folder, folder.parent) for name in FILES)
     return next((place for place in places if place.is_file()), None)
 
@@ -146,14 +146,14 @@ def _read_colours(matches: Sequence[re.Match[str]], path: Path) -> LabelValues:
     colours: dict[int, ClassColour] = {}
     for value, match in enumerate(matches):
         name = match["name"].strip()
-        names[value] = None if name.lower() in _NOTHING else name
+        names[value] = None if name.lower() in NOTHING else name
         colours[value] = int(match["r"]), int(match["g"]), int(match["b"])
     if len(set(colours.values())) < len(colours) or max(map(max, colours.values())) > NO_CLASS:
         raise DatasetError(f"Expected {path} to have different colours of 0 to 255 each.")
     return LabelValues(names, colours, str(path), is_by_colour=True)
 
 
-def _voc_values() -> LabelValues:
+def voc_values() -> LabelValues:
     names: dict[int, str | None] = {0: None, NO_CLASS: None}
     names |= dict(enumerate(_VOC_NAMES, 1))
     return LabelValues(names, {value: _voc_colour(value) for value in names}, "PASCAL VOC")
@@ -293,20 +293,48 @@ def read_index_png(
         values = replace(LabelValues.read(colours), is_by_colour=True)
         if not values.colours:
             raise DatasetError(f"{colours} says no colours: expected lines as road:128,64,128.")
-    elif names is None and root.name == _VOC_FOLDER and _names_file(folder) is None:
-        values = _voc_values()
+    elif names is None and root.name == _VOC_FOLDER and find_names_file(folder) is None:
+        values = voc_values()
     else:
         values = LabelValues.find(folder, names)
-
-    def read(content: bytes, where: str, size_hw: tuple[int, int]) -> list[LabelledRegion]:
-        found = read_class_map(content, where, limits)
-        if colours is not None and found.palette is None and found.values.ndim == 2:
-            found = replace(found, values=found.values[..., None].repeat(3, axis=2))  # grey
-        return found.regions(values, size_hw)
-
+    reader = _MapReader(values, limits, colours is not None)
     for path in files:
-        source = MaskSource.of_file(path, root, limits, read)
+        source = MaskSource.of_file(path, root, limits, reader)
         yield replace(source, name=source.name.removesuffix(of_mask) + of_image)
+
+
+def read_label_maps(
+    maps: Iterable[tuple[Path, str]],
+    root: Path,
+    values: LabelValues,
+    limits: Limits,
+    *,
+    in_colour: bool = False,
+) -> Iterator[MaskSource]:
+    """Iterate over label maps below a folder, each with the path of its picture, no suffix.
+
+    `in_colour` says that grey pixels are colours, too, and no values.
+    """
+    reader = _MapReader(values, limits, in_colour)
+    for path, name in maps:
+        yield replace(MaskSource.of_file(path, root, limits, reader), name=name)
+
+
+@dataclass(frozen=True)
+class _MapReader:
+    """Reads the regions of a label map from its bytes, for `MaskSource.of_file`."""
+
+    values: LabelValues
+    limits: Limits
+    in_colour: bool  # whether grey pixels are colours, too, and no values
+
+    def __call__(
+        self, content: bytes, where: str, size_hw: tuple[int, int]
+    ) -> list[LabelledRegion]:
+        found = read_class_map(content, where, self.limits)
+        if self.in_colour and found.palette is None and found.values.ndim == 2:
+            found = replace(found, values=found.values[..., None].repeat(3, axis=2))
+        return found.regions(self.values, size_hw)
 
 
 def read_binary_masks(folder: Path, limits: Limits) -> Iterator[MaskSource]:

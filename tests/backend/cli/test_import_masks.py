@@ -1,6 +1,7 @@
 """The command `clearclip-backend import-masks`; what it stores: tests.backend.dataset."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,31 @@ def test_a_data_set_of_another_project_finds_its_pictures(studio: FakeStudio, fo
     (folder / "pictures.jsonl").write_text(json.dumps(row))
     assert run(studio, folder, *options).exit_code == 0
     assert studio.stored("masks street") == {1: 1}
+
+
+def test_a_folder_alone_is_shown_and_no_server_asked(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(picture())
+    done = CliRunner().invoke(main, ["import-masks", str(folder)])
+    assert done.exit_code == 0
+    assert f"{folder} is label maps." in done.output
+    assert "  sky: in 1 picture, 25.0 % of the pixels" in done.output
+    assert f"clearclip-backend import-masks {folder} --project NUMBER --dry-run" in done.output
+    (overlay,) = re.findall(r"/\S+/1-a\.jpg", done.output)
+    with Image.open(overlay) as shown:
+        assert shown.size == (60, 40)
+
+
+def test_the_command_that_is_shown_keeps_what_was_given(folder: Path) -> None:
+    names = folder / "names.txt"
+    done = CliRunner().invoke(main, ["import-masks", str(folder), "--names", str(names)])
+    assert f"import-masks {folder} --names {names} --project NUMBER" in done.output
+
+
+def test_a_folder_is_named_once(folder: Path) -> None:
+    for given in ([], [str(folder), "--from", str(folder)]):
+        done = CliRunner().invoke(main, ["import-masks", *given])
+        assert done.exit_code == 2
+        assert "once, as FOLDER or by --from" in done.output
 
 
 def test_what_is_wrong_is_told_in_a_sentence(studio: FakeStudio, folder: Path) -> None:

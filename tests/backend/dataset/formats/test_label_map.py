@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from torchvision.io import ImageReadMode, read_image
 
-from backend.dataset.formats.detection import detect_format, read_masks
 from backend.dataset.formats.format_writer import NO_CLASS, ClassTable
 from backend.dataset.formats.label_map import (
     LabelValues,
@@ -21,6 +20,7 @@ from backend.dataset.formats.label_map import (
     read_class_map,
     read_index_png,
 )
+from backend.dataset.formats.layouts import ReadingOptions, find_masks, read_masks
 from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import Bench, brush_region, rectangle, saved
@@ -237,56 +237,41 @@ def make(folder: Path, *files: str) -> Path:
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["masks/a.png", "report.json", "splits/train.txt", "classes.json"], "index-png"),
-        (["a.png", "train.txt", "info.json", "names.txt"], "index-png"),
-        (["a.png"], "index-png"),
-        (["instances.json", "images/a.png"], "coco"),
-        (["annotations/train.json", "a.png"], "coco"),
-        (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "coco"),
-        (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "yolo"),
-        (["a.txt", "classes.txt", "a.png"], "yolo"),
-        (["data.yaml", "README.roboflow.txt", "train/labels/a.txt", "train/images/a.png"], "yolo"),
-        (["README.roboflow.txt", "train/_annotations.coco.json", "train/a.png"], "coco"),
-        (["label_colors.txt", "a.png"], "index-png"),
-        (["train/a.png", "val/b.png"], "index-png"),
+        (["masks/a.png", "report.json", "splits/train.txt", "classes.json"], "label maps"),
+        (["a.png", "train.txt", "info.json", "names.txt"], "label maps"),
+        (["a.png"], "label maps"),
+        (["instances.json", "images/a.png"], "COCO"),
+        (["annotations/train.json", "a.png"], "COCO"),
+        (["annotations/train.json", "report.json", "classes.json", "images/a.png"], "COCO"),
+        (["labels/train/a.txt", "images/train/a.png", "data.yaml"], "YOLO, segmentation"),
+        (["a.txt", "classes.txt", "a.png"], "YOLO, segmentation"),
+        (
+            ["data.yaml", "README.roboflow.txt", "train/labels/a.txt", "train/images/a.png"],
+            "YOLO, segmentation",
+        ),
+        (["README.roboflow.txt", "train/_annotations.coco.json", "train/a.png"], "COCO"),
+        (["label_colors.txt", "a.png"], "label maps"),
+        (["train/a.png", "val/b.png"], "label maps"),
     ],
 )
 def test_the_format_is_found(tmp_path: Path, files: list[str], expected: str) -> None:
-    assert detect_format(make(tmp_path, *files)) == expected
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "advice"),
-    [
-        ("gtFine/ulm/ulm_0_gtFine_labelIds.png", "", "Cityscapes: give --suffix _gtFine_labelIds="),
-        ("0001TP_L.png", "", "CamVid: give --suffix _L"),
-        ("annotations.xml", "<annotations><version>", "CVAT's XML: export it from there as COCO"),
-        ("b.xml", "<annotation><object><polygon>", "LabelMe's XML: convert it"),
-        ("b.xml", "<annotation><object><bndbox>", "boxes of PASCAL VOC, which are no masks"),
-        ("car/a.png", "", "a folder of masks for each class: give --format binary-masks"),
-    ],
-)
-def test_what_a_folder_looks_like(tmp_path: Path, file: str, content: str, advice: str) -> None:
-    make(tmp_path, "sky/a.png", file)
-    (tmp_path / file).write_text(content)
-    with pytest.raises(DatasetError, match=f"looks like {advice}"):
-        detect_format(tmp_path)
+    assert find_masks(make(tmp_path, *files)).layout == expected
 
 
 def test_several_formats_are_not_chosen_from(tmp_path: Path) -> None:
     make(tmp_path, "masks/a.png", "annotations/train.json", "labels/a.txt", "data.yaml")
     with pytest.raises(DatasetError, match="index-png, coco, yolo: say which by --format"):
-        detect_format(tmp_path)
+        find_masks(tmp_path)
     with pytest.raises(DatasetError, match="COCO file"):
-        next(read_masks(tmp_path, "coco", None, Limits()))
+        next(read_masks(tmp_path, ReadingOptions("coco"), Limits()))
     with pytest.raises(DatasetError, match=r"Expected classes\.json or names\.txt in"):
-        next(read_masks(tmp_path, "index-png", None, Limits()))
+        next(read_masks(tmp_path, ReadingOptions("index-png"), Limits()))
     (tmp_path / "data.yaml").unlink()
     with pytest.raises(DatasetError, match=r'data\.yaml with "names", classes\.json or names'):
-        next(read_masks(tmp_path, "yolo", None, Limits()))
+        next(read_masks(tmp_path, ReadingOptions("yolo"), Limits()))
     for file, advice in (("set.zip", "unpack it first"), ("a.png", "name its folder")):
         with pytest.raises(DatasetError, match=advice):
-            detect_format(make(tmp_path, file) / file)
+            find_masks(make(tmp_path, file) / file)
 
 
 def test_label_maps_are_read_alike_by_all(bench: Bench) -> None:

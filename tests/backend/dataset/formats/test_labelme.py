@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.dataset.formats.detection import detect_format, read_labelme
+from backend.dataset.formats.labelme import read_labelme
+from backend.dataset.formats.layouts import find_masks
 from backend.dataset.mask_source import Limits
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import saved
@@ -46,14 +47,23 @@ def test_shapes_have_their_pixels(tmp_path: Path, shapes: list[Any]) -> None:
     assert region.label == "car"
     np.testing.assert_array_equal(region.read_mask(), MASK)
     (tmp_path / "a.json").write_text((tmp_path / "sub/a.json").read_text())
-    assert detect_format(tmp_path) == "labelme"
+    assert find_masks(tmp_path).layout == "LabelMe"
 
 
-@pytest.mark.parametrize("kind", ["line", "point", "polygon", "rectangle", "circle"])
+@pytest.mark.parametrize("kind", ["line", "point", "polygon", "rectangle"])
 def test_a_shape_without_an_area_has_no_pixel(tmp_path: Path, kind: str) -> None:
     (flat,) = read(tmp_path, shape(kind, [[1, 1], [1, 9]]))
     assert flat.id == "the shape 1"
     assert not flat.read_mask().any()
+
+
+def test_a_circle_goes_through_its_second_point(tmp_path: Path) -> None:
+    (round_,) = read(tmp_path, shape("circle", [[30, 20], [30, 32]]))
+    y, x = np.mgrid[:40, :60] + 0.5
+    distance = np.hypot(x - 30, y - 20)
+    mask = round_.read_mask()
+    assert mask[distance < 11.9].all()
+    assert not mask[distance > 12.1].any()
 
 
 @pytest.mark.parametrize(
