@@ -20,9 +20,10 @@ from .segmentation.scores import Scores
 from .segmentation.segmentation import Segmentation, Uncertainty
 from .segmentation.windows import DenseFeatures
 from .segmenter import PreparedImage, Segmenter
-from .vocabulary import Label, Vocabulary
+from .vocabulary import BACKGROUND_NAMES, Label, MapNames, Vocabulary
 
 __all__ = [
+    "BACKGROUND_NAMES",
     "BEST_TEMPLATES",
     "HELD_OUT_SEEDS",
     "METHODS",
@@ -36,6 +37,7 @@ __all__ = [
     "HeldOutAdaptations",
     "Label",
     "LabelMasks",
+    "MapNames",
     "Method",
     "Point",
     "PreparedImage",

@@ -37,7 +37,7 @@ from backend.label_studio.records import WholeTask
 from backend.label_studio.set_up import label_config, split_names
 from backend.label_studio.task_filter import TaskFilter
 from clearclip_core import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
-from clearclip_core.images.label_maps import is_hidden
+from clearclip_core.images.files import is_hidden
 from clearclip_core.quantities import quantity
 
 

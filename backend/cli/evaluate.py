@@ -25,7 +25,8 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core.cli.options import ThresholdOption, threshold_option, thresholds_by_label
-from clearclip_core.images.label_maps import Truth, write_whole
+from clearclip_core.images.files import write_whole
+from clearclip_core.images.label_maps import Truth
 
 if TYPE_CHECKING:
     from backend.label_studio.image_loader import ImageReader, ReadImage

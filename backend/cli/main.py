@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from clearclip_core.cli.main import LazyGroup
+from clearclip_core.cli.lazy_group import LazyGroup
 
 #: The commands, in the order of the help.
 BACKEND_COMMANDS: Final = {

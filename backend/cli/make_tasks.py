@@ -17,7 +17,7 @@ from backend.label_studio.set_up import label_config, split_names
 from backend.services import Services
 from backend.settings import Settings
 from clearclip_core import RGBArray
-from clearclip_core.images.label_maps import find_images
+from clearclip_core.images.files import find_images
 from clearclip_core.images.opening import open_image
 from clearclip_core.images.preprocessing import to_rgb
 from clearclip_core.quantities import quantity

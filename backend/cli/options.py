@@ -20,7 +20,7 @@ from backend.errors import BackendError
 from backend.runs.run_store import Progress
 from backend.settings import Settings, load_settings
 from backend.telemetry.logs import logging_config
-from clearclip_core.images.label_maps import write_whole
+from clearclip_core.images.files import write_whole
 
 Command = Callable[..., Any]
 

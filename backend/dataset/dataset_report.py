@@ -97,7 +97,7 @@ class SetScorer:
 
     def add(self, rgb: RGBArray, tag: str, label_map: Truth, names: Sequence[str]) -> None:
         """Predict an image (H, W, 3) uint8 of a tag, whose label map (H, W) has values of names."""
-        from clearclip_core.evaluation.comparison import mask_overlaps  # torch
+        from clearclip_core.evaluation.metrics import mask_overlaps  # torch
 
         labels, thresholds = self._predictor.config.labels_of(tag), self._predictor.thresholds(tag)
         pairs = zip(labels, thresholds, strict=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from backend.annotations.regions import LabelledRegion
 from backend.errors import DatasetError
-from clearclip_core.images.label_maps import is_hidden
+from clearclip_core.images.files import is_hidden
 
 #: Bytes of a file, its name for errors, the size (H, W) of its picture -> the regions.
 ReadFile = Callable[[bytes, str, tuple[int, int]], Iterable[LabelledRegion]]

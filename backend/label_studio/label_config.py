@@ -175,7 +175,7 @@ class LabelConfig:
         >>> parse_label_config(xml, None).colours_of("img")[0].tolist()
         [0, 128, 255]
         """
-        from clearclip_core.images.label_maps import palette  # OpenCV
+        from clearclip_core.images.drawing import palette  # OpenCV
 
         named: dict[str, tuple[int, ...]] = {}
         for label in (each for control in self.controls_of(image) for each in control.labels):

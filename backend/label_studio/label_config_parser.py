@@ -26,8 +26,7 @@ from backend.label_studio.label_config import (
     Tool,
 )
 from backend.settings import Adapt, ScoreKind, Settings
-from clearclip_core import Label
-from clearclip_core.vocabulary import BACKGROUND_NAMES
+from clearclip_core import BACKGROUND_NAMES, Label
 
 MAX_CONFIG_LENGTH = (
     2_000_000  # letters of a labeling config; ten thousand labels with their words fit

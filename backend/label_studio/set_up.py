@@ -26,7 +26,7 @@ from backend.label_studio.label_config_parser import (
 )
 from backend.label_studio.task_filter import TaskFilter
 from backend.settings import Settings
-from clearclip_core.images.label_maps import palette
+from clearclip_core.images.drawing import palette
 
 #: What Label Studio calls the connection, and with it whose predictions a project shows.
 TITLE: Final = "ClearCLIP"

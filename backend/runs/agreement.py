@@ -32,7 +32,7 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.runs.run_store import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import BoolMask
 from clearclip_core.agreement import LabelAgreement, PairAgreement, compare_image
-from clearclip_core.images.label_maps import thumbnail
+from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.opening import to_data_url
 
 MOST_DISPUTES: Final = 40  # most pictures in dispute that are listed

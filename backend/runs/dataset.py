@@ -29,7 +29,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.predicted_masks import MaskPredictor
 from backend.runs.run_store import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
-from clearclip_core.images.label_maps import is_hidden, replaced, write_whole
+from clearclip_core.images.files import is_hidden, replaced, write_whole
 
 _DAY_S: Final = 86_400.0
 

@@ -24,7 +24,8 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import read_examples
 from backend.runs.run_store import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import HeldOutAdaptations, RGBArray, Scores
-from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, thumbnail
+from clearclip_core.images.drawing import thumbnail
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.label_errors import Disagreement, Kind, Ranked, find_disagreements, rank
 from clearclip_core.quantities import quantity

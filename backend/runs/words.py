@@ -20,9 +20,9 @@ from backend.learning.predicted_masks import MaskPredictor
 from backend.learning.unlabelled import UnlabelledImages, fit_words
 from backend.runs.run_store import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
 from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
-from clearclip_core.evaluation.comparison import mask_overlaps
-from clearclip_core.evaluation.metrics import MaskOverlap
-from clearclip_core.images.label_maps import Truth, thumbnail
+from clearclip_core.evaluation.metrics import MaskOverlap, mask_overlaps
+from clearclip_core.images.drawing import thumbnail
+from clearclip_core.images.label_maps import Truth
 from clearclip_core.images.opening import to_data_url
 from clearclip_core.wording import Swallowed, Swallowing, VocabularyCheck, check_vocabulary
 

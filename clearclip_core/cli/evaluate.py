@@ -43,7 +43,7 @@ from clearclip_core.evaluation.results import (
     result_path,
     result_table,
 )
-from clearclip_core.images.label_maps import write_whole
+from clearclip_core.images.files import write_whole
 
 if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
     from clearclip_core.clip.loading import LoadedModel

@@ -27,7 +27,7 @@ from clearclip_core.clip.weights import check_weights
 from clearclip_core.demo.render import SCENE_LABELS
 from clearclip_core.evaluation.benchmarks import SHORT_SIDE_PX
 from clearclip_core.evaluation.results import RunConfig, RunResult, result_path
-from clearclip_core.images.label_maps import find_images, write_whole
+from clearclip_core.images.files import find_images, write_whole
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.tables import STUDIES, methods_of, own_rows, paper_table, table_1
 from clearclip_core.quantities import quantity

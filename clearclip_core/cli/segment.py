@@ -14,13 +14,9 @@ from clearclip_core.cli.options import (
     model_options,
     read_image,
 )
-from clearclip_core.images.label_maps import (
-    NONE_VALUE,
-    RESULT_SUFFIXES,
-    find_images,
-    output_names,
-    overlay,
-)
+from clearclip_core.images.drawing import overlay
+from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
+from clearclip_core.images.label_maps import NONE_VALUE
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label

@@ -15,14 +15,13 @@ from PIL import Image
 from clearclip_core.clip.methods import Method
 from clearclip_core.demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from clearclip_core.evaluation.metrics import LabelIndices
+from clearclip_core.images.files import is_hidden, write_whole
 from clearclip_core.images.label_maps import (
     IGNORE,
     LayoutError,
     PictureFiles,
     Truth,
-    is_hidden,
     read_label_values,
-    write_whole,
 )
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.vocabulary import TEMPERATURE, Label, read_lines

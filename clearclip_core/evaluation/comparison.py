@@ -19,17 +19,11 @@ import numpy as np
 from tqdm import tqdm
 
 from clearclip_core.evaluation.benchmarks import LabelledPicture
-from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap
+from clearclip_core.evaluation.metrics import LabelIndices, MaskOverlap, mask_overlaps
 from clearclip_core.evaluation.results import format_percent, markdown
-from clearclip_core.images.label_maps import (
-    IGNORE,
-    NOTHING,
-    Truth,
-    find_images,
-    pair_files,
-    palette,
-    thumbnail,
-)
+from clearclip_core.images.drawing import palette, thumbnail
+from clearclip_core.images.files import find_images
+from clearclip_core.images.label_maps import IGNORE, NOTHING, Truth, pair_files
 from clearclip_core.images.opening import read_rgb, to_data_url
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.quantities import quantity
@@ -284,17 +278,6 @@ class Comparison:
         """Number of pictures and labels, for people."""
         pictures = quantity(len(self.figures[0].seconds), "picture")
         return f"{pictures}, {quantity(len(self.labels), 'label')}"
-
-
-def mask_overlaps(masks: dict[int, Any], truth: Truth, labels: int) -> list[MaskOverlap]:
-    """Compare masks, label index -> (H, W) bool, with the truth (H, W), where that is not 255."""
-    counted = truth != IGNORE
-    found = []
-    for index in range(labels):
-        mask = masks[index] & counted if index in masks else None
-        true = truth == index
-        found.append(MaskOverlap.of(mask, true if true.any() else None))
-    return found
 
 
 def compare(

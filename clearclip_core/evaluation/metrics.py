@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clearclip_core.images.label_maps import IGNORE
+from clearclip_core.images.label_maps import IGNORE, Truth
 from clearclip_core.segmentation.masks import boundary_band
 from clearclip_core.segmentation.runs import BoolMask
 
@@ -157,6 +158,26 @@ class MaskOverlap:
         the prediction makes more work than none.
         """
         return 1 - self.wrong_px / self.true_px if self.true_px else None
+
+
+def mask_overlaps(masks: Mapping[int, BoolMask], truth: Truth, labels: int) -> list[MaskOverlap]:
+    """Compare the predicted mask of each label with its true one.
+
+    Args:
+        masks: index of the label -> (H, W) bool; a missing one covers nothing.
+        truth: (H, W) uint8, index of each pixel's label. Where it is 255, nothing is counted.
+        labels: number of labels.
+
+    Returns:
+        The overlap of each label, in their order.
+    """
+    counted = truth != IGNORE
+    overlaps = []
+    for index in range(labels):
+        predicted = masks[index] & counted if index in masks else None
+        true = truth == index
+        overlaps.append(MaskOverlap.of(predicted, true if true.any() else None))
+    return overlaps
 
 
 def _shared_px(*masks: BoolMask | None) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX, Benchmark, json_digest
 from clearclip_core.evaluation.metrics import ConfusionMatrix
-from clearclip_core.images.label_maps import write_whole
+from clearclip_core.images.files import write_whole
 from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.quantities import quantity
 

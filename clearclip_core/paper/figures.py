@@ -12,7 +12,8 @@ import numpy as np
 from clearclip_core.clip.methods import Method
 from clearclip_core.evaluation.benchmarks import BENCHMARKS, SHORT_SIDE_PX
 from clearclip_core.evaluation.results import RunConfig, RunResult
-from clearclip_core.images.label_maps import blend, label_shares, palette
+from clearclip_core.images.drawing import blend, palette
+from clearclip_core.images.label_maps import label_shares
 from clearclip_core.paper.feature_statistics import MAP_NAMES, Float64s, MapExample, MapStatistics
 from clearclip_core.paper.tables import ALPHAS, ATTENTIONS, COMBINATIONS, STUDIES
 from clearclip_core.quantities import quantity

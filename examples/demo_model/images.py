@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from clearclip_core.demo.render import SCENE_LABELS, SYNONYMS, render_scene
-from clearclip_core.images.label_maps import (
-    IGNORE,
-    PictureFiles,
-    pair_files,
-)
+from clearclip_core.images.label_maps import IGNORE, PictureFiles, pair_files
 from clearclip_core.vocabulary import Label, MapNames
 
 #: Mean and standard deviation of the model's input, for every channel; pixels are in [0, 1].

@@ -19,7 +19,8 @@ from backend.dataset.image_file import ImageFile
 from backend.dataset.output_folder import OutputFolder
 from backend.errors import DatasetError
 from clearclip_core import BoolMask
-from clearclip_core.images.label_maps import NONE_VALUE, Truth, palette
+from clearclip_core.images.drawing import palette
+from clearclip_core.images.label_maps import NONE_VALUE, Truth
 
 ClassColour = tuple[int, int, int]
 

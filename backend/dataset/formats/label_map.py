@@ -35,9 +35,9 @@ from backend.dataset.mask_source import (
 )
 from backend.errors import DatasetError
 from backend.label_studio.image_loader import UNDECODABLE
-from clearclip_core.images.label_maps import blend
+from clearclip_core import MapNames
+from clearclip_core.images.drawing import blend
 from clearclip_core.images.opening import open_image
-from clearclip_core.vocabulary import MapNames
 
 #: Files that are looked for, in this order, where none is named.
 FILES: Final = ("classes.json", "names.txt", "classes.txt", "labelmap.txt", "label_colors.txt")

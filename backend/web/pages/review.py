@@ -37,7 +37,7 @@ from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, URL_NUMBER, no_key, parse_fields
 from backend.web.pages.html import answer_action, html_page
 from clearclip_core import RGBArray
-from clearclip_core.images.label_maps import thumbnail
+from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.

@@ -12,7 +12,7 @@ from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.set_up import with_words
 from backend.settings import Settings
 from clearclip_core import Label
-from clearclip_core.images.label_maps import palette
+from clearclip_core.images.drawing import palette
 from tests.backend.fakes.colour_segmenter import brush_config
 
 MANY_TAGS = """<!-- a comment --><View>

@@ -26,7 +26,8 @@ from clearclip_core import (
     render_scene,
 )
 from clearclip_core.adaptation.fitting import HeldOutAdaptations
-from clearclip_core.images.label_maps import NOTHING, palette
+from clearclip_core.images.drawing import palette
+from clearclip_core.images.label_maps import NOTHING
 from clearclip_core.label_errors import find_disagreements, rank
 from tests.backend.fakes.colour_segmenter import pixels_of
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio

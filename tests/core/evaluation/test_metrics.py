@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from clearclip_core import BoolMask
-from clearclip_core.evaluation.metrics import ConfusionMatrix, MaskOverlap
+from clearclip_core.evaluation.metrics import ConfusionMatrix, MaskOverlap, mask_overlaps
 from clearclip_core.images.label_maps import IGNORE
 
 CLASSES = 7
@@ -91,3 +91,10 @@ def test_a_missing_mask_covers_nothing() -> None:
     assert MaskOverlap.of(None, square(1, 5)) == MaskOverlap(true_px=24, band_px=16)
     nothing = MaskOverlap.of(None, None)
     assert (nothing.iou, nothing.boundary_iou, nothing.saved_paint) == (None, None, None)
+
+
+def test_uncounted_pixels_are_on_no_side() -> None:
+    truth = np.array([[0, 255, 254, 1]], np.uint8)
+    sky, car = mask_overlaps({0: np.array([[True, True, True, False]])}, truth, 2)
+    assert (sky.predicted_px, sky.true_px, sky.shared_px) == (2, 1, 1)
+    assert (car.predicted_px, car.true_px, car.shared_px) == (0, 1, 0)
