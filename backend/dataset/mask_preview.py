@@ -19,7 +19,7 @@ from backend.dataset.image_file import ImageFile, read_image_file
 from backend.dataset.mask_source import Limits, MaskSource, check_mask_size, read_bytes
 from backend.errors import DatasetError, TaskError
 from clearclip_core import BoolMask
-from clearclip_core.images.label_maps import blend, palette
+from clearclip_core.images.drawing import blend, palette
 from clearclip_core.images.opening import open_image
 from clearclip_core.quantities import grouped, quantity
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from backend.dataset.mask_source import Limits, MaskSource
-from clearclip_core.images.label_maps import is_hidden
+from clearclip_core.images.files import is_hidden
 
 _HEAD_BYTES: Final = 1 << 16
 _LOOKED_AT: Final = 20  # files of one suffix whose beginning is read, spread over all
