@@ -29,6 +29,7 @@ RULES = {
     "row": "takes a column by its number: give the column a name",
     "any": "keeps something as `Any`: give it its type",
     "arguments": "is a public name whose docstring has no `Args:` with each of its parameters",
+    "test-file": "has no test file of its name in the same folder of `tests`: make or rename one",
     "long-line": "has a line of more than 160 letters",
     "condition": "has a condition inside a sentence: make the sentence in Python",
 }
@@ -284,6 +285,23 @@ def _documents(docstring: str, function: ast.FunctionDef) -> bool:
     )
 
 
+# Tests
+
+#: Where the tests of a package lie. Each folder of it has one of the same name there.
+_TESTS = {"backend": "tests/backend", "clearclip_core": "tests/core"}
+
+
+def check_test_files(root: Path) -> Iterator[Place]:
+    """Yield the source files without a test file of their name; migrations are tested as one."""
+    for package, tests in _TESTS.items():
+        for path in (root / package).glob("**/*.py"):
+            place = path.relative_to(root / package)
+            if path.name.startswith("__") or "migrations" in place.parts:
+                continue
+            if not (root / tests / place.with_name(f"test_{path.name}")).exists():
+                yield Place(path.relative_to(root).as_posix(), "-", "test-file", 1)
+
+
 # Templates
 
 #: Tags of HTML that stand in a sentence; all others end it.
@@ -346,7 +364,7 @@ def _value_sign(match: re.Match[str]) -> str:
 
 def check_tree(root: Path) -> list[Place]:
     """Return all places that break a rule, in the order of their files."""
-    places = list(check_public_names(root))
+    places = [*check_public_names(root), *check_test_files(root)]
     for folder in CODE:
         for path in (root / folder).glob("**/*.py"):
             places += check_module(path.relative_to(root).as_posix(), path.read_text("utf-8"))

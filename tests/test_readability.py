@@ -109,6 +109,17 @@ def test_a_public_name_needs_each_argument(tmp_path: Path, docstring: str, holds
     assert found == ([] if holds else [Place("clearclip_core/sums.py", "add", "arguments", 1)])
 
 
+def test_a_source_file_needs_a_test_file_of_its_name(tmp_path: Path) -> None:
+    for path in ("backend/jobs/worker.py", "backend/web/worker.py", "clearclip_core/clip/sums.py"):
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    (tmp_path / "tests/backend/jobs").mkdir(parents=True)
+    (tmp_path / "tests/backend/jobs/test_worker.py").touch()
+
+    found = sorted(place.path for place in readability.check_test_files(tmp_path))
+    assert found == ["backend/web/worker.py", "clearclip_core/clip/sums.py"]
+
+
 def test_what_is_listed_is_let_through() -> None:
     assert compare([Place("a.py", "f", "splat", 3)], ["a.py f splat"]) == []
 
