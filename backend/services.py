@@ -5,7 +5,6 @@ Parts that need the model are imported when they are first asked for: torch take
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -22,10 +21,8 @@ from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import JobRunner, Round, Withdrawer, Worker
+from backend.label_studio.access import StudioAccess
 from backend.label_studio.client import LabelStudioClient, required_client
-from backend.label_studio.connection import PAGE_WAIT_S, QUEUE_WAIT_S
-from backend.label_studio.download import LabelStudioFiles
-from backend.label_studio.image_loader import ImageReader
 from backend.projects.scores import ScoreStore
 from backend.projects.task_scope import TaskScope
 from backend.review.score_walk import read_scores
@@ -46,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Services:
+class Services(StudioAccess):
     """The parts that one process shares, made when they are first asked for, each of them once.
 
     To make a part loads no model, opens no database and starts no thread. Ask from one thread.
@@ -56,41 +53,8 @@ class Services:
     True
     """
 
-    settings: Settings
     given_engine: Engine | None = None  # in place of one made from the settings
-    stopping: threading.Event = field(default_factory=threading.Event, kw_only=True)
     owner: str = field(default_factory=new_owner, kw_only=True)  # of this process's leases
-
-    # ---- Label Studio ----------------------------------------------------------------------------
-
-    @cached_property
-    def files(self) -> LabelStudioFiles:
-        """Access to files of Label Studio and of other hosts."""
-        return LabelStudioFiles.from_settings(self.settings)
-
-    @cached_property
-    def images(self) -> ImageReader:
-        """The image loader, with its cache for images that annotators have open."""
-        return ImageReader(self.files, self.settings)
-
-    @cached_property
-    def client(self) -> LabelStudioClient | None:
-        """The client for work in the background; None without a token."""
-        return LabelStudioClient.from_settings(self.settings, stopping=self.stopping)
-
-    @cached_property
-    def brief_client(self) -> LabelStudioClient | None:
-        """The client for a queue, which goes on with others; it asks once; None without a token."""
-        return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, retry_for_s=0.0, timeout_s=QUEUE_WAIT_S
-        )
-
-    @cached_property
-    def page_client(self) -> LabelStudioClient | None:
-        """The client for whoever waits: it asks once, for `PAGE_WAIT_S`; None without a token."""
-        return LabelStudioClient.from_settings(
-            self.settings, stopping=self.stopping, retry_for_s=0.0, timeout_s=PAGE_WAIT_S
-        )
 
     # ---- shared parts --------------------------------------------------------------------------
 

@@ -16,8 +16,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from backend.network.host_rules import HostRules
 from clearclip_core import METHODS, Method
@@ -64,6 +62,12 @@ def _template_count(value: int) -> int:
 
 def _database_url(value: SecretStr) -> SecretStr:
     """Return the URL, with the driver that is installed where a PostgreSQL names none."""
+    try:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError:  # in clearclip-dataset, which has no database
+        return value
+
     text = re.sub("(?i)^postgres(ql)?://", "postgresql+psycopg://", value.get_secret_value())
     try:
         url = make_url(text)

@@ -1,6 +1,9 @@
 """``clearclip-backend dataset``: the corrected tasks of a project as files of a training set."""
 
-from contextlib import ExitStack
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -27,9 +30,10 @@ from backend.dataset.formats.writers import WRITERS
 from backend.dataset.image_file import LocalImages
 from backend.dataset.splits import Split
 from backend.dataset.tasks import ProjectTasks
+from backend.label_studio.access import StudioAccess
 from backend.label_studio.client import required_client
+from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
-from backend.services import Services
 from backend.settings import Settings
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -178,6 +182,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 def dataset(
     settings: Settings,
+    *,
     project: int | None,
     export: Path | None,
     config: Path | None,
@@ -215,6 +220,7 @@ def dataset(
     ):
         if given and other is None:
             raise click.UsageError(f"Give {option} only together with {needed}.")
+
     options = DatasetOptions(
         formats=tuple(dict.fromkeys((*chosen, "overlays") if overlays else chosen)),
         pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
@@ -224,7 +230,7 @@ def dataset(
         renamed=read_renamings(renamed),
         **more,
     )
-    services = Services(settings)
+    studio = StudioAccess(settings)
     originals: frozenset[str] | None = None
     tasks: ProjectTasks | ExportedTasks
     if export is not None:
@@ -234,34 +240,43 @@ def dataset(
         )
         picture_folder, originals = picture_folder or export.parent, tasks.originals
     else:
-        client = required_client(services.client, "Annotations are read from Label Studio")
+        client = required_client(studio.client, "Annotations are read from Label Studio")
         tasks = ProjectTasks(client, int(project or 0), view, with_predictions)
-        xml = required_client(services.page_client, "").label_config(int(project or 0))  # asks once
-    read_file = services.images.read_file
-    with ExitStack() as stack:
-        if with_score:
-            stack.enter_context(services.engine)
-        config_ = parse_label_config(xml, settings, must_draw=False)
-        scorer = None
-        if with_score:
-            from backend.learning.predicted_masks import MaskPredictor  # torch
+        xml = required_client(studio.page_client, "").label_config(int(project or 0))  # asks once
 
-            predictor = MaskPredictor(services.engine, settings, config_, int(project or 0))
-            scorer = SetScorer(predictor, services.learner.versions)
+    config_ = parse_label_config(xml, settings, must_draw=False)
+    with _scoring(settings, config_, int(project or 0)) if with_score else nullcontext() as scorer:
         exporter = DatasetExporter(
             folder,
             config_,
             options,
-            LocalImages(picture_folder, settings.max_image_mb, read_file, originals),
+            LocalImages(picture_folder, settings.max_image_mb, studio.images.read_file, originals),
             max_megapixels=settings.max_image_megapixels,
             scorer=scorer,
             earlier=EarlierSet.read([since], options.splitting) if since else None,
         )
-        with stopped_by_signals(services.stopping), progress_bar("Reading", "task") as show:
+        with stopped_by_signals(studio.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()
-            report = exporter.run(tasks, services.stopping, lambda number: show(number, total))
+            report = exporter.run(tasks, studio.stopping, lambda number: show(number, total))
+
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
     click.echo(f"{folder}{' (nothing was written)' if options.dry_run else ''}: {report}")
     raise SystemExit(1 if report.skipped else 0)
+
+
+@contextmanager
+def _scoring(settings: Settings, config: LabelConfig, project: int) -> Iterator[SetScorer]:
+    """Give a scorer with a model that is loaded: the one thing here that needs torch."""
+    try:
+        from backend.learning.predicted_masks import MaskPredictor
+        from backend.services import Services
+    except ImportError:
+        told = "--score predicts with the model: pip install clearclip-label-studio."
+        raise click.ClickException(told) from None
+
+    services = Services(settings)
+    with services.engine:
+        predictor = MaskPredictor(services.engine, settings, config, project)
+        yield SetScorer(predictor, services.learner.versions)

@@ -30,8 +30,8 @@ from backend.dataset.mask_import import (
 from backend.dataset.mask_preview import preview_masks
 from backend.dataset.mask_source import Limits
 from backend.dataset.matching import read_image_addresses
+from backend.label_studio.access import StudioAccess
 from backend.label_studio.client import required_client
-from backend.services import Services
 from backend.settings import Settings
 
 _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -163,10 +163,10 @@ def import_masks(
         addresses=read_image_addresses(place),
         **more,
     )
-    services = Services(settings)
-    client = required_client(services.client, "Masks are written to Label Studio")
-    with stopped_by_signals(services.stopping):
-        importer = MaskImporter(client, services.images, project, options, services.stopping)
+    studio = StudioAccess(settings)
+    client = required_client(studio.client, "Masks are written to Label Studio")
+    with stopped_by_signals(studio.stopping):
+        importer = MaskImporter(client, studio.images, project, options, studio.stopping)
         found = find_masks(place, reading)
         with progress_bar("Checking", "picture") as progress:
             report = importer.plan(found.read(limits, names), progress)
@@ -174,14 +174,14 @@ def import_masks(
         click.echo(report.plan())
 
         broken = bool(report.problems) and not skip_broken
-        if not (dry_run or services.stopping.is_set() or broken):
+        if not (dry_run or studio.stopping.is_set() or broken):
             with progress_bar("Writing", "task") as progress:
                 importer.write(progress)
             click.echo(report.outcome())
 
     if report_file:
         write_json(report_file, report)
-    _exit(report, is_stopped=services.stopping.is_set(), is_refused=broken and not dry_run)
+    _exit(report, is_stopped=studio.stopping.is_set(), is_refused=broken and not dry_run)
 
 
 def _exit(report: ImportReport, *, is_stopped: bool, is_refused: bool) -> None:
@@ -213,5 +213,7 @@ def _command(place: Path, reading: ReadingOptions) -> str:
         "--suffix": reading.suffix,
     }
     options = [word for name, value in given.items() if value for word in (name, str(value))]
-    words = ["clearclip-backend", "import-masks", str(place), *options]
+    root = click.get_current_context().find_root().command.name
+    program = "clearclip-dataset" if root == "clearclip-dataset" else "clearclip-backend"
+    words = [program, "import-masks", str(place), *options]
     return f"{shlex.join(words)} --project NUMBER --dry-run"

@@ -1,26 +1,30 @@
 """Share options, settings and error sentences among the commands."""
 
+from __future__ import annotations
+
 import logging.config
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import click
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
 from backend.errors import BackendError
-from backend.runs.run_store import Progress
 from backend.settings import Settings, load_settings
 from backend.telemetry.logs import logging_config
 from clearclip_core.images.files import write_whole
+
+if TYPE_CHECKING:
+    from backend.runs.run_store import Progress
 
 Command = Callable[..., Any]
 
@@ -200,8 +204,15 @@ def sentences() -> Iterator[None]:
     """End the command with a sentence in place of a traceback, where people can do something."""
     try:
         yield
-    except (BackendError, SQLAlchemyError, ValueError) as error:
+    except _expected_errors() as error:
         raise click.ClickException(str(error)) from None
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Return what people can do something about; clearclip-dataset comes without SQLAlchemy."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    own: tuple[type[Exception], ...] = (BackendError, ValueError)
+    return own if loaded is None else (*own, loaded.SQLAlchemyError)
 
 
 def write_text(file: Path, text: str) -> None:

@@ -23,17 +23,17 @@ class Tree:
     """What a checkout says of its version."""
 
     version: str  # of pyproject.toml, such as "0.3.0" or "0.3.0.dev0"
+    converter: str  # the same, of packages/dataset
     changelog: str
     revisions: tuple[str, ...]  # numbers of the database's migrations, such as "0300"
 
     @classmethod
     def read(cls, root: Path = ROOT) -> Tree:
         """Read the files of a checkout."""
-        version = _VERSION.search((root / "pyproject.toml").read_text(encoding="utf-8"))
-        assert version is not None, "pyproject.toml has a version"
         migrations = (root / "backend/database/migrations/versions").glob("[0-9]*_*.py")
         return cls(
-            version=version["name"],
+            version=_version(root / "pyproject.toml"),
+            converter=_version(root / "packages/dataset/pyproject.toml"),
             changelog=(root / "CHANGELOG.md").read_text(encoding="utf-8"),
             revisions=tuple(sorted(file.name.partition("_")[0] for file in migrations)),
         )
@@ -48,6 +48,12 @@ class Tree:
             if self.changelog[heading.end() : end].count("\n- "):
                 return heading["name"]
         return ""
+
+
+def _version(file: Path) -> str:
+    found = _VERSION.search(file.read_text(encoding="utf-8"))
+    assert found is not None, f"{file} has a version"
+    return found["name"]
 
 
 def faults(tree: Tree, tag: str | None = None) -> list[str]:
@@ -66,6 +72,11 @@ def faults(tree: Tree, tag: str | None = None) -> list[str]:
     newest = tree.revisions[-1]
     if newest[: len(own)] > own:
         found.append(f"The database's revision {newest} is of a later version than {tree.version}.")
+
+    if tree.converter != tree.version:
+        found.append(
+            f"packages/dataset has version {tree.converter}, and pyproject.toml {tree.version}."
+        )
 
     if tag is None:
         return found
