@@ -13,6 +13,7 @@ from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES
 from .clip.weights import WeightsNotFoundError, check_weights, missing_weights, weights_id
 from .demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from .images.preprocessing import RGBArray
+from .prompting.click_model import ClickFeatures, ClickModel, ClickModelPredictor
 from .prompting.prompts import Point, PromptedMask, PromptPredictor
 from .segmentation.masks import LabelMasks, drop_islands
 from .segmentation.runs import BoolMask, RunMask
@@ -31,6 +32,9 @@ __all__ = [
     "TEMPLATES",
     "Adaptation",
     "BoolMask",
+    "ClickFeatures",
+    "ClickModel",
+    "ClickModelPredictor",
     "DenseFeatures",
     "Example",
     "Fit",

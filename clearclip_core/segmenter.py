@@ -28,6 +28,11 @@ from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encode
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.prompting.click_model import (
+    ClickModel,
+    ClickModelPredictor,
+    load_click_model,
+)
 from clearclip_core.prompting.prompts import PromptPredictor
 from clearclip_core.segmentation.guided_filter import REFINEMENT
 from clearclip_core.segmentation.propagation import propagate as propagate_scores
@@ -88,6 +93,7 @@ class Segmenter:
             `Segmenter.load`.
         bilateral: draw the scores of patches together that look alike and lie near, see
             `clearclip_core.segmentation.bilateral`. Without it scores are the method's own.
+        click_model: answers clicks and boxes in place of the features, see `set_image`.
 
     Raises:
         ValueError: unknown method, a method that needs sink channels for weights whose are not
@@ -111,6 +117,7 @@ class Segmenter:
         *,
         second_short_side_px: int | None = None,
         bilateral: bool = False,
+        click_model: ClickModel | None = None,
     ) -> None:
         self.model = model
         self.method = Method.of(method)
@@ -122,6 +129,7 @@ class Segmenter:
         )
         self.second = second
         self.bilateral = bilateral
+        self.click_model = click_model
         self.second_short_side_px = second_short_side_px
         if second is not None and second_short_side_px is None:
             words_px = self.preprocessing.short_side_px
@@ -146,6 +154,7 @@ class Segmenter:
         *,
         second_short_side_px: int | None = None,
         bilateral: bool = False,
+        click_model: str | None = None,
     ) -> "Segmenter":
         """Load a model by name.
 
@@ -168,6 +177,8 @@ class Segmenter:
                 model's, or the side that they were trained on where it is larger. A larger one
                 tells finer parts apart and takes longer.
             bilateral: draw the scores of patches together that look alike and lie near.
+            click_model: SAM 2, SAM 3's tracker or EdgeTAM in transformers' format, which answers
+                clicks and boxes: a folder, or a repository such as ``facebook/sam2.1-hiera-tiny``.
 
         Raises:
             ValueError: an unknown name, method, device or precision, or an unfit architecture.
@@ -177,6 +188,7 @@ class Segmenter:
         where = device, precision, Path(folder).expanduser() if folder else None, download
         model = load_model(name, *where)
         beside = load_second_encoder(second, *where) if second else None
+        clicks = load_click_model(click_model, *where) if click_model else None
         sides = method.sizes_px if short_side_px is None else (short_side_px,)
         sizes = Preprocessing.of_short_side(model.mean, model.std, *sides)
         return cls(
@@ -187,6 +199,7 @@ class Segmenter:
             second=beside,
             second_short_side_px=second_short_side_px,
             bilateral=bilateral,
+            click_model=clicks,
         )
 
     @cached_property
@@ -439,8 +452,11 @@ class Segmenter:
 
     def set_image(
         self, image: ImageLike, labels: Labels | None = None, adaptation: Adaptation | None = None
-    ) -> PromptPredictor:
+    ) -> PromptPredictor | ClickModelPredictor:
         """Encode an image once, for as many clicks and boxes as come.
+
+        Where the segmenter has a click model, that answers them, and words choose between its
+        masks.
 
         Args:
             image: as `segment` takes it.
@@ -456,7 +472,11 @@ class Segmenter:
         rgb = read_rgb(image)
         features = self.encode(rgb)
         words = self.model.contrast if labels is None else labels
-        return PromptPredictor(features, self.score(features, words, adaptation=adaptation), rgb)
+        scores = self.score(features, words, adaptation=adaptation)
+        if self.click_model is None:
+            return PromptPredictor(features, scores, rgb)
+        seen = self.click_model.encode([self.click_model.prepare(rgb)])[0]
+        return ClickModelPredictor(self.click_model, seen, scores)
 
     @torch.inference_mode()
     def decide(

@@ -142,7 +142,7 @@ def parse_labels(text: str) -> tuple[Label, ...]:
 @model_dir_option
 def models(download: str | None, folder: Path | None, model_dir: Path | None) -> None:
     """List models, their licences and what is on disk; or fetch one for another machine."""
-    from clearclip_core.clip.weights import download_weights, known_models
+    from clearclip_core.clip.weights import download_weights, known_click_models, known_models
 
     if download is not None:
         if folder is None:
@@ -150,7 +150,7 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
         with click_errors():
             click.echo(download_weights(download, folder))
         return
-    for model in known_models(model_dir):
+    for model in (*known_models(model_dir), *known_click_models(model_dir)):
         where = str(model.path) if model.path else "-"
         needs = f"  needs [{model.needs}]" if model.needs else ""
         click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")

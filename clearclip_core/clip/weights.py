@@ -26,7 +26,9 @@ from urllib.request import getproxies
 
 import huggingface_hub
 
-WeightsSource = Literal["tag", "file", "local-dir", "hf-hub", "demo", "random", "timm"]
+WeightsSource = Literal[
+    "tag", "file", "local-dir", "hf-hub", "demo", "random", "timm", "transformers"
+]
 
 DEMO_FOLDER = Path(__file__).parents[1] / "demo" / "weights"
 
@@ -157,6 +159,32 @@ class ModelName:
             )
         return cls(name, "file", arch, path) if at else cls(full, "timm", full, "")
 
+    @classmethod
+    def parse_click(cls, name: str) -> ModelName:
+        """Parse the name of a click model: a folder, or a repository ``org/name``.
+
+        Raises:
+            ValueError: another form, or transformers is not installed.
+
+        >>> ModelName.parse_click("./sam2").kind
+        'local-dir'
+        """
+        path = name.removeprefix("local-dir:")
+        is_repository = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) and not Path(name).is_dir()
+        if not path or not (is_repository or path != name or "/" in name):
+            raise ValueError(
+                "Expected the click model to be a folder such as /models/sam2, or a repository "
+                f"such as facebook/sam2.1-hiera-tiny, but got {name!r}."
+            )
+        if importlib.util.find_spec("transformers") is None:
+            raise ValueError(
+                f"The click model {name} needs the extra: pip install "
+                "'clearclip-label-studio[sam]'."
+            )
+        if is_repository:
+            return cls(name, "transformers", "", name)
+        return cls(name, "local-dir", "", path)
+
 
 def _source(name: str, source: str) -> str:
     """Return the part of a name after its prefix, which must not be empty."""
@@ -231,6 +259,20 @@ _LICENCES = {
 }
 
 
+#: Repository of a click model -> licence under which its publisher provides the weights.
+CLICK_MODELS: Final = {
+    "facebook/sam2.1-hiera-tiny": "Apache-2.0",
+    "facebook/sam2.1-hiera-small": "Apache-2.0",
+    "facebook/sam2.1-hiera-base-plus": "Apache-2.0",
+    "facebook/sam2.1-hiera-large": "Apache-2.0",
+    "facebook/sam3": "SAM License",
+    "yonigozlan/EdgeTAM-hf": "Apache-2.0",
+}
+
+#: What a click model is made of: no code, and no weights that would be unpickled.
+_CLICK_FILES: Final = ("*.json", "*.safetensors")
+
+
 class WeightsNotFoundError(FileNotFoundError):
     """Raised where weights are not on disk and could not be downloaded; says how to get them."""
 
@@ -249,8 +291,13 @@ def weights_id(name: str, second: str | None = None) -> str:
     return "+".join(map(_id_of, _parse_all(name, second)))
 
 
-def _parse_all(name: str, second: str | None) -> list[ModelName]:
-    return [ModelName.parse(name), *([ModelName.parse_second(second)] if second else [])]
+def _parse_all(name: str, second: str | None, click: str | None = None) -> list[ModelName]:
+    parsed = [ModelName.parse(name)]
+    if second:
+        parsed.append(ModelName.parse_second(second))
+    if click:
+        parsed.append(ModelName.parse_click(click))
+    return parsed
 
 
 def _id_of(parsed: ModelName) -> str:
@@ -293,6 +340,19 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
     return rows
 
 
+def known_click_models(folder: Path | None = None) -> list[KnownModel]:
+    """List the click models that `download_weights` fetches.
+
+    Args:
+        folder: folder of weights; `DEFAULT_FOLDER` by default.
+    """
+    rows = []
+    for repository, licence in CLICK_MODELS.items():
+        name = ModelName(repository, "transformers", "", repository)
+        rows.append(KnownModel(repository, licence, find_weights(name, folder), "sam"))
+    return rows
+
+
 def licence_of(tag: str) -> str:
     """Return the licence of a tag's weights, as far as it is known.
 
@@ -306,7 +366,7 @@ def licence_of(tag: str) -> str:
 
 
 def find_weights(name: ModelName, folder: Path | str | None = None) -> Path | None:
-    """Find the weights of a tag, a hub repository or a second encoder on disk.
+    """Find the weights of a tag, a hub repository, a second encoder or a click model on disk.
 
     A folder with files of `download_weights` or `fetch_weights`, by default `DEFAULT_FOLDER`, is
     searched first, then the caches of open_clip and of the hub.
@@ -314,9 +374,16 @@ def find_weights(name: ModelName, folder: Path | str | None = None) -> Path | No
     if name.kind == "hf-hub":
         return _in_hub_cache(f"{name.source}/", folder)
     folder = Path(folder or DEFAULT_FOLDER).expanduser()
+    if name.kind == "transformers":
+        return _find_click_model(name, folder)
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
+    return _find_in_caches(name, folder)
+
+
+def _find_in_caches(name: ModelName, folder: Path) -> Path | None:
+    """Find the file of a tag or a second encoder in the caches of open_clip and of the hub."""
     if name.kind == "timm":
         file = _timm_file(name)
         return _in_hub_cache(file, folder) or _in_hub_cache(file, None)
@@ -329,29 +396,86 @@ def find_weights(name: ModelName, folder: Path | str | None = None) -> Path | No
     return None
 
 
+def _find_click_model(name: ModelName, folder: Path) -> Path | None:
+    """Find the folder of a click model: one of `download_weights`, or the hub's in its cache."""
+    found = [folder / _file_stem(name)]
+    for cache in (folder, None):
+        config = huggingface_hub.try_to_load_from_cache(name.source, "config.json", cache_dir=cache)
+        if isinstance(config, str):
+            found.append(Path(config).parent)
+    return next((each for each in found if _is_click_model(each)), None)
+
+
+def _is_click_model(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def click_model_folder(name: ModelName, folder: Path | None, download: bool) -> Path:
+    """Return the folder of a click model, whose checksums are right; `download` may fetch it.
+
+    Raises:
+        WeightsNotFoundError: there is none, or a file of it is damaged.
+    """
+    found: Path | None
+    if name.kind == "local-dir":
+        found = existing_path(name)
+        if not _is_click_model(found):
+            raise WeightsNotFoundError(
+                f"{found} holds no click model in transformers' format: expected config.json and "
+                "weights in safetensors."
+            )
+    else:
+        found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
+    if found is None:
+        raise WeightsNotFoundError(missing_weights_help(name))
+    for file in sorted(found.iterdir()):
+        if file.suffix in (".json", ".safetensors"):
+            verify_checksum(file)
+    return found
+
+
 def download_weights(name: str, folder: Path) -> Path:
     """Download a tag's weights into a folder that can be copied to a machine without network.
 
     Writes ``<arch>--<tag>.<suffix>`` and a file ``….sha256`` in the format of ``sha256sum``, which
-    is checked whenever the weights are loaded. A second encoder is named as timm names it.
+    is checked whenever the weights are loaded. A second encoder is named as timm names it; of one
+    of `CLICK_MODELS` a folder ``<org>--<name>`` is written.
 
     Returns:
-        The file of the weights.
+        The file of the weights, or the folder of a click model.
 
     Raises:
         ValueError: another form.
         WeightsNotFoundError: the download failed.
     """
-    is_clip = name == "demo" or "/" in name or ":" in name
-    parsed = ModelName.parse(name) if is_clip else ModelName.parse_second(name)
-    if parsed.kind not in ("tag", "timm"):
+    parsed = _parse_any(name)
+    if parsed.kind not in ("tag", "timm", "transformers"):
         raise ValueError(f"Expected a model name of the form 'arch/tag', but got {name!r}.")
     try:
         source = fetch_weights(parsed)
     except WeightsNotFoundError as error:
         raise WeightsNotFoundError(f"{name} cannot be fetched: {_cause(error)}.") from None
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_file_stem(parsed)}{source.suffix}"
+    if parsed.kind != "transformers":
+        return _copy_checked(source, folder / f"{_file_stem(parsed)}{source.suffix}")
+    target = folder / _file_stem(parsed)
+    # The config comes last: a folder without it counts as none.
+    files = [file for pattern in reversed(_CLICK_FILES) for file in sorted(source.glob(pattern))]
+    for file in sorted(files, key=lambda each: each.name == "config.json"):
+        _copy_checked(file, target / file.name)
+    return target
+
+
+def _parse_any(name: str) -> ModelName:
+    """Parse the name of what `download_weights` fetches: its form says what it is."""
+    if name in CLICK_MODELS:
+        return ModelName(name, "transformers", "", name)
+    is_clip = name == "demo" or "/" in name or ":" in name
+    return ModelName.parse(name) if is_clip else ModelName.parse_second(name)
+
+
+def _copy_checked(source: Path, target: Path) -> Path:
+    """Copy a file of weights, and write its checksum beside it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")  # a partial download never has the final name
     shutil.copyfile(source, part)
     part.replace(target)
@@ -385,9 +509,12 @@ def existing_path(name: ModelName) -> Path:
 
 
 def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
-    """Download a tag's weights as open_clip does, or a second encoder's from its repository.
+    """Download a tag's weights as open_clip does, or other models' from their repository.
 
     They are kept in `folder`, or in open_clip's own cache.
+
+    Returns:
+        The file, or of a click model the folder.
 
     Raises:
         WeightsNotFoundError: the download failed.
@@ -399,6 +526,13 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
         if name.kind == "timm":
             repository, _, file = _timm_file(name).rpartition("/")
             return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=folder))
+        if name.kind == "transformers":
+            patterns = list(_CLICK_FILES)
+            return Path(
+                huggingface_hub.snapshot_download(
+                    name.source, cache_dir=folder, allow_patterns=patterns
+                )
+            )
         config = _tags().get_pretrained_cfg(name.arch, name.source)
         return Path(open_clip.download_pretrained(config, cache_dir=folder))
     except (OSError, RuntimeError, ValueError) as error:  # hub and URL errors alike
@@ -421,28 +555,47 @@ def weights_file(name: ModelName, folder: Path | None, download: bool) -> Path:
     return found
 
 
-def check_weights(name: str, folder: Path | str | None = None, second: str | None = None) -> None:
-    """Check that the weights of one or two encoders are on disk, or that the hub answers.
+def check_weights(
+    name: str,
+    folder: Path | str | None = None,
+    second: str | None = None,
+    click: str | None = None,
+) -> None:
+    """Check that the weights of all models are on disk, or that the hub answers.
+
+    Args:
+        name: of the model.
+        folder: folder of weights; `DEFAULT_FOLDER` by default.
+        second: name of a second encoder.
+        click: name of a click model.
 
     Raises:
         ValueError: unknown name.
         WeightsNotFoundError: neither; the message says how to bring them.
     """
-    for parsed in _parse_all(name, second):
+    for parsed in _parse_all(name, second, click):
         if parsed.kind in ("file", "local-dir"):
             existing_path(parsed)
-    for parsed in missing_weights(name, folder, second):
+    for parsed in missing_weights(name, folder, second, click):
         _check_hub(parsed)
 
 
 def missing_weights(
-    name: str, folder: Path | str | None = None, second: str | None = None
+    name: str,
+    folder: Path | str | None = None,
+    second: str | None = None,
+    click: str | None = None,
 ) -> list[ModelName]:
-    """Return those of two encoders whose weights are not on disk and can be fetched."""
+    """Return those models whose weights are not on disk and can be fetched.
+
+    Args:
+        name: of the model; `folder`, `second` and `click` as in `check_weights`.
+    """
+    fetched = ("tag", "hf-hub", "timm", "transformers")
     return [
         parsed
-        for parsed in _parse_all(name, second)
-        if parsed.kind in ("tag", "hf-hub", "timm") and find_weights(parsed, folder) is None
+        for parsed in _parse_all(name, second, click)
+        if parsed.kind in fetched and find_weights(parsed, folder) is None
     ]
 
 
@@ -479,22 +632,35 @@ def _check_hub(name: ModelName) -> None:
 def missing_weights_help(name: ModelName, error: BaseException | None = None) -> str:
     """Explain how to get the weights of a model onto this machine, and why a download failed."""
     why = "could not be fetched" + (f": {_cause(error)}" if error else "")
-    why = f"The weights of {name.name} are not on this machine and {why}."
+    return f"The weights of {name.name} are not on this machine and {why}. {_how_to_bring(name)}"
+
+
+def _how_to_bring(name: ModelName) -> str:
+    """Say how the weights of a model come to a machine without network, and what else may do."""
     if name.kind == "hf-hub":
         return (
-            f"{why} Bring the repository's folder and set the model to local-dir:FOLDER, or to "
-            "demo to try."
+            "Bring the repository's folder and set the model to local-dir:FOLDER, or to demo to "
+            "try."
         )
+    if name.kind == "transformers" and name.name not in CLICK_MODELS:
+        return "Bring the repository's folder and set CLICK_MODEL to its path."
+
+    fetch = f"On a machine with network run `clearclip models --download {name.name} --to FOLDER`"
+    if name.kind == "transformers":
+        return (
+            f"{fetch} and copy {_file_stem(name)} in FOLDER into the folder of weights here "
+            "(MODEL_DIR, --model-dir)."
+        )
+    instead = "SECOND_MODEL to " if name.kind == "timm" else "the model to demo to try, or to "
     return (
-        f"{why} On a machine with network run `clearclip models --download {name.name} --to "
-        "FOLDER` and copy the files in FOLDER into the folder of weights here (MODEL_DIR, "
-        "--model-dir); or set "
-        + ("SECOND_MODEL to " if name.kind == "timm" else "the model to demo to try, or to ")
-        + f"{name.arch}@FILE."
+        f"{fetch} and copy the files in FOLDER into the folder of weights here (MODEL_DIR, "
+        f"--model-dir); or set {instead}{name.arch}@FILE."
     )
 
 
 def _file_stem(name: ModelName) -> str:
+    if name.kind == "transformers":
+        return name.source.replace("/", "--")
     return name.arch if name.kind == "timm" else f"{name.arch}--{name.source}"
 
 

@@ -16,7 +16,7 @@ are decided once, at the end.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -197,6 +197,31 @@ class Point:
     positive: bool = True  #: whether the click is on the object or beside it
 
 
+def points_of(given: Sequence[Point | tuple[float, float]]) -> list[Point]:
+    """Return what `click` was given as points.
+
+    Raises:
+        ValueError: there are none.
+        TypeError: one is none, as in ``click(60, 40)``.
+    """
+    if not given:
+        raise ValueError("Expected argument `points` to hold one or more, but got none.")
+    try:
+        points = [point if isinstance(point, Point) else Point(*point) for point in given]
+        return [replace(each, x_px=float(each.x_px), y_px=float(each.y_px)) for each in points]
+    except TypeError:
+        told = "Expected argument `points` to hold (x, y) in px or `Point`s"
+        raise TypeError(f"{told}, but got {tuple(given)}.") from None
+
+
+def label_index(scores: Scores, label: str | None) -> int | None:
+    """Return the index of a label that a prompt names, None for none; refuse an unknown one."""
+    names = scores.vocabulary.names
+    if label is not None and label not in names:
+        raise ValueError(f"Expected argument `label` to be in {names}, but got {label!r}.")
+    return None if label is None else names.index(label)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PromptedMask:
     """The mask of a prompt."""
@@ -249,10 +274,7 @@ class PromptPredictor:
 
     def _text(self, label: str | None) -> FloatMap:
         """Return (h, w) logarithms of the label's probability in the cells."""
-        names = self.scores.vocabulary.names
-        if label is not None and label not in names:
-            raise ValueError(f"Expected argument `label` to be in {names}, but got {label!r}.")
-        index = None if label is None else names.index(label)
+        index = label_index(self.scores, label)
         return self._prompted.similarity.log_probability(index)
 
     @one_blas_thread()
@@ -272,15 +294,8 @@ class PromptPredictor:
             ValueError: no points, or an unknown label.
             TypeError: a point that is none, as in ``click(60, 40)``.
         """
-        if not points:
-            raise ValueError("Expected argument `points` to hold one or more, but got none.")
         text, size_hw = self._text(label), self.size_hw
-        try:
-            given = [point if isinstance(point, Point) else Point(*point) for point in points]
-            clicks = [(_pixel(point, size_hw), point.positive) for point in given]
-        except TypeError:
-            told = "Expected argument `points` to hold (x, y) in px or `Point`s"
-            raise TypeError(f"{told}, but got {points}.") from None
+        clicks = [(_pixel(point, size_hw), point.positive) for point in points_of(points)]
         last = dict(clicks)
         inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
         if not inside:
