@@ -1,14 +1,28 @@
-"""Ask Label Studio and the backend, and wait for what they do in their own time."""
+"""Ask Label Studio and the backend, and wait for what they do in their own time.
 
-from collections.abc import Callable
+Tests that stop servers have some of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
 from click.testing import CliRunner
 from label_studio_sdk.client import LabelStudio
 
+from backend.cli import demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.cli.main import main
+from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
 
 
@@ -47,3 +61,105 @@ def finished_run(url: str) -> Any:
     told = wait_for_json(url, lambda told: told["run"]["state"] in ("done", "failed"))
     assert told["run"]["state"] == "done", told["run"]["reason"]
     return told["report"]
+
+
+@dataclass
+class OwnLabelStudio:
+    """A Label Studio that a test may stop and start again."""
+
+    command: str
+    data_dir: Path
+    port: int
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def copy_of(cls, other: Path, data_dir: Path, command: str) -> OwnLabelStudio:
+        """Copy the folder of a Label Studio with its users, since a first start takes 40 s."""
+        no_backend = shutil.ignore_patterns("backend.*", "*-journal")  # which comes and goes
+        shutil.copytree(other, data_dir, ignore=no_backend)
+        return cls(command, data_dir, free_port())
+
+    def start(self) -> LabelStudioProcess:
+        """Start it as the demo does."""
+        started = demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
+        return self.stack.enter_context(started)
+
+    def start_as_readme_says(self) -> LabelStudioProcess:
+        """Start it with the one variable of README, besides its folder and no statistics of use."""
+        variables = {
+            "ML_BLOCK_LOCAL_IP": "false",
+            "PATH": f"{Path(self.command).parent}:{os.defpath}",
+            "HOME": str(self.data_dir),
+            "LANG": "C.UTF-8",
+            "LABEL_STUDIO_BASE_DATA_DIR": str(self.data_dir),
+            "COLLECT_ANALYTICS": "false",
+            "SENTRY_DSN": "",
+            "FRONTEND_SENTRY_DSN": "",
+            "LATEST_VERSION_CHECK": "false",
+        }
+        command = [self.command, "start", "--no-browser", "--internal-host", "127.0.0.1"]
+        running = demo_servers.running(
+            [*command, "--port", str(self.port)],
+            variables=variables,
+            only_these=True,
+            health=f"{self.studio.url}/health",
+            log=self.data_dir / "label-studio.log",
+            timeout_s=300,
+        )
+        self.stack.enter_context(running)
+        return self.studio
+
+    def stop(self) -> None:
+        """Stop it; its folder stays."""
+        self.stack.close()
+
+    @property
+    def studio(self) -> LabelStudioProcess:
+        """It and its login, which may also be that of the demo it was copied from."""
+        return LabelStudioProcess(f"http://127.0.0.1:{self.port}")
+
+
+@dataclass
+class OwnBackend:
+    """A backend with the demo model that a test may kill and start again."""
+
+    folder: Path
+    variables: Mapping[str, str]
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def url(self) -> str:
+        """Its address, which stays."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def database_url(self) -> str:
+        """Its database, which stays, too."""
+        return f"sqlite:///{self.folder}/backend.db"
+
+    def start(self) -> None:
+        """Start it, and wait until it can predict."""
+        unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # even where the shell sets them
+        own = {"DATABASE_URL": self.database_url, "POLL_INTERVAL_S": "2"}
+        command = [sys.executable, "-m", "backend", "serve", "--port", str(self.port)]
+        running = demo_servers.running(
+            [*command, "--model", "demo"],
+            variables={**unset, **own, **self.variables},
+            health=f"{self.url}/ready",
+            log=self.folder / "backend.log",
+            timeout_s=120,
+        )
+        self.process = self.stack.enter_context(running)
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` does, in the middle of whatever it is at."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.stop()
+
+    def stop(self) -> None:
+        """Have it end by itself; its database stays."""
+        self.stack.close()

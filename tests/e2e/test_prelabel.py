@@ -6,7 +6,6 @@ The predictions at the end are counted through Label Studio's own API.
 import io
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -28,7 +26,7 @@ from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import MODEL, DemoRun
-from tests.e2e.servers import sdk
+from tests.e2e.servers import OwnLabelStudio, sdk
 
 pytestmark = pytest.mark.thorough
 
@@ -39,33 +37,9 @@ SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
 MakeProject = Callable[[LabelStudioProcess, int], int]
 
 
-@dataclass
-class OwnLabelStudio:
-    """A Label Studio that a test may stop and start again."""
-
-    command: str
-    data_dir: Path
-    port: int
-    stack: ExitStack = field(default_factory=ExitStack)
-
-    def start(self) -> LabelStudioProcess:
-        started = demo_servers.label_studio(self.command, data_dir=self.data_dir, port=self.port)
-        return self.stack.enter_context(started)
-
-    def stop(self) -> None:
-        self.stack.close()
-
-    @property
-    def studio(self) -> LabelStudioProcess:
-        return LabelStudioProcess(f"http://127.0.0.1:{self.port}")
-
-
 @pytest.fixture
 def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterator[OwnLabelStudio]:
-    data_dir = tmp_path / "label-studio"
-    no_backend = shutil.ignore_patterns("backend.*", "*-journal")  # which comes and goes
-    shutil.copytree(demo_run.data_dir, data_dir, ignore=no_backend)
-    own = OwnLabelStudio(studio_command, data_dir, free_port())
+    own = OwnLabelStudio.copy_of(demo_run.data_dir, tmp_path / "label-studio", studio_command)
     own.start()
     yield own
     own.stop()

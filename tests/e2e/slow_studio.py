@@ -1,0 +1,36 @@
+"""A proxy before Label Studio that takes its time: a busy Label Studio, for the backend alone."""
+
+import time
+from dataclasses import dataclass
+
+import requests
+
+from tests.backend.fakes.local_server import Answer, Asked
+
+_HANDED_ON = ("Content-Type", "Location")
+
+
+@dataclass
+class SlowStudio:
+    """The route of a `LocalServer` that hands calls on; `delay_s` may change at any time."""
+
+    url: str
+    delay_s: float = 0.0
+
+    def route(self, asked: Asked) -> Answer:
+        """Hand a call on after the delay, which no client of Label Studio's can tell from work."""
+        time.sleep(self.delay_s)
+        headers = {"Content-Type": "application/json", "Authorization": asked.authorization or ""}
+        try:
+            answer = requests.request(
+                asked.method,
+                self.url + asked.path,
+                data=asked.body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=300,
+            )
+        except requests.ConnectionError:  # Label Studio is stopped: nobody answers
+            return Answer(status=0)
+        kept = {name: answer.headers[name] for name in _HANDED_ON if name in answer.headers}
+        return Answer(answer.status_code, answer.content, kept)
