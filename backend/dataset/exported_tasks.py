@@ -100,13 +100,27 @@ class _Result(msgspec.Struct):
 
 
 class _Task(msgspec.Struct):
-    """What the labeling config is told by: masks are passed over."""
+    """What the labeling config is told by: masks are passed over.
+
+    Predictions may be ids alone. Tasks that were made to be imported may have predictions only.
+    """
 
     data: dict[str, Any]
-    annotations: list[_Result]
-    predictions: list[_Result] = []
+    annotations: list[_Result] | msgspec.UnsetType = msgspec.UNSET
+    predictions: list[_Result | int] = []
     id: int | None = None
     project: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.annotations is msgspec.UNSET and not self.predictions:
+            raise ValueError("a task lacks the field `annotations`")
+
+    def results(self, with_predictions: bool) -> list[_Result]:
+        """Return what counts: the annotations, else, if wanted, the predictions."""
+        if self.annotations is not msgspec.UNSET and self.annotations:
+            return self.annotations
+        predictions = self.predictions if with_predictions else []
+        return [each for each in predictions if isinstance(each, _Result)]
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -136,6 +150,7 @@ class ExportedTasks:
         self._places: list[_Place] = []
         self._first: _Task | None = None  # that is not broken
         self._problem = ""  # of the first one that is
+        self._has_predictions = False  # whether a task has some
         self._labels: dict[tuple[str, str], set[str]] = defaultdict(set)  # of a tag and name
         self._images: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._uploads: dict[str, set[str]] = defaultdict(set)  # name before the upload -> stored
@@ -167,8 +182,10 @@ class ExportedTasks:
         """
         labels, images = self._labels, self._images
         if not any(labels.values()):
-            kinds = "brush, bitmask, polygon, rectangle or ellipse"
-            raise DatasetError(f"Its annotations have no {kinds}.")
+            told = "Its annotations have no brush, bitmask, polygon, rectangle or ellipse."
+            if self._has_predictions and not self._with_predictions:
+                told += " It has predictions: --with-predictions takes these."
+            raise DatasetError(told)
         if not any(tag in _TOOLS for tag, _ in labels):  # <Labels> need one, whichever it was
             images = images | {("Brush", ""): set[str]().union(*images.values())}
 
@@ -226,7 +243,8 @@ class ExportedTasks:
         self._places.append(_Place(start, start + len(row), id_))
 
     def _add_labels(self, task: _Task) -> None:
-        own = task.annotations or (task.predictions if self._with_predictions else [])
+        self._has_predictions |= bool(task.predictions)
+        own = task.results(self._with_predictions)
         for region in (each for result in own for each in result.result):
             if tag := _TAGS.get(region.type):
                 texts = msgspec.json.decode(region.value.get(region.type, b"[]"), type=list[str])
@@ -284,11 +302,12 @@ def _is_address(value: Any) -> bool:
 def _record(raw: dict[str, Any], id_: int, with_predictions: bool) -> TaskRecord:
     """Return a task as it was exported, with its annotations, or with its last prediction."""
     task = Task(id_, raw.get("project"), raw["data"])
-    annotations = tuple(_annotation(each, id_) for each in raw["annotations"])
+    own = raw.get("annotations") or ()
+    annotations = tuple(_annotation(each, id_) for each in own)
     if with_predictions and not annotations:
         return TaskRecord(task, prediction=_last_prediction(raw))
 
-    began = (each.get("prediction") or {} for each in raw["annotations"])
+    began = (each.get("prediction") or {} for each in own)
     versions = {each["id"]: str(each["model_version"]) for each in began if "id" in each}
     return TaskRecord(task, annotations, versions)
 

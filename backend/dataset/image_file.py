@@ -7,10 +7,11 @@ import io
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -163,8 +164,7 @@ class LocalImages:
         named = ImageName.of(source[:_LONGEST_ADDRESS])
         if self._folder is None or named is None:
             return None
-        pieces = "/".join((*named.folders, named.file)).replace("\\", "/").split("/")
-        parts = [part for part in pieces if part not in ("", "..")]
+        parts = [part for part in _pieces(named) if part not in ("", "..")]
         for start in range(len(parts)):
             path = "/".join(parts[start:])
             for spelled in (path, unicodedata.normalize("NFD", path)):  # as macOS has letters
@@ -185,17 +185,14 @@ class LocalImages:
 
     def _files_of(self, named: ImageName) -> list[Path]:
         """Return the different files that have a picture's stored name, else its original one."""
-        paths = self._named.get(named.file, [])
+        *folders, name = _pieces(named)
+        paths = self._named.get(name, [])
         if not paths and named.uploaded_file in self._originals:
             paths = self._named.get(named.uploaded_file, [])
         files = [file for path in paths if (file := self._checked(path)) is not None]
         if len(files) < 2:
             return files
-        different: dict[bytes, Path] = {}
-        for file in files:
-            with suppress(OSError):
-                different.setdefault(hashlib.blake2b(file.read_bytes()).digest(), file)
-        return list(different.values())
+        return _different(_in_folders(files, folders))
 
     def _say_where(self, source: str) -> str:
         """Return a sentence on what the folder has of a picture; empty without a folder."""
@@ -207,6 +204,33 @@ class LocalImages:
             shown = ", ".join(each.relative_to(self._folder).as_posix() for each in files[:3])
             return f"{len(files)} files in {self._folder} have its name: {shown}. "
         return f"It is not in {self._folder}. "
+
+
+def _pieces(named: ImageName) -> list[str]:
+    """Return the folders and the file of an address, also of Windows."""
+    return "/".join((*named.folders, named.file)).replace("\\", "/").split("/")
+
+
+def _in_folders(files: Sequence[Path], folders: Sequence[str]) -> list[Path]:
+    """Return the files that lie in folders of the same names as an address, the most of them."""
+
+    def shared(file: Path) -> int:
+        pairs = zip(file.parent.parts[::-1], folders[::-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    most = max(map(shared, files))
+    return [file for file in files if shared(file) == most]
+
+
+def _different(files: Sequence[Path]) -> list[Path]:
+    """Return the first of the files that have the same bytes, and those that have others."""
+    if len(files) < 2:
+        return [*files]
+    found: dict[bytes, Path] = {}
+    for file in files:
+        with suppress(OSError):
+            found.setdefault(hashlib.blake2b(file.read_bytes()).digest(), file)
+    return list(found.values())
 
 
 def _pictures_below(folder: Path) -> Iterator[Path]:

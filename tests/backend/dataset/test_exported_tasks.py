@@ -29,6 +29,7 @@ from tests.backend.dataset.drawn_tasks import (
 )
 
 SKY, ROAD = rectangle(0, 0, 20, 60), rectangle(15, 0, 40, 60)
+PAINTED = brush_region(ROAD, "road")
 
 
 def write(bench: Bench, **project: Any) -> Path:
@@ -222,6 +223,45 @@ def test_predictions_alone_say_the_labels(bench: Bench, tmp_path: Path) -> None:
     assert run(write(bench), tmp_path / "own", "--with-predictions").exit_code == 0
     assert np.array_equal(np.array(masks(tmp_path / "own")["a.png"]) == "sky", SKY)
     assert "have no brush" in run(write(bench), tmp_path / "own").output
+
+
+def test_it_is_said_that_predictions_may_be_taken(bench: Bench) -> None:
+    bench.draw("a.png")
+    bench.tasks[0] |= {"annotations": [], "predictions": [{"id": 4, "result": [PAINTED]}]}
+    with pytest.raises(DatasetError, match="It has predictions: --with-predictions takes these"):
+        ExportedTasks(write(bench)).label_config()
+
+
+def test_tasks_may_have_predictions_alone(bench: Bench) -> None:
+    """As those that were made to be imported."""
+    bench.draw("a.png")
+    del bench.tasks[0]["annotations"]
+    bench.tasks[0]["predictions"] = [{"id": 4, "model_version": "m", "result": [PAINTED]}]
+    tasks = ExportedTasks(write(bench), with_predictions=True)
+    (record,) = (each.read() for each in tasks.references())
+    assert record.prediction == ("m", [PAINTED])
+    assert '<Label value="road"/>' in tasks.label_config()
+
+
+def test_predictions_may_be_ids_alone(drawn: Bench) -> None:
+    for each in drawn.tasks:
+        each["predictions"] = [4, 5]
+    tasks = ExportedTasks(write(drawn), with_predictions=True)
+    assert all(each.read().annotations for each in tasks.references())
+
+
+@pytest.mark.parametrize("address", ["C:\\cars\\a.png", "/data/local-files/?d=cars%5Ca.png"])
+def test_addresses_of_windows_are_files_of_the_folder(
+    bench: Bench, tmp_path: Path, address: str
+) -> None:
+    """Of two files of one name, the one in the folder of the same name is meant."""
+    bench.tasks = [task(1, address, [annotation(1, [PAINTED])])]
+    for seed, folder in enumerate(("cars", "boats")):
+        (bench.pictures / "photos" / folder).mkdir(parents=True)
+        (bench.pictures / "photos" / folder / "a.png").write_bytes(picture_bytes(seed))
+    done = run(write(bench), tmp_path / "set")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "set/images/a.png").read_bytes() == picture_bytes(0)
 
 
 @pytest.mark.parametrize("second", [(), ("--format", "yolo"), ("--pictures", "none")])
