@@ -327,7 +327,7 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     assert team.version() == words, "somebody has to look at it"
     visit(page, team.learning)
     expect(page.get_by_text("nobody has corrected one").first).to_be_visible()
-    expect(page.locator("#before-after .pair")).to_have_count(6)
+    expect(page.locator("#before-after .compared")).to_have_count(6)
     (version,) = team.learned()["versions"]
     assert version["unlabelled"] >= 20
     assert sorted(version["areas"]) == sorted(CALLED.values())
