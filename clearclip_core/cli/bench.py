@@ -1,5 +1,7 @@
 """`clearclip bench`: measure speed and memory of segmentation on this machine."""
 
+from __future__ import annotations
+
 import io
 import itertools
 import statistics
@@ -13,7 +15,7 @@ from PIL import Image
 from clearclip_core.cli.options import FiniteRange, ModelOptions, model_options
 from clearclip_core.demo.render import SCENE_LABELS, render_scene
 from clearclip_core.images.opening import open_image
-from clearclip_core.images.preprocessing import to_rgb
+from clearclip_core.images.preprocessing import RGBArray, to_rgb
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import STUFF_WORDS
 
@@ -66,38 +68,61 @@ def bench(
     weights: nothing is downloaded.
     """
     segmenter = options.load()
-    import torch
-
-    from clearclip_core.devices import cpu_flags, device_name, peak_gpu_memory_mb, peak_memory_mb
-
     segmenter.windows_at_once = batch or segmenter.windows_at_once
-    device, words = segmenter.encoder.device, label_words(labels)
+    words = label_words(labels)
     click.echo(f"Embedding {labels} labels, then measuring for {budget_s:g} s ...", err=True)
+
     began = time.perf_counter()
     segmenter.embed(words)
-    _finish(device)
+    _finish(segmenter.encoder.device)
     text_s = time.perf_counter() - began
     rate = f"{len(words) * len(segmenter.embed.templates) / text_s:.0f} sentences/s"
-    file = io.BytesIO()
+
     scene = render_scene(1, (size_wh[1], size_wh[0]))
+    file = io.BytesIO()
     Image.fromarray(scene.image).save(file, "JPEG", quality=90)
     stages_s = stage_seconds(segmenter, file.getvalue(), words, budget_s)
-    plan, flags = segmenter.prepare(scene.image).plan, f" ({' '.join(cpu_flags())})"
-    memory_mb, gpu_mb = peak_memory_mb(), peak_gpu_memory_mb(device)
+
+    counted = quantity(labels, "label")
     lines = [
         f"model       {segmenter.model.name}, {segmenter.method}, {segmenter.encoder.precision}",
-        f"device      {device_name(device)}, {quantity(torch.get_num_threads(), 'CPU thread')}"
-        f"{flags if cpu_flags() else ''}, torch {torch.__version__}",
-        f"picture     {size_wh[0]}×{size_wh[1]} px, resized to {plan.resized_hw[1]}×"
-        f"{plan.resized_hw[0]}: {quantity(plan.count, 'window')}, "
-        f"{segmenter.windows_at_once} at once",
-        f"vocabulary  {quantity(labels, 'label')}",
-        *("", *_stage_lines(stages_s), ""),
-        f"words       {text_s:.1f} s to embed {quantity(labels, 'label')}, once ({rate})",
-        f"memory      {'unknown' if memory_mb is None else f'{memory_mb:,.0f} MB'}, loading "
-        f"included{'' if gpu_mb is None else f', of the GPU {gpu_mb:,.0f} MB'}",
+        f"device      {_device_text(segmenter)}",
+        f"picture     {_picture_text(segmenter, scene.image)}",
+        f"vocabulary  {counted}",
+        "",
+        *_stage_lines(stages_s),
+        "",
+        f"words       {text_s:.1f} s to embed {counted}, once ({rate})",
+        f"memory      {_memory_text(segmenter)}",
     ]
     click.echo("\n".join(lines))
+
+
+def _device_text(segmenter: Segmenter) -> str:
+    import torch
+
+    from clearclip_core.devices import cpu_flags, device_name
+
+    device, threads = segmenter.encoder.device, quantity(torch.get_num_threads(), "CPU thread")
+    flags = f" ({' '.join(cpu_flags())})" if cpu_flags() else ""
+    return f"{device_name(device)}, {threads}{flags}, torch {torch.__version__}"
+
+
+def _picture_text(segmenter: Segmenter, image: RGBArray) -> str:
+    height, width = image.shape[:2]
+    plan = segmenter.prepare(image).plan
+    resized_h, resized_w = plan.resized_hw
+    windows = f"{quantity(plan.count, 'window')}, {segmenter.windows_at_once} at once"
+    return f"{width}×{height} px, resized to {resized_w}×{resized_h}: {windows}"
+
+
+def _memory_text(segmenter: Segmenter) -> str:
+    from clearclip_core.devices import peak_gpu_memory_mb, peak_memory_mb
+
+    memory_mb, gpu_mb = peak_memory_mb(), peak_gpu_memory_mb(segmenter.encoder.device)
+    memory = "unknown" if memory_mb is None else f"{memory_mb:,.0f} MB"
+    gpu = "" if gpu_mb is None else f", of the GPU {gpu_mb:,.0f} MB"
+    return f"{memory}, loading included{gpu}"
 
 
 def label_words(count: int) -> list[str]:
@@ -112,7 +137,7 @@ def label_words(count: int) -> list[str]:
 
 
 def stage_seconds(
-    segmenter: "Segmenter", jpeg: bytes, words: Sequence[str], budget_s: float
+    segmenter: Segmenter, jpeg: bytes, words: Sequence[str], budget_s: float
 ) -> dict[str, float]:
     """Return the median seconds of each stage of one picture, from file bytes to boolean masks.
 
@@ -148,18 +173,21 @@ def stage_seconds(
 def _stage_lines(stages_s: Mapping[str, float]) -> list[str]:
     whole_s = sum(stages_s.values())
     new_words_s = sum(stages_s[stage] for stage in _AFTER_ENCODING)
+    stages = [
+        f"  {name:14} {1000 * seconds:9.1f} {seconds / whole_s:7.1%}"
+        for name, seconds in stages_s.items()
+    ]
+    together = f"  {'together':14} {1000 * whole_s:9.1f}   {1 / whole_s:.2f} pictures/s"
+    new_words = f"  {'new words':14} {1000 * new_words_s:9.1f}"
     return [
         "a picture               ms    share",
-        *(
-            f"  {name:14} {1000 * seconds:9.1f} {seconds / whole_s:7.1%}"
-            for name, seconds in stages_s.items()
-        ),
-        f"  {'together':14} {1000 * whole_s:9.1f}   {1 / whole_s:.2f} pictures/s",
-        f"  {'new words':14} {1000 * new_words_s:9.1f}   for a picture that is encoded already",
+        *stages,
+        together,
+        f"{new_words}   for a picture that is encoded already",
     ]
 
 
-def _finish(device: "torch.device") -> None:
+def _finish(device: torch.device) -> None:
     """Wait until a GPU has finished."""
     import torch
 

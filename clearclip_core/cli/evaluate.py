@@ -1,7 +1,9 @@
 """`clearclip eval` and `prepare`: measure models on benchmarks and on own pictures."""
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from clearclip_core.evaluation.comparison import (
     SHOWN,
     Candidate,
     LabelledFolder,
+    PredictionRule,
     compare,
     comparison_json,
     comparison_page,
@@ -44,6 +47,7 @@ from clearclip_core.evaluation.results import (
     result_table,
 )
 from clearclip_core.images.files import write_whole
+from clearclip_core.vocabulary import Label
 
 if TYPE_CHECKING:  # torch and open_clip take seconds, which no help needs
     from clearclip_core.clip.loading import LoadedModel
@@ -140,6 +144,7 @@ folder_options = as_one(
     help="Result file; by default results/BENCHMARK.MODEL.METHOD.json, none of pictures.",
 )
 def measure(
+    *,
     options: ModelOptions,
     models: tuple[str, ...],
     methods: tuple[str, ...],
@@ -177,42 +182,65 @@ def measure(
 def _measure_folder(
     several: list[ModelOptions], chosen: FolderOptions, data: DataOptions, out: Path | None
 ) -> None:
-    """Compare all models, methods and prompts; each model is loaded once."""
+    """Compare all models, methods and prompts on a folder of labelled pictures."""
     if chosen.images is None or chosen.masks is None or data.names is None:
         raise click.UsageError("--images needs --masks and --names.")
     if chosen.as_paper and (chosen.threshold or not chosen.refine):
         raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
+
     with click_errors():
         folder = LabelledFolder.find(chosen.images, chosen.masks, data.names, data.limit)
-        names = [label.name for label in folder.labels]
-        thresholds = thresholds_by_label(chosen.threshold, names)
+        rule = _rule(chosen, [label.name for label in folder.labels])
         words = {path.name: folder.with_prompts(path) for path in chosen.prompts}
-    rule = replace(AS_BACKEND, threshold=thresholds, refine=chosen.refine)
-    models = {name: each.load_model() for name, each in {o.model: o for o in several}.items()}
-    segmenters = [
-        replace(each, bilateral=chosen.bilateral).segmenter(models[each.model]) for each in several
-    ]
-    candidates = [
-        Candidate(segmenter, labels, each.model, name, AS_PAPER if chosen.as_paper else rule)
-        for each, segmenter in zip(several, segmenters, strict=True)
-        for name, labels in (words or {data.names.name: folder.labels}).items()
-    ]
+    if not words:
+        words = {data.names.name: folder.labels}
+
+    candidates = _candidates(several, words, rule, chosen.bilateral)
     with click_errors():
         if chosen.unlabelled is not None:
-            candidates += [
-                replace(
-                    each,
-                    prompts=f"{each.prompts}, unlabelled",
-                    learned=learn_unlabelled(chosen.unlabelled, each),
-                )
-                for each in candidates
-            ]
+            candidates += [_with_unlabelled(each, chosen.unlabelled) for each in candidates]
         comparison = compare(folder, candidates, SHOWN if chosen.page else 0)
         click.echo(comparison_text(comparison))
         for path, content in ((out, comparison_json), (chosen.page, comparison_page)):
             if path is not None:
                 write_whole(path, content(comparison))
                 click.echo(f"\n{path}")
+
+
+def _rule(chosen: FolderOptions, labels: Sequence[str]) -> PredictionRule:
+    """Return how masks are made of scores.
+
+    Raises:
+        ValueError: a threshold is for a label that is not there.
+    """
+    if chosen.as_paper:
+        return AS_PAPER
+    thresholds = thresholds_by_label(chosen.threshold, labels)
+    return replace(AS_BACKEND, threshold=thresholds, refine=chosen.refine)
+
+
+def _candidates(
+    several: Sequence[ModelOptions],
+    words: Mapping[str, tuple[Label, ...]],
+    rule: PredictionRule,
+    bilateral: bool,
+) -> list[Candidate]:
+    """Return a candidate for each model, method and file of prompts; load each model once."""
+    models: dict[str, LoadedModel] = {}
+    candidates = []
+    for options in several:
+        if options.model not in models:
+            models[options.model] = options.load_model()
+        segmenter = replace(options, bilateral=bilateral).segmenter(models[options.model])
+        for name, labels in words.items():
+            candidates.append(Candidate(segmenter, labels, options.model, name, rule))
+    return candidates
+
+
+def _with_unlabelled(candidate: Candidate, images: Path) -> Candidate:
+    """Return a candidate that has learned from images which nobody has labelled."""
+    learned = learn_unlabelled(images, candidate)
+    return replace(candidate, prompts=f"{candidate.prompts}, unlabelled", learned=learned)
 
 
 def _measure_benchmark(options: ModelOptions, data: DataOptions, out: Path | None) -> None:
@@ -250,8 +278,8 @@ def prepare_maps(benchmark: str, data: Path) -> None:
 
 
 def measure_missing(
-    task: "EvaluationTask",
-    model: "LoadedModel",
+    task: EvaluationTask,
+    model: LoadedModel,
     runs: Mapping[Path, tuple[Method, RunConfig]],
     place: Path,
 ) -> None:

@@ -1,9 +1,11 @@
-"""`clearclip ablate` and `tables`: the paper's tables and figures."""
+"""`clearclip ablate`, `tables` and `statistics`: the paper's tables and figures."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
@@ -32,6 +34,9 @@ from clearclip_core.images.preprocessing import Preprocessing
 from clearclip_core.paper.tables import STUDIES, methods_of, own_rows, paper_table, table_1
 from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
+
+if TYPE_CHECKING:  # torch takes seconds, which no help needs
+    from clearclip_core.paper.feature_statistics import ImageTower, MapStatistics
 
 _ALL = "all"
 
@@ -146,6 +151,7 @@ def result_files(paths: Iterable[Path]) -> list[Path]:
     help="Folder of the results.",
 )
 def statistics(
+    *,
     pictures: tuple[str, ...],
     models: tuple[str, ...],
     dino: Path | None,
@@ -163,41 +169,63 @@ def statistics(
     scenes are drawn, maps.png (Fig. 3) of the first picture. statistics.json is written after
     each model.
     """
-    import torch  # takes seconds, which no help needs
-
-    from clearclip_core.paper import feature_statistics as features
+    from clearclip_core.paper import feature_statistics as features  # torch, for seconds
     from clearclip_core.paper.figures import require_matplotlib, save_figures
 
-    short_side_px = short_side_px or SHORT_SIDE_PX
     words: tuple[str | Label, ...] = () if pictures else SCENE_LABELS
     if labels is not None:
         words = parse_labels(labels)
     source = ImageSource(find_images(pictures), 0 if pictures else scenes)
+
     table = out / "statistics.json"
-    found, examples = [], []
-    loaders = [partial(features.ImageTower.of_model, name, device, model_dir) for name in models]
-    if dino is not None:
-        loaders.insert(0, partial(features.ImageTower.of_dino, dino, device))
+    short_side_px = short_side_px or SHORT_SIDE_PX
+    found: list[features.MapStatistics] = []
+    examples: list[features.MapExample] = []
     with click_errors():
         require_matplotlib()
         for name in models:
             check_weights(name, model_dir)
-        for load in loaders:
-            tower = load()
+
+        for tower in _towers(models, dino, device, model_dir):
             sizes = Preprocessing.of_short_side(tower.mean, tower.std, short_side_px)
             bar = tqdm(source, desc=tower.name, unit="picture")
             found.append(features.map_statistics(tower.maps, tower.name, bar, sizes))
-            content = {
-                "pictures": source.names,
-                "short_side_px": short_side_px,
-                "torch": torch.__version__,
-                "towers": [features.as_lists(each) for each in found],
-            }
-            write_whole(table, f"{json.dumps(content)}\n".encode())  # a later tower may fail
+            _write_statistics(table, found, source.names, short_side_px)  # a later one may fail
             click.echo(f"\n{features.as_table(found[-1])}\n")
+
             if tower.model is not None and words:
-                example = tower.model, next(iter(source)), words, sizes
-                examples.append(features.MapExample.of(*example))
+                first = next(iter(source))
+                examples.append(features.MapExample.of(tower.model, first, words, sizes))
+
     click.echo("\n".join(map(str, [table, *save_figures(found, examples, out)])))
     if source.failed:
         raise SystemExit(1)
+
+
+def _towers(
+    models: Sequence[str], dino: Path | None, device: str, model_dir: Path | None
+) -> Iterator[ImageTower]:
+    """Load each encoder when it is its turn, DINO's first."""
+    from clearclip_core.paper.feature_statistics import ImageTower
+
+    if dino is not None:
+        yield ImageTower.of_dino(dino, device)
+    for name in models:
+        yield ImageTower.of_model(name, device, model_dir)
+
+
+def _write_statistics(
+    table: Path, found: Sequence[MapStatistics], pictures: Sequence[str], short_side_px: int
+) -> None:
+    """Write the statistics of all encoders so far as JSON."""
+    import torch
+
+    from clearclip_core.paper.feature_statistics import as_lists
+
+    content = {
+        "pictures": pictures,
+        "short_side_px": short_side_px,
+        "torch": torch.__version__,
+        "towers": [as_lists(each) for each in found],
+    }
+    write_whole(table, f"{json.dumps(content)}\n".encode())

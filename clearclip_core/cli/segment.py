@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     help="Folder of the results.",
 )
 def segment(
+    *,
     options: ModelOptions,
     pictures: tuple[str, ...],
     labels: str,
@@ -86,6 +87,7 @@ def segment(
     vocabulary = parse_labels(labels)
     paths = find_images(pictures)
     segmenter = options.load()
+
     named = list(zip(paths, output_names(paths), strict=True))
     failed = 0
     for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
@@ -97,6 +99,7 @@ def segment(
             image, vocabulary, contrast, threshold, refine, propagate=propagate
         )
         write_segmentation(out / name, image, result)
+
     click.echo(f"{quantity(len(paths) - failed, 'picture')} segmented into {out}, {failed} failed.")
     if failed:
         raise SystemExit(1)

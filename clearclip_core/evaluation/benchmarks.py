@@ -82,27 +82,22 @@ class Layout:
     def find(self, root: Path) -> list[PictureFiles]:
         """Find all images of a data set, in the order of the listing, or of their names.
 
+        Args:
+            root: folder of the data set.
+
         Raises:
             LayoutError: a folder, the listing, an image, or a label map is missing.
         """
-        wanted = [self.pictures, self.maps, *([self.listing] if self.listing else [])]
-        missing = [name for name in wanted if not (root / name).exists()]
-        if missing:
-            raise LayoutError(
-                f"Expected {root} to hold {', '.join(wanted)}, but {', '.join(missing)} is not "
-                "there."
-            )
-        names = self._names(root)
-        if not names or len(set(names)) != len(names):
-            raise LayoutError(f"Expected pictures in {root / wanted[-1]}, each once.")
+        self._check_parts(root)
         found = [
             PictureFiles(
                 name,
                 root / self.pictures / f"{name}{self.picture_suffix}",
                 root / self.maps / f"{name}{self.map_suffix}",
             )
-            for name in names
+            for name in self._names(root)
         ]
+
         lost = [path for each in found for path in each.paths if not path.is_file()]
         if lost:
             raise LayoutError(
@@ -111,7 +106,35 @@ class Layout:
             )
         return found
 
+    def _check_parts(self, root: Path) -> None:
+        """Check that both folders and the listing are there.
+
+        Raises:
+            LayoutError: one of them is missing.
+        """
+        wanted = [self.pictures, self.maps]
+        if self.listing:
+            wanted.append(self.listing)
+        missing = [name for name in wanted if not (root / name).exists()]
+        if missing:
+            raise LayoutError(
+                f"Expected {root} to hold {', '.join(wanted)}, but {', '.join(missing)} is not "
+                "there."
+            )
+
     def _names(self, root: Path) -> list[str]:
+        """Return the names of the images.
+
+        Raises:
+            LayoutError: there is none, or a name is there twice.
+        """
+        names = self._listed_names(root)
+        if not names or len(set(names)) != len(names):
+            place = root / (self.listing or self.maps)
+            raise LayoutError(f"Expected pictures in {place}, each once.")
+        return names
+
+    def _listed_names(self, root: Path) -> list[str]:
         if self.listing:
             lines = (root / self.listing).read_text(encoding="utf-8-sig").splitlines()
             return [line.strip() for line in lines if line.strip()]
@@ -151,8 +174,9 @@ class Benchmark:
     def preprocessing(self, model: "LoadedModel") -> Preprocessing:
         """Return sizes, mean and std; see `Preprocessing.of_short_side`."""
         colours = Preprocessing if self.paper_colours else model
-        sizes_px = self.short_side_px, self.window_px, self.stride_px
-        return Preprocessing.of_short_side(colours.mean, colours.std, *sizes_px)
+        return Preprocessing.of_short_side(
+            colours.mean, colours.std, self.short_side_px, self.window_px, self.stride_px
+        )
 
     @property
     def indices(self) -> tuple[int | None, ...]:
@@ -178,7 +202,10 @@ class Benchmark:
 
 _VOC = Layout("JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt")
 _CONTEXT = Layout(
-    *("JPEGImages", ".jpg", "SegmentationClassContext", ".png"),
+    "JPEGImages",
+    ".jpg",
+    "SegmentationClassContext",
+    ".png",
     "ImageSets/SegmentationContext/val.txt",
 )
 _COCO_MAPS = "annotations/val2017"
@@ -188,25 +215,36 @@ _TABLE = (
     Benchmark("voc21", "VOC21", (BACKGROUND, *class_names("voc20")), _VOC, threshold=0.5),
     Benchmark("context59", "Context59", class_names("context59"), _CONTEXT, reduce_zero_label=True),
     Benchmark(
-        *("context60", "Context60", (BACKGROUND, *class_names("context59")), _CONTEXT),
+        "context60",
+        "Context60",
+        (BACKGROUND, *class_names("context59")),
+        _CONTEXT,
         threshold=0.15,
     ),
     Benchmark(
-        *("coco_stuff", "Stuff", class_names("coco_stuff")),
+        "coco_stuff",
+        "Stuff",
+        class_names("coco_stuff"),
         Layout("images/val2017", ".jpg", _COCO_MAPS, "_labelTrainIds.png"),
     ),
     Benchmark(
-        *("coco_object", "Object", (BACKGROUND, *class_names("coco_object"))),
+        "coco_object",
+        "Object",
+        (BACKGROUND, *class_names("coco_object")),
         Layout("images/val2017", ".jpg", _COCO_MAPS, "_instanceTrainIds.png"),
         threshold=0.4,
     ),
     Benchmark(
-        *("cityscapes", "Cityscapes", class_names("cityscapes")),
+        "cityscapes",
+        "Cityscapes",
+        class_names("cityscapes"),
         Layout("leftImg8bit/val", "_leftImg8bit.png", "gtFine/val", "_gtFine_labelTrainIds.png"),
         window_px=224,
     ),
     Benchmark(
-        *("ade20k", "ADE20k", class_names("ade20k")),
+        "ade20k",
+        "ADE20k",
+        class_names("ade20k"),
         Layout("images/validation", ".jpg", "annotations/validation", ".png"),
         reduce_zero_label=True,
     ),

@@ -113,10 +113,16 @@ def draw_masks(
 def predict_all(
     candidates: Sequence[Candidate], rgb: RGBArray, image: str = ""
 ) -> Iterator[tuple[dict[int, BoolMask], float]]:
-    """Predict an image (H, W, 3) uint8 with each candidate; those of one segmenter encode it once.
+    """Predict an image with each candidate; those of one segmenter encode it once.
 
-    By its name, `image`, it is known what was learned of the others. Yield the masks of each
-    candidate, in order, and the seconds from the image in memory to them, the encoder's included.
+    Args:
+        candidates: their words are embedded already, see `Candidate.embed`.
+        rgb: (H, W, 3) uint8.
+        image: name of the image, by which candidates find what was learned without it.
+
+    Yields:
+        The masks of each candidate, index of the label -> (H, W) bool, and the seconds from the
+        image in memory to them, the encoder's included.
     """
     encoded: dict[int, tuple[Any, float]] = {}
     for candidate in candidates:
@@ -300,35 +306,87 @@ def compare(
     """
     for candidate in candidates:
         candidate.embed()
+
     count = len(folder.labels)
     figures = [CandidateFigures(count) for _ in candidates]
-    worst: list[tuple[float, int, tuple[str, Mapping[str, RGBArray]]]] = []
+    worst = _WorstImages(shown, count)
     left_out: list[tuple[str, str]] = []
-    for number, (picture, content) in enumerate(_read_all(folder, leave_out)):
+    for picture, content in _read_all(folder, leave_out):
         if isinstance(content, Exception):
             left_out.append((picture.name, str(content)))
             continue
+
         rgb, truth = content
         maps: dict[str, LabelIndices] = {}
-        wrong_px = []
         predicted = predict_all(candidates, rgb, picture.name)  # one candidate's masks at once
         for candidate, each, (masks, seconds) in zip(candidates, figures, predicted, strict=True):
             overlaps = mask_overlaps(masks, truth, count)
             each.add(overlaps, seconds)
-            total = sum(overlaps, MaskOverlap())
-            wrong_px.append(each.wrong_px[-1])
-            caption = f"{_title(candidate)}; saved paint {format_percent(total.saved_paint)}"
-            maps[caption] = _label_map(masks, truth)
-        wrong_share = fmean(wrong_px) / max(1, np.count_nonzero(truth != IGNORE))
-        if shown and (len(worst) < shown or wrong_share > worst[0][0]):
-            drawn = picture.name, _drawn(rgb, truth, maps, count)
-            worst.append((wrong_share, -number, drawn))
-            worst = sorted(worst, key=lambda entry: entry[:2])[-shown:]
+            maps[_caption(candidate, overlaps)] = _label_map(masks, truth)
+
+        wrong_px = fmean(each.wrong_px[-1] for each in figures)
+        worst.add(picture.name, rgb, truth, maps, wrong_px)
+
     if left_out and len(left_out) == len(folder.pictures):
-        raise ValueError(f"No picture can be measured. {left_out[0][0]}: {left_out[0][1]}")
-    names = tuple(label.name for label in folder.labels)
-    pictures = tuple(picture for _, _, picture in reversed(worst))
-    return Comparison(names, tuple(candidates), tuple(figures), pictures, tuple(left_out))
+        name, reason = left_out[0]
+        raise ValueError(f"No picture can be measured. {name}: {reason}")
+    return Comparison(
+        labels=tuple(label.name for label in folder.labels),
+        candidates=tuple(candidates),
+        figures=tuple(figures),
+        worst=worst.drawn(),
+        left_out=tuple(left_out),
+    )
+
+
+class _WorstImages:
+    """The images with the largest share of pixels to paint or erase, drawn.
+
+    Args:
+        limit: number of images that are kept.
+        labels: number of labels.
+    """
+
+    def __init__(self, limit: int, labels: int) -> None:
+        self._limit = limit
+        self._labels = labels
+        self._kept: list[tuple[float, str, Mapping[str, RGBArray]]] = []  # the worst first
+
+    def add(
+        self,
+        name: str,
+        rgb: RGBArray,
+        truth: Truth,
+        maps: Mapping[str, LabelIndices],
+        wrong_px: float,
+    ) -> None:
+        """Draw an image and keep it where it is among the worst; of equals the earlier ones are.
+
+        Args:
+            name: name of the image.
+            rgb: (H, W, 3) uint8.
+            truth: (H, W) uint8 label indices.
+            maps: predicted label indices (H, W) int16 by their caption.
+            wrong_px: pixels to paint or erase, the mean over the predictions.
+        """
+        share = wrong_px / max(1, np.count_nonzero(truth != IGNORE))
+        is_full = len(self._kept) == self._limit
+        if is_full and (not self._kept or share <= self._kept[-1][0]):
+            return
+
+        self._kept.append((share, name, _drawn(rgb, truth, maps, self._labels)))
+        self._kept.sort(key=lambda kept: -kept[0])
+        del self._kept[self._limit :]
+
+    def drawn(self) -> tuple[tuple[str, Mapping[str, RGBArray]], ...]:
+        """Return the name of each image and its drawings by their caption, the worst first."""
+        return tuple((name, drawings) for _, name, drawings in self._kept)
+
+
+def _caption(candidate: Candidate, overlaps: Sequence[MaskOverlap]) -> str:
+    """Say which candidate has predicted an image, and how much paint it saves there."""
+    total = sum(overlaps, MaskOverlap())
+    return f"{_title(candidate)}; saved paint {format_percent(total.saved_paint)}"
 
 
 def learn_held_out(
@@ -337,6 +395,7 @@ def learn_held_out(
     """Learn from the label maps of a folder as from corrections, without each image in turn.
 
     Args:
+        folder: the images and their label maps; all of them are encoded.
         candidate: whose features and words are learned with.
         leave_out: as in `compare`.
 
@@ -346,13 +405,16 @@ def learn_held_out(
     from clearclip_core.adaptation.example import Example
     from clearclip_core.adaptation.fitting import HeldOutAdaptations, adapt
 
-    names, examples = [label.name for label in folder.labels], []
+    names = [label.name for label in folder.labels]
+    examples = []
     for picture, content in _read_all(folder, leave_out):
-        if not isinstance(content, Exception):
-            rgb, truth = content
-            masks = {name: truth == index for index, name in enumerate(names)}
-            features = candidate.segmenter.encode(rgb)
-            examples.append(Example.of(features, masks, names, picture.name))
+        if isinstance(content, Exception):
+            continue
+        rgb, truth = content
+        masks = {name: truth == index for index, name in enumerate(names)}
+        features = candidate.segmenter.encode(rgb)
+        examples.append(Example.of(features, masks, names, picture.name))
+
     fit = adapt(examples, candidate.segmenter.embed, candidate.vocabulary)
     return HeldOutAdaptations() if fit.adaptation is None else fit.held_out
 
@@ -362,6 +424,10 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
 
     Args:
         images: folder of images, in folders below it or not.
+        candidate: whose features and words are learned with.
+
+    Returns:
+        What is learned, for all images alike.
 
     Raises:
         ValueError: too few of them differ.
@@ -370,9 +436,12 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
     from clearclip_core.adaptation.fitting import HeldOutAdaptations
     from clearclip_core.adaptation.unlabelled import UnlabelledFit, adapt_unlabelled
 
-    files, segmenter = find_images([str(images)]), candidate.segmenter
-    count, known = min(len(files), UnlabelledFit.MOST), [label.name for label in candidate.labels]
+    files = find_images([str(images)])
+    count = min(len(files), UnlabelledFit.MOST)
     paths = [files[index * len(files) // count] for index in range(count)]
+
+    segmenter = candidate.segmenter
+    known = [label.name for label in candidate.labels]
     examples = [
         Example.of(segmenter.encode(read_rgb(path)), {}, known, path.name)
         for path in tqdm(paths, unit="picture")
@@ -428,21 +497,25 @@ def comparison_page(comparison: Comparison) -> bytes:
     Nothing is loaded or run but what stands in the page.
     """
     template = (files(__package__) / "comparison.html").read_text(encoding="utf-8")
-    colours = map(tuple, palette(len(comparison.labels)).tolist())
     page = jinja2.Environment(autoescape=True).from_string(template)
-    return page.render(
+    best = comparison.candidates[comparison.best]
+    colours = map(tuple, palette(len(comparison.labels)).tolist())
+    pictures = [
+        (name, [(to_data_url(image), caption) for caption, image in drawn.items()])
+        for name, drawn in comparison.worst
+    ]
+
+    content = page.render(
         size=comparison.size,
         left_out=len(comparison.left_out),
         candidates=_candidate_rows(comparison),
         doubt=comparison.doubt,
-        best=_title(comparison.candidates[comparison.best]),
+        best=_title(best),
         labels=_label_rows(comparison),
         key=list(zip(comparison.labels, colours, strict=True)),
-        pictures=[
-            (name, [(to_data_url(image), caption) for caption, image in drawn.items()])
-            for name, drawn in comparison.worst
-        ],
-    ).encode()
+        pictures=pictures,
+    )
+    return content.encode()
 
 
 def _title(candidate: Candidate) -> str:
@@ -480,33 +553,46 @@ def comparison_text(comparison: Comparison) -> str:
         "",
         markdown(*_candidate_rows(comparison)),
         "",
-        *([comparison.doubt, ""] if comparison.doubt else []),
-        f"by label: {_title(comparison.candidates[comparison.best])}",
-        "",
-        markdown(*_label_rows(comparison)),
     ]
+    if comparison.doubt:
+        lines += [comparison.doubt, ""]
+
+    best = comparison.candidates[comparison.best]
+    lines += [f"by label: {_title(best)}", "", markdown(*_label_rows(comparison))]
+
     if left_out := comparison.left_out:
         lines += ["", f"pictures left out: {len(left_out)}"]
         lines += [f"{name}: {reason}" for name, reason in left_out[:_NAMED]]
-        lines += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
+    if len(left_out) > _NAMED:
+        lines.append(f"and {len(left_out) - _NAMED} more")
     return "\n".join(lines)
 
 
 def comparison_json(comparison: Comparison) -> bytes:
+    """Return a comparison as JSON: an entry for each candidate, and the images left out.
+
+    Shares are fractions, not percent, and null where there is nothing to divide by.
+    """
     pairs = zip(comparison.candidates, comparison.figures, strict=True)
     content = {
         "pictures": len(comparison.figures[0].seconds),
         "left_out": [{"name": name, "reason": reason} for name, reason in comparison.left_out],
-        "runs": [_run(comparison.labels, *pair) for pair in pairs],
+        "runs": [_run(comparison.labels, candidate, figures) for candidate, figures in pairs],
     }
     return json.dumps(content, indent=2).encode() + b"\n"
 
 
 def _run(labels: Sequence[str], candidate: Candidate, figures: CandidateFigures) -> dict[str, Any]:
-    pairs = zip(labels, figures.labels, strict=True)
+    by_label = {
+        name: {"pictures": len(overlaps), **shares_of(overlaps)._asdict()}
+        for name, overlaps in zip(labels, figures.labels, strict=True)
+    }
+    model, method, prompts = candidate.name
     return {
-        **dict(zip(("model", "method", "prompts"), candidate.name, strict=True)),
+        "model": model,
+        "method": method,
+        "prompts": prompts,
         **figures.shares._asdict(),
         "seconds_per_picture": median(figures.seconds),
-        "labels": {name: {"pictures": len(o)} | shares_of(o)._asdict() for name, o in pairs},
+        "labels": by_label,
     }

@@ -55,8 +55,12 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 #: Packages whose versions may change a result.
 _PACKAGES = (
-    *("clearclip-label-studio", "torch", "open_clip_torch"),
-    *("numpy", "pillow", "opencv-python-headless"),
+    "clearclip-label-studio",
+    "torch",
+    "open_clip_torch",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
 )
 
 
@@ -131,19 +135,18 @@ class RunResult(msgspec.Struct, frozen=True, eq=False):
 def result_table(result: RunResult) -> str:
     """Format a result for the terminal: the classes, then the means."""
     matrix, config = result.matrix, result.settings
-    ious = zip(result.benchmark.classes, map(format_percent, matrix.iou), strict=True)
-    return "\n".join(
-        [
-            f"{config.benchmark}, {config.model}, {config.method}, {config.precision}",
-            "",
-            *(f"{name[:20]:20} {iou:>5}" for name, iou in ious),
-            "",
-            f"mIoU {format_percent(matrix.mean_iou)}, "
-            f"pixel accuracy {format_percent(matrix.pixel_accuracy)}, "
-            f"{quantity(result.pictures, 'picture')}, "
-            f"{result.seconds / max(result.pictures, 1):.3f} s a picture on {result.hardware}",
-        ]
-    )
+    lines = [f"{config.benchmark}, {config.model}, {config.method}, {config.precision}", ""]
+    for name, iou in zip(result.benchmark.classes, matrix.iou, strict=True):
+        lines.append(f"{name[:20]:20} {format_percent(iou):>5}")
+
+    seconds = result.seconds / max(result.pictures, 1)
+    means = [
+        f"mIoU {format_percent(matrix.mean_iou)}",
+        f"pixel accuracy {format_percent(matrix.pixel_accuracy)}",
+        quantity(result.pictures, "picture"),
+        f"{seconds:.3f} s a picture on {result.hardware}",
+    ]
+    return "\n".join([*lines, "", ", ".join(means)])
 
 
 def format_percent(share: float | None) -> str:

@@ -160,20 +160,23 @@ class EvaluationTask:
             called: name in place of the method's, for runs of several methods.
         """
         encoder = DenseEncoder(model.clip, method, model.sink_channels)
+        benchmark = self.benchmark
+        words = [[label.name, *label.prompts] for label in self.labels]
+
         return RunConfig(
-            benchmark=self.benchmark.name,
+            benchmark=benchmark.name,
             pictures=len(self.samples),
             limit=self.limit,
             pictures_digest=json_digest([sample.digest for sample in self.samples]),
             own_names=self.own_names,
-            queries_digest=json_digest([[label.name, *label.prompts] for label in self.labels]),
+            queries_digest=json_digest(words),
             model=model.name,
             weights=weights_id(model.name),
             method=called or str(method),
             precision=encoder.precision,
             device=encoder.device.type,
-            sizes=self.benchmark.preprocessing(model),
-            threshold=self.benchmark.threshold,
-            temperature=self.benchmark.temperature,
-            least_share=self.benchmark.least_share,
+            sizes=benchmark.preprocessing(model),
+            threshold=benchmark.threshold,
+            temperature=benchmark.temperature,
+            least_share=benchmark.least_share,
         )

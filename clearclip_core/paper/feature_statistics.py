@@ -267,7 +267,7 @@ def _image_statistics(
     tower: Tower, windows: Iterator[torch.Tensor]
 ) -> tuple[Float64s, Float64s, Float64s]:
     """Return means over windows: (3 statistics, 3 maps, layers), (attentions,), (3 maps, width)."""
-    parts: list[tuple[torch.Tensor, ...]] = []
+    values, last_norms, curves = [], [], []
     for batch in batches(windows, _WINDOWS_AT_ONCE):
         layers = []
         for layer in tower.layer_maps(batch, ATTENTIONS):
@@ -275,8 +275,11 @@ def _image_statistics(
             layers.append(torch.stack([_describe(each) for each in maps], dim=1))
         last = [frobenius_norm(layer.attentions[attention]) for attention in ATTENTIONS]
         channels = [sorted_channel_means(each) for each in maps]
-        parts.append((torch.stack(layers, dim=2), torch.stack(last), torch.stack(channels, dim=0)))
-    values, last_norms, curves = zip(*parts, strict=True)
+
+        values.append(torch.stack(layers, dim=2))  # (3 statistics, 3 maps, layers, B)
+        last_norms.append(torch.stack(last))  # (attentions, B)
+        curves.append(torch.stack(channels, dim=0))  # (3 maps, B, width)
+
     return (
         torch.cat(values, dim=-1).mean(dim=-1).numpy(),
         torch.cat(last_norms, dim=-1).mean(dim=-1).numpy(),
@@ -340,15 +343,14 @@ def as_lists(found: MapStatistics) -> dict[str, Any]:
     def by_map(values: Float64s) -> dict[str, Any]:
         return dict(zip(MAP_NAMES, values.tolist(), strict=True))
 
-    return {
-        "name": found.name,
-        "layers": found.norm.shape[2],
+    lists = {
         "norm": by_map(found.norm.swapaxes(0, 1)),
         "entropy": by_map(found.entropy.swapaxes(0, 1)),
         "maximum": by_map(found.maximum.swapaxes(0, 1)),
         "attention_norm": dict(zip(ATTENTIONS, found.attention_norm.T.tolist(), strict=True)),
-        "channel_means": by_map(found.channel_means.mean(axis=0)),
     }
+    curves = by_map(found.channel_means.mean(axis=0))
+    return {"name": found.name, "layers": found.norm.shape[2], **lists, "channel_means": curves}
 
 
 def as_table(found: MapStatistics) -> str:

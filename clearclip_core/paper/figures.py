@@ -113,11 +113,11 @@ def draw_examples(examples: Sequence[MapExample]) -> Figure:
     panel = (3.4, 3.4 * aspect + 0.45)
     figure, axes = _panels(len(examples), len(names), share_rows=False, panel_inches=panel)
     shown: dict[str, tuple[float, float, float]] = {}
-    for row, example in zip(axes, examples, strict=True):
+    for (first, *others), example in zip(axes, examples, strict=True):
         colours = palette(len(example.labels))
-        row[0].imshow(example.image)
-        row[0].set_ylabel(example.name)
-        for axis, label_map in zip(row[1:], example.label_maps.values(), strict=True):
+        first.imshow(example.image)
+        first.set_ylabel(example.name)
+        for axis, label_map in zip(others, example.label_maps.values(), strict=True):
             axis.imshow(blend(example.image, label_map, colours, opacity=0.7))
             for index in np.flatnonzero(label_shares(label_map, len(colours)) >= _LEGEND_SHARE):
                 red, green, blue = colours[index] / 255
@@ -227,24 +227,33 @@ def averages(
 
     A benchmark counts where all methods were measured on it.
     """
-    groups: dict[str, dict[str, dict[str, RunResult]]] = {}
-    for each in results:
-        size_px, config = each.settings.sizes.short_side_px, each.settings
-        size = "" if size_px == SHORT_SIDE_PX else f", {size_px} px"
-        by_benchmark = groups.setdefault(f"{config.model}{size}, {config.precision}", {})
-        by_benchmark.setdefault(each.settings.benchmark, {})[each.settings.method] = each
-    names, panels = list(map(str, methods)), {}
-    for title, by_benchmark in groups.items():
+    names = list(map(str, methods))
+    panels = {}
+    for title, by_benchmark in _by_panel(results).items():
         found = [by_benchmark[name] for name in BENCHMARKS if name in by_benchmark]
-        complete = [each for each in found if each.keys() >= set(names)]
-        if complete:
-            first = [each[names[0]] for each in complete]
-            titles = ", ".join(each.benchmark.title + _few(each.settings) for each in first)
-            mean = "mean of " if len(complete) > 1 else ""
-            panels[f"{title}\n{mean}{titles}"] = {
-                method: 100 * fmean(each[str(method)].matrix.mean_iou for each in complete)
-                for method in methods
-            }
+        complete = [by_method for by_method in found if by_method.keys() >= set(names)]
+        if not complete:
+            continue
+
+        first = [by_method[names[0]] for by_method in complete]
+        titles = ", ".join(result.benchmark.title + _few(result.settings) for result in first)
+        mean = "mean of " if len(complete) > 1 else ""
+        panels[f"{title}\n{mean}{titles}"] = {
+            method: 100 * fmean(by_method[str(method)].matrix.mean_iou for by_method in complete)
+            for method in methods
+        }
+    return panels
+
+
+def _by_panel(results: Sequence[RunResult]) -> dict[str, dict[str, dict[str, RunResult]]]:
+    """Return model, size and precision, as a title -> benchmark -> method -> result."""
+    panels: dict[str, dict[str, dict[str, RunResult]]] = {}
+    for result in results:
+        config = result.settings
+        size_px = config.sizes.short_side_px
+        size = "" if size_px == SHORT_SIDE_PX else f", {size_px} px"
+        by_benchmark = panels.setdefault(f"{config.model}{size}, {config.precision}", {})
+        by_benchmark.setdefault(config.benchmark, {})[config.method] = result
     return panels
 
 

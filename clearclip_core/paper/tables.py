@@ -133,17 +133,22 @@ def table_1(results: Sequence[RunResult]) -> str:
     columns = _benchmarks(2)
     measured = {name for row in own for name in row.miou}
     others = [name for name in BENCHMARKS if name in measured - set(columns)]
+    not_measured = ["-"] * len(others)
+
     rows = []
     for model in dict.fromkeys([TABLE_1_MODEL, *(row.model for row in own)]):
         for method, paper in TABLE_1.items():
-            parts = ["qq", *("✓" if part else "✗" for part in (method.residual, method.ffn))]
+            parts = ["qq", _tick(method.residual), _tick(method.ffn)]
             if model == TABLE_1_MODEL:
-                rows.append([model, *parts, *paper, *["-"] * len(others), "paper, measured"])
-            for row in own:
-                if (row.model, row.method) == (model, str(method)):
-                    rows.append([model, *parts, *row.cells(columns, others)])
+                rows.append([model, *parts, *paper, *not_measured, "paper, measured"])
+            same = [row for row in own if (row.model, row.method) == (model, str(method))]
+            rows += [[model, *parts, *row.cells(columns, others)] for row in same]
     head = ["Model", "Attn", "RC", "FFN", *_titles(columns), "Avg.", *_titles(others), "source"]
     return markdown(head, *rows)
+
+
+def _tick(is_there: bool) -> str:
+    return "✓" if is_there else "✗"
 
 
 def paper_table(number: int, own: Sequence[OwnRow]) -> str:
