@@ -258,9 +258,12 @@ class VersionStore:
     def reset(self, project: int) -> LearningState:
         """Delete a project's versions, its examples, and what people have decided.
 
-        Examples of other models go too: else they would be learned from again.
+        Examples of other models go too: else they would be learned from again. So does what is in
+        use with other models: else the next version would take its place by itself.
         """
+        of_others = sa.and_(_STATE.project == project, _STATE.model != self._model_key())
         with self._locked(project) as locked:
+            locked.connection.execute(sa.update(STATES).where(of_others).values(live=None))
             locked.connection.execute(sa.delete(VERSIONS).where(*locked.own(VERSIONS)))
             locked.connection.execute(sa.delete(EXAMPLES).where(EXAMPLES.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "left_out": "{}"}
@@ -343,8 +346,9 @@ class VersionStore:
         again. What somebody has made live meanwhile stays live.
 
         With `adapt` "auto" it goes live, or the words alone where it has not passed the gate. The
-        first version of a project waits for somebody to decide, who sees its pictures. So does one
-        from unlabelled pictures, and one in use that has lost is taken back.
+        first version of a project waits for somebody to decide, who sees its pictures; where one of
+        another model is in use, they have decided. One from unlabelled pictures waits, too, and one
+        in use that has lost is taken back.
         """
         self.leases.let_go(lease.project, self._model_key())
         with self._locked(lease.project) as locked:
@@ -515,11 +519,25 @@ class VersionStore:
             yield StateRow.lock(connection, project, model)
 
     def _is_decided(self, locked: StateRow) -> bool:
-        """Whether somebody has decided on a version that was made of corrections."""
+        """Whether somebody has decided on a version that was made of corrections.
+
+        Where such a version of another model is in use, they have: on the project's corrections.
+        """
+        return self._is_decided_here(locked) or self._is_used_with_another_model(locked)
+
+    def _is_decided_here(self, locked: StateRow) -> bool:
         last = max(locked.row.decided, locked.row.live or 0)
         its = sa.select(_VERSION.version).where(*locked.own(VERSIONS), _VERSION.number <= last)
         read = [read_json(row, Version) for row in locked.connection.scalars(its)]
         return last > 0 and not (read and all(each and each.unlabelled for each in read))
+
+    def _is_used_with_another_model(self, locked: StateRow) -> bool:
+        is_others = sa.and_(_STATE.project == locked.row.project, _STATE.model != locked.row.model)
+        is_live = _VERSION.number == _STATE.live
+        joined = sa.and_(_VERSION.project == _STATE.project, _VERSION.model == _STATE.model)
+        used = sa.select(_VERSION.version).where(is_others, joined, is_live)
+        read = [read_json(row, Version) for row in locked.connection.scalars(used)]
+        return any(each is not None and not each.unlabelled for each in read)
 
     def _insert(
         self,

@@ -14,6 +14,7 @@ from backend.database.leases import LEASE_S
 from backend.errors import LearningRefused, ModelUnavailable
 from backend.learning import versions
 from backend.learning.versions import Person, StepLease
+from backend.settings import Adapt
 from tests.backend.conftest import Clock
 from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.learning_stores import (
@@ -377,6 +378,42 @@ def test_what_another_model_used_is_made_again_until_the_first_step_ends(
     assert learning.versions.made_again() == {7}
     learning.commit(lease, None)
     assert learning.versions.made_again() == set(), "the words are as good"
+
+
+@pytest.mark.parametrize("adapt", ["auto", "ask"])
+def test_what_is_made_again_of_what_was_in_use_waits_for_nobody_unless_asked_to(
+    database: Database, learning: LearningStores, adapt: Adapt
+) -> None:
+    before = LearningStores.of(database, "me", lambda: "another")
+    before.replace_all(1)
+    before.make_version()
+    learning.replace_all(1)
+    learning.commit(learning.lease(), 1, adapt)
+    assert learning.versions.state(7).live == (1 if adapt == "auto" else None)
+
+
+def test_what_is_made_again_waits_where_the_words_were_in_use(
+    database: Database, learning: LearningStores
+) -> None:
+    before = LearningStores.of(database, "me", lambda: "another")
+    before.replace_all(1)
+    before.make_version()
+    before.versions.use(7, 0, pin=False)
+    learning.replace_all(1)
+    learning.commit(learning.lease(), 1)
+    assert learning.versions.state(7).live is None
+
+
+def test_what_another_model_used_decides_nothing_once_all_is_forgotten(
+    database: Database, learning: LearningStores
+) -> None:
+    before = LearningStores.of(database, "me", lambda: "another")
+    before.replace_all(1)
+    before.make_version()
+    learning.versions.reset(7)
+    learning.replace_all(1)
+    learning.commit(learning.lease(), 1)
+    assert learning.versions.state(7).live is None
 
 
 def test_a_version_that_nobody_makes_is_not_waited_for(
