@@ -150,18 +150,23 @@ def runs_of(mask: BoolMask) -> Runs:
 
 
 def find_coco_files(path: Path) -> list[Path]:
-    """Return a COCO file; of a folder those in ``annotations``, in itself, or by Roboflow below."""
+    """Return a COCO file; of a folder those in ``annotations``, in itself, or by Roboflow below.
+
+    Where COCO's own names are in ``annotations``, those of objects: ``instances_*.json``.
+    """
     if path.is_file():
         return [path] if path.suffix.lower() == ".json" else []
     here = (each for each in path.glob("*.json") if each.name not in _OTHERS)
-    below = (each for each in (path / _FOLDER).glob("*.json") if not _is_panoptic(each))
+    below = _with_masks((path / _FOLDER).glob("*.json"))
     places = (below, here, path.glob(f"*/{_ROBOFLOW}"))
     return next(filter(None, map(sorted, places)), [])
 
 
-def _is_panoptic(path: Path) -> bool:
-    """Return whether a file is that of panoptic masks, which stand in a folder of its name."""
-    return path.name.startswith("panoptic_")
+def _with_masks(files: Iterable[Path]) -> list[Path]:
+    """Return the files of objects, where they have COCO's own names, beside captions and more."""
+    found = [each for each in files if not each.name.startswith("panoptic_")]
+    named = [each for each in found if each.name.startswith("instances_")]
+    return named or found
 
 
 def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:

@@ -293,14 +293,45 @@ def read_index_png(
         values = replace(LabelValues.read(colours), is_by_colour=True)
         if not values.colours:
             raise DatasetError(f"{colours} says no colours: expected lines as road:128,64,128.")
-    elif names is None and root.name == _VOC_FOLDER and find_names_file(folder) is None:
-        values = voc_values()
     else:
-        values = LabelValues.find(folder, names)
+        values = _find_values(folder, names, files, limits)
     reader = _MapReader(values, limits, colours is not None)
     for path in files:
         source = MaskSource.of_file(path, root, limits, reader)
         yield replace(source, name=source.name.removesuffix(of_mask) + of_image)
+
+
+def _find_values(
+    folder: Path, names: Path | None, files: Sequence[Path], limits: Limits
+) -> LabelValues:
+    """Return the classes of a folder's label maps; without a file of names those of VOC."""
+    if names is not None or find_names_file(folder) is not None:
+        return LabelValues.find(folder, names)
+    if find_maps(folder)[0].name == _VOC_FOLDER:
+        return voc_values()
+    if _are_of_one_thing(files, limits):
+        raise DatasetError(_ONE_THING.format(folder=folder))
+    return LabelValues.find(folder)
+
+
+#: What to do with masks that say no class.
+_ONE_THING: Final = (
+    "{folder} has masks of one thing, 0 and 255, and does not say what it is: write a file "
+    'classes.json there, {{"classes": [{{"value": 255, "name": "NAME"}}], "nothing": 0}}. Where '
+    "their names end in _mask, and those of pictures do not, give --suffix _mask, too."
+)
+
+
+def _are_of_one_thing(files: Sequence[Path], limits: Limits) -> bool:
+    """Return whether some of the label maps, spread over all, have no value but 0 and 255."""
+    found = set[int]()
+    for path in files[:: max(1, len(files) // 4)]:
+        try:
+            values = read_class_map(read_bytes(path, limits), path.name, limits).values
+        except DatasetError:
+            return False
+        found.update(np.unique(values).tolist() if values.ndim == 2 else [-1])
+    return found in ({255}, {0, 255})
 
 
 def read_label_maps(

@@ -76,6 +76,23 @@ _SEGNET: Final[Sequence[str | None]] = (
     None,  # unlabelled
 )
 
+_LOVEDA: Final[Sequence[str | None]] = (
+    None,  # no data
+    "background",
+    "building",
+    "road",
+    "water",
+    "barren",
+    "forest",
+    "agricultural",
+)
+_TRIMAP: Final[Sequence[str | None]] = (
+    None,
+    "pet",
+    None,  # what is not the pet
+    None,  # its edge
+)
+
 #: The classes of a folder; None where it is of another layout.
 FindValues = Callable[[SetFolder, re.Match[str]], LabelValues | None]
 
@@ -324,6 +341,18 @@ _LAYOUTS: Final = (
         re.compile(r"(?P<top>(?:.*/)?)(?P<part>train|val|test)annot/(?P<name>.+)\.png"),
         r"\g<top>\g<part>/\g<name>",
         _always("CamVid of SegNet", _SEGNET),
+    ),
+    _LabelMaps(
+        "LoveDA",
+        re.compile(r"(?P<top>(?:.*/)?)masks_png/(?P<name>.+)\.png"),
+        r"\g<top>images_png/\g<name>",
+        _always("LoveDA", _LOVEDA),
+    ),
+    _LabelMaps(
+        "Oxford-IIIT Pet",
+        re.compile(r"(?P<top>(?:.*/)?)annotations/trimaps/(?P<name>.+)\.png"),
+        r"\g<top>images/\g<name>",
+        _always("Oxford-IIIT Pet", _TRIMAP),
     ),
     _LabelMaps(
         "CamVid",

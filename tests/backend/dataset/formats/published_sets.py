@@ -176,6 +176,18 @@ def roboflow_png(to: Writer) -> None:
     to.picture("train/a_jpg.rf.0123abcd.jpg")
 
 
+def loveda(to: Writer) -> None:
+    to.values("Train/Rural/masks_png/0.png", 3, 0)
+    to.picture("Train/Rural/images_png/0.png")
+
+
+def oxford_pet(to: Writer) -> None:
+    to.values("annotations/trimaps/Abyssinian_1.png", 1, 2)
+    to.text("annotations/list.txt", "Abyssinian_1 1 1 1\n")
+    to.text("annotations/xmls/Abyssinian_1.xml", "<annotation><object><bndbox>")
+    to.picture("images/Abyssinian_1.jpg")
+
+
 def own(to: Writer) -> None:
     to.json("classes.json", {"classes": [{"value": 0, "name": "car"}], "nothing": 255})
     to.values("masks/a.png", 0, 255)
@@ -204,6 +216,16 @@ def coco(to: Writer, **image: Any) -> None:
         },
     )
     to.picture("val2017/a.jpg")
+
+
+def coco_2017(to: Writer) -> None:
+    """All files of its annotations."""
+    coco(to)
+    images = [{"id": 1, "file_name": "a.jpg", "height": 40, "width": 60}]
+    for name in ("captions", "person_keypoints"):
+        categories = [{"id": 1, "name": "person"}]
+        told = {"images": images, "annotations": [], "categories": categories}
+        to.json(f"annotations/{name}_val2017.json", told)
 
 
 def lvis(to: Writer) -> None:
@@ -368,9 +390,12 @@ READ: list[tuple[str, Callable[[Writer], None], str, str]] = [
     ("ADE20K, scene parsing", ade20k, "car", "images/training/ADE_train_00000001.jpg"),
     ("COCO-Stuff", coco_stuff, "car", "images/train2017/000000000009.jpg"),
     ("Roboflow, semantic masks", roboflow_png, "car", "train/a_jpg.rf.0123abcd.jpg"),
+    ("LoveDA", loveda, "road", "Train/Rural/images_png/0.png"),
+    ("Oxford-IIIT Pet", oxford_pet, "pet", "images/Abyssinian_1.jpg"),
     ("label maps", own, "car", "images/a.jpg"),
     ("a mask for each class and picture", folders_of_classes, "car", "pictures/a.jpg"),
     ("COCO", coco, "car", "val2017/a.jpg"),
+    ("COCO", coco_2017, "car", "val2017/a.jpg"),
     ("COCO", lvis, "car", "val2017/a.jpg"),
     ("COCO", roboflow_coco, "car", "train/a_jpg.rf.0123abcd.jpg"),
     ("COCO", segment_anything, "object", "sa_1.jpg"),

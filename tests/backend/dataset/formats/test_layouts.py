@@ -1,6 +1,7 @@
 """Published layouts as tiny folders: each is named and read to the pixel, or told in a sentence."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,21 @@ def test_what_is_not_read_is_told_in_a_sentence(
         to.text(name, content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(DatasetError, match=f"looks like {sentence}"):
         find_masks(tmp_path)
+
+
+def test_masks_of_one_thing_ask_for_its_name(tmp_path: Path) -> None:
+    """The file that is asked for is one that is read."""
+    to = Writer(tmp_path)
+    to.values("masks/a.png", 255, 0)
+    to.picture("images/a.png")
+    with pytest.raises(DatasetError, match="masks of one thing, 0 and 255") as told:
+        sources(tmp_path)
+    (asked,) = re.findall(r"classes\.json there, (.*?\})\. ", str(told.value))
+    to.text("classes.json", asked)
+    (source,) = sources(tmp_path)
+    (region,) = source.read_regions(SIZE_HW)
+    assert region.label == "NAME"
+    np.testing.assert_array_equal(region.read_mask(), CAR)
 
 
 @pytest.mark.parametrize(
