@@ -56,7 +56,9 @@ def _is_list_of_tasks(folder: SetFolder) -> bool:
 
 def _is_labelme_xml(folder: SetFolder) -> bool:
     heads = folder.heads(".xml").values()
-    return any(b"<polygon" in head and b"<annotations" not in head for head in heads)
+    return any(
+        re.search(rb"<(?:polygon|segm)\b", head) and b"<annotations" not in head for head in heads
+    )
 
 
 _EXPORT: Final = "clearclip-backend dataset --export FILE"

@@ -134,8 +134,20 @@ def _listed(file: str, names: Sequence[str | None]) -> LabelValues:
     return LabelValues({NO_CLASS: None, **dict(enumerate(names))}, file=file)
 
 
-def _always(file: str, names: Sequence[str | None]) -> FindValues:
-    return lambda _, match: _listed(file, names)
+def _always(data_set: str, names: Sequence[str | None], beside: str = "") -> FindValues:
+    """Return the classes of a data set, or those of a ``label_colors.txt`` that lies in its folder.
+
+    Datumaro writes such a file where it puts other classes into the folders of a data set. With
+    `beside`, a folder of that name has the pictures.
+    """
+
+    def find(folder: SetFolder, _: re.Match[str]) -> LabelValues | None:
+        if beside and not any(f"/{beside}/" in f"/{name}" for name in folder.files):
+            return None
+        own = folder.find("label_colors.txt")
+        return _listed(data_set, names) if own is None else LabelValues.read(own)
+
+    return find
 
 
 # ---- files of classes ----------------------------------------------------------------------------
@@ -279,9 +291,9 @@ _LAYOUTS: Final = (
     ),
     _LabelMaps(
         "KITTI, semantic segmentation",
-        re.compile(r"(?P<name>(?:.*/)?semantic/\d{6}_\d{2})\.png"),
+        re.compile(r"(?P<name>(?:.*/)?semantic/.+)\.png"),
         r"\g<name>",
-        _always("KITTI", _CITYSCAPES),
+        _always("KITTI", _CITYSCAPES, "image_2"),
         ("image_2",),
     ),
     _LabelMaps(
@@ -338,7 +350,7 @@ _LAYOUTS: Final = (
     ),
     _LabelMaps(
         "CamVid of SegNet",
-        re.compile(r"(?P<top>(?:.*/)?)(?P<part>train|val|test)annot/(?P<name>.+)\.png"),
+        re.compile(r"(?P<top>(?:.*/)?)(?P<part>train|val|test|default)annot/(?P<name>.+)\.png"),
         r"\g<top>\g<part>/\g<name>",
         _always("CamVid of SegNet", _SEGNET),
     ),

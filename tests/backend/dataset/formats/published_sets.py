@@ -111,6 +111,14 @@ def kitti(to: Writer) -> None:
     to.picture("training/image_2/000000_10.png")
 
 
+def kitti_of_datumaro(to: Writer) -> None:
+    """Its classes are its own, in a file."""
+    to.text("label_colors.txt", "0 0 0 background\n128 0 0 car\n0 128 0 sky\n")
+    to.values("default/semantic/a.png", 1, 0)
+    to.colours("default/semantic_rgb/a.png", (128, 0, 0))
+    to.picture("default/image_2/a.png")
+
+
 def bdd100k(to: Writer) -> None:
     to.values("labels/sem_seg/masks/train/0004a4c0.png", 13, 255)
     to.colours("labels/sem_seg/colormaps/train/0004a4c0.png", (0, 0, 142))
@@ -380,6 +388,7 @@ READ: list[tuple[str, Callable[[Writer], None], str, str]] = [
         "leftImg8bit/train/ulm/ulm_000000_000019_leftImg8bit.png",
     ),
     ("KITTI, semantic segmentation", kitti, "car", "training/image_2/000000_10.png"),
+    ("KITTI, semantic segmentation", kitti_of_datumaro, "car", "default/image_2/a.png"),
     ("BDD100K", bdd100k, "car", "images/10k/train/0004a4c0.jpg"),
     ("Mapillary Vistas", mapillary, "Car", "training/images/abc.jpg"),
     ("Mapillary Vistas 2.0", mapillary_2, "Car", "training/images/abc.jpg"),
