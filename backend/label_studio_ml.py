@@ -73,7 +73,7 @@ class ClearClipModel(LabelStudioMLBase):  # type: ignore[misc]
     def _predictor(cls) -> Predictor:
         with cls._making:
             if ClearClipModel._shared is None:
-                services = Services(load_settings())
+                services = Services(load_settings(), answers_clicks=True)
                 services.engine.start()
                 ClearClipModel._shared = services.predictor(uses_database=False)
             return ClearClipModel._shared

@@ -55,6 +55,7 @@ class Services(StudioAccess):
 
     given_engine: Engine | None = None  # in place of one made from the settings
     owner: str = field(default_factory=new_owner, kw_only=True)  # of this process's leases
+    answers_clicks: bool = field(default=False, kw_only=True)  # the process loads CLICK_MODEL too
 
     # ---- shared parts --------------------------------------------------------------------------
 
@@ -63,7 +64,7 @@ class Services(StudioAccess):
         """The inference engine, which is not started."""
         from backend.inference.engine import Engine
 
-        return self.given_engine or Engine.from_settings(self.settings)
+        return self.given_engine or Engine.from_settings(self.settings, self.answers_clicks)
 
     @cached_property
     def database(self) -> Database:

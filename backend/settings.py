@@ -188,6 +188,12 @@ class Settings(BaseSettings):
         "finer parts apart and takes longer. By default twice SHORT_SIDE_PX for networks of stride "
         "32, else SHORT_SIDE_PX, or the side that the encoder was trained on where that is larger.",
     )
+    click_model: _Words | None = Field(
+        default=None,
+        description="A model that answers clicks and boxes in place of MODEL's features: SAM 2, "
+        "SAM 3 or EdgeTAM in transformers' format, a folder or a repository such as "
+        "facebook/sam2.1-hiera-tiny. Needs the extra [sam].",
+    )
     device: Device = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )

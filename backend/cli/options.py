@@ -54,7 +54,8 @@ OUTPUT_FOLDER: Final = OutputPath(file_okay=False, writable=True, path_type=Path
 #: The settings that many people need; the others are for tuning.
 MAIN_SETTINGS: Final = (
     *("label_studio_url", "label_studio_browser_url", "label_studio_api_key", "allowed_hosts"),
-    *("model", "method", "second_model", "device", "model_dir", "auto_prelabel", "adapt", "score"),
+    *("model", "method", "second_model", "click_model", "device", "model_dir", "auto_prelabel"),
+    *("adapt", "score"),
     *("database_url", "basic_auth_user", "basic_auth_pass", "host", "port", "server_names"),
     *("log_level",),
 )
@@ -179,17 +180,21 @@ def configure(
     return settings
 
 
-def check_model(settings: Settings, may_come_later: bool = False) -> None:
+def check_model(
+    settings: Settings, may_come_later: bool = False, answers_clicks: bool = False
+) -> None:
     """Refuse an unknown model or method, and weights or a device that cannot be had.
 
     torch, which takes seconds to import, is asked only where a device or a precision is named. The
-    `ValueError` says what is wrong; missing weights are let pass where they `may_come_later`.
+    `ValueError` says what is wrong; missing weights are let pass where they `may_come_later`. The
+    click model is looked for where the process `answers_clicks`.
     """
     from clearclip_core import Method, WeightsNotFoundError, check_weights
 
     Method.of(settings.method).check_second_encoder(settings.second_model is not None)
+    clicks = settings.click_model if answers_clicks else None
     try:
-        check_weights(settings.model, settings.model_dir, settings.second_model)
+        check_weights(settings.model, settings.model_dir, settings.second_model, clicks)
     except WeightsNotFoundError as error:
         if not may_come_later:
             raise ValueError(str(error)) from None

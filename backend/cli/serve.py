@@ -42,7 +42,7 @@ def serve(wait: bool, **given: str | None) -> None:
         if wait:
             wait_for_database(database)
         database.check()
-        check_model(settings, may_come_later=wait)
+        check_model(settings, may_come_later=wait, answers_clicks=True)
         from backend.web import server  # takes time to import: only a server pays for it
 
         server.run_server(settings, lambda: greet(settings))
@@ -67,6 +67,7 @@ def greet(settings: Settings) -> None:
         "Label Studio, under Settings, Model",
         "Dashboard": own_address(settings, is_here=True),
         "Model": f"{settings.encoders}, {settings.method}; it is loading{_fetched(settings)}",
+        "Clicks": f"answered by {settings.click_model}" if settings.click_model else "",
         "Missing": f"\n{' ' * 11}".join(missing(settings)),
         "Ignored": f"\n{' ' * 11}".join(foreign_settings()),
     }
@@ -78,7 +79,9 @@ def greet(settings: Settings) -> None:
 def _fetched(settings: Settings) -> str:
     from clearclip_core import missing_weights
 
-    is_fetched = missing_weights(settings.model, settings.model_dir, settings.second_model)
+    is_fetched = missing_weights(
+        settings.model, settings.model_dir, settings.second_model, settings.click_model
+    )
     return ". Its weights are downloaded first" if is_fetched else ""
 
 

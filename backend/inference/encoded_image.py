@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 
-from clearclip_core import DenseFeatures, Scores
+from clearclip_core import ClickFeatures, DenseFeatures, Scores
 
 #: How many threads compute on a CUDA device at the same time: kernels of more would wait for each
 #: other, while torch's allocator keeps some hundred MB for each stream.
@@ -37,6 +37,8 @@ class EncodedImage:
     features: DenseFeatures
     scores: Scores
     computed: torch.cuda.Event | None = None  # on CUDA, an event behind the scores on their stream
+    #: What the click model has seen, on the CPU; None without such a model, or where nobody clicks.
+    seen: ClickFeatures | None = None
 
     @classmethod
     def of(cls, features: DenseFeatures, scores: Scores) -> "EncodedImage":

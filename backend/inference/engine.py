@@ -8,13 +8,14 @@ a large vocabulary delays nobody but those who use it.
 import logging
 import threading
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import torch
 
 from backend.errors import ModelUnavailable
 from backend.inference.batching import BatchCollector, BatchEncoder
+from backend.inference.clicks import ClickQueue, ClickRequest, click_key
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.feature_cache import CacheUse, FeatureCache
 from backend.inference.queue import ImageQueue, ImageRequest, Priority
@@ -25,14 +26,17 @@ from clearclip_core import (
     BEST_TEMPLATES,
     TEMPLATES,
     Adaptation,
+    ClickFeatures,
     DenseFeatures,
     Label,
     Method,
     PreparedImage,
+    RGBArray,
     Segmenter,
     Vocabulary,
     WeightsNotFoundError,
     WindowFeatures,
+    missing_weights,
     weights_id,
 )
 from clearclip_core.devices import usable_cpus
@@ -196,11 +200,16 @@ class Engine:
         self._words = WordsQueue(self._images, self._changed)
         self._collector = BatchCollector(self._images, self._words, self._cache)
         self._encoder = BatchEncoder(self._changed)
+        self._clicks = ClickQueue(self._changed, self._cache)
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Engine":
+    def from_settings(cls, settings: Settings, answers_clicks: bool = False) -> "Engine":
         """Return the engine that settings describe.
+
+        Args:
+            settings: those of the process.
+            answers_clicks: load the settings' click model too, which other processes never need.
 
         Raises:
             ValueError: a model or method that does not exist, a model that is never served, or
@@ -211,10 +220,12 @@ class Engine:
         Method.of(settings.method)
         try:
             weights_id(settings.model, settings.second_model)
+            if answers_clicks:  # a name of another form is refused
+                missing_weights(settings.model, settings.model_dir, click=settings.click_model)
         except WeightsNotFoundError as error:
             log.warning("%s", error)  # the file may be copied there later
         return cls(
-            lambda: load_segmenter(settings),
+            lambda: load_segmenter(settings, answers_clicks),
             lambda: _model_id(settings),
             cache=FeatureCache.from_settings(settings),
         )
@@ -329,6 +340,32 @@ class Engine:
         with stage("model"):
             return request.encoded.result()
 
+    def encode_for_clicks(
+        self, encoded: EncodedImage, rgb: RGBArray, digest: str, project: Hashable = None
+    ) -> EncodedImage:
+        """Add what the click model sees in an image; wait for its turn. Without one add nothing.
+
+        Args:
+            encoded: the image's features and scores.
+            rgb: the image, (H, W, 3) uint8.
+            digest: of the image as it was prepared.
+            project: projects are served in turn.
+        """
+        model = self.segmenter().click_model
+        if model is None:
+            return encoded
+        key = click_key(rgb, digest)
+        seen = self._cache.get(key)
+        if not isinstance(seen, ClickFeatures):
+            with stage("prepare"):
+                request = ClickRequest(model.prepare(rgb), key)
+            with stage("model"):
+                with self._changed:
+                    self._loader.loaded()
+                    self._clicks.put(request, project)
+                seen = request.features.result()
+        return replace(encoded, seen=seen)
+
     def with_room(self, compute: Callable[[], Result]) -> Result:
         """Compute in the caller's thread beside the model, see `BatchEncoder.with_room`."""
         return self._encoder.with_room(compute, self.segmenter())
@@ -347,6 +384,7 @@ class Engine:
         reason = self._loader.status.reason
         self._images.fail_all(reason)
         self._words.fail_all(reason)
+        self._clicks.fail_all(reason)
 
     # The methods from here on run in the model's own thread.
 
@@ -358,6 +396,7 @@ class Engine:
         sentences = self._encoder.windows_at_once * _SENTENCES_PER_WINDOW
         self._words.prompts_at_once = max(1, sentences // len(segmenter.embed.templates))
         while self._wait_for_work():
+            self._encode_for_a_click(segmenter)
             words = self._words.next()
             if words is None:
                 self._encode_some(segmenter)
@@ -368,8 +407,17 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Wait for something to do; return False once the engine has stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: self._images or self._words or self._loader.has_stopped)
+            self._changed.wait_for(
+                lambda: self._images or self._words or self._clicks or self._loader.has_stopped
+            )
             return not self._loader.has_stopped
+
+    def _encode_for_a_click(self, segmenter: Segmenter) -> None:
+        """Encode one image for the click model if one waits, before the next batch."""
+        if segmenter.click_model is not None:
+            self._clicks.encode_next(
+                segmenter.click_model, lambda compute: self._encoder.with_room(compute, segmenter)
+            )
 
     def _encode_some(self, segmenter: Segmenter) -> None:
         """Encode and score the images whose turn it is."""
@@ -377,10 +425,10 @@ class Engine:
         for request in self._collector.collect(segmenter, self._encoder.windows_at_once):
             request.began.set()
             cached = self._cache.get(request.key)
-            if cached is None:
-                fresh.setdefault(request.key, []).append(request)
-            else:
+            if isinstance(cached, WindowFeatures):
                 self._score(segmenter, request, cached)
+            else:
+                fresh.setdefault(request.key, []).append(request)
         if not fresh:
             return
         firsts = [requests[0] for requests in fresh.values()]
@@ -433,11 +481,13 @@ class Engine:
         self._images.finish(request, encoded)
 
 
-def load_segmenter(settings: Settings) -> Segmenter:
+def load_segmenter(settings: Settings, answers_clicks: bool = False) -> Segmenter:
     # Only this thread's encoder may use all CPUs: requests work on masks in threads beside it.
     set_pool_threads(usable_cpus(), 1)
     reserve_torch_threads()
     is_short = settings.templates == len(BEST_TEMPLATES)
+    templates = BEST_TEMPLATES if is_short else TEMPLATES
+    click_model = settings.click_model if answers_clicks else None
     return Segmenter.load(
         settings.model,
         method=settings.method,
@@ -445,10 +495,11 @@ def load_segmenter(settings: Settings) -> Segmenter:
         precision=settings.precision,
         short_side_px=settings.short_side_px,
         folder=settings.model_dir,
-        templates=BEST_TEMPLATES if is_short else TEMPLATES,
+        templates=templates,
         second=settings.second_model,
         second_short_side_px=settings.second_short_side_px,
         bilateral=settings.bilateral,
+        click_model=click_model,
     )
 
 

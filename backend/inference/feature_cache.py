@@ -9,7 +9,10 @@ from cachetools import LRUCache
 from msgspec import Struct
 
 from backend.settings import Settings
-from clearclip_core import WindowFeatures
+from clearclip_core import ClickFeatures, WindowFeatures
+
+#: What is cached of an image: what words are compared with, or what a click model has seen.
+Cached = WindowFeatures | ClickFeatures
 
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),  # version 2
@@ -28,11 +31,11 @@ class CacheUse(Struct, frozen=True):
 
 
 class FeatureCache:
-    """Keeps features of windows by key; evicts the least recently used.
+    """Keeps features of images by key; evicts the least recently used.
 
-    Features are kept as float16 tensors on the CPU. They are unit vectors, whose label maps differ
-    from those in float32 in one pixel of thousands. The geometry is not kept: it comes with the
-    image of each request. Safe to share between threads.
+    Features are kept as float16 tensors on the CPU. Those of windows are unit vectors, whose label
+    maps differ from those in float32 in one pixel of thousands. The geometry is not kept: it comes
+    with the image of each request. Safe to share between threads.
 
     Args:
         limit_bytes: most bytes of all tensors in memory; 0 keeps none.
@@ -44,7 +47,7 @@ class FeatureCache:
     """
 
     def __init__(self, limit_bytes: int) -> None:
-        self._memory: LRUCache[str, WindowFeatures] = LRUCache(limit_bytes, _bytes_of)
+        self._memory: LRUCache[str, Cached] = LRUCache(limit_bytes, _bytes_of)
         self._lock = threading.Lock()
         self._hits = self._misses = 0
 
@@ -59,7 +62,7 @@ class FeatureCache:
             )
         return cls(limit_bytes)
 
-    def get(self, key: str) -> WindowFeatures | None:
+    def get(self, key: str) -> Cached | None:
         """Return features in float16 on the CPU, if they are in memory; else None."""
         with self._lock:
             features = self._memory.get(key)
@@ -72,7 +75,7 @@ class FeatureCache:
         with self._lock:
             return key in self._memory
 
-    def put(self, key: str, features: WindowFeatures) -> None:
+    def put(self, key: str, features: Cached) -> None:
         """Keep features in memory, unless they are larger than the whole cache."""
         half = features.to("cpu", torch.float16)
         if _bytes_of(half) <= self._memory.maxsize:
@@ -96,5 +99,5 @@ def machine_memory_bytes() -> int:
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
 
 
-def _bytes_of(features: WindowFeatures) -> int:
+def _bytes_of(features: Cached) -> int:
     return sum(part.nbytes for part in features if part is not None)

@@ -31,6 +31,7 @@ from backend.settings import Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
     BoolMask,
+    ClickModelPredictor,
     Label,
     LabelMasks,
     Point,
@@ -44,6 +45,8 @@ from clearclip_core import (
 )
 
 log = logging.getLogger(__name__)
+
+AnyPredictor = PromptPredictor | ClickModelPredictor
 
 _SAMPLES: Final = 16  # places along each side of a box at which its label is looked for
 
@@ -96,7 +99,7 @@ def competing_labels(
     return (*map(_phrase_label, range(len(query.phrases)), query.phrases), *others)
 
 
-def segment_clicks(clicks: Clicks, predictor: PromptPredictor) -> Iterator[LabelMask]:
+def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
     Of more than 50 clicks, the first ones count. Without a label, the words choose it at the first
@@ -118,7 +121,7 @@ def segment_clicks(clicks: Clicks, predictor: PromptPredictor) -> Iterator[Label
     yield LabelMask.of(label, predictor.click(*points, label=label))
 
 
-def segment_boxes(boxes: Boxes, predictor: PromptPredictor) -> Iterator[LabelMask]:
+def segment_boxes(boxes: Boxes, predictor: AnyPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the object in boxes; none where they have no pixel of the image.
 
     A rotated box is segmented as the upright one around it; pixels outside of it are cut off.
@@ -225,6 +228,9 @@ class ImagePredictor:
             spec.project,
             spec.adaptation,
         )
+        if isinstance(query, Clicks | Boxes):
+            digest = image.prepared.digest
+            encoded = self._engine.encode_for_clicks(encoded, image.rgb, digest, spec.project)
         return self._engine.with_room(lambda: self._draw_encoded(query, encoded, image, spec))
 
     def _draw_encoded(
@@ -252,7 +258,7 @@ class ImagePredictor:
         self, query: Clicks | Boxes | Phrases, encoded: EncodedImage, image: TaskImage
     ) -> Iterator[LabelMask]:
         if isinstance(query, Clicks | Boxes):
-            predictor = PromptPredictor(encoded.features, encoded.scores, image.rgb)
+            predictor = self._prompt_predictor(encoded, image)
             if isinstance(query, Clicks):
                 yield from segment_clicks(query, predictor)
             else:
@@ -262,6 +268,12 @@ class ImagePredictor:
         else:
             segmentation = self._decide(encoded.scores, image)
             yield from segment_phrases(query, segmentation, self._min_px(image))
+
+    def _prompt_predictor(self, encoded: EncodedImage, image: TaskImage) -> AnyPredictor:
+        model = self._engine.segmenter().click_model
+        if model is None or encoded.seen is None:
+            return PromptPredictor(encoded.features, encoded.scores, image.rgb)
+        return ClickModelPredictor(model, encoded.seen, encoded.scores)
 
     def _label_masks(self, image: TaskImage, scores: Scores) -> Iterator[LabelMask]:
         """Yield the masks of labels, where they win against all others.

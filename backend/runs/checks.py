@@ -31,6 +31,7 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.label_studio.tokens import is_personal
 from backend.runs.run_store import Progress, Run, RunKind, RunParts
 from backend.settings import Settings
+from clearclip_core import WeightsNotFoundError, check_weights
 from clearclip_core.quantities import quantity
 from clearclip_core.registry import Registry
 
@@ -216,6 +217,11 @@ def check_settings(setup: Setup) -> str:
             f"AUTO_PRELABEL names {', '.join(map(str, lacking))}, and Label Studio shows no such "
             "project to this token."
         )
+    if settings.click_model is not None:
+        try:
+            check_weights("demo", settings.model_dir, click=settings.click_model)
+        except (ValueError, WeightsNotFoundError) as error:
+            raise CheckFailed(f"CLICK_MODEL: {error}") from None
     if (url := settings.label_studio_browser_url) is not None:
         with suppress(requests.RequestException):  # only browsers may reach it
             if requests.get(f"{url}/health", timeout=_TIMEOUT_S).status_code != 200:
@@ -341,6 +347,8 @@ def check_smart_tools(setup: Setup) -> str:
             "<BitmaskLabels>: a click on a spot that a region covers asks nothing, nor with Ctrl. "
             "Use <BrushLabels> where people correct with clicks."
         )
+    if (model := setup.settings.click_model) is not None:
+        return f"Interactive preannotations are on, for {tools}; {model} answers clicks and boxes."
     return f"Interactive preannotations are on, for {tools}."
 
 

@@ -215,7 +215,7 @@ def make_app(settings: Settings, gate: Gate) -> tuple[Flask, Callable[[], None]]
     from backend.inference.engine import Engine
     from backend.web.app import create_app
 
-    engine = Engine.from_settings(settings)
+    engine = Engine.from_settings(settings, answers_clicks=True)
     app = create_app(settings, engine, gate)
     worker = app.extensions["worker"]
     engine.start()

@@ -192,11 +192,11 @@ def pinned(file: str) -> dict[str, Requirement]:
 
 
 def test_the_lock_file_and_torch_have_a_release_of_everything_that_is_asked_for() -> None:
-    """The project's dependencies, two of its extras, and requirements.in."""
+    """The project's dependencies, three of its extras, and requirements.in."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     (dependencies,) = re.findall(r"^dependencies = \[\n(.*?)^\]", project, re.MULTILINE | re.DOTALL)
-    extras = re.findall(r"^(?:postgres|dataset) = \[(.*?)\]  #", project, re.MULTILINE)
-    assert len(extras) == 2
+    extras = re.findall(r"^(?:postgres|dataset|sam) = \[(.*?)\]  #", project, re.MULTILINE)
+    assert len(extras) == 3
     named = re.findall(r'"([^"]+)"', re.sub(r"#.*", "", dependencies) + " ".join(extras))
     there = pinned("requirements.lock") | pinned("torch.txt")
     for asked in [*map(Requirement, named), *pinned("requirements.in").values()]:

@@ -194,9 +194,12 @@ class StatusReport:
         }
 
     def _model(self, now: Snapshot) -> _Json:
+        settings = self._services.settings
+        clicks = settings.click_model
         return {
-            "name": self._services.settings.encoders,
-            "method": self._services.settings.method,
+            "name": settings.encoders,
+            "clicks": f"clicks and boxes by {clicks}" if clicks else "",
+            "method": settings.method,
             "device": now.device,
             "precision": now.precision,
             "state": now.status.state,

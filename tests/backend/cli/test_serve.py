@@ -26,6 +26,7 @@ NOT_TO_BE_HAD = {
     "--model ViT-B-16/laion2b_s34b_b88k": "clearclip models --download ViT-B-16/laion2b_s34b_b88k",
     "--model demo --method proxyclip": "looks at the features of a second encoder",
     "--model demo --second-model test_vit@nowhere/n.pt": "There are no weights at nowhere/n.pt",
+    "--model demo --click-model /nowhere/sam": "There are no weights at /nowhere/sam",
     # The last one: torch is asked which devices there are.
     "--model demo --device cuda:99": "Device 'cuda:99' is not there",
 }

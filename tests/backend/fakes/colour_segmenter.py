@@ -19,6 +19,7 @@ from clearclip_core import (
     METHODS,
     TEMPLATES,
     Adaptation,
+    ClickModel,
     DenseFeatures,
     Label,
     PreparedImage,
@@ -103,6 +104,7 @@ class ColourSegmenter:
         self.gate.set()
         self.started = threading.Semaphore(0)
         self.fault: Callable[[Sequence[PreparedImage], int], None] = lambda *_: None
+        self.click_model: ClickModel | None = None
 
     @property
     def encoded(self) -> list[tuple[int, ...]]:

@@ -288,6 +288,7 @@ def test_settings_that_are_wrong_without_a_word(
     for given, mark, sentence in (
         ({"database_url": "postgresql://a:b@127.0.0.1:1/c"}, "FAIL", "127.0.0.1"),
         ({"auto_prelabel": "7,8"}, "warn", "names 8, "),
+        ({"click_model": "/nowhere/sam2"}, "FAIL", "CLICK_MODEL: There are no weights at /nowhere"),
         ({"label_studio_browser_url": server.url}, "warn", "does not answer as Label Studio"),
     ):
         finding = found(server, **given)["settings"]

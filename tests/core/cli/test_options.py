@@ -35,6 +35,7 @@ def test_models_are_listed_with_their_licences(tmp_path: Path) -> None:
     assert rows["demo"][1] == "Apache-2.0"
     assert rows["ViT-B-16/openai"][1] == "MIT"
     assert rows["ViT-B-32/openai"] == ["ViT-B-32/openai", "MIT", str(carried)]
+    assert rows["facebook/sam3"][1:] == ["SAM", "License", "-", "needs", "[sam]"]
     assert rows["roberta-ViT-B-32/laion2b_s12b_b32k"][-2:] == ["needs", "[hf]"]
 
 
