@@ -8,7 +8,7 @@ from backend.inference.queue import Priority
 from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
 from backend.settings import Settings
 from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
-from clearclip_core.evaluation.comparison import draw_masks
+from clearclip_core.evaluation.comparison import PredictionRule, draw_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,10 @@ class MaskPredictor:
         """Return the probability from which on each label of a tag's images is predicted."""
         controls = [each for each in self.config.controls_of(tag) if each.is_predicted]
         return least_thresholds(controls, self.config.labels_of(tag))
+
+    def rule(self, tag: str) -> PredictionRule:
+        """Return how scores of a tag's images become masks."""
+        return prediction_rule(self.settings, self.thresholds(tag))
 
     def predict(
         self,
@@ -42,5 +46,4 @@ class MaskPredictor:
         image = prepared or segmenter.prepare(rgb)
         labels = tuple(labels or self.config.labels_of(tag))
         encoded = self.engine.encode(image, labels, Priority.BATCH, self.project, adaptation)
-        rule = prediction_rule(self.settings, self.thresholds(tag))
-        return draw_masks(segmenter, encoded.scores, rgb, rule)
+        return draw_masks(segmenter, encoded.scores, rgb, self.rule(tag))

@@ -22,6 +22,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.examples import read_examples
+from backend.runs.crops import around
 from backend.runs.run_store import MOST_LEFT_OUT, AskedNothing, Progress, Run, RunKind, RunParts
 from clearclip_core import HeldOutAdaptations, RGBArray, Scores
 from clearclip_core.images.drawing import thumbnail
@@ -50,9 +51,6 @@ BLIND: Final = (
 
 _SIDE_PX: Final = 320  # long side of a picture in px
 
-#: Share of the image's sides that is shown at least, and that is shown around a place.
-_LEAST_SHOWN: Final = 0.4
-_MARGIN: Final = 0.1
 
 _WHITE: Final = (255, 255, 255)
 
@@ -380,12 +378,6 @@ _PAINTED: Final = np.array([-1 if i in (NOTHING, IGNORE) else i for i in range(2
 def painted(truth: Truth) -> npt.NDArray[np.int16]:
     """Return (H, W) label indices, -1 for none and for what is not counted."""
     return np.asarray(cv2.LUT(truth, _PAINTED), np.int16)
-
-
-def around(side: slice, length: int) -> slice:
-    """Return a side of a box with what is around it, inside an image of that length."""
-    margin = max(_MARGIN * length, (_LEAST_SHOWN * length - (side.stop - side.start)) / 2)
-    return slice(max(0, round(side.start - margin)), min(length, round(side.stop + margin)))
 
 
 LABEL_ERRORS: Final = RunKind(

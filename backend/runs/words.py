@@ -1,5 +1,7 @@
 """Words: try wordings of a label on pictures of a project, or check the words of all labels."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -18,8 +20,10 @@ from backend.label_studio.set_up import with_words
 from backend.label_studio.task_filter import TaskFilter
 from backend.learning.predicted_masks import MaskPredictor
 from backend.learning.unlabelled import UnlabelledImages, fit_words
+from backend.runs.crops import crop_of
 from backend.runs.run_store import MOST_WORD_IMAGES, Progress, Run, RunKind, RunParts
 from clearclip_core import Adaptation, BoolMask, Label, PreparedImage, RGBArray
+from clearclip_core.evaluation.comparison import draw_masks
 from clearclip_core.evaluation.metrics import MaskOverlap, mask_overlaps
 from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.label_maps import Truth
@@ -31,6 +35,8 @@ MAX_WORDS: Final = 10
 MAX_LETTERS: Final = 200
 
 _SHOWN: Final = 6  # pictures whose masks are shown side by side
+_CROPS: Final = 3  # crops of what each label finds
+_CROP_PX: Final = 160  # long side of a crop in px
 PREVIEW_PX: Final = 256  # long side of a small picture in px
 _COLOUR: Final = np.array([[255, 32, 96]], np.uint8)  # of the mask on it
 
@@ -91,6 +97,14 @@ class WordsOnImage(msgspec.Struct, frozen=True):
     preview: str  # the picture with the label's mask, as a data URL
 
 
+class Crop(msgspec.Struct, frozen=True):
+    """A place that a label's words find."""
+
+    task: int
+    share: float  # of the picture that the label's mask covers, in [0, 1]
+    picture: str  # the largest part of the mask, with what is around it, as a data URL
+
+
 class TriedWords(msgspec.Struct, frozen=True):
     """A wording on all pictures."""
 
@@ -122,6 +136,7 @@ class WordsReport(msgspec.Struct, frozen=True):
     trials: tuple[TriedWords, ...] = ()  # the one that saves most paint first, where that is known
     advice: tuple[Advice, ...] = ()
     shares: dict[str, float] = {}  # label -> share of the pictures that it wins, in patches
+    crops: dict[str, tuple[Crop, ...]] = {}  # label -> places that it finds, the largest first
     left_out: dict[int, str] = {}
     left_out_count: int = 0
     unlabelled: int = 0  # uncorrected pictures that each trial has learned from first, or 0
@@ -247,10 +262,17 @@ class _Measurement:
 
     def _check(self, report: WordsReport) -> WordsReport:
         engine, swallowing, count = self.parts.engine, Swallowing(report.labels), 0
+        crops: dict[str, tuple[Crop, ...]] = dict.fromkeys(report.labels, ())
+        rule = self._predictor.rule(self.tag.name)
         for count, image in enumerate(self._images(), 1):
-            prepared = engine.segmenter().prepare(image.rgb)
+            segmenter = engine.segmenter()
+            prepared = segmenter.prepare(image.rgb)
             encoded = engine.encode(prepared, self.labels, Priority.BATCH, self.project)
             swallowing.add(encoded.scores)
+            masks = draw_masks(segmenter, encoded.scores, image.rgb, rule)
+            for index, mask in masks.items():
+                name = report.labels[index]
+                crops[name] = _with_crop(crops[name], image, mask)
             self.progress(count, self.asked.pictures)
 
         def embed(words: Sequence[str]) -> torch.Tensor:
@@ -259,7 +281,9 @@ class _Measurement:
         check = check_vocabulary(embed, self.labels, engine.segmenter().model.contrast)
         shares = swallowing.shares()
         advice = tuple(_advice(check, swallowing.found(), shares))
-        return msgspec.structs.replace(report, advice=advice, shares=shares, pictures=count)
+        return msgspec.structs.replace(
+            report, advice=advice, shares=shares, crops=crops, pictures=count
+        )
 
     def _try_words(self, report: WordsReport, index: int) -> WordsReport:
         words = dict.fromkeys((self.labels[index].prompts, *self.asked.words))
@@ -306,10 +330,12 @@ class _Measurement:
             trial.adaptation, images = fit.adaptation, fit.images
         return images
 
+    @property
+    def _predictor(self) -> MaskPredictor:
+        return MaskPredictor(self.parts.engine, self.parts.settings, self.config, self.project)
+
     def _measure(self, trial: _Trial, index: int, image: _Image, prepared: PreparedImage) -> None:
-        parts = self.parts
-        predictor = MaskPredictor(parts.engine, parts.settings, self.config, self.project)
-        masks = predictor.predict(
+        masks = self._predictor.predict(
             self.tag.name,
             image.rgb,
             prepared=prepared,
@@ -375,6 +401,15 @@ class _Measurement:
         if count >= len(tasks):
             return tasks
         return [tasks[index * len(tasks) // count] for index in range(count)]
+
+
+def _with_crop(crops: tuple[Crop, ...], image: _Image, mask: BoolMask) -> tuple[Crop, ...]:
+    """Return the crops of a label with one of another image, where that covers more of it."""
+    share = float(mask.mean())
+    if len(crops) == _CROPS and share <= crops[-1].share:
+        return crops
+    made = Crop(image.task, share, crop_of(image.rgb, mask, _COLOUR, _CROP_PX))
+    return tuple(sorted((*crops, made), key=lambda crop: -crop.share)[:_CROPS])
 
 
 def preview(rgb: RGBArray, mask: BoolMask | None) -> str:

@@ -30,7 +30,8 @@ from backend.label_studio.task_filter import TaskFilter
 from backend.prediction.predictor import ModelVersions
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version
 from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
-from backend.runs.label_errors import around, painted
+from backend.runs.crops import around
+from backend.runs.label_errors import painted
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader

@@ -152,6 +152,24 @@ def test_all_words_are_checked_on_pictures(measure: Maker, studio: FakeStudio) -
     assert report.shares["zither"] == 0
 
 
+def test_each_label_shows_the_pictures_that_it_covers_most(
+    measure: Maker, studio: FakeStudio
+) -> None:
+    studio.annotations.clear()  # then all four pictures are measured
+    segmenter = Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=224)
+    labels = [Label(name) for name in LABELS]
+    covered: dict[str, list[float]] = {name: [] for name in LABELS}
+    for scene in scenes():
+        made = segmenter.segment(scene.image, labels, contrast=True, refine=True)
+        for name, mask in made.masks(MIN_PX, MIN_PX).items():
+            covered[name].append(float(mask.mean()))
+
+    report = measure(pictures=5)
+    for name in LABELS:
+        most = sorted(covered[name], reverse=True)[:3]
+        assert [crop.share for crop in report.crops[name]] == pytest.approx(most, abs=2e-3)
+
+
 def test_what_cannot_be_measured_says_why(measure: Maker, studio: FakeStudio) -> None:
     with pytest.raises(LabelConfigError, match="no label 'moon'"):
         measure(label="moon")
