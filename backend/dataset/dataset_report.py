@@ -42,6 +42,16 @@ class ClassCount(msgspec.Struct, frozen=True):
     objects: int = 0
     percent: int = 0
 
+    def describe(self, *, with_share: bool) -> str:
+        """Return the counts in words, also the share where there are several parts.
+
+        >>> ClassCount(3, 4, 50).describe(with_share=True)
+        '3 pictures (50 %), 4 objects'
+        """
+        share = f" ({self.percent} %)" if with_share else ""
+        pictures, objects = quantity(self.pictures, "picture"), quantity(self.objects, "object")
+        return f"{pictures}{share}, {objects}"
+
 
 class Change(msgspec.Struct, frozen=True):
     """Pictures that are new, gone, or have another file or other regions than before."""
@@ -60,6 +70,10 @@ class Changes(msgspec.Struct, frozen=True):
     since: float
     pictures: Change
     classes: dict[str, Change] = {}
+
+    def of(self, name: str) -> Change:
+        """Return what has changed among the pictures of a class."""
+        return self.classes.get(name, Change())
 
     def __str__(self) -> str:
         day = datetime.fromtimestamp(self.since, timezone.utc)

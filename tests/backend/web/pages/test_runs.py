@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from backend.database.database import Database
+from backend.dataset.dataset_report import Change, Changes, ClassCount
 from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
+from backend.runs.dataset import DATASETS, AskedDataset, DatasetFile
 from backend.runs.label_errors import LABEL_ERRORS, LabelErrors
 from backend.runs.run_store import AskedNothing, RunKind, RunStore
 from backend.runs.runner import KINDS
@@ -251,3 +253,28 @@ def test_a_version_that_was_not_compared_is_not_confirmed(lead: Dashboard) -> No
         assert lead.client.post(f"{ERRORS}/confirm", json=wrong).status_code == 400
     assert told(lead, ERRORS)["confirmed"] == []
     assert samples.LABEL_ERRORS.without({12: 6.0}) == samples.LABEL_ERRORS, "another version"
+
+
+def test_counts_of_classes_are_named_where_the_head_of_the_table_is_gone(
+    lead: Dashboard, store: RunStore
+) -> None:
+    """As on a phone, where each class is a card."""
+    count = {"train": ClassCount(8, 12, 80), "val": ClassCount(2, 2, 20)}
+    file = DatasetFile(
+        pictures=10,
+        parts={"train": 8, "val": 2},
+        regions=14,
+        unlabelled=0,
+        notes=[],
+        left_out={},
+        left_out_count=0,
+        size_bytes=1,
+        asked={"train": 80, "val": 20},
+        classes={"road": count},
+        changes=Changes(0.0, Change(1, 2, 3), {"road": Change(1, 2, 3)}),
+    )
+    store.add_done(DATASETS, 7, AskedDataset(split="80/20"), file, 1.0)
+    page = lead.page("/projects/7/datasets")
+    named = [each["data-of"] for each in page.all("td") if "data-of" in each]
+    assert named == ["train", "val", "New", "Corrected", "Gone"]
+    assert "8 pictures (80 %), 12 objects" in page.text
