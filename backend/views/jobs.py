@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import Struct
 
 from backend.jobs.job_store import JobKind
+from backend.views.next_step import Facts, TaskCounts, next_step
+from backend.views.text import Part, Sentence, ago, sentence
 from clearclip_core.quantities import grouped, inflected
+
+_NAMED: Final = "the last {} of {} that failed; those that were predicted since are left out"
+_KEPT: Final = (
+    "These tasks keep their prediction: they have an annotation or a draft, or their predictions "
+    "cannot be listed (the log says why): "
+)
+_MOST_KEPT: Final = 1000  # tasks of these that are named
 
 
 class Fact(Struct, frozen=True):
@@ -66,6 +75,48 @@ class JobCounts(Struct, frozen=True):
         return f"{grouped(self.done)} of {grouped(total)} {inflected(total, noun)}"
 
 
+class JobNotes(Struct, frozen=True):
+    """What the page of a project says below one of its jobs."""
+
+    asked: str  # when it was asked for, and what it predicts with
+    failures: str  # which of its failures are named; "" for all
+    kept: Sentence  # the tasks whose predictions a withdrawal keeps; empty where there are none
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any], task_url: Callable[[int], str | None]) -> JobNotes:
+        """Make the notes on a job.
+
+        Args:
+            job: its description, with ``failures`` and ``kept``.
+            task_url: returns the address of a task; None where people cannot reach it.
+        """
+        named, kept = len(job["failures"]), job.get("kept", ())
+        is_short = job["failed"] > named
+        return cls(
+            asked=_asked(job),
+            failures=_NAMED.format(named, grouped(job["failed"])) if is_short else "",
+            kept=_kept(kept, task_url) if kept else (),
+        )
+
+
+def _asked(job: Mapping[str, Any]) -> str:
+    """Say when a job was asked for."""
+    told = f"Asked for {ago(job['created'])}"
+    if job["started"]:
+        told += f", started {ago(job['started'])}"
+    return f"{told}, model version {job['version']}" if job["version"] else told
+
+
+def _kept(tasks: Sequence[int], task_url: Callable[[int], str | None]) -> Sentence:
+    """Name the tasks that keep their prediction."""
+    parts: list[str | Part] = [_KEPT]
+    for place, task in enumerate(tasks[:_MOST_KEPT]):
+        parts += [", " if place else "", Part(str(task), task_url(task) or "")]
+    if len(tasks) > _MOST_KEPT:
+        parts.append(f", and {grouped(len(tasks) - _MOST_KEPT)} more")
+    return sentence(*parts, ".")
+
+
 class ServedProject(Struct, frozen=True):
     """A project on the dashboard: how far it is, and what to do next."""
 
@@ -107,16 +158,24 @@ def _served(figures: Mapping[str, Any], job: Mapping[str, Any] | None) -> Served
 
 
 def _step(tasks: int | None, annotations: int, job: Mapping[str, Any] | None) -> str:
-    """Say what to do next, as far as nobody has to be asked."""
-    if job is not None and job["kind"] != "withdrawal":
+    """Say what to do next by the rule of the project's page, with what the database knows.
+
+    It does not know which tasks lack a mask, nor which versions wait: that takes Label Studio and
+    the model, and nobody waits for them here.
+    """
+    is_predicting = job is not None and job["kind"] != "withdrawal"
+    if is_predicting:
         return "Its tasks are being predicted"
     if tasks == 0:
         return "Import pictures"
-    if not annotations:
-        return "Correct the first pictures"
-    if tasks is not None and annotations >= tasks:
-        return "Make a data set"
-    return "Correct the next pictures"
+
+    # Where nobody has counted the tasks, one is left at least.
+    left = 1 if tasks is None else max(0, tasks - annotations)
+    counts = TaskCounts(tasks=annotations + left, left=left, waiting=0, older=0)
+    step = next_step(Facts(counts=counts, corrected=annotations))
+    if step == "correct":
+        return "Correct the next pictures" if annotations else "Correct the first pictures"
+    return "Make a data set"
 
 
 def first_step(has_others: bool) -> str:

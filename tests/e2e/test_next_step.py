@@ -1,6 +1,6 @@
 """Ordinary situations of a project, on the real Label Studio: what its page calls the next step.
 
-The rule as a table without servers: `tests/backend/web/pages/test_project.py`.
+The rule as a table without servers: `tests/backend/views/test_next_step.py`.
 """
 
 from collections.abc import Callable

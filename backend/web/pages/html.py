@@ -1,7 +1,6 @@
 """Render pages: their headers, filters that format numbers for people, and answers to forms."""
 
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -13,10 +12,11 @@ from backend.errors import BackendError
 from backend.feedback.report.hours_left import hours
 from backend.feedback.report.statistics import in_percent
 from backend.views.jobs import Fact, JobCounts
+from backend.views.text import ago, count_with_noun, duration
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
-from clearclip_core.quantities import grouped, inflected
+from clearclip_core.quantities import grouped
 
 _T = TypeVar("_T")
 
@@ -41,41 +41,6 @@ def add_filters(app: Flask) -> None:
 def job_facts(job: Mapping[str, Any]) -> tuple[Fact, ...]:
     """Return what a page says of a job, by its description."""
     return msgspec.convert(job, JobCounts).facts
-
-
-def duration(seconds: float | None) -> str:
-    """Format a duration in seconds; a dash for None.
-
-    >>> duration(0.04), duration(7.6), duration(100), duration(7300), duration(200000)
-    ('40 ms', '8 s', '2 min', '2 h', '2 d')
-    >>> duration(None)
-    '–'
-    """
-    if seconds is None:
-        return "–"
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-
-
-def ago(at: float) -> str:
-    """Format how long ago a time was, in seconds since the epoch.
-
-    >>> ago(time.time() + 5), ago(time.time() - 100)
-    ('just now', '2 min ago')
-    """
-    age_s = time.time() - at
-    return f"{duration(age_s)} ago" if age_s >= 1 else "just now"
-
-
-def count_with_noun(number: float, noun: str, plural: str = "") -> str:
-    """Format a count with its noun, which is in the singular for one; else `plural`, or with an s.
-
-    >>> count_with_noun(1, "task"), count_with_noun(2, "miss", "misses")
-    ('1 task', '2 misses')
-    """
-    return f"{grouped(number)} {inflected(number, noun, plural)}"
 
 
 def size(n_bytes: float) -> str:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from flask import Blueprint, Response, url_for
 
@@ -19,6 +19,7 @@ from backend.feedback.report.tables import to_csv
 from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
 from backend.services import Services
+from backend.views.project import Reading
 from backend.views.report import report_view
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
@@ -31,24 +32,26 @@ _USE: Final = "What annotators change is read from Label Studio"
 _FRESH_FOR_S: Final = 90.0  # how old figures may be without their age beside them, in seconds
 
 
-def describe_reading(services: Services, project: int, done: int | None = None) -> dict[str, Any]:
+def read_state(services: Services, project: int, done: int | None = None) -> Reading:
     """Return when annotations were read last, if that is long ago, and how many still wait.
 
-    Until all are found that the project had when it was connected, `tasks` of `of_tasks` are read,
-    which is `done`, the tasks with an annotation, where Label Studio has told it.
+    Until all are found that the project had when it was connected, `tasks` of `of_tasks` are read.
+
+    Args:
+        done: tasks with an annotation, where Label Studio has told it.
     """
     annotations = services.annotations
     polls = {each.project: each for each in services.change_poller.polls.list_polls()}
     poll = polls.get(project, Poll(project))
     is_old = bool(poll.polled) and annotations.now - poll.polled > _FRESH_FOR_S
     is_first = project in polls and not poll.since and not poll.trouble
-    return {
-        "is_served": project in polls,
-        "at": poll.polled if is_old else None,
-        "open": annotations.count_open(project),
-        "tasks": annotations.count_tasks(project, 0.0) if is_first and done is not None else None,
-        "of_tasks": done if is_first else None,
-    }
+    return Reading(
+        is_served=project in polls,
+        at=poll.polled if is_old else None,
+        open=annotations.count_open(project),
+        tasks=annotations.count_tasks(project, 0.0) if is_first and done is not None else None,
+        of_tasks=done if is_first else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ class ReportRoutes:
             definitions=REPORT_DEFINITIONS,
             by_remedy=by_remedy,
             no_key=no_key(self.services.page_client, _USE),
-            read=describe_reading(self.services, project),
+            read=read_state(self.services, project),
             one_in=ONE_IN,
             enough=ENOUGH,
             unseen=self._count_unseen(project),

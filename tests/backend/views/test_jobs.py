@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from backend.views.jobs import JobCounts, JobFold, served_projects
+from backend.views.jobs import JobCounts, JobFold, JobNotes, served_projects
+from backend.views.text import plain
 
 
 def job(**more: Any) -> str:
@@ -67,3 +68,19 @@ def test_a_job_that_can_be_resumed_is_not_folded() -> None:
     failed, done = ({"over": True, "can_resume": each} for each in (True, False))
     fold = JobFold.of([failed, done])
     assert (fold.shown, fold.folded) == ((failed,), (done,))
+
+
+def notes(**more: Any) -> JobNotes:
+    told = {"created": 0.0, "started": None, "version": "", "failures": [], "failed": 0}
+    return JobNotes.of(told | more, lambda task: f"/tasks/{task}")
+
+
+def test_failures_that_are_not_named_are_counted() -> None:
+    assert notes(failures=[{}], failed=1).failures == ""
+    assert notes(failures=[{}], failed=3).failures.startswith("the last 1 of 3 that failed;")
+
+
+def test_a_withdrawal_names_what_it_keeps() -> None:
+    assert not notes().kept
+    assert plain(notes(kept=[4, 5]).kept).endswith("(the log says why): 4, 5.")
+    assert plain(notes(kept=[*range(1003)]).kept).endswith(", 999, and 3 more.")

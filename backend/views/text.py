@@ -1,0 +1,72 @@
+"""The parts of sentences that pages print, and figures as people read them."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+from msgspec import Struct
+
+from clearclip_core.quantities import grouped, inflected
+
+
+class Part(Struct, frozen=True):
+    """A piece of a sentence."""
+
+    text: str
+    url: str = ""  # where it leads; "" for nowhere
+    tag: Literal["", "code", "i"] = ""
+
+
+#: A finished sentence, or several, in pieces.
+Sentence = tuple[Part, ...]
+
+
+def sentence(*parts: str | Part) -> Sentence:
+    """Return a sentence of some pieces; empty ones are left out.
+
+    >>> [each.text for each in sentence("See ", "", Part("why", "/why"), ".")]
+    ['See ', 'why', '.']
+    """
+    pieces = (Part(each) if isinstance(each, str) else each for each in parts)
+    return tuple(each for each in pieces if each.text)
+
+
+def plain(pieces: Sentence) -> str:
+    """Return a sentence without its links."""
+    return "".join(each.text for each in pieces)
+
+
+def duration(seconds: float | None) -> str:
+    """Format a duration in seconds; a dash for None.
+
+    >>> duration(0.04), duration(7.6), duration(100), duration(7300), duration(200000)
+    ('40 ms', '8 s', '2 min', '2 h', '2 d')
+    >>> duration(None)
+    '–'
+    """
+    if seconds is None:
+        return "–"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
+def ago(at: float) -> str:
+    """Format how long ago a time was, in seconds since the epoch.
+
+    >>> ago(time.time() + 5), ago(time.time() - 100)
+    ('just now', '2 min ago')
+    """
+    age_s = time.time() - at
+    return f"{duration(age_s)} ago" if age_s >= 1 else "just now"
+
+
+def count_with_noun(number: float, noun: str, plural: str = "") -> str:
+    """Format a count with its noun, which is in the singular for one; else `plural`, or with an s.
+
+    >>> count_with_noun(1, "task"), count_with_noun(2, "miss", "misses")
+    ('1 task', '2 misses')
+    """
+    return f"{grouped(number)} {inflected(number, noun, plural)}"
