@@ -21,6 +21,7 @@ BACKEND_COMMANDS: Final = {
         "backend.cli.report:report",
         "Report how much work the prelabels of a project save, and how many hours are left.",
     ),
+    "task": ("backend.cli.task:task", "Say what has happened to a task."),
     "run": (
         "backend.cli.run:run",
         "Make a report on a project: words, label-errors, agreement, eval.",

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from msgspec import DecodeError
@@ -96,6 +96,17 @@ class WorkTime(NamedTuple):
 
     seconds: float
     created: float  # in seconds since the epoch
+
+
+class KnownAnnotation(NamedTuple):
+    """What is known of an annotation without asking Label Studio."""
+
+    annotation: int
+    kind: AnnotationOrigin | Literal[""]  # empty where it was never read
+    version: str  # the ``model_version`` of the prediction that it was compared with
+    reason: str  # why there is nothing to compare, of a broken one
+    updated: float  # when it was changed last before it was read, in seconds since the epoch
+    is_open: bool  # whether it is still to be read, or to be read again
 
 
 class AnnotationStore:
@@ -200,6 +211,23 @@ class AnnotationStore:
         """Return the tasks of a project of which anything was read, in ascending order."""
         query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
         return sorted(task for (task,) in self._database.rows(query.distinct()))
+
+    def of_task(self, project: int, task: int) -> list[KnownAnnotation]:
+        """Return what is known of the annotations of a task, by ascending id."""
+        query = sa.select(
+            _ROW.annotation, _ROW.kind, _ROW.version, _ROW.reason, _ROW.updated, _ROW.open
+        ).where(_ROW.project == project, _ROW.task == task)
+        return [
+            KnownAnnotation(
+                annotation=row.annotation,
+                kind=row.kind,
+                version=row.version,
+                reason=row.reason,
+                updated=row.updated,
+                is_open=bool(row.open),
+            )
+            for row in self._database.rows(query.order_by(_ROW.annotation))
+        ]
 
     def count_tasks(self, project: int, since: float) -> int:
         """Count the tasks of which an annotation was changed since a time on Label Studio's clock.

@@ -200,6 +200,7 @@ class TaskContents(Struct):
     annotations: list[IdRow]
     predictions: list[PredictionRow]
     drafts: list[IdRow] = []
+    project: int = 0
 
 
 class PredictionRegions(PredictionRow):

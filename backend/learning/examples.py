@@ -10,7 +10,7 @@ examples go.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import torch
 
 from backend.annotations.annotated_image import read_annotated_image
-from backend.database.database import METADATA, Database, insert_on_conflict
+from backend.database.database import METADATA, Database, insert_on_conflict, key_batches
 from backend.database.leases import FINISHED, lease_columns
 from backend.errors import ImageRefused, TaskError
 from backend.feedback.comparison import AnnotationDiff, ImageDiff
@@ -137,6 +137,14 @@ class ExampleStore:
                 if connection.execute(own).rowcount:
                     locked.count_change()
         return True
+
+    def taught(self, annotations: Collection[int]) -> set[int]:
+        """Return those of some annotations that have examples, of whichever model."""
+        found: set[int] = set()
+        for some in key_batches(annotations):
+            query = sa.select(_EXAMPLE.annotation).where(_EXAMPLE.annotation.in_(some)).distinct()
+            found |= {row.annotation for row in self._database.rows(query)}
+        return found
 
     def of_other_models(self) -> dict[int, list[int]]:
         """Return project -> its annotations that other models have learned from."""

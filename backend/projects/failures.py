@@ -62,6 +62,16 @@ class FailureStore:
         query = query.where(row.job == job).order_by(row.id.desc()).limit(limit)
         return [FailingTask(*each) for each in self._database.rows(query)]
 
+    def of_task(self, project: int, task: int) -> list[FailingTask]:
+        """Return the failures of a task since it had a prediction, the oldest first.
+
+        Those of which the project is not known are among them.
+        """
+        row = _FAILURES.c
+        query = sa.select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))
+        is_its = (row.task == task) & (row.project.is_(None) | (row.project == project))
+        return [FailingTask(*each) for each in self._database.rows(query.where(is_its))]
+
     def failing(self, limit: int = 100, without: Collection[int] = ()) -> list[FailingTask]:
         """Return tasks without a prediction, outside of some projects, the last to fail first."""
         row = _FAILURES.c

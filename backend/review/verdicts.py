@@ -10,6 +10,8 @@ like those that need work, and whoever does it does not know. What is changed th
 the others can be trusted.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -159,6 +161,34 @@ class NotDone(NamedTuple):
     reason: str  # sentences for people
 
 
+class Judged(NamedTuple):
+    """What was said of one prediction of a task, and what has come of it."""
+
+    verdict: Verdict
+    person: str  # the name that who has said it gave; empty where they gave none
+    at: float  # when, in seconds since the epoch
+    version: str  # of the prediction
+    is_checked: bool  # whether the editor gets the task though the prediction is good
+    annotation: int | None  # the annotation that was written
+    is_open: bool  # whether its annotation is still to be written, or to be deleted
+    is_undone: bool  # whether it is being taken back
+    trouble: str  # why it has come to nothing, or not yet; empty where there is no trouble
+
+    @classmethod
+    def of(cls, row: sa.Row[Any]) -> Judged:
+        return cls(
+            verdict=row.verdict,
+            person=row.person,
+            at=row.at,
+            version=row.version,
+            is_checked=bool(row.checked),
+            annotation=row.annotation,
+            is_open=bool(row.open),
+            is_undone=row.undo > 0,
+            trouble=row.trouble,
+        )
+
+
 class ReviewStore:
     """The verdicts in a database.
 
@@ -220,6 +250,11 @@ class ReviewStore:
         )
         rows = self.database.rows(query.order_by(_ROW.at))
         return {row.task: (row.version, row.at) for row in rows}
+
+    def of_task(self, project: int, task: int) -> list[Judged]:
+        """Return what was said of the predictions of a task, the oldest first."""
+        query = sa.select(_REVIEWS).where(_ROW.project == project, _ROW.task == task)
+        return [Judged.of(row) for row in self.database.rows(query.order_by(_ROW.at))]
 
     def count_waiting(self, project: int) -> int:
         """Count the tasks that were judged and get no annotation by it, and have none yet."""

@@ -44,6 +44,7 @@ from backend.web.pages.report import ReportRoutes
 from backend.web.pages.review import ReviewRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
+from backend.web.pages.task import TaskRoutes
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ def _blueprints(
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()
     yield ReportRoutes(services).blueprint()
+    yield TaskRoutes(services).blueprint()
     for routes, kind in (
         (LabelErrorRoutes, LABEL_ERRORS),
         (RunRoutes, AGREEMENT),

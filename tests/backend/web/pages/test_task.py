@@ -1,0 +1,28 @@
+"""The page of a task."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from backend.database.database import Database
+from backend.projects.failures import FailureStore
+from backend.settings import Settings
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import TOKEN, FakeStudio
+from tests.backend.fakes.local_server import LocalServer
+from tests.backend.web.browser import Dashboard
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    with FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}}).served() as server:
+        yield server
+
+
+def test_the_page_and_its_json_are_one_record(server: LocalServer) -> None:
+    FailureStore(Database.from_settings(Settings())).add([(3, "<b>gone</b>")], job=5, project=7)
+    lead = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+    assert "Job 5 could not predict it: <b>gone</b>" in lead.page("/projects/7/tasks/3").text
+    told = lead.client.get("/projects/7/tasks/3").get_json()
+    assert told["entries"][0]["sentence"] == "Job 5 could not predict it: <b>gone</b>"
+    assert lead.client.get("/projects/7/tasks/99").status_code == 404
