@@ -19,7 +19,6 @@ from backend.cli.options import (
     with_settings,
 )
 from backend.cli.report import read_annotations
-from backend.feedback.report.tables import learned_text
 from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.settings import Settings
@@ -134,6 +133,7 @@ def step(settings: Settings, project: int) -> None:
 
 
 def _print_status(learner: Learner, project: int) -> None:
-    from backend.web.pages.learning import describe_learning
+    from backend.views.learned import LearningView
+    from backend.views.learned_text import learned_text
 
-    click.echo(learned_text(describe_learning(learner, project)))
+    click.echo(learned_text(LearningView.read(learner, project)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import Struct
 
@@ -143,21 +143,21 @@ def too_few(shown: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def missing_figures(version: Mapping[str, Any]) -> str:
+def missing_figures(version: Version) -> str:
     """Say why labels of a version have no figure; "" where all have one.
 
     Args:
-        version: a version that was made of corrections, as the description of a project has it.
+        version: a version that was made of corrections, with the IoUs that are told of it.
     """
-    without = len(version["shown"]) - len(version["text_ious"])
+    without = len(version.shown) - len(version.text_ious)
     if not without:
         return ""
-    if not version["text_ious"]:
+    if not version.text_ious:
         return (
             f"No label has a figure: that takes {Fit.FEWEST_TOLD} pictures on which it was drawn, "
             "most of it by hand. The pictures below tell more than an IoU would."
         )
-    if without > len(version["too_few"]):
+    if without > len(too_few(version.shown)):
         return (
             "A dash beside enough pictures stands where less than half of a label was drawn by "
             "hand: there the words would judge themselves."

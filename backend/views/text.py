@@ -15,7 +15,7 @@ class Part(Struct, frozen=True):
 
     text: str
     url: str = ""  # where it leads; "" for nowhere
-    tag: Literal["", "code", "i"] = ""
+    tag: Literal["", "b", "code", "i"] = ""
 
 
 #: A finished sentence, or several, in pieces.

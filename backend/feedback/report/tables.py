@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import starmap, zip_longest
 from typing import Any, Final
 
@@ -67,58 +66,6 @@ def report_text(report: PrelabelReport, *, is_complete: bool = False) -> str:
 
 def _totals(groups: Mapping[str, GroupSums]) -> dict[str, LabelSums]:
     return {name: group.total for name, group in groups.items()}
-
-
-def learned_text(learned: Mapping[str, Any]) -> str:
-    """Return what a project has learned, as the page describes it, for a terminal."""
-    live, pinned = learned["live"], ", chosen by hand" if learned["pinned"] else ""
-    now = f"version {live} is in use" if live else "the words alone"
-    lines = [
-        f"Project {learned['project']}: {now}{pinned}. "
-        f"{quantity(learned['annotations'], 'annotation')} to learn from; {learned['changed']} "
-        "changed since the last version."
-    ]
-    if learned["trouble"]:
-        lines.append(f"The last step has failed: {learned['trouble']}")
-    if learned["waits"]:
-        lines.append(f"Version {learned['waits']} waits for `adapt use`.")
-    lines = [*map(printable, lines)]
-    if learned["versions"]:
-        lines += ["", *_versions(learned["versions"]), ""]
-    for version in learned["versions"]:
-        if version["live"] or version is learned["versions"][0]:
-            lines += [
-                printable(f"Version {version['number']} leaves {label} as it was: {reason}")
-                for label, reason in version["refused"].items()
-            ]
-    if learned["versions"]:
-        people = learned["versions"][0]["people"]
-        lines += [printable(f"{each['name']}: {each['reason']}") for each in people]
-    if learned["left_out"]:
-        lines.append(printable(f"Learned without {', '.join(learned['left_out'].values())}."))
-    if learned["as_words"]:
-        lines.append(printable(f"Labels that keep their words: {', '.join(learned['as_words'])}."))
-    return "\n".join(lines)
-
-
-def _versions(versions: list[Mapping[str, Any]]) -> list[str]:
-    head = (">version", "", ">made", ">annotations", ">words alone", ">learned")
-    rows = (
-        (
-            str(each["number"]),
-            "live" if each["live"] else "" if each["better"] else "not passed",
-            datetime.fromtimestamp(each["created"]).strftime("%Y-%m-%d %H:%M"),
-            str(each["annotations"]),
-            in_percent(each["text_iou"] if each["text_ious"] else None),
-            in_percent(each["adapted_iou"] if each["text_ious"] else None),
-        )
-        for each in versions
-    )
-    return [
-        "Held-out IoU: mean over labels, on corrected pictures that learning did not use",
-        text_table(head, rows),
-        "A version's model version ends with its annotations and number.",
-    ]
 
 
 def _summary(report: PrelabelReport, is_complete: bool) -> str:
