@@ -23,6 +23,7 @@ from PIL import Image
 from backend.dataset.formats.coco import draw_runs, read_coco, read_runs
 from backend.dataset.formats.label_map import read_index_png
 from backend.dataset.formats.labelme import read_labelme
+from backend.dataset.formats.layouts import find_masks
 from backend.dataset.formats.yolo import read_yolo
 from backend.dataset.mask_source import Limits, MaskSource
 from backend.errors import BadRequest, DatasetError, LabelConfigError, TaskError
@@ -31,6 +32,7 @@ from backend.label_studio.brush_rle import decode_rle, encode_runs
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.region_reader import area_mask, read_areas
 from clearclip_core import RunMask
+from tests.backend.dataset.formats import published_sets
 from tests.backend.fuzzing import JSON, NUMBERS, SCALARS
 from tests.backend.label_studio.test_image_loader import decoded
 
@@ -280,15 +282,15 @@ def damaged(content: bytes, changes: list[tuple[int, int]], cut: int = 0) -> byt
     return bytes(made[: len(made) - cut])
 
 
-def draw_all(sources: Iterable[MaskSource]) -> None:
+def draw_all(sources: Iterable[MaskSource], size_hw: tuple[int, int] = SIZE_HW) -> None:
     """Draw all masks of all pictures, as far as they can be read."""
     with suppress(DatasetError):
         for source in sources:
             with suppress(DatasetError):
-                for region in source.read_regions(SIZE_HW):
+                for region in source.read_regions(size_hw):
                     with suppress(DatasetError):
                         mask = region.read_mask()
-                        assert (mask.dtype, mask.shape) == (np.bool_, SIZE_HW)
+                        assert (mask.dtype, mask.shape) == (np.bool_, size_hw)
 
 
 SHAPES: list[Any] = [[[0, 0, 3, 0, 3, 2]], {"size": [3, 4], "counts": "52203"}]
@@ -340,6 +342,56 @@ def test_labelme(folder: Path, content: Any) -> None:
     (folder / "labelme").mkdir(exist_ok=True)
     (folder / "labelme/a.json").write_text(json.dumps(content))
     draw_all(read_labelme(folder / "labelme", LIMITS))
+
+
+#: Files of published layouts, and what writes them.
+PUBLISHED = {
+    "ds0/ann/a.jpg.json": published_sets.supervisely,
+    "via_region_data.json": published_sets.via,
+    "annotations/default.json": published_sets.datumaro,
+    "releases/latest/annotations/a.json": published_sets.darwin,
+    "annotations/panoptic_val2017.json": published_sets.coco_panoptic,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@given(data=st.data())
+def test_files_of_published_layouts(folder: Path, name: str, data: st.DataObject) -> None:
+    place = folder / PUBLISHED[name].__name__
+    if not place.exists():
+        PUBLISHED[name](published_sets.Writer(place))
+        (place / name).rename(place / "valid")
+    content = data.draw(spoiled(json.loads((place / "valid").read_text())))
+    (place / name).write_text(json.dumps(content))
+    with suppress(DatasetError):
+        draw_all(find_masks(place).read(LIMITS, None), published_sets.SIZE_HW)
+
+
+CVAT = {
+    "image": {"name": "a.jpg", "width": "4", "height": "3"},
+    "mask": {"label": "sky", "rle": "2, 4", "left": "1", "top": "0", "width": "3", "height": "2"},
+    "polygon": {"label": "sky", "points": "0.0,0.0;3.0,0.0;3.0,2.0"},
+    "box": {"xtl": "0.0", "ytl": "0.0", "xbr": "3.0", "ybr": "2.0"},
+    "ellipse": {"cx": "2", "cy": "1", "rx": "1.5", "ry": "1", "rotation": "30"},
+}
+
+
+@given(tags=spoiled(CVAT))
+def test_cvat(folder: Path, tags: Any) -> None:
+    place = folder / "cvat"
+    place.mkdir(exist_ok=True)
+    rows = tags if isinstance(tags, dict) else {}
+    image, *shapes = (_tag(name, rows.get(name)) for name in CVAT)
+    text = f"<annotations>{image}{''.join(shapes)}</image></annotations>"
+    (place / "a.xml").write_text(text, "utf-8", errors="replace")
+    with suppress(DatasetError):
+        draw_all(find_masks(place).read(LIMITS, None))
+
+
+def _tag(name: str, attributes: Any) -> str:
+    known = attributes if isinstance(attributes, dict) else {}
+    words = [f"{key}={quoteattr(str(value))}" for key, value in known.items() if key.isalpha()]
+    return f"<{name} {' '.join(words)}{'' if name == 'image' else '/'}>"
 
 
 @given(

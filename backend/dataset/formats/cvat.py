@@ -32,6 +32,8 @@ from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.errors import DatasetError
 from clearclip_core import BoolMask
 
+_LIMITS: Final = Limits(max_file_mb=1 << 8)  # of a file with the masks of all pictures
+
 _SHAPES: Final = ("mask", "polygon", "box", "ellipse")
 
 
@@ -42,7 +44,7 @@ def _is_one(head: bytes) -> bool:
 def _read(root: Path, files: Sequence[Path], limits: Limits) -> Iterator[MaskSource]:
     for path in files:
         try:
-            images = fromstring(read_bytes(path, limits)).findall("image")
+            images = fromstring(read_bytes(path, _LIMITS)).findall("image")
             sizes = [(int(each.attrib["height"]), int(each.attrib["width"])) for each in images]
             names = [each.attrib["name"] for each in images]
         except (*BROKEN, ParseError, DefusedXmlException):
@@ -70,6 +72,8 @@ def _draw(shape: Element, where: str, size_hw: tuple[int, int]) -> BoolMask:
             left, top, width, height = (
                 int(shape.attrib[key]) for key in ("left", "top", "width", "height")
             )
+            if width > size_hw[1] or height > size_hw[0]:  # before its pixels take memory
+                raise ValueError("its mask is larger than the picture")
             runs = [int(each) for each in shape.attrib["rle"].split(",")]
             return paste(draw_rows(runs, (height, width)), left, top, size_hw)
         return fill_rings([_ring(shape)], size_hw)

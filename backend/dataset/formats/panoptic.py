@@ -75,21 +75,20 @@ def _read(pairs: Sequence[tuple[Path, Path]], limits: Limits) -> Iterator[MaskSo
         images = {each.id: each.file_name for each in found.images}
         for each in found.annotations:
             name = images.get(each.image_id) or each.file_name
-            read_regions = partial(_regions, maps / each.file_name, each, classes, limits)
+            read_regions = partial(_regions, maps, each, classes, limits)
             yield MaskSource(name, each.file_name, read_regions, each.file_name, has_objects=True)
 
 
 def _regions(
-    path: Path,
+    maps: Path,
     annotation: _Annotation,
     classes: Mapping[int, str],
     limits: Limits,
     size_hw: tuple[int, int],
 ) -> Iterator[LabelledRegion]:
     where = annotation.file_name
-    if not path.resolve().is_relative_to(path.parents[where.count("/")].resolve()):
-        raise DatasetError(f"{where} lies outside of its folder.")
-    rgb = read_class_map(read_bytes(path, limits), where, limits).values
+    content = read_bytes(_place(maps, where), limits)
+    rgb = read_class_map(content, where, limits).values
     check_mask_size(where, rgb.shape[:2], size_hw)
     if rgb.ndim != 3:
         raise DatasetError(f"{where} is grey, but expected the colours of segments.")
@@ -99,6 +98,17 @@ def _regions(
             raise DatasetError(f"{where} has the class {each.category_id}, which has no name.")
         draw = partial(_segment, ids, each.id)
         yield LabelledRegion(classes[each.category_id], draw, id=f"the segment {each.id}")
+
+
+def _place(maps: Path, name: str) -> Path:
+    """Return the path of a file, which lies in the folder of its kind."""
+    try:
+        path = (maps / name).resolve()
+    except (OSError, ValueError):
+        raise DatasetError(f"{name!r:.100} is no name of a file.") from None
+    if not path.is_relative_to(maps.resolve()):
+        raise DatasetError(f"{name:.100} lies outside of its folder.")
+    return path
 
 
 def _segment(ids: npt.NDArray[np.int64], id_: int) -> npt.NDArray[np.bool_]:

@@ -67,6 +67,8 @@ def ellipse_ring(
     x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0.0
 ) -> npt.NDArray[np.float64]:
     """Return corners (P, 2) of an ellipse around a point in px, turned clockwise."""
+    if not np.isfinite([x, y, radius_x, radius_y, degrees]).all():
+        raise ValueError("its ellipse has a number that is not finite")
     angles = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
     along, across = radius_x * np.cos(angles), radius_y * np.sin(angles)
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))

@@ -24,6 +24,8 @@ from backend.dataset.mask_source import Limits, MaskSource, read_bytes
 from backend.errors import DatasetError
 from clearclip_core import BoolMask
 
+_LIMITS: Final = Limits(max_file_mb=1 << 8)  # of a file with the masks of all pictures
+
 #: Attributes that say the class where a region has several, the first that is there.
 _CLASSES: Final = ("class", "label", "category", "type", "name", "object")
 _UNNAMED: Final = "object"
@@ -36,7 +38,7 @@ def _is_one(head: bytes) -> bool:
 def _read(root: Path, files: Sequence[Path], limits: Limits) -> Iterator[MaskSource]:
     for path in files:
         try:
-            found = json.loads(read_bytes(path, limits))
+            found = json.loads(read_bytes(path, _LIMITS))
             pictures = found.get("_via_img_metadata", found)
             rows = [
                 (str(each["filename"]), _as_list(each["regions"])) for each in pictures.values()

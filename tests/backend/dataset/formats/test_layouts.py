@@ -133,6 +133,18 @@ def test_masks_without_their_pictures_are_counted(tmp_path: Path) -> None:
     assert "the pictures are not there" in preview.describe(Path("set"), "import-masks")
 
 
+def test_a_mask_larger_than_its_picture_takes_no_memory(tmp_path: Path) -> None:
+    mask = (
+        '<mask label="car" rle="1000000000000" left="0" top="0" width="1000000" height="1000000"/>'
+    )
+    image = '<image id="0" name="a.jpg" width="60" height="40">'
+    Writer(tmp_path).text("a.xml", f"<annotations>{image}{mask}</image></annotations>")
+    (source,) = sources(tmp_path)
+    (region,) = source.read_regions(SIZE_HW)
+    with pytest.raises(DatasetError, match="larger than the picture"):
+        region.read_mask()
+
+
 @pytest.mark.parametrize("kind", ["circle", "ellipse", "rect"])
 def test_shapes_of_via_have_their_pixels(tmp_path: Path, kind: str) -> None:
     """Against Pillow's drawing, but for the pixels of the edge."""
