@@ -12,6 +12,7 @@ from backend.feedback.report.hours_left import Hours
 from backend.jobs.job_store import Job
 from backend.runs.checks import CheckResult
 from backend.settings import Adapt
+from backend.views.glance import GlancedTask
 from backend.views.next_step import (
     Facts,
     Step,
@@ -536,6 +537,7 @@ class ProjectView(Struct, frozen=True, kw_only=True):
     read: Reading = Reading()
     checks: NewestChecks | None = None
     findings: list[Finding] = []
+    glance: tuple[GlancedTask, ...] = ()
     next: Step = ""
     masks: str = ""
     progress: str = ""

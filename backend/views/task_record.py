@@ -43,6 +43,7 @@ class TaskRecord(Struct, frozen=True):
     task: int
     entries: tuple[Entry, ...]  # what happened, the oldest first; then what holds now
     trouble: str = ""  # why Label Studio says nothing; empty where it does
+    is_predicted: bool = False  # whether it has a prediction now
 
     @property
     def text(self) -> str:
@@ -69,7 +70,7 @@ def task_record(services: Services, project: int, task: int) -> TaskRecord | Non
     happened = sorted(_happened(services, project, task, said), key=lambda entry: entry.at or 0.0)
     entries = (*happened, *_now(services, project, task))
     if entries or said.trouble:
-        return TaskRecord(project, task, entries, said.trouble)
+        return TaskRecord(project, task, entries, said.trouble, bool(said.predictions))
     if said.is_there:
         return TaskRecord(project, task, (Entry("Nothing has happened to it yet."),))
     return None

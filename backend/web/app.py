@@ -176,7 +176,8 @@ def _blueprints(
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()
     yield ReportRoutes(services).blueprint()
-    yield TaskRoutes(services).blueprint()
+    review = ReviewRoutes(services, predictor.versions, body)
+    yield TaskRoutes(services, review.picture).blueprint()
     for routes, kind in (
         (LabelErrorRoutes, LABEL_ERRORS),
         (RunRoutes, AGREEMENT),
@@ -186,4 +187,4 @@ def _blueprints(
     ):
         yield routes(kind, services, projects, body).blueprint()
     yield LearningRoutes(services, body).blueprint()
-    yield ReviewRoutes(services, predictor.versions, body).blueprint()
+    yield review.blueprint()

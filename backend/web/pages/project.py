@@ -1,7 +1,7 @@
 """Serve the page of a project: its five steps, which one comes next, and what needs a look."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from backend.errors import (
 )
 from backend.feedback.annotation_table import PRELABELLED
 from backend.feedback.report.hours_left import MOST_TIMED, Hours, at_pace
+from backend.jobs.job_store import Job
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -33,6 +34,7 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
+from backend.views.glance import GlancedTask, glance
 from backend.views.jobs import JobNotes
 from backend.views.next_step import TaskCounts
 from backend.views.project import (
@@ -62,6 +64,7 @@ class Counted:
 
     counts: TaskCounts
     config: LabelConfig
+    version: str  # of the model in use
     at: float
 
 
@@ -145,7 +148,20 @@ class ProjectRoutes:
             checks=self._checks(project),
             findings=list(self._findings(project, counts)),
         )
+        view = replace(view, glance=self._glance(project, counted, jobs))
         return view.with_steps(state, url_for, self.services.files.task_url(project) or "")
+
+    def _glance(
+        self, project: int, counted: Counted | None, jobs: Sequence[Job]
+    ) -> tuple[GlancedTask, ...]:
+        """Choose the pictures that are shown with their masks.
+
+        They are not asked for while a job is at work: the page renews itself meanwhile.
+        """
+        if counted is None or any(not job.over for job in jobs):
+            return ()
+        by_confidence = counted.config.score == "confidence"
+        return glance(self.services.scores, project, counted.version, by_confidence=by_confidence)
 
     # ---- the steps -------------------------------------------------------------------------------
 
@@ -181,7 +197,7 @@ class ProjectRoutes:
             unknown=config.unknown_labels(regions.created_labels or {}),
             lost=config.lost_controls(regions.created_annotations or {}),
         )
-        return Counted(counts, config, time.time())
+        return Counted(counts, config, version, time.time())
 
     def _words(self, project: int, counted: Counted | None) -> WordsCheck | None:
         """Return how many labels the last check of all words has found weak; None before it."""

@@ -14,6 +14,7 @@ from backend.jobs.change_poller import PollStore, UnservedTask
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.label_studio.client import LabelStudioClient
 from backend.projects.failures import FailureStore
+from backend.projects.scores import ScoreStore
 from backend.runs.agreement import AGREEMENT
 from backend.runs.dataset import DATASETS, AskedDataset
 from backend.runs.label_errors import LABEL_ERRORS
@@ -209,6 +210,16 @@ def test_a_label_that_only_imported_annotations_have_needs_a_look(
     annotations.complete(annotations.lease(1)[0], made)
     (found,) = (each for each in figures(lead)["findings"] if "crimson" in each["what"])
     assert found["count"] == 3
+
+
+def test_pictures_are_shown_once_no_job_is_at_work(lead: Dashboard, database: Database) -> None:
+    asked = {"project": "7.1", "schema": CONFIG}
+    version = lead.client.post("/setup", json=asked).get_json()["model_version"]
+    ScoreStore(database).keep(7, version, {1: 0.2, 2: 0.9})
+    pictures = [f"{PAGE}/tasks/1/picture", f"{PAGE}/tasks/2/picture"]
+    assert [each["src"] for each in lead.page(PAGE).all("img")] == pictures
+    assert lead.client.post("/jobs", json={"project": 7}).status_code == 201
+    assert lead.page(PAGE).all("img") == []
 
 
 def test_while_label_studio_is_away_the_last_numbers_are_shown_with_their_age(
