@@ -15,6 +15,9 @@ The kinds of annotations:
   alike. Nobody has checked it, so nothing is learned from it until somebody changes it.
 - **reviewed**: a prediction that was accepted as it is on the review page; it counts apart, and
   nothing is learned from it until somebody changes it.
+- **repaired**: a prediction of which labels or pieces were changed on the review page, where the
+  rest was accepted. It counts apart as well. What was changed is learned from as a correction, and
+  the rest is what stands, as nobody has looked closer: see `backend.feedback.evidence`.
 - **foreign**: the prediction has the version of another model.
 - **lost**: its regions came from a prediction that is deleted by now.
 - **skipped**: the annotator skipped the task.
@@ -208,7 +211,7 @@ def _compare(
 ) -> tuple[ReadAnnotation, AnnotationDiff | None]:
     if annotation.skipped:
         return _read_annotation(annotation, "skipped"), None
-    if annotation.is_reviewed:
+    if annotation.is_reviewed and not _is_repaired(annotation, whole.predictions):
         return _read_annotation(annotation, "reviewed"), None
 
     config = ask_config()
@@ -220,6 +223,8 @@ def _compare(
     diff = AnnotationDiff(*its, annotator_key(annotation.annotator))
     read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
 
+    if annotation.is_reviewed:
+        return replace(read, kind="repaired"), diff
     if read.kind == "converted":
         return read, None
     unchanged = read.changes and all(
@@ -228,6 +233,12 @@ def _compare(
     if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
         return replace(read, kind="unchecked"), diff
     return read, diff
+
+
+def _is_repaired(annotation: Annotation, predictions: Sequence[PredictionRegions]) -> bool:
+    """Whether a review has repaired its prediction; one that lost all regions has no mark."""
+    its = (each for each in predictions if each.id == annotation.prediction)
+    return annotation.is_repaired or (not annotation.result and any(each.regions for each in its))
 
 
 def _origin(

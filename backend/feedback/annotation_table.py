@@ -12,8 +12,8 @@ from backend.label_studio.records import RegionCounts
 
 #: How an annotation began, or why there is nothing to compare; see `ReadAnnotation`.
 AnnotationOrigin = Literal[
-    "compared", "unchecked", "reviewed", "scratch", "copy", "converted", "foreign", "lost",
-    "skipped", "broken",
+    "compared", "unchecked", "reviewed", "repaired", "scratch", "copy", "converted", "foreign",
+    "lost", "skipped", "broken",
 ]  # fmt: skip
 
 PRELABELLED: Final = ("compared", "unchecked")  # those that began with a prediction of this backend

@@ -8,6 +8,7 @@ that was drawn later.
 - **Kept**: a region that stands as a prediction showed it: the prediction has a region of its id
   and label with the same pixels or, where that prediction is not at hand, the region's origin is
   ``prediction``. The annotator agreed with it, or did not look.
+  A region that a review has repaired is kept where both have pixels: there nobody has drawn.
 - **Removed**: pixels that the prediction showed as a label and that the annotation does not give to
   it any more. Where no region of the prediction is left, the annotator began from
   nothing, and what is gone was not judged by itself: then only those pixels are removed
@@ -110,10 +111,14 @@ class _Painted:
     ) -> None:
         self.size_hw = size_hw
         self._regions = regions
+        self._repaired = [_repaired_from(each.area, known.get(each.label, {})) for each in regions]
         self._kept = [_is_kept(each.area, known.get(each.label, {})) for each in regions]
         pairs = list(zip(regions, self._kept, strict=True))
         self.labels = dict.fromkeys(each.label for each in regions)
-        self.kept_labels = dict.fromkeys(each.label for each, kept in pairs if kept)
+        repaired = dict.fromkeys(
+            each.label for each, was in zip(regions, self._repaired, strict=True) if was is not None
+        )
+        self.kept_labels = dict.fromkeys(each.label for each, kept in pairs if kept) | repaired
         self._drawn_labels = {each.label for each, kept in pairs if not kept}
 
     @cached_property
@@ -121,12 +126,16 @@ class _Painted:
         return draw_label_map(self._regions, self.size_hw)
 
     def mask(self, label: str, *, kept: bool = False) -> BoolMask:
-        """Return the pixels (H, W) bool of a label, or only those of its kept regions."""
-        return self._map.mask(
+        """Return the pixels (H, W) bool of a label, or only those that are kept."""
+        mask = self._map.mask(
             number
             for number, (each, is_kept) in enumerate(zip(self._regions, self._kept, strict=True), 1)
             if each.label == label and (is_kept or not kept)
         )
+        for number, was in enumerate(self._repaired, 1) if kept else ():
+            if was is not None and self._regions[number - 1].label == label:
+                mask |= self._map.mask([number]) & area_mask(was)
+        return mask
 
     def drawn_beside(self, label: str) -> bool:
         return bool(self._drawn_labels - {label})
@@ -139,9 +148,19 @@ class _Painted:
 def _is_kept(area: Area, before: Mapping[str, Area]) -> bool:
     """Whether an area stands as a prediction showed it, by the areas of its label `before`."""
     origin = before.get(area.id)
-    if origin is None:
-        return area.origin == "prediction"
+    if origin is None:  # of what a review has changed, nobody can tell where any more
+        return area.origin == "prediction" or _is_repaired(area)
     return has_same_pixels(origin, area)
+
+
+def _repaired_from(area: Area, before: Mapping[str, Area]) -> Area | None:
+    """Return the predicted area of its label that a review has repaired to an area, if it has."""
+    origin = before.get(area.id)
+    return origin if origin and _is_repaired(area) and origin.size_hw == area.size_hw else None
+
+
+def _is_repaired(area: Area) -> bool:
+    return area.source == "review" and area.origin == "prediction-changed"
 
 
 def _is_left_whole(shown: Sequence[Area], final: Sequence[Area]) -> bool:

@@ -39,7 +39,7 @@ _BLAMED_BELOW_IOU: Final = 0.5
 #: An IoU is kept as a whole number of these parts, which can be taken away without rounding errors.
 _PARTS: Final = 1 << 36
 
-_BARE: Final = ("skipped", "unchecked", "reviewed")  # kinds of annotations that are counted alone
+_BARE: Final = ("skipped", "unchecked", "reviewed", "repaired")  # kinds that are counted alone
 
 _Key = TypeVar("_Key", int, str)
 _T = TypeVar("_T")

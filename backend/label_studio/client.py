@@ -442,8 +442,21 @@ class LabelStudioClient:
             return "" if error.status == 409 else str(error)
         return ""
 
-    def write_review(self, task: int, prediction: PredictionRegions, seconds: float) -> int:
+    def write_review(
+        self,
+        task: int,
+        prediction: PredictionRegions,
+        seconds: float,
+        repaired: Sequence[Mapping[str, Any]] | None = None,
+    ) -> int:
         """Store a prediction as the annotation of whose token this is, see `is_reviewed`.
+
+        Args:
+            task: number of the task.
+            prediction: the prediction that was accepted.
+            seconds: of work.
+            repaired: its regions with their marks, where a repair has changed them; None: they are
+                those of the prediction.
 
         Returns:
             The id of the annotation.
@@ -452,9 +465,11 @@ class LabelStudioClient:
             StudioRefused: Label Studio refuses it; by HTTP 409 where it has it already.
         """
         mark = {"origin": "prediction", "source": "review"}
+        as_predicted = [{**each, **mark} for each in prediction.regions if isinstance(each, dict)]
+        result = as_predicted if repaired is None else [*repaired]
         body = {
-            "result": [{**each, **mark} for each in prediction.regions if isinstance(each, dict)],
-            "bulk_created": not prediction.regions,
+            "result": result,
+            "bulk_created": not result,
             "parent_prediction": prediction.id,
             "lead_time": seconds,
             "unique_id": str(uuid.uuid5(_NAMESPACE, f"review {task}/{prediction.id}")),

@@ -64,7 +64,7 @@ class Annotation(
 
     @property
     def is_reviewed(self) -> bool:
-        """Whether it was accepted as predicted on the review page, and nobody has changed it since.
+        """Whether it was accepted on the review page, repaired or not, and not changed since.
 
         Label Studio's editor keeps no field of a region that it does not know: what is changed
         there loses the mark. An annotation without a region has it in a field of its own.
@@ -72,6 +72,11 @@ class Annotation(
         if not self.result:
             return self.in_bulk
         return all(isinstance(one, dict) and one.get("source") == "review" for one in self.result)
+
+    @property
+    def is_repaired(self) -> bool:
+        """Whether one of its regions says that a review has repaired the prediction."""
+        return any(isinstance(one, dict) and "repaired" in one for one in self.result)
 
     def __post_init__(self) -> None:
         if not isinstance(self.result, list):

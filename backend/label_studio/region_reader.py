@@ -88,6 +88,7 @@ class Area:
     value: Mapping[str, Any] = field(repr=False)
     id: str = ""
     origin: str = ""  # see `backend.annotations.regions.Origin`; empty where it does not say
+    source: str = ""  # "review" where it was accepted or repaired there, and not changed since
     score: float | None = None  # of the prediction that it came from; None where it has none
     parent: str = ""  # id of the region that it lies below in the editor's list; empty where none
     labels: tuple[str, ...] = ()  # as the editor writes them, each once: aliases where it has some
@@ -291,6 +292,7 @@ def _read_area(raw: Any) -> Area | None:
         id=read_text(region, "id"),
         parent=read_text(region, "parentID"),
         origin=read_text(region, "origin"),
+        source=read_text(region, "source"),
         score=float(score) if isinstance(score := region.get("score"), int | float) else None,
         labels=tuple(dict.fromkeys(read_texts(value.get(kind)))),
     )

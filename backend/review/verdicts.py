@@ -34,6 +34,7 @@ from backend.feedback.annotation_table import ANNOTATIONS
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.experiment import is_drawn
 from backend.projects.scores import ScoreStore
+from backend.review.repair import MOST_STEPS, Step
 from clearclip_core.quantities import grouped, inflected
 
 Verdict = Literal["good", "work", "skip"]
@@ -76,6 +77,8 @@ _REVIEWS: Final = sa.Table(
     sa.Column("begun", sa.Integer, nullable=False, default=0, server_default="0"),
     #: how often Label Studio has failed at it
     sa.Column("tries", sa.Integer, nullable=False, default=0, server_default="0"),
+    #: the steps of its repair, as JSON, see `backend.review.repair`
+    sa.Column("repair", sa.Text, nullable=False, default="[]", server_default="[]"),
     *lease_columns(),
     sa.Index("ix_reviews_open", "open", "due"),
     sa.Index("ix_reviews_project", "project", "seat", "at"),
@@ -106,11 +109,21 @@ class Reviewed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0  # time spent on it
     version: Annotated[str, msgspec.Meta(max_length=10_000, pattern="^[^\\x00]*$")] = ""
     score: float = 0.0
+    #: what was repaired before the rest was called good
+    repair: Annotated[tuple[Step, ...], msgspec.Meta(max_length=MOST_STEPS)] = ()
+
+    def __post_init__(self) -> None:
+        if self.repair and self.verdict != "good":
+            raise ValueError("Expected a repair only of what is called good")
 
     @property
     def is_checked(self) -> bool:
-        """Whether it goes to the editor though it is good: by its number, so nobody chooses."""
-        return self.verdict == "good" and is_drawn(f"review {self.task} {self.prediction}", CHECKED)
+        """Whether it goes to the editor though it is good: by its number, so nobody chooses.
+
+        One that was repaired does not: the repair would be lost.
+        """
+        is_whole = self.verdict == "good" and not self.repair
+        return is_whole and is_drawn(f"review {self.task} {self.prediction}", CHECKED)
 
 
 class Tally(NamedTuple):
@@ -228,7 +241,7 @@ class ReviewStore:
             for each in said:
                 row = msgspec.structs.asdict(each) | _fresh(each)
                 row |= {"project": project, "reviewer": reviewer, "seat": seat, "at": now}
-                row["person"] = person
+                row |= {"person": person, "repair": msgspec.json.encode(each.repair).decode()}
                 kept = insert_on_conflict(connection, _REVIEWS).values(row)
                 kept = kept.on_conflict_do_update(
                     index_elements=[_ROW.task, _ROW.prediction],

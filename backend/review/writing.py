@@ -9,11 +9,13 @@ verdict is forgotten after its annotation is.
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from backend.errors import BackendError, StudioRefused
+from backend.errors import BackendError, BadRequest, LabelConfigError, StudioRefused
 from backend.label_studio.client import LabelStudioClient
-from backend.label_studio.records import Annotation, TaskContents
+from backend.label_studio.records import Annotation, PredictionRegions, TaskContents
+from backend.review.repair import Step, repair_regions
 from backend.review.verdicts import ReviewStore
 
 
@@ -79,16 +81,30 @@ def _write(
     prediction = client.prediction(row.prediction)
     if prediction is None or row.prediction not in {each.id for each in found.predictions}:
         return None, "Its prediction was deleted."
+    try:
+        result = _repaired(client, row, prediction)
+    except (BadRequest, LabelConfigError) as error:
+        return None, f"It cannot be repaired. {error} Correct it in the editor."
     if not reviews.begin(row):
         return None, ""  # and nothing is noted: the verdict is another one by now
 
     try:
-        return client.write_review(row.task, prediction, row.seconds), ""
+        return client.write_review(row.task, prediction, row.seconds, result), ""
     except StudioRefused as error:
         again = client.contents(row.task) if error.status == HTTPStatus.CONFLICT else None
         if again is None or (ours := _find(client, row, again)) is None:
             raise
         return ours.id, ""
+
+
+def _repaired(
+    client: LabelStudioClient, row: sa.Row[Any], prediction: PredictionRegions
+) -> list[dict[str, Any]] | None:
+    """Return the regions of a prediction that was repaired; None where it is good as it is."""
+    steps = msgspec.json.decode(row.repair, type=tuple[Step, ...])
+    if not steps:
+        return None
+    return repair_regions(prediction.regions, steps, client.config(row.project))
 
 
 def _find(client: LabelStudioClient, row: sa.Row[Any], found: TaskContents) -> Annotation | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from backend.feedback.annotation_table import AnnotationOrigin
 from backend.feedback.report.periods import Period
 from backend.feedback.report.statistics import (
     FEW,
@@ -126,8 +127,10 @@ def _compared(report: PrelabelReport) -> str:
             f"{ORIGINS_IN_WORDS['unchecked']}: they are in no figure but the times, as nobody can "
             "have looked at their masks."
         )
-    if kinds["reviewed"]:
-        sentences.append(
-            f"{grouped(kinds['reviewed'])} {ORIGINS_IN_WORDS['reviewed']}: they are in no figure."
-        )
+    alone: tuple[AnnotationOrigin, ...] = ("reviewed", "repaired")
+    sentences += [
+        f"{grouped(kinds[kind])} {ORIGINS_IN_WORDS[kind]}: they are in no figure."
+        for kind in alone
+        if kinds[kind]
+    ]
     return " ".join(sentences)

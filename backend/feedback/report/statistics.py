@@ -55,6 +55,7 @@ ORIGINS_IN_WORDS: Final[Mapping[AnnotationOrigin, str]] = {
     "copy": "are copies of another annotation",
     "converted": "are predictions that were made annotations as they are",
     "reviewed": "were accepted as predicted on the review page",
+    "repaired": "were repaired on the review page, where the rest was accepted",
     "foreign": "began with a prediction of another model",
     "lost": "began with a prediction that has been deleted",
     "skipped": "were skipped",

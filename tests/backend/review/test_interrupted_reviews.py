@@ -10,11 +10,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
 from backend.database.database import METADATA, Database
 from backend.label_studio.client import LabelStudioClient
+from backend.review.repair import Step
 from backend.review.verdicts import Reviewed, ReviewStore
 from backend.review.writing import write_due
 from tests.backend.fakes.colour_segmenter import brush_config
@@ -144,6 +146,20 @@ def test_a_worker_that_ends_loses_and_doubles_no_annotation(team: Team) -> None:
     steps = at_each_step(scene)
     assert steps > 6
     assert team.annotated() == Counter(range(1, steps + 1))
+
+
+def test_a_worker_that_ends_writes_each_repair_once(team: Team) -> None:
+    def scene(step: int) -> bool:
+        said = team.accept(step)
+        repaired = msgspec.structs.replace(said, repair=(Step("red"),))
+        assert team.reviews.save(7, 5, str(step), [repaired], since=0.0) == []
+        has_come = team.work(step)
+        team.follow()
+        return has_come
+
+    last = at_each_step(scene)
+    assert team.annotated() == Counter(range(1, last + 1))
+    assert all(each["result"] == [] for each in team.studio.annotations.values())
 
 
 def test_what_a_worker_was_writing_as_it_ended_is_taken_back(team: Team) -> None:

@@ -51,6 +51,7 @@ def upgrade() -> None:
     op.execute("UPDATE reviews SET begun = 1 WHERE verdict = 'good' AND checked = 0")
 
     op.add_column("reviews", sa.Column("person", sa.Text(), nullable=False, server_default=""))
+    op.add_column("reviews", sa.Column("repair", sa.Text(), nullable=False, server_default="[]"))
     _add_scores()
 
     # the people whose annotations a project does not learn from: key -> name, as JSON

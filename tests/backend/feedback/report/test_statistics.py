@@ -82,7 +82,7 @@ def test_a_project_by_time_and_by_version() -> None:
         ReadAnnotation(9, 7, 0, "broken", reason="HTTP 500."),  # of 0.2.0: no task, no day
     ]
     report = report_of(reads, waiting=3)
-    zeros = dict.fromkeys(("copy", "converted", "reviewed", "foreign", "lost"), 0)
+    zeros = dict.fromkeys(("copy", "converted", "reviewed", "repaired", "foreign", "lost"), 0)
     counts = {"compared": 3, "unchecked": 1, "scratch": 1, "skipped": 1, "broken": 2}
     assert report.kinds == counts | zeros
     sums = report.sums
