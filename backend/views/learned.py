@@ -15,8 +15,8 @@ from backend.learning.learner import Learner
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import Suspicion
 from backend.views.learning import told_ious, too_few
-from backend.views.project import Pill, UrlOf
-from backend.views.text import Part, Sentence, ago, count_with_noun, sentence
+from backend.views.project import UrlOf
+from backend.views.text import Part, Pill, Sentence, ago, count_with_noun, sentence
 from clearclip_core import UnlabelledFit
 from clearclip_core.quantities import grouped, inflected
 
@@ -79,6 +79,11 @@ class VersionView(Version, frozen=True, kw_only=True):
         if self.unlabelled:
             return f"{self.unlabelled} of your pictures, nobody has corrected one"
         return count_with_noun(self.annotations, "annotation")
+
+    @property
+    def pictures_note(self) -> str:
+        """How many uncorrected pictures it has learned from, in a table; "" for none."""
+        return f"({count_with_noun(self.unlabelled, 'picture')})" if self.unlabelled else ""
 
     @property
     def heading(self) -> str:
@@ -239,6 +244,14 @@ class LearningView(LearningState, frozen=True, kw_only=True):
         """The version that waits for somebody to decide."""
         return next((each for each in self.versions if each.number == self.waits), None)
 
+    @property
+    def choices(self) -> list[tuple[int, str]]:
+        """What somebody may choose while a version waits: its number, 0: the words; and how."""
+        choices = [(self.waits or 0, f"Use version {self.waits}")]
+        if self.live:
+            choices.append((self.live, f"Keep version {self.live}"))
+        return [*choices, (0, "Keep the words")]
+
     def chosen(self, number: int | None) -> VersionView | None:
         """Return the version whose pictures to show: the one of that number if there is one.
 
@@ -337,11 +350,11 @@ class LearningView(LearningState, frozen=True, kw_only=True):
             return "keeps its words"
         return "keeps its words from the next version on" if label in self.as_words else ""
 
-    def pill(self, version: VersionView) -> Pill | None:
-        """Say in the list of versions that one is in use."""
-        if not version.live:
-            return None
-        return Pill("in use, chosen by hand" if self.pinned else "in use", "good")
+    def pills_of(self, version: VersionView) -> list[Pill]:
+        """Say in the list of versions which is in use, and which never will be."""
+        if version.live:
+            return [Pill("in use, chosen by hand" if self.pinned else "in use", "good")]
+        return [] if version.better else [Pill("not passed", "soft", is_plain=True)]
 
     @property
     def reset_question(self) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from backend.feedback.report.hours_left import Hours
-from backend.jobs.job_store import Job
 from backend.runs.checks import CheckResult
 from backend.settings import Adapt
 from backend.views.glance import GlancedTask
+from backend.views.jobs import JobView
 from backend.views.next_step import (
     Facts,
     Step,
@@ -21,7 +21,7 @@ from backend.views.next_step import (
     describe_progress,
     next_step,
 )
-from backend.views.text import Part, Sentence, ago, count_with_noun, sentence
+from backend.views.text import Part, Pill, Sentence, ago, count_with_noun, sentence
 from clearclip_core.quantities import grouped, inflected
 
 REMAKING: Final = (
@@ -35,8 +35,6 @@ _HIDDEN: Final = (
 
 #: From this many tasks on, pictures that nobody has corrected can teach something.
 _ENOUGH_UNLABELLED: Final = 20
-
-Colour = Literal["good", "wait", "bad", "soft"]
 
 #: Name of a route, and its values such as ``project`` and ``_anchor`` -> the page's address.
 UrlOf = Callable[..., str]
@@ -116,6 +114,11 @@ class NewestChecks(Struct, frozen=True):
     at: float | None  # when they were made; None while they are
     results: list[CheckResult]
 
+    @property
+    def pills(self) -> list[Pill]:
+        """Whether they are being made."""
+        return [Pill("being made", "wait")] if self.at is None else []
+
 
 class Finding(Struct, frozen=True):
     """What needs a look: how many, of what, where, and when it was found."""
@@ -126,13 +129,18 @@ class Finding(Struct, frozen=True):
     at: float | None = None
     remedy: str = ""
 
+    @property
+    def age(self) -> str:
+        """When it was found; "" where it is of now."""
+        return ago(self.at) if self.at else ""
+
 
 class ProjectState(Struct, frozen=True, kw_only=True):
     """What is known of a project's steps; `next` follows from it."""
 
     project: int
     counts: TaskCounts | None = None  # None where Label Studio never said
-    jobs: tuple[Job, ...] = ()  # the newest ones, the last first
+    jobs: tuple[JobView, ...] = ()  # the newest ones, the last first
     words: WordsCheck | None = None  # None before any check
     learned: Learned | None = None  # None where the model is not there
     data_set: NewestDataset = NewestDataset()
@@ -174,13 +182,6 @@ class ProjectState(Struct, frozen=True, kw_only=True):
 
 
 # The steps
-
-
-class Pill(Struct, frozen=True):
-    """One or two words beside a title."""
-
-    text: str
-    colour: Colour
 
 
 class Note(Struct, frozen=True):
@@ -285,8 +286,7 @@ def prelabel_step(state: ProjectState, url_of: UrlOf) -> StepView:
     if job is not None:
         buttons = (Button(f"Job {job.id}", url_of("jobs.show", job=job.id), is_next),)
         if job.total:
-            done = job.done + job.skipped + job.failed
-            progress = Progress(f"Progress of job {job.id}", done, job.total)
+            progress = Progress(f"Progress of job {job.id}", job.processed, job.total)
 
     return StepView(
         name="prelabel",
@@ -314,12 +314,12 @@ def _masks(state: ProjectState) -> tuple[str, str]:
     return grouped(counts.unseen - counts.waiting), state.masks
 
 
-def _has_failed(jobs: tuple[Job, ...]) -> bool:
+def _has_failed(jobs: tuple[JobView, ...]) -> bool:
     newest = next(iter(jobs), None)
     return newest is not None and newest.state == "failed"
 
 
-def _prelabel_pill(state: ProjectState, job: Job | None) -> Pill | None:
+def _prelabel_pill(state: ProjectState, job: JobView | None) -> Pill | None:
     if job is not None:
         return Pill(job.state, "wait")
     if _has_failed(state.jobs):
@@ -330,7 +330,7 @@ def _prelabel_pill(state: ProjectState, job: Job | None) -> Pill | None:
     return None
 
 
-def _prelabel_notes(state: ProjectState, job: Job | None, url_of: UrlOf) -> Iterable[Note]:
+def _prelabel_notes(state: ProjectState, job: JobView | None, url_of: UrlOf) -> Iterable[Note]:
     counts, learned = state.counts, state.learned
     if counts is not None:
         if counts.tasks and counts.unseen and counts.withheld:
@@ -529,7 +529,7 @@ class ProjectView(Struct, frozen=True, kw_only=True):
     counted: float | None  # when the counts were told, where Label Studio does not answer now
     trouble: str  # why it does not; "" where it does
     is_away: bool  # whether that is because it cannot be reached
-    jobs: list[Mapping[str, Any]]
+    jobs: tuple[JobView, ...]
     words: WordsCheck | None
     hours: Hours | None
     learned: Learned | None
@@ -569,9 +569,14 @@ class ProjectView(Struct, frozen=True, kw_only=True):
         return [each for each in self.findings if each.count]
 
     @property
+    def look_pills(self) -> list[Pill]:
+        """Whether what needs a look is what to do next."""
+        return [Pill("next", "good")] if self.next == "look" else []
+
+    @property
     def is_renewed(self) -> bool:
         """Whether the page changes by itself: a job or a check is at work."""
-        is_open = any(not job["over"] for job in self.jobs)
+        is_open = any(not job.over for job in self.jobs)
         return is_open or (self.checks is not None and self.checks.at is None)
 
     @property

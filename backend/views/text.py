@@ -9,6 +9,9 @@ from msgspec import Struct
 
 from clearclip_core.quantities import grouped, inflected
 
+#: Of what is said: good, to be waited for, bad, or of no importance.
+Colour = Literal["good", "wait", "bad", "soft"]
+
 
 class Part(Struct, frozen=True):
     """A piece of a sentence."""
@@ -16,6 +19,19 @@ class Part(Struct, frozen=True):
     text: str
     url: str = ""  # where it leads; "" for nowhere
     tag: Literal["", "b", "code", "i"] = ""
+
+
+class Pill(Struct, frozen=True):
+    """One or two words beside a title."""
+
+    text: str
+    colour: Colour
+    is_plain: bool = False  # whether it stands there as text, without a shape around it
+
+    @property
+    def style(self) -> str:
+        """Its classes."""
+        return self.colour if self.is_plain else f"pill {self.colour}"
 
 
 #: A finished sentence, or several, in pieces.
@@ -70,3 +86,12 @@ def count_with_noun(number: float, noun: str, plural: str = "") -> str:
     ('1 task', '2 misses')
     """
     return f"{grouped(number)} {inflected(number, noun, plural)}"
+
+
+def pace(rate: float) -> str:
+    """Format how many a second are done.
+
+    >>> pace(0.25), pace(31.7)
+    ('0.2', '32')
+    """
+    return f"{rate:.1f}" if rate < 10 else grouped(rate)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from flask import Blueprint, Response, request, url_for
+from msgspec.structs import asdict
 
 from backend.errors import BackendError
 from backend.jobs.job_store import Job, JobStore
@@ -15,7 +16,14 @@ from backend.label_studio.requests import read_project_id
 from backend.label_studio.set_up import Offer, own_address
 from backend.projects.failures import FailureStore
 from backend.services import Services
-from backend.views.jobs import JobFold, errors_head, first_step, served_projects
+from backend.views.jobs import (
+    JobDetail,
+    JobFold,
+    acted,
+    errors_head,
+    first_step,
+    served_projects,
+)
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.middleware.errors import describe_health, json_response, see_other
 from backend.web.middleware.guards import BodyReader
@@ -32,14 +40,15 @@ _FAILURES_SHOWN = 100  # how many failures of a job are named
 USE: Final = "To prelabel a project this backend writes to Label Studio"
 
 
-def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> dict[str, Any]:
-    """Return a job as JSON with its newest failures, or with the tasks that a withdrawal keeps."""
+def describe_job(store: JobStore, serializer: StatusSerializer, job: Job) -> JobDetail:
+    """Return a job with its newest failures, or with the tasks that a withdrawal keeps."""
     failures = FailureStore(store.database).of_job(job.id, _FAILURES_SHOWN)
-    failed = [serializer.failing_task(failure) for failure in failures]
-    shown = {**serializer.job(job), "failures": failed}
-    if job.kind == "withdrawal":
-        shown["kept"] = [*(store.task_ids(job.id) or ())]
-    return shown
+    kept = tuple(store.task_ids(job.id) or ()) if job.kind == "withdrawal" else msgspec.UNSET
+    return JobDetail(
+        **asdict(serializer.job(job)),
+        failures=tuple(serializer.failing_task(failure) for failure in failures),
+        kept=kept,
+    )
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ class JobRoutes:
         """Answer a program with a job and its newest failures; a browser goes to its project."""
         shown = describe_job(self.services.store, self.serializer, self.services.store.get_job(job))
         if is_for_people():
-            return see_other(url_for("project.page", project=shown["project"], job=job))
+            return see_other(url_for("project.page", project=shown.project, job=job))
         return json_response(shown)
 
     def act(self, job: int, turn: str) -> Response:
@@ -147,7 +156,8 @@ class JobRoutes:
     def _describe_set_up(self, done: SetUpDone | _Choice) -> Response:
         if isinstance(done, _Choice):
             return json_response({"offer": done.offer.diff})
-        return json_response({**self.serializer.job(done.job), "said": done.notices}, 201)
+        shown = self.serializer.job(done.job)
+        return json_response({**msgspec.to_builtins(shown), "said": done.notices}, 201)
 
     def _withdraw(self, job: int) -> Job:
         required_client(self.services.page_client, USE)
@@ -197,10 +207,13 @@ class DashboardRoutes:
         served = {each["project"] for each in now["served"]}
         choices = self.services.connection_watch.project_choices()
         others = [each for each in choices if each[0] not in served]
+        did, job = request.args.get("did", ""), request.args.get("job", "")
+
         return html_page(
             # The page asks for this part of itself every few seconds.
             "part.html" if "part" in request.args else "page.html",
             now=now,
+            acted=acted(did, job, url_for("jobs.list")),
             served=served_projects(now["served"], now["jobs"]),
             jobs=JobFold.of(now["jobs"]),
             errors_head=errors_head(now["failing"]["tasks"], len(now["errors"])),

@@ -5,14 +5,12 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-import msgspec
 from flask import Flask, Response, render_template, request
 
 from backend.errors import BackendError
 from backend.feedback.report.hours_left import hours
 from backend.feedback.report.statistics import in_percent
-from backend.views.jobs import Fact, JobCounts
-from backend.views.text import ago, count_with_noun, duration
+from backend.views.text import ago, count_with_noun, duration, pace
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
@@ -30,17 +28,11 @@ _POLICY = (
 
 def add_filters(app: Flask) -> None:
     """Let templates use the functions that write figures for people."""
-    for text_filter in (duration, ago, size, hours):
+    for text_filter in (duration, ago, size, hours, pace):
         app.add_template_filter(text_filter)
     app.add_template_filter(grouped, "count")
     app.add_template_filter(count_with_noun, "quantity")
     app.add_template_filter(in_percent, "percent")
-    app.add_template_filter(job_facts, "facts")
-
-
-def job_facts(job: Mapping[str, Any]) -> tuple[Fact, ...]:
-    """Return what a page says of a job, by its description."""
-    return msgspec.convert(job, JobCounts).facts
 
 
 def size(n_bytes: float) -> str:

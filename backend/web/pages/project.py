@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from flask import Blueprint, Response, request, url_for
@@ -35,7 +35,7 @@ from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
 from backend.views.glance import GlancedTask, glance
-from backend.views.jobs import JobNotes
+from backend.views.jobs import JobDetail, JobNotes
 from backend.views.next_step import TaskCounts
 from backend.views.project import (
     Finding,
@@ -99,7 +99,7 @@ class ProjectRoutes:
             no_key=no_key(self.services.page_client, USE),
         )
 
-    def _asked_job(self, project: int) -> dict[str, Any] | None:
+    def _asked_job(self, project: int) -> JobDetail | None:
         """Return the job of this project that the query names."""
         store, asked = self.services.store, request.args.get("job", "")
         with suppress(NotFound, ValueError):
@@ -110,17 +110,18 @@ class ProjectRoutes:
 
     def view(self, project: int) -> ProjectView:
         """Return what the page shows; raises `NotFound` where there is no such project."""
-        jobs = self.services.store.list_jobs(project, _JOBS_SHOWN)  # first: the counts of one that
-        counted, error = self._count(project)  # is over are its last, as nothing renews the page
+        # Jobs first: the counts of one that is over are its last, as nothing renews the page.
+        rows = self.services.store.list_jobs(project, _JOBS_SHOWN)
+        counted, error = self._count(project)
         trouble = self.serializer.scrub(str(error or ""))
         counts = None if counted is None else counted.counts
         words, learned = self._words(project, counted), self._learned(project, counts)
         data_set, hours_left = self._data_set(project, counts), self._hours(project, counts)
-        scrubbed = [replace(job, reason=self.serializer.scrub(job.reason)) for job in jobs]
+        jobs = tuple(self.serializer.job(job) for job in rows)
         state = ProjectState(
             project=project,
             counts=counts,
-            jobs=tuple(scrubbed),
+            jobs=jobs,
             words=words,
             learned=learned,
             data_set=data_set,
@@ -136,7 +137,7 @@ class ProjectRoutes:
             counted=told,
             trouble=trouble,
             is_away=is_away,
-            jobs=[self.serializer.job(job) for job in jobs],
+            jobs=jobs,
             words=words,
             hours=hours_left,
             learned=learned,

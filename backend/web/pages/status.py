@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import asdict, replace
 from sqlalchemy.exc import SQLAlchemyError
 
 from backend.database.database import error_message
@@ -25,6 +26,8 @@ from backend.projects.failures import FailingTask, FailureCount, FailureStore
 from backend.services import Services
 from backend.telemetry.logs import known_secrets, scrub
 from backend.telemetry.task_tracker import RefusedRequest, TaskTracker, TrackedTask
+from backend.views.jobs import Failure, JobView
+from backend.views.status import ModelStatus, RunningTask, WaitingTasks
 from backend.web.metrics import gpu_memory_bytes
 
 log = logging.getLogger(__name__)
@@ -45,50 +48,50 @@ class StatusSerializer:
         self._files, self._watch = services.files, services.connection_watch
         self._secrets = tuple(known_secrets(services.settings))
 
-    def job(self, job: Job) -> _Json:
-        shown: _Json = msgspec.to_builtins(job)
-        shown |= {"reason": self.scrub(job.reason), "can_resume": self._can_resume(job)}
-        return shown | {
-            "over": job.over,
-            "remaining": job.remaining,
-            "rate": job.rate,
-            "eta_s": None if self._watch.trouble else job.eta_s,
-            "url": self._files.task_url(job.project),
-        }
+    def job(self, job: Job) -> JobView:
+        scrubbed = replace(job, reason=self.scrub(job.reason))
+        eta_s = None if self._watch.trouble else job.eta_s
+        return JobView(
+            **asdict(scrubbed),
+            can_resume=self._can_resume(job),
+            over=job.over,
+            remaining=job.remaining,
+            rate=job.rate,
+            eta_s=eta_s,
+            url=self._files.task_url(job.project),
+        )
 
     def _can_resume(self, job: Job) -> bool:
         """Whether a job that does nothing would go on; in a project that is gone it fails again."""
         return job.state in ("paused", "failed") and not self._watch.is_gone(job.project)
 
-    def running_task(self, running: TrackedTask) -> _Json:
+    def running_task(self, running: TrackedTask) -> RunningTask:
         """Serialize a task that is being worked on; an id that is a text comes from outside."""
         task = running.task
-        return {
-            "task": self.scrub(task)[:_TASK_ID_LENGTH] if isinstance(task, str) else task,
-            "project": running.project,
-            "urgency": running.priority,
-            "seconds": running.seconds,
-            "stage": running.stages.now,
-            "url": self._files.task_url(running.project, running.task),
-        }
+        return RunningTask(
+            task=self.scrub(task)[:_TASK_ID_LENGTH] if isinstance(task, str) else task,
+            project=running.project,
+            urgency=running.priority,
+            seconds=running.seconds,
+            stage=running.stages.now,
+            url=self._files.task_url(running.project, running.task),
+        )
 
-    def failing_task(self, failing: FailingTask) -> _Json:
+    def failing_task(self, failing: FailingTask) -> Failure:
         """Serialize a task without a prediction."""
-        return {
-            "task": failing.task,
-            "project": failing.project,
-            "job": failing.job or None,
-            "at": failing.at,
-            "since": failing.since,
-            "sentence": self.scrub(failing.reason),
-            "url": self._files.task_url(failing.project, failing.task),
-        }
+        return Failure(
+            task=failing.task,
+            project=failing.project,
+            job=failing.job or None,
+            at=failing.at,
+            since=failing.since,
+            sentence=self.scrub(failing.reason),
+            url=self._files.task_url(failing.project, failing.task),
+        )
 
-    def refused_request(self, refused: RefusedRequest) -> _Json:
+    def refused_request(self, refused: RefusedRequest) -> Failure:
         """Serialize a request that was refused with all of its tasks."""
-        nothing = dict.fromkeys(("task", "project", "job", "url"))
-        at = {"at": refused.at, "since": refused.at}
-        return nothing | at | {"sentence": self.scrub(refused.sentence)}
+        return Failure(at=refused.at, since=refused.at, sentence=self.scrub(refused.sentence))
 
     def scrub(self, sentence: str) -> str:
         """Cut secrets out of a sentence."""
@@ -193,24 +196,24 @@ class StatusReport:
             ],
         }
 
-    def _model(self, now: Snapshot) -> _Json:
+    def _model(self, now: Snapshot) -> ModelStatus:
         settings = self._services.settings
         clicks = settings.click_model
-        return {
-            "name": settings.encoders,
-            "clicks": f"clicks and boxes by {clicks}" if clicks else "",
-            "method": settings.method,
-            "device": now.device,
-            "precision": now.precision,
-            "state": now.status.state,
-            "reason": self.serializer.scrub(now.status.reason),
-        }
+        return ModelStatus(
+            name=settings.encoders,
+            clicks=f"clicks and boxes by {clicks}" if clicks else "",
+            method=settings.method,
+            device=now.device,
+            precision=now.precision,
+            state=now.status.state,
+            reason=self.serializer.scrub(now.status.reason),
+        )
 
-    def _errors(self, stored: StoredStatus) -> list[_Json]:
+    def _errors(self, stored: StoredStatus) -> list[Failure]:
         """Return what failed last first: tasks, and requests of Label Studio."""
         errors = [self.serializer.failing_task(each) for each in stored.failing]
         errors += [self.serializer.refused_request(each) for each in self._tracker.refusals]
-        return sorted(errors, key=itemgetter("at"), reverse=True)[:ROWS_SHOWN]
+        return sorted(errors, key=attrgetter("at"), reverse=True)[:ROWS_SHOWN]
 
     def _caches(self, now: Snapshot) -> _Json:
         return {
@@ -220,13 +223,13 @@ class StatusReport:
         }
 
 
-def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
+def _served(stored: StoredStatus, jobs: Sequence[JobView]) -> list[_Json]:
     """Return the figures of each project that is connected, has a job, or was read from.
 
     The project with most failures comes first, then the one with most annotations.
     """
     tasks = {poll.project: poll.tasks if poll.polled else None for poll in stored.polls}
-    with_job = {job["project"] for job in jobs}
+    with_job = {job.project for job in jobs}
     found = []
     for project in (tasks.keys() | stored.annotations.keys() | with_job) - stored.gone:
         sums = stored.annotations.get(project, GroupSums())
@@ -242,7 +245,7 @@ def _served(stored: StoredStatus, jobs: Sequence[_Json]) -> list[_Json]:
     return sorted(found, key=order, reverse=True)
 
 
-def _waiting(now: Snapshot, tasks: _Counts) -> list[_Json]:
+def _waiting(now: Snapshot, tasks: _Counts) -> list[WaitingTasks]:
     """Count waiting work by priority and project.
 
     Of prompts these are images in the engine's queue, else tasks, running ones included.
@@ -250,22 +253,23 @@ def _waiting(now: Snapshot, tasks: _Counts) -> list[_Json]:
     lines = {key: n for key, n in now.waiting_by_project.items() if key[0] is Priority.INTERACTIVE}
     lines |= tasks
     return [
-        {"urgency": priority.word, "project": project, "count": count}
+        WaitingTasks(urgency=priority.word, project=project, count=count)
         for (priority, project), count in sorted(lines.items(), key=lambda line: line[0][0])
     ]
 
 
-def _remaining(now: Snapshot, tasks: _Counts, jobs: list[_Json]) -> int:
+def _remaining(now: Snapshot, tasks: _Counts, jobs: Sequence[JobView]) -> int:
     """Count what is still to be done; a running job already counts the batches of its project."""
-    running = {(Priority.BATCH, job["project"]) for job in jobs if job["state"] == "running"}
+    running = {(Priority.BATCH, job.project) for job in jobs if job.state == "running"}
     return (
-        sum(job["remaining"] or 0 for job in jobs if not job["over"])
+        sum(job.remaining or 0 for job in jobs if not job.over)
         + sum(count for key, count in tasks.items() if key not in running)
         + now.waiting[Priority.INTERACTIVE]
     )
 
 
-def _eta_s(jobs: list[_Json]) -> float | None:
+def _eta_s(jobs: Sequence[JobView]) -> float | None:
     """Return the seconds until the last running job ends; None if one of them has no estimate."""
-    estimates = [job["eta_s"] for job in jobs if job["state"] == "running"]
-    return max(estimates) if estimates and None not in estimates else None
+    estimates = [job.eta_s for job in jobs if job.state == "running"]
+    known = [each for each in estimates if each is not None]
+    return max(known) if known and len(known) == len(estimates) else None

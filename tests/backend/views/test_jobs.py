@@ -3,14 +3,29 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict, replace
 
-from backend.views.jobs import JobCounts, JobFold, JobNotes, served_projects
+from backend.database.database import Database
+from backend.jobs.job_store import Job, JobStore
+from backend.views.jobs import (
+    Failure,
+    JobDetail,
+    JobFold,
+    JobNotes,
+    acted,
+    served_projects,
+)
 from backend.views.text import plain
 
 
+def view(**more: Any) -> JobDetail:
+    """A job of project 7 that is over."""
+    made = JobStore(Database("sqlite://")).start_job(7)
+    return JobDetail(**asdict(made) | {"over": True, "total": 10} | more)
+
+
 def job(**more: Any) -> str:
-    counts = {"kind": "project", "over": True, "total": 10, "done": 0, "skipped": 0, "failed": 0}
-    return " · ".join(each.text for each in JobCounts(**counts | more).facts)
+    return " · ".join(each.text for each in view(**more).facts)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +47,7 @@ def test_what_a_job_has_done(counts: dict[str, Any], told: str) -> None:
     assert job(**counts) == told
 
 
-def step(jobs: tuple[dict[str, Any], ...] = (), **figures: Any) -> str:
+def step(*jobs: Job, **figures: Any) -> str:
     known = {"project": 7, "tasks": 9, "annotations": 0, "failing": 0}
     (served,) = served_projects([known | figures], jobs)
     return served.step
@@ -52,35 +67,84 @@ def test_a_project_that_is_annotated_gives_a_data_set() -> None:
 
 
 def test_while_a_job_predicts_nobody_needs_to_do_anything() -> None:
-    running = {"project": 7, "state": "running", "kind": "project"}
-    assert step((running,)) == "Its tasks are being predicted"
-    assert step((running | {"project": 8},)) == "Correct the first pictures"
-    assert step((running | {"kind": "withdrawal"},)) == "Correct the first pictures"
+    assert step(view(state="running")) == "Its tasks are being predicted"
+    assert step(view(state="running", project=8)) == "Correct the first pictures"
+    assert step(view(state="running", kind="withdrawal")) == "Correct the first pictures"
 
 
 def test_several_annotations_a_task_fill_the_bar_and_no_more() -> None:
     (served,) = served_projects([{"project": 7, "tasks": 9, "annotations": 30, "failing": 2}], ())
-    assert (served.share, served.failing) == (1.0, "2 without a prediction")
+    assert (served.share, served.failing) == (1.0, " · 2 without a prediction")
     assert served.progress == "9 tasks, 30 annotations"
 
 
 def test_a_job_that_can_be_resumed_is_not_folded() -> None:
-    failed, done = ({"over": True, "can_resume": each} for each in (True, False))
+    failed, done = (view(can_resume=each) for each in (True, False))
     fold = JobFold.of([failed, done])
-    assert (fold.shown, fold.folded) == ((failed,), (done,))
+    assert (fold.shown, fold.folded, fold.head) == ((failed,), (done,), "1 job is over")
+
+
+FAILURE = Failure(task=3, at=900.0, since=900.0, sentence="It is gone.")
 
 
 def notes(**more: Any) -> JobNotes:
-    told = {"created": 0.0, "started": None, "version": "", "failures": [], "failed": 0}
-    return JobNotes.of(told | more, lambda task: f"/tasks/{task}")
+    return JobNotes.of(view(**more), lambda task: f"/tasks/{task}")
 
 
 def test_failures_that_are_not_named_are_counted() -> None:
-    assert notes(failures=[{}], failed=1).failures == ""
-    assert notes(failures=[{}], failed=3).failures.startswith("the last 1 of 3 that failed;")
+    assert notes(failures=(FAILURE,), failed=1).failures == ""
+    assert notes(failures=(FAILURE,), failed=3).failures.startswith("the last 1 of 3 that failed;")
 
 
 def test_a_withdrawal_names_what_it_keeps() -> None:
     assert not notes().kept
-    assert plain(notes(kept=[4, 5]).kept).endswith("(the log says why): 4, 5.")
-    assert plain(notes(kept=[*range(1003)]).kept).endswith(", 999, and 3 more.")
+    assert plain(notes(kept=(4, 5)).kept).endswith("(the log says why): 4, 5.")
+    assert plain(notes(kept=tuple(range(1003))).kept).endswith(", 999, and 3 more.")
+
+
+@pytest.mark.parametrize(
+    ("known", "what"),
+    [
+        ({}, "job 1: tasks without annotations"),
+        ({"only": "all"}, "job 1: all tasks"),
+        ({"kind": "late"}, "job 1: tasks that were not ready in time"),
+        ({"kind": "withdrawal", "withdraws": 5}, "job 1: withdrawal of job 5"),
+        (
+            {"view": 3, "limit": 2000},
+            "job 1: tasks without annotations, view 3, at most 2\u202f000",
+        ),
+    ],
+)
+def test_which_tasks_a_job_is_for(known: dict[str, Any], what: str) -> None:
+    assert view(**known).what == what
+
+
+def times(**more: Any) -> str:
+    return " · ".join(each.text for each in view(**more).times)
+
+
+def test_a_job_that_runs_says_when_it_ends() -> None:
+    running = {"state": "running", "rate": 2.5, "eta_s": 100.0}
+    assert times(**running) == "2.5 tasks/s · about 2 min left"
+    assert times(**running | {"eta_s": None}) == ""
+
+
+def test_a_job_that_is_over_says_how_long_it_took() -> None:
+    assert times(finished=4e9, worked_s=100.0) == "just now, took 2 min"
+    assert times(finished=4e9, worked_s=0.2) == "just now"
+
+
+def test_predictions_of_a_withdrawal_cannot_be_withdrawn() -> None:
+    assert view(done=3).can_withdraw
+    assert not view(done=3, kind="withdrawal").can_withdraw
+    assert not view(done=3, over=False).can_withdraw
+
+
+def test_a_task_that_fails_again_says_since_when() -> None:
+    assert FAILURE.first == ""
+    assert replace(FAILURE, since=800.0).first.startswith(", first ")
+
+
+def test_a_number_in_the_query_is_a_number() -> None:
+    assert plain(acted("pause", "3", "/jobs")) == "Job 3 is paused."
+    assert acted("pause", "3<b>", "/jobs") == acted("eat", "3", "/jobs") == ()

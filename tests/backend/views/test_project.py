@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import asdict
 
 from backend.database.database import Database
-from backend.jobs.job_store import Job, JobStore
+from backend.jobs.job_store import JobState, JobStore
+from backend.views.jobs import JobView
 from backend.views.next_step import TaskCounts
 from backend.views.project import (
     Learned,
     NewestDataset,
     Offer,
-    Pill,
     ProjectState,
     Reading,
     StepView,
     WordsCheck,
     step_views,
 )
-from backend.views.text import plain
+from backend.views.text import Pill, plain
 
 TEN_DAYS_AGO = time.time() - 864_000
 TASKS_URL = "https://studio/projects/7/data"
@@ -46,8 +46,10 @@ def pill(name: str, **known: Any) -> Pill | None:
     return steps(**known)[name].pill
 
 
-def job(**more: Any) -> Job:
-    return msgspec.structs.replace(JobStore(Database("sqlite://")).start_job(7), **more)
+def job(state: JobState = "queued", **more: Any) -> JobView:
+    made = JobStore(Database("sqlite://")).start_job(7)
+    over = state in ("done", "failed")
+    return JobView(**asdict(made) | {"state": state, "over": over} | more)
 
 
 def counts(left: int, waiting: int = 0, older: int = 0, **more: int) -> TaskCounts:

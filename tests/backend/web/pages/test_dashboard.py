@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import yaml
@@ -349,7 +350,7 @@ class Scene:
         self.status = StatusReport(self.services, self.tracker)
 
     def read(self) -> dict[str, Any]:
-        now: dict[str, Any] = json.loads(json.dumps(self.status.read()))
+        now: dict[str, Any] = json.loads(msgspec.json.encode(self.status.read()))
         return now
 
 
@@ -449,7 +450,7 @@ def test_no_secret_is_seen() -> None:
     FailureStore(scene.store.database).add([(5, sentence)], project=7)
     scene.tracker.refused(sentence)
     with scene.tracker.task(KEY, 7, "batch"):
-        text = json.dumps(scene.status.read())
+        text = msgspec.json.encode(scene.status.read()).decode()
     assert text.count("refused") == 2
     assert KEY not in text
     assert "hunter2" not in text
