@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -419,6 +420,10 @@ READ: list[tuple[str, Callable[[Writer], None], str, str]] = [
     ("V7 Darwin", darwin, "car", "images/a.jpg"),
     ("CVAT's XML", cvat_xml, "car", "images/a.jpg"),
 ]
+
+EACH = pytest.mark.parametrize(
+    ("layout", "build", "car", "picture"), READ, ids=[build.__name__ for _, build, _, _ in READ]
+)
 
 
 # ---- what is told in a sentence ------------------------------------------------------------------
