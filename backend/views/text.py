@@ -95,3 +95,14 @@ def pace(rate: float) -> str:
     ('0.2', '32')
     """
     return f"{rate:.1f}" if rate < 10 else grouped(rate)
+
+
+def size(n_bytes: float) -> str:
+    """Format a size in bytes.
+
+    >>> size(0), size(3 << 20), size(80 << 30)
+    ('0 MB', '3 MB', '80.0 GB')
+    """
+    if n_bytes >= 1 << 30:
+        return f"{n_bytes / (1 << 30):.1f} GB"
+    return f"{n_bytes / (1 << 20):.0f} MB"

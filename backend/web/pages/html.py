@@ -10,7 +10,7 @@ from flask import Flask, Response, render_template, request
 from backend.errors import BackendError
 from backend.feedback.report.hours_left import hours
 from backend.feedback.report.statistics import in_percent
-from backend.views.text import ago, count_with_noun, duration, pace
+from backend.views.text import ago, count_with_noun, duration, pace, size
 from backend.web.middleware.errors import json_response
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import FORM_TYPE, MAX_FORM_BYTES, read_form
@@ -33,17 +33,6 @@ def add_filters(app: Flask) -> None:
     app.add_template_filter(grouped, "count")
     app.add_template_filter(count_with_noun, "quantity")
     app.add_template_filter(in_percent, "percent")
-
-
-def size(n_bytes: float) -> str:
-    """Format a size in bytes.
-
-    >>> size(0), size(3 << 20), size(80 << 30)
-    ('0 MB', '3 MB', '80.0 GB')
-    """
-    if n_bytes >= 1 << 30:
-        return f"{n_bytes / (1 << 30):.1f} GB"
-    return f"{n_bytes / (1 << 20):.0f} MB"
 
 
 def is_for_people() -> bool:

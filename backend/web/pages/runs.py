@@ -15,6 +15,7 @@ from backend.runs.label_errors import ConfirmedAnnotations, LabelErrors
 from backend.runs.run_store import MOST_WORD_IMAGES, Run, RunKind, RunStore
 from backend.runs.words import MAX_WORDINGS, AskedWords, WordsReport
 from backend.services import Services
+from backend.views.runs import OVERLAPS, RULES, VIEWS, Confirmed, RunsView
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import (
@@ -65,8 +66,8 @@ class RunRoutes:
         """Return a report as it is shown now."""
         return report
 
-    def more(self, project: int, report: Any | None) -> _Json:
-        """Return what an answer tells beside the runs and the report."""
+    def more(self, project: int) -> _Json:
+        """Return the fields of the kind's view beside those of all."""
         return {}
 
     def page_values(self, project: int) -> _Json:
@@ -94,14 +95,14 @@ class RunRoutes:
 
     def page(self, project: int) -> Response:
         """Answer with the runs of a project and the newest report, as a page or JSON."""
-        return self._page(project) if is_for_people() else json_response(self._describe(project))
+        return self._page(project) if is_for_people() else json_response(self._view(project))
 
     def show_run(self, project: int, run: int) -> Response:
         """Answer with one run and its report, as a page or JSON."""
         found = self.store.get(self.kind, project, run)
         if is_for_people():
             return self._page(project, of=found)
-        return json_response(self._describe(project, found))
+        return json_response(self._view(project, found))
 
     def start(self, project: int) -> Response:
         """Ask for a run, or answer with an equal one; a form that is refused keeps its fields."""
@@ -136,7 +137,7 @@ class RunRoutes:
             lambda view: see_other(
                 url_for(page, project=project, view=view, did=None if view else did)
             ),
-            lambda _: json_response(self._describe(project)),
+            lambda _: json_response(self._view(project)),
             lambda error: self._page(project, error),
         )
 
@@ -163,22 +164,25 @@ class RunRoutes:
         made = self.store.last(self.kind, project)
         return None if made is None else (made[0], self.shown(project, made[1]))
 
-    def _describe(self, project: int, of: Run | None = None) -> _Json:
+    def _view(self, project: int, of: Run | None = None) -> RunsView:
         """Return a run with its report, else the newest and the newest report; and all runs."""
         runs = self.store.runs(self.kind, project)
         made = self._last(project) if of is None else (of, self._report(of))
         run, report = (None, None) if made is None else made
         is_done = any(each.state == "done" for each in ([of] if of else runs))
-        return {
-            "project": project,
-            "run": of or next(iter(runs), None),
-            "runs": runs,
-            "report": report,
-            "is_outdated": is_done and report is None,
-            "report_run": None if run is None else run.id,
-            "finished": None if run is None else run.finished,
-            **self.more(project, report),
-        }
+
+        view = VIEWS.get(self.kind.name, RunsView)
+        number, finished = (None, None) if run is None else (run.id, run.finished)
+        return view(
+            project=project,
+            run=of or next(iter(runs), None),
+            runs=runs,
+            report=report,
+            is_outdated=is_done and report is None,
+            report_run=number,
+            finished=finished,
+            **self.more(project),
+        )
 
     def _report(self, run: Run) -> Any | None:
         report = self.store.report(self.kind, run)
@@ -192,18 +196,25 @@ class RunRoutes:
         of: Run | None = None,
     ) -> Response:
         """Render the page; `of` is the run whose report is shown: None for the newest."""
-        described = self._describe(project, of)
-        run: Run | None = described["run"]
+        view = self._view(project, of)
+        run, url = view.run, url_for(f"{self.kind.name}.page", project=project)
+        is_open = run is not None and not run.is_over
+        is_queued = run is not None and run.state == "queued"
+
         return html_page(
             f"{self.kind.name.replace('-', '_')}.html",
             refusal,
             **self.page_values(project),
-            **described,
+            shown=view,
+            project=project,
+            report=view.report,
+            done=view.done(request.args.get("did", "")),
+            outdated=view.outdated("" if of is None else url),
             typed=last_values(typed or {}),
             lists=typed or {},
             kind=self.kind,
-            is_open=run is not None and not run.is_over,
-            at_work=self.store.at_work() if run is not None and run.state == "queued" else None,
+            is_open=is_open,
+            at_work=self.store.at_work() if is_queued else None,
             is_one=of is not None,
             view=request.args.get("view", type=int),
             no_key=no_key(self.services.page_client, self.kind.use),
@@ -235,7 +246,7 @@ class LabelErrorRoutes(RunRoutes):
         """Leave out what people have confirmed as it was compared."""
         return report.without(self.confirmed.of(project))
 
-    def more(self, project: int, report: LabelErrors | None) -> _Json:
+    def more(self, project: int) -> _Json:
         """Tell the annotations of the last report that are confirmed as they were compared."""
         confirmed, made = self.confirmed.of(project), self.store.last(self.kind, project)
         tasks = {
@@ -243,7 +254,7 @@ class LabelErrorRoutes(RunRoutes):
             for each in (made[1].suspicions if made else ())
             if confirmed.get(each.annotation) == each.updated
         }
-        told = [{"annotation": annotation, "task": task} for annotation, task in tasks.items()]
+        told = [Confirmed(annotation, task) for annotation, task in tasks.items()]
         return {"confirmed": told, "people": self._people(project)}
 
     def _people(self, project: int) -> list[str]:
@@ -335,6 +346,8 @@ class DatasetRoutes(RunRoutes):
     def page_values(self, project: int) -> _Json:
         """Return what the form shows, and how long data sets are kept."""
         return {
+            "annotation_rules": RULES,
+            "overlap_rules": OVERLAPS,
             "formats": {each.name: each.title for each in WRITERS.all()},
             "days": DAYS_KEPT,
             "renamed": request.args.get("renamed", "")[:100],
