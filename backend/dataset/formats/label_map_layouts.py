@@ -135,16 +135,16 @@ def _listed(file: str, names: Sequence[str | None]) -> LabelValues:
 
 
 def _always(data_set: str, names: Sequence[str | None], beside: str = "") -> FindValues:
-    """Return the classes of a data set, or those of a ``label_colors.txt`` that lies in its folder.
+    """Return the classes of a data set, or those of a file that lies in its folder.
 
-    Datumaro writes such a file where it puts other classes into the folders of a data set. With
-    `beside`, a folder of that name has the pictures.
+    Many sets of one's own have the folders of a published one, and other classes; Datumaro writes
+    ``label_colors.txt`` then. With `beside`, a folder of that name has the pictures.
     """
 
     def find(folder: SetFolder, _: re.Match[str]) -> LabelValues | None:
         if beside and not any(f"/{beside}/" in f"/{name}" for name in folder.files):
             return None
-        own = folder.find("label_colors.txt")
+        own = find_names_file(folder.root) or folder.find("label_colors.txt")
         return _listed(data_set, names) if own is None else LabelValues.read(own)
 
     return find

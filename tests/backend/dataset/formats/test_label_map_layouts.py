@@ -28,6 +28,13 @@ def test_names_that_are_given_count(tmp_path: Path, build: Callable[[Writer], No
     assert name in ("class 26", "class 8", "class 7")
 
 
+def test_a_file_of_classes_in_the_folder_counts(tmp_path: Path) -> None:
+    """Of a set of one's own with the folders of a published one."""
+    published_sets.camvid_of_segnet(Writer(tmp_path))
+    (tmp_path / "names.txt").write_text("-\n" * 8 + "my car\n" + "-\n" * 3)
+    assert labels(tmp_path) == ["my car"]
+
+
 def test_a_file_beside_voc_counts_and_none_further_up(tmp_path: Path) -> None:
     published_sets.voc_devkit(Writer(tmp_path))
     (tmp_path / "VOCdevkit/VOC2012/classes.txt").write_text("-\n" * 7 + "wagon\n")
