@@ -314,7 +314,13 @@ def _record(raw: dict[str, Any], id_: int, with_predictions: bool) -> TaskRecord
 
 def _last_prediction(raw: dict[str, Any]) -> tuple[str, Sequence[Any]] | None:
     """Return the version and the regions of a task's last prediction; None without one."""
-    predictions = [each for each in raw.get("predictions") or () if isinstance(each, dict)]
+    given = raw.get("predictions") or ()
+    predictions = [each for each in given if isinstance(each, dict)]
+    if given and not predictions:
+        raise DatasetError(
+            "The file has the ids of its predictions alone: take them from the project itself, by "
+            "--project in place of --export."
+        )
     if not predictions:
         return None
     last = predictions[-1]

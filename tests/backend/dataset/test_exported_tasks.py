@@ -250,6 +250,15 @@ def test_predictions_may_be_ids_alone(drawn: Bench) -> None:
     assert all(each.read().annotations for each in tasks.references())
 
 
+def test_predictions_that_are_wanted_and_ids_alone_are_told(bench: Bench, tmp_path: Path) -> None:
+    bench.draw("a.png", PAINTED)
+    bench.draw("b.png")
+    bench.tasks[1] |= {"annotations": [], "predictions": [4]}
+    done = run(write(bench), tmp_path / "set", "--with-predictions")
+    assert done.exit_code == 1
+    assert "Task 2: The file has the ids of its predictions alone" in done.output
+
+
 @pytest.mark.parametrize("address", ["C:\\cars\\a.png", "/data/local-files/?d=cars%5Ca.png"])
 def test_addresses_of_windows_are_files_of_the_folder(
     bench: Bench, tmp_path: Path, address: str
