@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final
 
 from msgspec import Struct
 
 from backend.feedback.annotation_table import AnnotationOrigin
+from backend.feedback.experiment import ENOUGH, ONE_IN, Experiment
 from backend.feedback.report.periods import Period
 from backend.feedback.report.statistics import (
     FEW,
@@ -19,6 +22,15 @@ from backend.feedback.sums import GroupSums, LabelSums, by_name
 from backend.views.curve import Curve
 from backend.views.pace import pace_curves, thin_periods
 from clearclip_core.quantities import grouped, quantity
+
+_TILES: Final = {
+    "Accepted": "accepted as they are",
+    "Mean IoU": "mean IoU",
+    "Saved paint": "saved paint",
+}
+
+_NEEDED: Final = ONE_IN * ENOUGH  # tasks without a prediction that a measurement takes
+_BROKEN_SHOWN: Final = 10
 
 
 class Cell(Struct, frozen=True):
@@ -35,6 +47,11 @@ class Row(Struct, frozen=True):
     name: str
     cells: tuple[Cell, ...]
     note: str = ""  # beside the name
+
+    @property
+    def beside(self) -> str:
+        """What stands beside the name; "" where nothing does."""
+        return f" {self.note}" if self.note else ""
 
     @classmethod
     def of(cls, name: str, sums: LabelSums, note: str = "") -> Row:
@@ -58,6 +75,50 @@ class Row(Struct, frozen=True):
         )
 
 
+class Tile(Struct, frozen=True):
+    """A large figure, and what it is."""
+
+    text: str
+    name: str
+    is_bad: bool = False
+
+
+class Measurement(Struct, frozen=True):
+    """The time that a prediction saves: what is known of it, and whether it may be measured."""
+
+    found: Experiment | None  # the newest experiment
+    unseen: int | None  # tasks that one may draw from; None where nobody says
+
+    @property
+    def is_shown(self) -> bool:
+        return self.found is not None or self.unseen is not None
+
+    @property
+    def is_running(self) -> bool:
+        return self.found is not None and self.found.ended is None
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether there are enough tasks to draw from."""
+        return self.unseen is not None and self.unseen >= _NEEDED
+
+    @property
+    def offer(self) -> str:
+        """What a measurement costs, and what it takes; "" where none can begin."""
+        if self.is_running or self.unseen is None:
+            return ""
+        short = ""
+        if not self.has_enough:
+            instead = "Import more pictures, or withdraw the job that has predicted them"
+            short = f", and it takes {grouped(_NEEDED)}. {instead}"
+        return (
+            f"One task in {ONE_IN}, at random, gets no prediction until {ENOUGH} of these are "
+            f"annotated, or none is left. That costs the time to draw {ENOUGH} pictures from "
+            "nothing; clicks, boxes and words are answered. Only tasks without a prediction take "
+            f"part: {grouped(self.unseen)} are left{short}."
+        )
+
+
 class ReportView(Struct, frozen=True):
     """The figures of a report in the order in which a page shows them."""
 
@@ -69,6 +130,8 @@ class ReportView(Struct, frozen=True):
     thin: str  # which figures of the curves are missing
     compared: str  # what the figures are made of, in sentences
     counts: Mapping[str, int]  # kind of annotations, in words -> how many there are
+    tiles: tuple[Tile, ...]  # the most important figures
+    broken: tuple[tuple[int, str], ...]  # annotations that cannot be read, and why: the first ones
 
     @property
     def present(self) -> dict[str, str]:
@@ -91,18 +154,43 @@ def report_view(report: PrelabelReport, periods: Sequence[Period]) -> ReportView
     sums = report.sums
     curves = tuple(each for each in pace_curves(periods, sums.step) if each.is_drawn)
     thin = thin_periods(periods, sums.step) if curves else ""
+    broken = tuple(islice(sums.broken.items(), _BROKEN_SHOWN))
+    labels, versions = _label_rows(sums.all.labels), _group_rows(report.newest_versions)
     counts = {ORIGINS_IN_WORDS[kind]: count for kind, count in report.kinds.items()}
 
     return ReportView(
         whole=Row.of("All", sums.all.total),
-        labels=_label_rows(sums.all.labels),
+        labels=labels,
         periods=_group_rows(sums.periods),
-        versions=_group_rows(report.newest_versions),
+        versions=versions,
         curves=curves,
         thin=thin,
         compared=_compared(report),
         counts=counts,
+        tiles=_tiles(report),
+        broken=broken,
     )
+
+
+def _tiles(report: PrelabelReport) -> tuple[Tile, ...]:
+    cells = {cell.column: cell for cell in Row.of("All", report.sums.all.total).cells}
+    tiles = [
+        Tile(cells[column].text, name, cells[column].is_bad) for column, name in _TILES.items()
+    ]
+    left = report.hours_left
+    if left is not None:
+        tiles.append(Tile(f"{left.seconds:.0f} s", f"with prelabel ({grouped(left.annotations)})"))
+    return tuple(tiles)
+
+
+def read_again(unread: int) -> str:
+    """Say that all annotations are read again, of which some are left.
+
+    >>> read_again(0)
+    'All annotations are being read again, the newest first.'
+    """
+    left = f": {grouped(unread)} are left" if unread else ""
+    return f"All annotations are being read again, the newest first{left}."
 
 
 def _label_rows(labels: Mapping[str, LabelSums]) -> tuple[Row, ...]:

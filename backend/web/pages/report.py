@@ -4,10 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 
 from backend.errors import BadRequest, StudioRefused, StudioUnreachable
-from backend.feedback.experiment import ENOUGH, ONE_IN
 from backend.feedback.report.hours_left import estimate
 from backend.feedback.report.periods import read_periods
 from backend.feedback.report.statistics import (
@@ -20,7 +19,7 @@ from backend.jobs.change_poller import Poll
 from backend.label_studio.client import required_client
 from backend.services import Services
 from backend.views.project import Reading
-from backend.views.report import report_view
+from backend.views.report import Measurement, read_again, report_view
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.pages.forms import PROJECT, no_key
 from backend.web.pages.html import html_page, is_for_people
@@ -76,6 +75,10 @@ class ReportRoutes:
             return self.figures(project)
         report = self._report(project)
         periods = read_periods(self.services.annotations, project, report.sums.step)
+        read = read_state(self.services, project)
+        did = read_again(read.open) if request.args.get("did") == "again" else ""
+        measured = Measurement(report.experiment, self._count_unseen(project))
+
         return html_page(
             "report.html",
             report=report,
@@ -83,10 +86,9 @@ class ReportRoutes:
             definitions=REPORT_DEFINITIONS,
             by_remedy=by_remedy,
             no_key=no_key(self.services.page_client, _USE),
-            read=read_state(self.services, project),
-            one_in=ONE_IN,
-            enough=ENOUGH,
-            unseen=self._count_unseen(project),
+            read=read,
+            did=did,
+            measured=measured,
         )
 
     def figures(self, project: int) -> Response:

@@ -1,9 +1,10 @@
 """The figures of a report as a page shows them."""
 
+from backend.feedback.experiment import Experiment
 from backend.feedback.report.periods import Interval, Period
 from backend.feedback.sums import LabelSums
 from backend.views.pace import pace_curves, thin_periods
-from backend.views.report import Row
+from backend.views.report import Measurement, Row
 
 
 def bad_cells(sums: LabelSums) -> list[str]:
@@ -44,3 +45,22 @@ def test_weeks_with_few_annotations_are_counted() -> None:
     told = "1 week with fewer than 5 compared annotations: too few to tell."
     assert thin_periods(WEEKS, "week") == told
     assert thin_periods(WEEKS[:1], "week") == ""
+
+
+def test_a_measurement_that_lacks_tasks_says_how_many_it_takes() -> None:
+    short, enough = Measurement(None, 299), Measurement(None, 300)
+    assert (short.has_enough, enough.has_enough) == (False, True)
+    assert short.offer.endswith(
+        "299 are left, and it takes 300. Import more pictures, or withdraw the job that has "
+        "predicted them."
+    )
+    assert enough.offer.endswith("300 are left.")
+
+
+def test_nothing_is_offered_while_it_is_measured() -> None:
+    running = Measurement(Experiment(0.0, None, 3, 30), 500)
+    assert (running.is_running, running.offer) == (True, "")
+
+
+def test_where_nobody_says_what_is_left_nothing_is_shown() -> None:
+    assert not Measurement(None, None).is_shown
