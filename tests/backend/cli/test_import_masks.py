@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,11 @@ from PIL import Image
 from backend.cli.main import main
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.mask_set import CONFIG, VALUES, picture
+
+
+@pytest.fixture(autouse=True)
+def _overlays_in_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
