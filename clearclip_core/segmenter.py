@@ -14,7 +14,6 @@ import torch
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.clip.dense_encoder import (
-    DenseEncoder,
     WindowFeatures,
     batches,
     check_windows_at_once,
@@ -26,6 +25,7 @@ from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
+from clearclip_core.clip.towers import make_encoder
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.prompting.click_model import (
@@ -122,7 +122,7 @@ class Segmenter:
         self.model = model
         self.method = Method.of(method)
         self.method.check_second_encoder(second is not None)
-        self.encoder = DenseEncoder(model.clip, self.method, model.sink_channels)
+        self.encoder = make_encoder(model.clip, self.method, model.sink_channels)
         self.embed = TextEncoder(model.embed, templates)
         self.preprocessing = preprocessing or Preprocessing.of_short_side(
             model.mean, model.std, *self.method.sizes_px

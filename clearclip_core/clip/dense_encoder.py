@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -93,8 +93,6 @@ def _why_unsupported(visual: Any) -> str | None:
         return f"has an image tower of another kind ({type(visual).__name__})"
     if getattr(visual, "attn_pool", None) is not None:
         return "pools by attention"
-    if getattr(visual, "final_ln_after_pool", False):
-        return "normalises after pooling"
     if not isinstance(getattr(blocks[-1], "attn", None), nn.MultiheadAttention):
         return "has attention blocks of another kind"
     if getattr(visual, "proj", None) is None:
@@ -102,7 +100,8 @@ def _why_unsupported(visual: Any) -> str | None:
     return None
 
 
-_PRECISIONS = {
+#: Dtype of a model -> name of its precision.
+PRECISIONS = {
     torch.float32: "fp32",
     torch.float16: "fp16",
     torch.bfloat16: "bf16",
@@ -183,7 +182,7 @@ class DenseEncoder(nn.Module):
     @property
     def precision(self) -> str:
         """Name of the precision: fp32, fp16, bf16 or fp64."""
-        return _PRECISIONS[self.dtype]
+        return PRECISIONS[self.dtype]
 
     @property
     def device(self) -> torch.device:
@@ -300,19 +299,41 @@ class DenseEncoder(nn.Module):
         return linear(flat, conv.weight.flatten(1), conv.bias)
 
     def _grid_of(self, pixels: torch.Tensor) -> tuple[int, int]:
-        patch_h, patch_w = self.patch_size_hw
-        if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise ValueError(
-                f"Expected argument `pixels` to be of shape (B, 3, H, W), but got "
-                f"{tuple(pixels.shape)}."
-            )
-        height, width = pixels.shape[2:]
-        if height < patch_h or width < patch_w or height % patch_h or width % patch_w:
-            raise ValueError(
-                f"Expected the sides of argument `pixels` to be multiples of the patch "
-                f"{patch_h}x{patch_w}, but got {height}x{width}."
-            )
-        return height // patch_h, width // patch_w
+        return grid_of(pixels, self.patch_size_hw)
+
+
+def grid_of(pixels: torch.Tensor, patch_size_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the grid (h, w) of patches of pixels.
+
+    Args:
+        pixels: (B, 3, H, W).
+        patch_size_hw: height and width of a patch in pixels.
+
+    Raises:
+        ValueError: wrong rank or channels, or sides that are no multiples of the patch.
+    """
+    patch_h, patch_w = patch_size_hw
+    if pixels.ndim != 4 or pixels.shape[1] != 3:
+        raise ValueError(
+            f"Expected argument `pixels` to be of shape (B, 3, H, W), but got "
+            f"{tuple(pixels.shape)}."
+        )
+    height, width = pixels.shape[2:]
+    if height < patch_h or width < patch_w or height % patch_h or width % patch_w:
+        raise ValueError(
+            f"Expected the sides of argument `pixels` to be multiples of the patch "
+            f"{patch_h}x{patch_w}, but got {height}x{width}."
+        )
+    return height // patch_h, width // patch_w
+
+
+class HasMemory(Protocol):
+    """An encoder that says where it is, and what a window of it takes."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def activation_bytes(self, window_hw: tuple[int, int]) -> int: ...
 
 
 _CPU_WINDOWS = 4  # windows of a batch on a CPU: larger batches outgrow the cache
@@ -347,7 +368,7 @@ def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[Wi
             yield WindowFeatures(group.clone(), None if group_cls is None else group_cls.clone())
 
 
-def choose_windows_at_once(encoder: DenseEncoder, window_px: int) -> int:
+def choose_windows_at_once(encoder: HasMemory, window_px: int) -> int:
     """Choose the default batch size for an encoder's device.
 
     On a CPU 4. On CUDA as many windows as fit into half of the free memory, 64 at most. On other

@@ -20,12 +20,13 @@ from open_clip.transformer import ResidualAttentionBlock
 from safetensors import SafetensorError
 from torch import nn
 
-from clearclip_core.clip.dense_encoder import checked_visual
+from clearclip_core.clip.towers import check_tower
 from clearclip_core.clip.transformer import feed_forward, project, project_out
 from clearclip_core.clip.weights import (
     ModelName,
     WeightsNotFoundError,
     existing_path,
+    has_timm_tower,
     is_torchscript,
     missing_weights_help,
     tag_of_file,
@@ -132,7 +133,7 @@ def load_model(
     torch_device = choose_device(device)
     dtype = choose_precision(precision, torch_device)
     clip, tokenizer_name = _create(parsed, folder, download)
-    checked_visual(clip)
+    check_tower(clip)
     mean, std = _mean_std(parsed, clip)
     is_demo = parsed.kind == "demo"
     return LoadedModel(
@@ -251,6 +252,8 @@ def _quick_gelu_of_file(name: ModelName, path: Path) -> bool:
     """Whether a file's model was trained with QuickGELU, by its model name or its file's."""
     if is_torchscript(path):  # only OpenAI's own archives are
         return True
+    if has_timm_tower(name.arch):  # its config says it, and no two sorts of weights share it
+        return False
     written = name.name.split("@", 1)[0]
     if written.endswith(("-quickgelu", "-gelu")):
         return written.endswith("-quickgelu")

@@ -212,11 +212,10 @@ def _checked_arch(arch: str) -> str:
         raise ValueError(
             f"open_clip knows no architecture {arch!r}; `clearclip models` lists them."
         )
-    if not is_native(arch):
+    if not is_dense(arch):
         raise ValueError(
-            f"{arch} cannot be read out densely: ClearCLIP needs a native Vision Transformer with "
-            "a CLS token, without attention pooling or a norm after pooling. `clearclip models` "
-            "lists what works."
+            f"{arch} cannot be read out densely: learned queries pool its patches. `clearclip "
+            "models` lists what works."
         )
     if needs_hf(arch) and importlib.util.find_spec("transformers") is None:
         raise ValueError(f"{arch} needs the extra: pip install 'clearclip-label-studio[hf]'.")
@@ -229,17 +228,18 @@ def needs_hf(arch: str) -> bool:
     return "hf_model_name" in text or "hf_tokenizer_name" in text
 
 
-def is_native(arch: str) -> bool:
-    """Whether an architecture of open_clip has a native ViT that can be read out densely."""
+def has_timm_tower(arch: str) -> bool:
+    """Whether the image tower of an architecture of open_clip is one of timm's."""
+    return "timm_model_name" in _config_of(arch)["vision_cfg"]
+
+
+def is_dense(arch: str) -> bool:
+    """Whether the image tower of an architecture of open_clip can be read out densely.
+
+    CoCa's cannot: learned queries pool its patches, and none of them is a place.
+    """
     config = _config_of(arch)
-    vision = config["vision_cfg"]
-    return (
-        "timm_model_name" not in vision
-        and isinstance(vision.get("layers", 12), int)
-        and not vision.get("attentional_pool")
-        and not vision.get("final_ln_after_pool")
-        and "multimodal_cfg" not in config
-    )
+    return not config["vision_cfg"].get("attentional_pool") and "multimodal_cfg" not in config
 
 
 #: Folder of weights by default, which the backend shares.
@@ -251,11 +251,15 @@ _SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 _LICENCES = {
     "openai": "MIT",
     "laion": "MIT",
+    "datacompdr": "Apple ML research",
+    "datacomp1b": "ask its publisher",
     "datacomp": "MIT",
     "commonpool": "MIT",
     "metaclip": "CC-BY-NC-4.0",
     "dfn": "Apple ML research",
     "frozen_laion": "MIT",
+    "webli": "Apache-2.0",
+    "meta": "Apache-2.0",
 }
 
 
@@ -332,7 +336,7 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
     rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
     for arch, tag in _tags().list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
-        if arch.endswith("-quickgelu") or not is_native(arch):
+        if arch.endswith("-quickgelu") or not is_dense(arch):
             continue
         name = ModelName(f"{arch}/{tag}", "tag", arch, tag)
         needs = "hf" if needs_hf(arch) else ""

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from clearclip_core.clip.dense_encoder import DenseEncoder, batches, join_windows
+from clearclip_core.clip.dense_encoder import batches, join_windows
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
+from clearclip_core.clip.towers import make_encoder
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.benchmarks import (
     Benchmark,
@@ -159,7 +160,7 @@ class EvaluationTask:
         Args:
             called: name in place of the method's, for runs of several methods.
         """
-        encoder = DenseEncoder(model.clip, method, model.sink_channels)
+        encoder = make_encoder(model.clip, method, model.sink_channels)
         benchmark = self.benchmark
         words = [[label.name, *label.prompts] for label in self.labels]
 

@@ -439,8 +439,16 @@ def test_a_model_of_fewer_blocks_is_read_out_whole(clip_model: open_clip.CLIP, n
     assert relative(features.patches[0], window.features) <= 1e-5
 
 
-#: Every architecture that the library accepts: CLIP's, OpenCLIP's, MetaCLIP's, DFN's and others.
-ARCHITECTURES = sorted({row.name.split("/")[0] for row in known_models()} - {"demo"}) + [
+def is_native(arch: str) -> bool:
+    """Whether the image tower is open_clip's own Vision Transformer."""
+    if arch == "demo":
+        return False
+    vision = open_clip.get_model_config(arch)["vision_cfg"]
+    return "timm_model_name" not in vision and isinstance(vision["layers"], int)
+
+
+#: Every native architecture that the library accepts: CLIP's, OpenCLIP's, MetaCLIP's and others.
+ARCHITECTURES = sorted(filter(is_native, {row.name.split("/")[0] for row in known_models()})) + [
     f"ViT-{size}-quickgelu" for size in ("B-32", "B-16", "L-14", "L-14-336", "H-14")
 ]
 

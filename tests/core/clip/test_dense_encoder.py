@@ -76,7 +76,6 @@ def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.d
     [
         ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
         ({"attentional_pool": True}, "pools by attention"),
-        ({"final_ln_after_pool": True}, "normalises after pooling"),
         ({"block_type": "custom"}, "attention blocks of another kind"),
     ],
 )
