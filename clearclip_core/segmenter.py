@@ -420,10 +420,11 @@ class Segmenter:
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
-        bias = None
+        bias, bilateral = None, self.bilateral
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        return Scores.of(features, embeddings, vocabulary, bias, bilateral=self.bilateral)
+            bilateral = bilateral or adaptation.bilateral
+        return Scores.of(features, embeddings, vocabulary, bias, bilateral=bilateral)
 
     @torch.inference_mode()
     def segment(

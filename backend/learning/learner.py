@@ -28,12 +28,17 @@ from backend.inference.engine import Engine
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import ReadImage, telling
 from backend.label_studio.label_config import LabelConfig
-from backend.learning.compared_images import BeforeAfter, ImageComparer
+from backend.learning.compared_images import (
+    BeforeAfter,
+    FilterTrial,
+    ImageComparer,
+    filtered,
+)
 from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.unlabelled import UnlabelledImages, fit_words
 from backend.learning.versions import LearningState, Person, StepLease, Version, VersionStore
 from backend.settings import Adapt, Settings
-from clearclip_core import Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
+from clearclip_core import Example, Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
 
 log = logging.getLogger(__name__)
 
@@ -190,10 +195,12 @@ class Learner:
         fit = self.fit_examples(
             examples, embed, vocabulary, label_loss=bound, as_words=lease.as_words
         )
-        comparer = self._comparer(client, project, config, fit.held_out)
-        pictures = comparer.compare(used)
+        fit, trial = self._choose_filter(
+            fit, self._comparer(client, project, config, fit.held_out), used
+        )
+        pictures = self._comparer(client, project, config, fit.held_out).compare(used)
         people = _name_people(fit, client)
-        version = version_of(fit, len({annotation for annotation, _ in used}), people)
+        version = version_of(fit, len({annotation for annotation, _ in used}), people, trial)
         live = self.versions.version(project, lease.live) if lease.live else (None, None)
         if live[0] is not None and live[0].unlabelled and live[1] is not None:
             judged = judge_adaptation(live[1], examples, embed, vocabulary)
@@ -207,6 +214,27 @@ class Learner:
         if kept is not None:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
+
+    def _choose_filter(
+        self, fit: Fit, comparer: ImageComparer, used: list[tuple[int, Example]]
+    ) -> tuple[Fit, FilterTrial | None]:
+        """Let a version filter its scores where held-out pictures gain by it; see `FilterTrial`.
+
+        Args:
+            fit: what was learned.
+            comparer: of the held-out adaptations.
+            used: the examples, each with the id of its annotation.
+
+        Returns:
+            The fit, filtered or not, and what was found; None where nothing was tried.
+        """
+        if fit.adaptation is None or self.settings.bilateral:  # which filters all scores
+            return fit, None
+        trial = comparer.try_filter(used)
+        if trial is None or not trial.is_used:
+            return fit, trial
+        held_out = fit.held_out.filtered()
+        return replace(fit, adaptation=filtered(fit.adaptation), held_out=held_out), trial
 
     def _learn_unlabelled(
         self, lease: StepLease, client: LabelStudioClient, config: LabelConfig, mode: Adapt
@@ -261,8 +289,13 @@ def _name_people(fit: Fit, client: LabelStudioClient) -> tuple[Person, ...]:
     )
 
 
-def version_of(fit: Fit, annotations: int, people: tuple[Person, ...] = ()) -> Version:
-    """Describe a fit, the number of annotations that it was made of, and its people."""
+def version_of(
+    fit: Fit,
+    annotations: int,
+    people: tuple[Person, ...] = (),
+    trial: FilterTrial | None = None,
+) -> Version:
+    """Describe a fit, the number of annotations that it was made of, its people and its filter."""
     return Version(
         annotations=annotations,
         digest="" if fit.adaptation is None else fit.adaptation.digest,
@@ -275,4 +308,5 @@ def version_of(fit: Fit, annotations: int, people: tuple[Person, ...] = ()) -> V
         refused=dict(fit.refused),
         found=dict(fit.found),
         people=people,
+        filter_trial=trial,
     )

@@ -56,6 +56,7 @@ class VersionView(Version, frozen=True, kw_only=True):
     growing: tuple[str, ...] = ()
     too_few: dict[str, str] = field(default_factory=dict)  # label that has no figure -> why
     unlabelled_summary: str = ""
+    filter_sentence: str = ""  # what filtered scores would gain; "" where that was not tried
 
     @classmethod
     def of(cls, version: Version, live: int | None) -> VersionView:
@@ -71,6 +72,7 @@ class VersionView(Version, frozen=True, kw_only=True):
             growing=version.growing,
             too_few=too_few(version.shown),
             unlabelled_summary=version.unlabelled_summary,
+            filter_sentence="" if version.filter_trial is None else version.filter_trial.sentence,
         )
 
     @property

@@ -97,6 +97,16 @@ class HeldOutAdaptations:
         with one_blas_thread():
             return _Fitting(examples, embed, vocabulary).held_out()
 
+    def filtered(self) -> "HeldOutAdaptations":
+        """Return the same adaptations, whose scores are filtered, see `Adaptation.bilateral`.
+
+        >>> HeldOutAdaptations().filtered().by_picture
+        {}
+        """
+        made = {key: replace(each, bilateral=True) for key, each in self.by_picture.items()}
+        others = None if self.others is None else replace(self.others, bilateral=True)
+        return HeldOutAdaptations(made, others)
+
     def of(self, picture: str) -> Adaptation | None:
         """Return the adaptation for an image, by its key; None: the words alone.
 

@@ -19,6 +19,7 @@ from PIL import Image
 from clearclip_core import (
     METHODS,
     SCENE_LABELS,
+    Adaptation,
     Label,
     Method,
     Point,
@@ -63,6 +64,19 @@ def test_the_filter_along_features_is_a_switch(segmenter: Segmenter, model: Load
     filtered = features.plan.mosaic(bilateral_filter(unfiltered, features).permute(0, 3, 1, 2))
     assert torch.equal(filtering.score(features, WORDS).cosines, filtered)
     assert not torch.equal(plain, filtered)
+
+
+def test_an_adaptation_may_ask_for_the_filter(segmenter: Segmenter, model: LoadedModel) -> None:
+    features = segmenter.encode(picture(64, 140))
+    width = features.patches.shape[-1]
+    numbers = torch.randn(1, width, generator=torch.manual_seed(0)).numpy(), np.ones(1, np.float32)
+    adaptation = Adaptation(("sky",), *numbers, 3)
+    filtered = dataclasses.replace(adaptation, bilateral=True)
+    filtering = Segmenter(model, preprocessing=SIZES, bilateral=True)
+    wanted = filtering.score(features, WORDS, adaptation=adaptation).cosines
+    assert torch.equal(segmenter.score(features, WORDS, adaptation=filtered).cosines, wanted)
+    plain = segmenter.score(features, WORDS, adaptation=adaptation).cosines
+    assert not torch.equal(plain, wanted)
 
 
 @pytest.mark.parametrize("windows_at_once", [1, 3, 8, 100])

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core import Adaptation, DenseFeatures, Example, Scores, Vocabulary
-from clearclip_core.adaptation.example import to_safetensors
+from clearclip_core.adaptation.example import facts_digest, to_safetensors
 from tests.core.segmentation.test_windows import plan_of
 
 Mask = npt.NDArray[np.bool_]
@@ -184,6 +184,22 @@ def test_other_bytes_are_refused(made: Example | Adaptation) -> None:
     for wrong in (b"", b"{}", data[:-9], other):
         with pytest.raises(ValueError, match="Expected the bytes of an"):
             type(made).from_bytes(wrong)
+
+
+def test_an_adaptation_keeps_whether_its_scores_are_filtered() -> None:
+    made = adaptation()
+    filtered = replace(made, bilateral=True)
+    read = Adaptation.from_bytes(filtered.to_bytes())
+    assert (read.bilateral, read.digest) == (True, filtered.digest)
+    assert made.digest != filtered.digest
+    assert not Adaptation.from_bytes(made.to_bytes()).bilateral
+
+
+def test_an_adaptation_without_a_filter_has_the_digest_that_0_2_0_gave_it() -> None:
+    facts = {"names": ["sky"], "pictures": 2}
+    arrays = {"directions": np.ones((1, 3), np.float32), "offsets": np.zeros(1, np.float32)}
+    made = Adaptation(("sky",), arrays["directions"], arrays["offsets"], 2)
+    assert made.digest == facts_digest(facts, arrays)
 
 
 def test_adaptations_survive_their_bytes_and_check_themselves() -> None:

@@ -53,7 +53,7 @@ def expected(similarities: Doubles, features: DenseFeatures) -> Doubles:
         y, x = np.mgrid[:height, :width]
         for row, column in np.ndindex(height, width):
             squared = (y - row) ** 2 + (x - column) ** 2
-            weights = softmax(joined @ joined[row, column] / 0.2 - squared / 18)
+            weights = softmax(joined @ joined[row, column] / 0.1 - squared / 50)
             mean = (weights[..., None] * softmax(logits, axis=-1)).sum(axis=(0, 1))
             made[window, row, column] = np.log(mean + 1e-4) / TEMPERATURE
     return made
