@@ -28,7 +28,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.learning.predicted_masks import MaskPredictor
 from backend.settings import Settings
 from clearclip_core import Adaptation, Example, HeldOutAdaptations, PreparedImage, RGBArray
-from clearclip_core.adaptation.trial import Counts, count_overlaps, judge
+from clearclip_core.evaluation.trial import Counts, count_overlaps, judge
 from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.label_maps import NOTHING, Truth
 from clearclip_core.images.opening import to_data_url

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clearclip_core.adaptation.trial import Counts, count_overlaps, judge
+from clearclip_core.evaluation.trial import Counts, count_overlaps, judge
 
 IGNORED, NO_LABEL = 255, 254
 
