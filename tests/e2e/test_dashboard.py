@@ -113,7 +113,7 @@ def test_an_error_leads_to_the_task_in_label_studio_and_the_focus_stays_while_pa
         expect(fold.get_by_label("Labels")).to_be_visible()
     resize(console, PHONE)
     failed.click()
-    console.locator("#job").get_by_role("link", name=f"Task {task}").click()
+    console.locator("#job").get_by_role("link", name=f"Task {task}", exact=True).click()
     console.wait_for_url(f"{studio.url}/projects/{project}/data?task={task}*")
 
 
