@@ -420,11 +420,11 @@ class Segmenter:
         """
         vocabulary = self.vocabulary(labels, contrast)
         embeddings = self.embed(vocabulary.queries)
-        bias, bilateral = None, self.bilateral
+        bias = None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, vocabulary)
-            bilateral = bilateral or adaptation.bilateral
-        return Scores.of(features, embeddings, vocabulary, bias, bilateral=bilateral)
+        scores = Scores.of(features, embeddings, vocabulary, bias, bilateral=self.bilateral)
+        return replace(scores, propagate=adaptation is not None and adaptation.propagate)
 
     @torch.inference_mode()
     def segment(
@@ -498,11 +498,13 @@ class Segmenter:
             refine: refine the probabilities along the image's edges by a guided filter before
                 labels are decided. Without it the result is the paper's.
             propagate: draw the scores of neighbouring places together first, where the image has no
-                edge between them (PEARL), see `clearclip_core.segmentation.propagation`.
+                edge between them (PEARL), see `clearclip_core.segmentation.propagation`. So it is
+                too where the scores' adaptation says so.
 
         Raises:
             ValueError: `refine` or `propagate` without `image`, or with an image of another size.
         """
+        propagate = propagate or scores.propagate
         if image is None and (refine or propagate):
             name = "refine" if refine else "propagate"
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")

@@ -101,8 +101,8 @@ class BeforeAfter(msgspec.Struct, frozen=True):
     colours: dict[str, str] = {}  # name of each label that they show -> its colour, as in CSS
 
 
-class FilterTrial(msgspec.Struct, frozen=True):
-    """What a filter of the scores gains on held-out images, see `Segmenter`.
+class PropagationTrial(msgspec.Struct, frozen=True):
+    """What propagated scores gain on held-out images, see `Segmenter.decide`.
 
     Attributes:
         pictures: number of the images.
@@ -124,7 +124,7 @@ class FilterTrial(msgspec.Struct, frozen=True):
     @classmethod
     def of(
         cls, names: tuple[str, ...], now: list[Counts], other: list[Counts]
-    ) -> FilterTrial | None:
+    ) -> PropagationTrial | None:
         """Judge the counts of label maps of images; None of too few."""
         if len(now) < cls.FEWEST:
             return None
@@ -136,18 +136,18 @@ class FilterTrial(msgspec.Struct, frozen=True):
     def sentence(self) -> str:
         """What was found, for people.
 
-        >>> FilterTrial(12, 0.0132, True).sentence
-        'Scores of patches that look alike are drawn together: +1.3 points on 12 pictures.'
+        >>> PropagationTrial(12, 0.0132, True).sentence
+        'Scores are drawn together where pictures have no edge: +1.3 points on 12 pictures.'
         """
         how = "are" if self.is_used else "are not"
         told = f"{100 * self.gain:+.1f} points on {self.pictures} pictures"
         lost = f", and {', '.join(self.losing)} would lose" if self.losing else ""
-        return f"Scores of patches that look alike {how} drawn together: {told}{lost}."
+        return f"Scores {how} drawn together where pictures have no edge: {told}{lost}."
 
 
-def filtered(adaptation: Adaptation) -> Adaptation:
-    """Return the same adaptation, whose scores are filtered along the features."""
-    return replace(adaptation, bilateral=True)
+def propagated(adaptation: Adaptation) -> Adaptation:
+    """Return the same adaptation, whose scores are propagated along edges."""
+    return replace(adaptation, propagate=True)
 
 
 class _Image(NamedTuple):
@@ -214,11 +214,11 @@ class ImageComparer:
                 break
         return BeforeAfter(_most_changed_first(made), colours)
 
-    def try_filter(self, examples: Iterable[tuple[int, Example]]) -> FilterTrial | None:
-        """Compare the masks of filtered scores with those as they are, on held-out images.
+    def try_propagation(self, examples: Iterable[tuple[int, Example]]) -> PropagationTrial | None:
+        """Compare the masks of propagated scores with those as they are, on held-out images.
 
-        Masks are made as predictions make them, with refined edges where these are on: how much a
-        filter of scores gains depends on that. It waits for the model.
+        Masks are made as predictions make them, with refined edges where these are on: how much
+        propagation gains depends on that. It waits for the model.
 
         Args:
             examples: those that were learned from, each with the id of its annotation.
@@ -226,11 +226,11 @@ class ImageComparer:
         Returns:
             What was found; None where there are too few images that can be had.
         """
-        chosen = list(self._choose(examples, FilterTrial.MOST))
+        chosen = list(self._choose(examples, PropagationTrial.MOST))
         names: tuple[str, ...] = ()
         ways: tuple[list[Counts], list[Counts]] = ([], [])
 
-        for annotation, digest in chosen if len(chosen) >= FilterTrial.FEWEST else ():
+        for annotation, digest in chosen if len(chosen) >= PropagationTrial.FEWEST else ():
             try:
                 found = self._find(annotation, digest)
             except LEAVE_OUT as error:
@@ -244,11 +244,11 @@ class ImageComparer:
 
             names = tuple(label.name for label in self.config.labels_of(found[1].tag))
             adaptation = self.held_out.by_picture[digest]
-            for way, each in zip(ways, (adaptation, filtered(adaptation)), strict=True):
+            for way, each in zip(ways, (adaptation, propagated(adaptation)), strict=True):
                 label_map = self._predict(found[1], each)
                 way.append(count_overlaps(label_map, found[1].truth, len(names)))
 
-        return FilterTrial.of(names, *ways)
+        return PropagationTrial.of(names, *ways)
 
     def _choose(
         self, examples: Iterable[tuple[int, Example]], most: int = MOST_IMAGES + _SPARE

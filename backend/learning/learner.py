@@ -30,9 +30,9 @@ from backend.label_studio.image_loader import ReadImage, telling
 from backend.label_studio.label_config import LabelConfig
 from backend.learning.compared_images import (
     BeforeAfter,
-    FilterTrial,
     ImageComparer,
-    filtered,
+    PropagationTrial,
+    propagated,
 )
 from backend.learning.examples import ExampleStore, build_examples, read_examples
 from backend.learning.unlabelled import UnlabelledImages, fit_words
@@ -195,7 +195,7 @@ class Learner:
         fit = self.fit_examples(
             examples, embed, vocabulary, label_loss=bound, as_words=lease.as_words
         )
-        fit, trial = self._choose_filter(
+        fit, trial = self._choose_propagation(
             fit, self._comparer(client, project, config, fit.held_out), used
         )
         pictures = self._comparer(client, project, config, fit.held_out).compare(used)
@@ -215,10 +215,10 @@ class Learner:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
 
-    def _choose_filter(
+    def _choose_propagation(
         self, fit: Fit, comparer: ImageComparer, used: list[tuple[int, Example]]
-    ) -> tuple[Fit, FilterTrial | None]:
-        """Let a version filter its scores where held-out pictures gain by it; see `FilterTrial`.
+    ) -> tuple[Fit, PropagationTrial | None]:
+        """Let a version propagate its scores where held-out pictures gain by it.
 
         Args:
             fit: what was learned.
@@ -226,15 +226,15 @@ class Learner:
             used: the examples, each with the id of its annotation.
 
         Returns:
-            The fit, filtered or not, and what was found; None where nothing was tried.
+            The fit, propagated or not, and what was found; None where nothing was tried.
         """
-        if fit.adaptation is None or self.settings.bilateral:  # which filters all scores
+        if fit.adaptation is None or self.settings.propagate:  # which is for all scores
             return fit, None
-        trial = comparer.try_filter(used)
+        trial = comparer.try_propagation(used)
         if trial is None or not trial.is_used:
             return fit, trial
-        held_out = fit.held_out.filtered()
-        return replace(fit, adaptation=filtered(fit.adaptation), held_out=held_out), trial
+        held_out = fit.held_out.propagated()
+        return replace(fit, adaptation=propagated(fit.adaptation), held_out=held_out), trial
 
     def _learn_unlabelled(
         self, lease: StepLease, client: LabelStudioClient, config: LabelConfig, mode: Adapt
@@ -293,9 +293,9 @@ def version_of(
     fit: Fit,
     annotations: int,
     people: tuple[Person, ...] = (),
-    trial: FilterTrial | None = None,
+    trial: PropagationTrial | None = None,
 ) -> Version:
-    """Describe a fit, the number of annotations that it was made of, its people and its filter."""
+    """Describe a fit, the number of its annotations, its people, and what was tried with it."""
     return Version(
         annotations=annotations,
         digest="" if fit.adaptation is None else fit.adaptation.digest,
@@ -308,5 +308,5 @@ def version_of(
         refused=dict(fit.refused),
         found=dict(fit.found),
         people=people,
-        filter_trial=trial,
+        propagation_trial=trial,
     )

@@ -31,7 +31,7 @@ from backend.database.leases import (
     is_hopeless,
 )
 from backend.errors import LearningRefused
-from backend.learning.compared_images import BeforeAfter, FilterTrial
+from backend.learning.compared_images import BeforeAfter, PropagationTrial
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
@@ -109,7 +109,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     unlabelled_gain: float | None = None
     unlabelled_lost: bool = False  # whether it is surely worse, and was taken back
     unlabelled_losing: tuple[str, ...] = ()  # names of labels on which it is surely worse
-    filter_trial: FilterTrial | None = None  # whether filtered scores were better; None: not tried
+    propagation_trial: PropagationTrial | None = None  # None: not tried
     created: float = 0.0  # in seconds since the epoch
     number: int = 0  # counts up from 1 in each project, never the same twice; 0 before it is kept
 

@@ -56,7 +56,7 @@ class VersionView(Version, frozen=True, kw_only=True):
     growing: tuple[str, ...] = ()
     too_few: dict[str, str] = field(default_factory=dict)  # label that has no figure -> why
     unlabelled_summary: str = ""
-    filter_sentence: str = ""  # what filtered scores would gain; "" where that was not tried
+    propagation_sentence: str = ""  # what propagated scores gain; "" where that was not tried
 
     @classmethod
     def of(cls, version: Version, live: int | None) -> VersionView:
@@ -72,7 +72,9 @@ class VersionView(Version, frozen=True, kw_only=True):
             growing=version.growing,
             too_few=too_few(version.shown),
             unlabelled_summary=version.unlabelled_summary,
-            filter_sentence="" if version.filter_trial is None else version.filter_trial.sentence,
+            propagation_sentence=""
+            if version.propagation_trial is None
+            else version.propagation_trial.sentence,
         )
 
     @property

@@ -31,7 +31,7 @@ class Adaptation:
             it uses a second encoder's features too.
         offsets: (K,) float32, added to the cosines of a label's queries.
         pictures: number of corrected images.
-        bilateral: whether scores are filtered along the features, see `Segmenter`.
+        propagate: whether scores are propagated along edges, see `Segmenter.decide`.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -47,7 +47,7 @@ class Adaptation:
     directions: npt.NDArray[np.float32] = field(repr=False)
     offsets: npt.NDArray[np.float32] = field(repr=False)
     pictures: int
-    bilateral: bool = False
+    propagate: bool = False
 
     def __post_init__(self) -> None:
         check_names(self.names)
@@ -113,7 +113,7 @@ class Adaptation:
                 arrays["directions"],
                 arrays["offsets"],
                 int(facts["pictures"]),
-                bool(facts.get("bilateral", False)),
+                bool(facts.get("propagate", False)),
             ),
         )
 
@@ -121,7 +121,7 @@ class Adaptation:
     def _metadata(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"names": list(self.names), "pictures": self.pictures}
         # Digests of adaptations without it stay those of 0.2.0.
-        return facts | {"bilateral": True} if self.bilateral else facts
+        return facts | {"propagate": True} if self.propagate else facts
 
     @property
     def _arrays(self) -> Arrays:

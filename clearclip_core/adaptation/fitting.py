@@ -97,14 +97,14 @@ class HeldOutAdaptations:
         with one_blas_thread():
             return _Fitting(examples, embed, vocabulary).held_out()
 
-    def filtered(self) -> "HeldOutAdaptations":
-        """Return the same adaptations, whose scores are filtered, see `Adaptation.bilateral`.
+    def propagated(self) -> "HeldOutAdaptations":
+        """Return the same adaptations, whose scores are propagated; see `Adaptation`.
 
-        >>> HeldOutAdaptations().filtered().by_picture
+        >>> HeldOutAdaptations().propagated().by_picture
         {}
         """
-        made = {key: replace(each, bilateral=True) for key, each in self.by_picture.items()}
-        others = None if self.others is None else replace(self.others, bilateral=True)
+        made = {key: replace(each, propagate=True) for key, each in self.by_picture.items()}
+        others = None if self.others is None else replace(self.others, propagate=True)
         return HeldOutAdaptations(made, others)
 
     def of(self, picture: str) -> Adaptation | None:

@@ -160,6 +160,7 @@ class Scores:
     plan: WindowPlan
     vocabulary: Vocabulary
     temperature: float = TEMPERATURE  #: factor on the cosines before the softmax; no unit
+    propagate: bool = False  #: whether `Segmenter.decide` propagates them without being asked
 
     def __post_init__(self) -> None:
         if len(self.cosines) != len(self.vocabulary.queries):

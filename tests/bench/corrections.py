@@ -378,11 +378,9 @@ class World:
     def scores(self, features: DenseFeatures, adaptation: Adaptation | None = None) -> Scores:
         """Score features by the words, or by what was learned."""
         embeddings, bias = self.embed(self.vocabulary.queries), None
-        bilateral = self.bilateral
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
-            bilateral = bilateral or adaptation.bilateral
-        return Scores.of(features, embeddings, self.vocabulary, bias, bilateral=bilateral)
+        return Scores.of(features, embeddings, self.vocabulary, bias, bilateral=self.bilateral)
 
     def _predicted(self, features: DenseFeatures, live: Adaptation | None) -> Masks:
         shown = self.scores(features, live).label_map()

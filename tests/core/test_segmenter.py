@@ -66,17 +66,22 @@ def test_the_filter_along_features_is_a_switch(segmenter: Segmenter, model: Load
     assert not torch.equal(plain, filtered)
 
 
-def test_an_adaptation_may_ask_for_the_filter(segmenter: Segmenter, model: LoadedModel) -> None:
-    features = segmenter.encode(picture(64, 140))
+def test_an_adaptation_may_ask_for_propagation(segmenter: Segmenter) -> None:
+    image = picture(64, 140)
+    features = segmenter.encode(image)
     width = features.patches.shape[-1]
     numbers = torch.randn(1, width, generator=torch.manual_seed(0)).numpy(), np.ones(1, np.float32)
     adaptation = Adaptation(("sky",), *numbers, 3)
-    filtered = dataclasses.replace(adaptation, bilateral=True)
-    filtering = Segmenter(model, preprocessing=SIZES, bilateral=True)
-    wanted = filtering.score(features, WORDS, adaptation=adaptation).cosines
-    assert torch.equal(segmenter.score(features, WORDS, adaptation=filtered).cosines, wanted)
-    plain = segmenter.score(features, WORDS, adaptation=adaptation).cosines
-    assert not torch.equal(plain, wanted)
+    propagated = dataclasses.replace(adaptation, propagate=True)
+    plain, asking = (
+        segmenter.score(features, WORDS, adaptation=a) for a in (adaptation, propagated)
+    )
+    wanted = segmenter.decide(plain, image=image, propagate=True)
+    found = segmenter.decide(asking, image=image)
+    assert np.array_equal(found.confidence, wanted.confidence)
+    assert not np.array_equal(found.confidence, segmenter.decide(plain, image=image).confidence)
+    with pytest.raises(ValueError, match="an image with `propagate`"):
+        segmenter.decide(asking)
 
 
 @pytest.mark.parametrize("windows_at_once", [1, 3, 8, 100])

@@ -388,20 +388,20 @@ def flags(source: str, task: Task) -> RGBArray:
 
 
 @pytest.mark.parametrize(
-    ("sees_filtered", "count", "is_used"), [(True, 6, True), (False, 6, False), (True, 5, None)]
+    ("sees_propagated", "count", "is_used"), [(True, 6, True), (False, 6, False), (True, 5, None)]
 )
-def test_a_version_filters_its_scores_where_held_out_pictures_gain_by_it(
+def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
-    sees_filtered: bool,
+    sees_propagated: bool,
     count: int,
     is_used: bool | None,
 ) -> None:
-    """The stand-in sees wine only where scores are filtered, or only where they are not."""
+    """The stand-in sees wine only where scores are propagated, or only where they are not."""
     score = ColourSegmenter.score
 
     def some(*given: Any, adaptation: Adaptation | None = None, **more: Any) -> Any:
-        sees = adaptation is not None and adaptation.bilateral == sees_filtered
+        sees = adaptation is not None and adaptation.propagate == sees_propagated
         return score(*given, adaptation=adaptation if sees else None, **more)
 
     monkeypatch.setattr(ColourSegmenter, "score", some)
@@ -413,23 +413,23 @@ def test_a_version_filters_its_scores_where_held_out_pictures_gain_by_it(
     assert school.learner.take_due_step(there)
     version, adaptation = school.stores.versions.version(7, 1)
     assert adaptation is not None
-    assert adaptation.bilateral == bool(is_used)
+    assert adaptation.propagate == bool(is_used)
     assert version.digest == adaptation.digest
-    trial = version.filter_trial
+    trial = version.propagation_trial
     assert (None if trial is None else trial.is_used) == is_used
     if trial is not None:
-        assert (trial.pictures, trial.gain) == (6, pytest.approx(1 if sees_filtered else -1))
-        assert trial.losing == (() if sees_filtered else ("wine",))
+        assert (trial.pictures, trial.gain) == (6, pytest.approx(1 if sees_propagated else -1))
+        assert trial.losing == (() if sees_propagated else ("wine",))
 
 
-def test_no_filter_is_tried_where_all_scores_are_filtered(database: Database) -> None:
-    school, there = School(database, bilateral=True), Studio(CONFIG)
+def test_nothing_is_tried_where_all_scores_are_propagated(database: Database) -> None:
+    school, there = School(database, propagate=True), Studio(CONFIG)
     school.learner.read_image = flags
     for number in range(1, 8):
         there.regions[number] = [region("a", "wine", left_third(), to_name="image")]
         school.learn(number)
     assert school.learner.take_due_step(there)
-    assert school.stores.versions.versions(7)[0].filter_trial is None
+    assert school.stores.versions.versions(7)[0].propagation_trial is None
 
 
 def test_the_picture_of_changes_is_green_where_the_version_alone_is_right(

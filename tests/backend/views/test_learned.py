@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from backend.learning.compared_images import FilterTrial
+from backend.learning.compared_images import PropagationTrial
 from backend.learning.versions import Version
 from backend.views.learned import LearningView, Losing, VersionView
 from backend.views.text import Sentence, plain
@@ -41,16 +41,16 @@ def standing(unread: int = 0, **more: Any) -> str:
     [
         (None, ""),
         (
-            FilterTrial(24, -0.004, False, ("pole",)),
-            "Scores of patches that look alike are not drawn together: -0.4 points on 24 pictures, "
-            "and pole would lose.",
+            PropagationTrial(24, -0.004, False, ("pole",)),
+            "Scores are not drawn together where pictures have no edge: -0.4 points on 24 "
+            "pictures, and pole would lose.",
         ),
     ],
 )
-def test_a_version_says_whether_filtered_scores_were_better(
-    trial: FilterTrial | None, sentence: str
+def test_a_version_says_whether_propagated_scores_were_better(
+    trial: PropagationTrial | None, sentence: str
 ) -> None:
-    assert version(filter_trial=trial).filter_sentence == sentence
+    assert version(propagation_trial=trial).propagation_sentence == sentence
 
 
 @pytest.mark.parametrize(

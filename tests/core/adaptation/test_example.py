@@ -186,16 +186,16 @@ def test_other_bytes_are_refused(made: Example | Adaptation) -> None:
             type(made).from_bytes(wrong)
 
 
-def test_an_adaptation_keeps_whether_its_scores_are_filtered() -> None:
+def test_an_adaptation_keeps_whether_its_scores_are_propagated() -> None:
     made = adaptation()
-    filtered = replace(made, bilateral=True)
-    read = Adaptation.from_bytes(filtered.to_bytes())
-    assert (read.bilateral, read.digest) == (True, filtered.digest)
-    assert made.digest != filtered.digest
-    assert not Adaptation.from_bytes(made.to_bytes()).bilateral
+    propagated = replace(made, propagate=True)
+    read = Adaptation.from_bytes(propagated.to_bytes())
+    assert (read.propagate, read.digest) == (True, propagated.digest)
+    assert made.digest != propagated.digest
+    assert not Adaptation.from_bytes(made.to_bytes()).propagate
 
 
-def test_an_adaptation_without_a_filter_has_the_digest_that_0_2_0_gave_it() -> None:
+def test_an_adaptation_without_propagation_has_the_digest_that_0_2_0_gave_it() -> None:
     facts = {"names": ["sky"], "pictures": 2}
     arrays = {"directions": np.ones((1, 3), np.float32), "offsets": np.zeros(1, np.float32)}
     made = Adaptation(("sky",), arrays["directions"], arrays["offsets"], 2)
