@@ -25,6 +25,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from clearclip_core.images.preprocessing import RGBArray
+from clearclip_core.prompting.extent import extents
 from clearclip_core.prompting.prompted_image import STEP, FloatMap, Pixel, PromptedImage
 from clearclip_core.segmentation.masks import drop_islands, fill_holes
 from clearclip_core.segmentation.runs import BoolMask, PixelBox
@@ -90,18 +91,28 @@ def click_log_odds(
 def _positive_log_odds(
     image: PromptedImage, text: FloatMap, pixels: Sequence[Pixel], distances: FloatMap
 ) -> FloatMap:
-    """Return (h, w): for each cell the largest of the log-odds of all positive clicks."""
+    """Return (h, w): for each cell the largest of the log-odds of all positive clicks.
+
+    Each click reaches as far as its likeliest mask.
+    """
     similarity = image.similarity
     clicked = float(text[image.geometry.cells(pixels)].max())
     trust = min(float(np.exp(clicked - _LOG_HALF)), 1.0)  # in the label's text
     by_text = np.minimum(text - min(clicked, _LOG_HALF), -_LOG_HALF)
-    by_click = np.stack([similarity.classes(pixel) for pixel in pixels]) - _LOG_HALF
+    classes = np.stack([similarity.classes(pixel) for pixel in pixels])
+    by_click = classes - _LOG_HALF
     visual = trust * _VISUAL + (1 - trust) * _VISUAL_WITHOUT_TEXT
     start = np.full(len(pixels), _CLICK - _CORRECTION)
     start[0] = _CLICK
     log_odds = start[:, None, None] - _DISTANCE * np.log1p(distances)
     log_odds += _TEXT * (trust * by_text + (1 - trust) * by_click)
     log_odds += visual * (np.stack([similarity.cosines(pixel) for pixel in pixels]) - 1)
+
+    cells = [image.geometry.cell(pixel) for pixel in pixels]
+    by_words = np.exp(text - clicked)
+    for number, cell in enumerate(cells):
+        alike = trust * by_words + (1 - trust) * np.exp(classes[number])
+        log_odds[number] -= extents(log_odds[number], alike.clip(0, 1), cell)[0].level
     best: FloatMap = log_odds.max(axis=0)
     return best
 
