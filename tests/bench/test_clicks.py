@@ -25,9 +25,9 @@ from tests.bench.test_boxes import LEAST_SHARE, PICTURES, SIZES, worlds
 from tests.bench.test_prompting import centre, correction, iou, parts
 
 CLICKS = 5
-#: What is asserted: the least mean IoU after one click and after all, and the least that is learned
-#: for a first click.
-LEAST_FIRST, LEAST_LAST, LEAST_LEARNED = 0.25, 0.5, 0.01
+#: What is asserted: the least mean IoU after one click and after all, and the least gain of a first
+#: click by what is learned.
+LEAST_FIRST, LEAST_LAST, LEAST_LEARNED = 0.3, 0.5, -0.02
 
 
 @dataclass(frozen=True)
