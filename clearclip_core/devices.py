@@ -11,7 +11,11 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(device: str) -> torch.device:
-    """Resolve a device by name; ``auto`` is CUDA where there is one, otherwise the CPU.
+    """Resolve a device by name.
+
+    Args:
+        device: a name of torch such as ``cpu``, ``cuda:1`` or ``mps``; ``auto`` is CUDA where
+            there is one, otherwise the CPU.
 
     Raises:
         ValueError: an unknown device, or one that this machine does not have.
@@ -42,7 +46,10 @@ def choose_device(device: str) -> torch.device:
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Resolve a precision by name.
 
-    ``auto`` is fp16 on CUDA, bf16 on a CPU whose flags name bf16 arithmetic, and fp32 otherwise.
+    Args:
+        precision: ``fp32``, ``fp16`` or ``bf16``; ``auto`` is fp16 on CUDA, bf16 on a CPU whose
+            flags name bf16 arithmetic, and fp32 otherwise.
+        device: where the model is to run.
 
     Raises:
         ValueError: an unknown precision, fp16 on a CPU, or bf16 on a GPU without bf16
@@ -51,11 +58,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     >>> choose_precision("fp32", torch.device("cpu"))
     torch.float32
     """
-    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision == "auto":
-        if device.type == "cuda":
-            return torch.float16
-        return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+        return _fastest_precision(device)
+
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision not in known:
         raise ValueError(
             f"Expected argument `precision` to be auto, {', '.join(known)}, but got {precision!r}."
@@ -66,6 +72,12 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
         card = torch.cuda.get_device_name(device)
         raise ValueError(f"Precision bf16 needs Ampere or later, but {card} is older: take fp16.")
     return known[precision]
+
+
+def _fastest_precision(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
 
 
 def _card_has_bf16(device: torch.device) -> bool:

@@ -20,7 +20,7 @@ Three kinds of mistakes are told apart, each by a measure of its own:
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -157,13 +157,12 @@ class _ProbabilityMaps:
 
     @classmethod
     def of(cls, scores: Scores, truth: Truth, regions: RegionMap) -> "_ProbabilityMaps":
+        """Take scores and paint at the places; for the arguments see `find_disagreements`."""
         factor = min(1.0, _PLACES / max(truth.shape))
-        y_px, x_px = (
-            (np.arange(count) + 0.5) * side / count - 0.5
-            for side, count in ((side, max(1, round(side * factor))) for side in truth.shape)
-        )
-        logits = np.concatenate([band for _, band in scores.logits_at(y_px, x_px)])
+        y_px, x_px = (_centres_px(side, max(1, round(side * factor))) for side in truth.shape)
+        logits = np.concatenate([band for _, band in scores.logits_at(y_px, x_px)])  # (h, w, Q)
         queries = softmax(logits, axis=2)
+
         owners = np.asarray(scores.vocabulary.query_labels)
         labels = len(scores.vocabulary.labels)
         shares = np.zeros((labels + 1, *queries.shape[:2]), np.float32)
@@ -171,18 +170,28 @@ class _ProbabilityMaps:
         for owner in np.unique(owners):  # -1, the contrast words, becomes the last
             shares[owner] = queries[..., owners == owner].max(axis=2)
             best[owner] = logits[..., owners == owner].max(axis=2)
-        places = np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))
         if owners.min() >= 0:
             best[-1] = best[:-1].mean(axis=0)
+
+        places = np.ix_(np.rint(y_px).astype(int), np.rint(x_px).astype(int))
         return cls(shares, best, truth[places], regions[places], (truth.shape[0], truth.shape[1]))
 
     def box(self, part: PixelBox) -> PixelBox:
         """Return the box in px of a part of the places."""
-        rows, columns = (
-            slice(int(side.start * px / count), math.ceil(side.stop * px / count))
-            for side, px, count in zip(part, self.image_hw, self.truth.shape, strict=True)
-        )
-        return rows, columns
+        rows, columns = part
+        height, width = self.truth.shape
+        height_px, width_px = self.image_hw
+        return _scaled(rows, height_px, height), _scaled(columns, width_px, width)
+
+
+def _scaled(part: slice, side_px: int, count: int) -> slice:
+    """Return a part in px of a side, from one of the parts into which the side is cut."""
+    return slice(int(part.start * side_px / count), math.ceil(part.stop * side_px / count))
+
+
+def _centres_px(side_px: int, count: int) -> npt.NDArray[np.float64]:
+    """Return the centres of equal parts of a side, in px from the first pixel's centre."""
+    return (np.arange(count) + 0.5) * side_px / count - 0.5
 
 
 def _other_labels(maps: _ProbabilityMaps, image: RGBArray) -> Iterator[Disagreement]:
@@ -380,30 +389,39 @@ def rank(images: Sequence[Sequence[Disagreement]], pictures: Sequence[Hashable])
     for index, found in enumerate(images):
         for each in found:
             by_kind[each.kind].append((index, each))
-    numbers: dict[Hashable, int] = {}
-    numbered = [numbers.setdefault(each, len(numbers)) for each in pictures]
-    odds = _log_odds(by_kind["label"], numbered)
+
+    # Paint with another label: by log odds where these are known, else by the label's own value.
+    odds = _log_odds(by_kind["label"], _numbered(pictures))
     unlikely = [
         (index, each, value * math.sqrt(each.weight))
         for index, each, value in _beyond_usual(by_kind["label"])
     ]
     judged = [each for each in odds if each is not None]
     not_judged = [each for each, own in zip(unlikely, odds, strict=True) if own is None]
+
     missing = _beyond_usual(by_kind["missing"])
     edges = _image_means(_beyond_usual(by_kind["edges"]))
-    measures = (
-        (judged, _scale(judged, _NOISE_ODDS)),
-        (not_judged, _scale(unlikely, _NOISE["label"])),
-        (missing, _scale(missing, _NOISE["missing"])),
-        (edges, _scale(edges, _NOISE["edges"])),
-    )
     best: dict[int, Ranked] = {}
-    for beyond, scale in measures:
-        for index, disagreement, value in beyond:
-            known = best.get(index)
-            if value / scale > (0 if known is None else known.score):
-                best[index] = Ranked(index, disagreement, value / scale)
+    _keep_best(best, judged, _scale(judged, _NOISE_ODDS))
+    _keep_best(best, not_judged, _scale(unlikely, _NOISE["label"]))
+    _keep_best(best, missing, _scale(missing, _NOISE["missing"]))
+    _keep_best(best, edges, _scale(edges, _NOISE["edges"]))
     return sorted(best.values(), key=lambda each: (-each.score, each.index))
+
+
+def _numbered(pictures: Iterable[Hashable]) -> list[int]:
+    """Return a number for each picture, the same one for equal ones."""
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(each, len(numbers)) for each in pictures]
+
+
+def _keep_best(best: dict[int, Ranked], beyond: Iterable[_Beyond], scale: float) -> None:
+    """Replace what is most unusual of an image, by its index, where something scores higher."""
+    for index, disagreement, value in beyond:
+        score = value / scale
+        known = best.get(index)
+        if score > (0 if known is None else known.score):
+            best[index] = Ranked(index, disagreement, score)
 
 
 def _log_odds(
@@ -441,15 +459,27 @@ def _beyond_usual(found: Sequence[tuple[int, Disagreement]]) -> list[_Beyond]:
         by_image[each.about, index].append(each)
     by_label: dict[int, list[float]] = defaultdict(list)
     for (label, _), own in by_image.items():
-        values, weights = [each.value for each in own], [each.weight for each in own]
-        by_label[label].append(float(np.average(values, weights=weights)))
-    medians = {label: float(np.median(own)) for label, own in by_label.items()}
-    known = [medians[label] for label, own in by_label.items() if len(own) >= _FEW]
-    fallback = float(np.median(known or [*medians.values()])) if medians else 0.0
-    usual = {
-        label: medians[label] if len(own) >= _FEW else fallback for label, own in by_label.items()
-    }
+        by_label[label].append(_weighted_mean(own))
+
+    usual = _usual(by_label)
     return [(index, each, each.value - usual[each.about]) for index, each in found]
+
+
+def _weighted_mean(disagreements: Sequence[Disagreement]) -> float:
+    values = [each.value for each in disagreements]
+    weights = [each.weight for each in disagreements]
+    return float(np.average(values, weights=weights))
+
+
+def _usual(by_label: Mapping[int, Sequence[float]]) -> dict[int, float]:
+    """Return what is usual for each label, by the values of its images."""
+    medians = {label: float(np.median(values)) for label, values in by_label.items()}
+    known = [medians[label] for label, values in by_label.items() if len(values) >= _FEW]
+    fallback = float(np.median(known or [*medians.values()])) if medians else 0.0
+    return {
+        label: medians[label] if len(values) >= _FEW else fallback
+        for label, values in by_label.items()
+    }
 
 
 def _image_means(beyond: Sequence[_Beyond]) -> list[_Beyond]:

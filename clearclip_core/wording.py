@@ -2,7 +2,7 @@
 
 import heapq
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -16,8 +16,16 @@ from clearclip_core.vocabulary import Label
 
 #: Words that no text contains. A word that a model does not know is embedded as they are.
 MADE_UP_WORDS: Final = (
-    *("blarnog", "drivvask", "fremtip", "gloptun", "plimorth"),
-    *("quonzel", "snerfad", "tarkwib", "wexolin", "zandupe"),
+    "blarnog",
+    "drivvask",
+    "fremtip",
+    "gloptun",
+    "plimorth",
+    "quonzel",
+    "snerfad",
+    "tarkwib",
+    "wexolin",
+    "zandupe",
 )
 
 #: Pairs of near words that are told, the nearest: numbered labels have a million of them.
@@ -29,8 +37,11 @@ NARROW: Final = 1 / 3
 #: A label is swallowed where another one takes at least this share of its places narrowly.
 SWALLOWED_FROM: Final = 0.5
 
-FEWEST: Final = 0.002  # places are too few to say anything below this share of all
-Embed = Callable[[Sequence[str]], torch.Tensor]  # words -> (Q, D) embeddings of length 1
+#: Places of a label are too few to say anything below this share of all.
+FEWEST: Final = 0.002
+
+#: Words -> (Q, D) embeddings of length 1.
+Embed = Callable[[Sequence[str]], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,7 @@ def check_vocabulary(
 
     Args:
         embed: words -> (Q, D) embeddings of length 1.
+        labels: the labels, whose prompts are checked.
         reference: two or more common words of different meanings, such as the model's contrast
             words.
     """
@@ -96,13 +108,27 @@ def check_vocabulary(
 def _near(
     places: Sequence[tuple[str, str]], words: torch.Tensor, near_from: float
 ) -> list[NearWords]:
+    """Return the nearest pairs of words of different labels.
+
+    Args:
+        places: label and word of each embedding.
+        words: (Q, D) embeddings of length 1.
+        near_from: the cosine from which words are too near; equal words are in any case.
+    """
     cosines = (words @ words.T).tolist()
-    found = (
-        NearWords((one[0], two[0]), (one[1], two[1]), min(1.0, cosines[i][j]))
-        for (i, one), (j, two) in combinations(enumerate(places), 2)
-        if one[0] != two[0] and (cosines[i][j] >= near_from or one[1] == two[1])
-    )
+    found = _near_pairs(places, cosines, near_from)
     return heapq.nlargest(MOST_NEAR, found, key=lambda each: each.cosine)
+
+
+def _near_pairs(
+    places: Sequence[tuple[str, str]], cosines: Sequence[Sequence[float]], near_from: float
+) -> Iterator[NearWords]:
+    for (i, (label, word)), (j, (other_label, other)) in combinations(enumerate(places), 2):
+        if label == other_label:
+            continue
+        cosine = cosines[i][j]
+        if cosine >= near_from or word == other:
+            yield NearWords((label, other_label), (word, other), min(1.0, cosine))
 
 
 def _unknown(
@@ -145,6 +171,9 @@ class Swallowing:
     """Counts which label wins and which one comes second, over images.
 
     A place is a patch of a window; no mask is drawn. Thresholds do not count.
+
+    Args:
+        labels: names of the labels, in the order of the vocabulary.
     """
 
     def __init__(self, labels: Iterable[str]) -> None:

@@ -30,20 +30,27 @@ def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
     It has to be whole and of 8-bit colour. For all others, grey, CMYK, truncated or with bytes
     behind their end, None is returned: Pillow decodes them, and its errors are known.
     """
+    content = _content_of_usual_kind(image)
+    if content is None:
+        return None
+
+    colour = cv2.IMREAD_COLOR_RGB if _HAS_RGB else cv2.IMREAD_COLOR
+    flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # noqa: TID251
+    if decoded is None or decoded.shape != (image.height, image.width, 3):
+        return None
+    rgb = decoded if _HAS_RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return np.asarray(rgb, dtype=np.uint8)
+
+
+def _content_of_usual_kind(image: Image.Image) -> bytes | None:
+    """Return the bytes of a JPEG file that OpenCV decodes; None for others."""
     if not isinstance(image, JpegImageFile) or image.format != "JPEG" or image.mode != "RGB":
         return None
     if not image.tile or not isinstance(image.fp, io.BytesIO):  # it is decoded, or no such file
         return None
-    content, size_hw = image.fp.getvalue(), (image.height, image.width)
-    if not content.endswith(_END_MARKER) or not _is_whole(image, content):
-        return None
-    colour = cv2.IMREAD_COLOR_RGB if _HAS_RGB else cv2.IMREAD_COLOR
-    flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # noqa: TID251
-    if decoded is None or decoded.shape != (*size_hw, 3):
-        return None
-    rgb = decoded if _HAS_RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return np.asarray(rgb, dtype=np.uint8)
+    content = image.fp.getvalue()
+    return content if content.endswith(_END_MARKER) and _is_whole(image, content) else None
 
 
 def has_too_many_scans(image: Image.Image, content: bytes) -> bool:

@@ -83,16 +83,13 @@ def pair_files(images: Path, masks: Path) -> list[PictureFiles]:
         LayoutError: a missing folder, no pair, a label map without an image, or two images of one
             name.
     """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise LayoutError(f"Expected a folder at {folder}, but there is none.")
-
-    maps = _by_name(masks, [path for path in _files(masks) if path.suffix.lower() == ".png"])
+    image_files, mask_files = _files(images), _files(masks)
+    maps = _by_name(masks, [path for path in mask_files if path.suffix.lower() == ".png"])
+    taken = {path.resolve() for path in maps.values()}
+    pictures = _by_name(images, [path for path in image_files if path.resolve() not in taken])
     if not maps:
         raise LayoutError(f"Expected label maps at {masks}/**/*.png, but there are none.")
 
-    taken = {path.resolve() for path in maps.values()}
-    pictures = _by_name(images, [path for path in _files(images) if path.resolve() not in taken])
     lonely = sorted(set(maps) - set(pictures))
     if lonely:
         raise LayoutError(
@@ -104,6 +101,8 @@ def pair_files(images: Path, masks: Path) -> list[PictureFiles]:
 
 
 def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise LayoutError(f"Expected a folder at {folder}, but there is none.")
     return sorted(p for p in folder.rglob("*") if is_image(p) and not is_hidden(p, folder))
 
 
