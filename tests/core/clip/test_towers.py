@@ -46,6 +46,8 @@ def make_visual(family: str) -> Any:
             visual.to_empty(device="cpu")
             for parameter in visual.parameters():
                 torch.nn.init.normal_(parameter, std=0.05)
+            for buffer in visual.buffers():
+                torch.nn.init.zeros_(buffer)
     return visual.double().eval()
 
 
