@@ -94,7 +94,10 @@ class Team:
 
     def report(self) -> dict[str, Any]:
         path = f"{self.url}/projects/{self.project}/report.json"
-        told: dict[str, Any] = requests.get(path, timeout=60).json()
+        answer = requests.get(path, timeout=60)
+        if answer.status_code == 503:  # busy: it is asked again
+            return {"annotations": {"compared": 0}}
+        told: dict[str, Any] = answer.json()
         return told
 
     def retrieve(self, tasks: list[int]) -> None:

@@ -185,11 +185,12 @@ def teach(**colours: str) -> Adaptation:
 
 
 def taught_colours(adaptation: Adaptation | None) -> dict[str, str]:
+    """Label -> the colour that `teach` has said; what a real fit has found is none."""
     if adaptation is None:
         return {}
     words = {rgb: word for word, rgb in RGB.items()}
     rows = zip(adaptation.names, adaptation.directions.astype(int).tolist(), strict=True)
-    return {name: words[tuple(row)] for name, row in rows}
+    return {name: words[tuple(row)] for name, row in rows if tuple(row) in words}
 
 
 def colour_engine(segmenter: ColourSegmenter | None = None, **options: Any) -> Engine:
