@@ -91,8 +91,8 @@ def _ask(client: LabelStudioClient | None, project: int, task: int) -> _Said:
         said = "Without a token for Label Studio, this is what the database knows."
         return _Said(trouble=said)
     try:
-        contents = client.contents(task) if client.task(project, task) else None
-        if contents is None:
+        contents = client.contents(task)
+        if contents is None or contents.project != project:
             return _Said()
         annotations = client.annotations(task)
         names = client.user_names() if annotations else {}

@@ -123,9 +123,8 @@ class TimmTower(Tower):
         if self._is_vit:
             self._take_any_size()
             if method == METHODS["clearclip"]:
-                blocks = list(self.trunk.blocks)
-                blocks[-1] = _ClearBlock(blocks[-1])
-                self.trunk.blocks = type(self.trunk.blocks)(*_as_arguments(self.trunk, blocks))
+                self.trunk.blocks = _with_own_parts(self.trunk.blocks)
+                self.trunk.blocks[-1] = _ClearBlock(self.trunk.blocks[-1])
 
     def _take_any_size(self) -> None:
         """Let the trunk take windows of any size, as timm does where it is asked at creation."""
@@ -267,11 +266,6 @@ def _with_own_parts(module: Any) -> Any:
     made = copy.copy(module)
     made._modules = dict(module._modules)
     return made
-
-
-def _as_arguments(trunk: Any, blocks: Sequence[nn.Module]) -> Sequence[Any]:
-    """Return the arguments of the container of a trunk's blocks: a sequence, or a list."""
-    return blocks if isinstance(trunk.blocks, nn.Sequential) else (blocks,)
 
 
 def check_tower(clip_model: nn.Module) -> None:

@@ -1,7 +1,5 @@
 """What a command says of a task."""
 
-from collections.abc import Iterator
-
 import pytest
 from click.testing import CliRunner
 
@@ -15,9 +13,8 @@ from tests.backend.fakes.local_server import LocalServer
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}}).served() as server:
-        yield server
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}})
 
 
 def test_the_command_finds_the_project_of_a_task(

@@ -1,7 +1,5 @@
 """The record of a task is what Label Studio and the database say of it, in order of time."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from backend.database.database import Database
@@ -21,12 +19,6 @@ from tests.backend.fakes.local_server import LocalServer
 @pytest.fixture
 def studio() -> FakeStudio:
     return FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}})
-
-
-@pytest.fixture
-def server(studio: FakeStudio) -> Iterator[LocalServer]:
-    with studio.served() as server:
-        yield server
 
 
 @pytest.fixture
@@ -101,3 +93,7 @@ def test_what_the_database_knows_is_told_while_label_studio_is_away(
     record = record_of(services)
     assert record.entries[0].sentence == "Job 5 could not predict it: The picture is gone."
     assert record.trouble.startswith("Label Studio does not say what the task holds")
+
+
+def test_a_task_of_another_project_has_no_record(services: Services) -> None:
+    assert task_record(services, 8, 3) is None

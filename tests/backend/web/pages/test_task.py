@@ -1,7 +1,6 @@
 """The page of a task."""
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,9 +17,8 @@ from tests.backend.web.browser import Dashboard
 
 
 @pytest.fixture
-def server() -> Iterator[LocalServer]:
-    with FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}}).served() as server:
-        yield server
+def studio() -> FakeStudio:
+    return FakeStudio(brush_config("sky", "car"), {3: {"image": "a.png"}})
 
 
 def test_the_page_and_its_json_are_one_record(server: LocalServer) -> None:
