@@ -136,32 +136,40 @@ def demo(
     """Start the real Label Studio beside the backend and prelabel a project."""
     if (images is None) != (not labels):
         raise DemoError("Pictures and labels go together: give both, or none for drawn scenes.")
+
     scenes = map(scene_file, HELD_OUT_SEEDS[:_DEMO_SCENES])
     files = scenes if images is None else _read_pictures(images)
     command = find_label_studio(label_studio_command)
+
     with ExitStack() as stack:
         stack.enter_context(signals_handled(_unwind, signal.SIGTERM, signal.SIGHUP))
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
         _say("Starting Label Studio. In a new folder it takes about a minute.")
         port = free_port(studio_port)
         studio = stack.enter_context(label_studio(command, data_dir=folder, port=port))
+
         _say(f"Starting the backend with the model {model}.")
         log = folder / "backend.log"
         port = free_port(backend_port)
         backend = stack.enter_context(served_backend(studio, model=model, port=port, log=log))
+
         _say("Creating a project, uploading pictures and retrieving predictions.")
         project = create_project(studio, split_names(labels) or SCENE_LABELS)
         upload(studio, project, files)
         connect(studio, project, backend)
         retrieve_predictions(studio, project)
+
         missing = _report(studio, project, backend)
         if missing:
             count = quantity(missing, "task")
             _say(f"{count} without a prediction. The backend's last lines:", last_lines(log))
+
         if not once:
             _say(f"Ctrl-C stops both servers{'.' if data_dir else ' and forgets the project.'}")
             with suppress(KeyboardInterrupt):
                 signal.pause()
+
     raise SystemExit(1 if missing else 0)
 
 

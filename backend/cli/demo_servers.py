@@ -223,6 +223,7 @@ def label_studio(command: str, *, data_dir: Path, port: int) -> Iterator[LabelSt
         "LATEST_VERSION_CHECK": "false",
         "LOG_LEVEL": "WARNING",
     }
+
     with running(
         [command, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port)],
         variables=variables,

@@ -162,8 +162,10 @@ def prelabel(
     if where == "ray" and importlib.util.find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install '.[ray]'.")
     services.database.check()
+
     page_client = required_client(services.page_client, "")
     page_client.label_config(project)  # asks once, before the model loads
+
     with resumable(), services.engine if where == "local" else nullcontext():
         prelabeler = (
             services.prelabeler(client, services.predictor())
@@ -174,6 +176,7 @@ def prelabel(
         run_job(services, prelabeler.run, job)
         job = services.store.get_job(job.id)
         failures = FailureStore(services.database).of_job(job.id, limit=10_000)
+
     click.echo(_describe(job, failures))
     if not job.over:
         raise SystemExit(130)

@@ -55,6 +55,7 @@ def report(
     services = Services(settings)
     client, annotations = services.page_client, services.annotations  # somebody waits
     services.database.check()
+
     is_complete = False
     if client is not None:  # without a token there is nothing to read them with
         with stopped_by_signals(services.stopping):
@@ -63,11 +64,13 @@ def report(
                 is_complete = not services.stopping.is_set()
             except StudioUnreachable as error:
                 click.echo(f"{error} The figures are of what was read before.", err=True)
+
     waiting = annotations.count_open(project)
     sums = annotations.sums(project).renamed(read_renamings(renamed))
     hours_left = estimate(annotations, client, project)
     experiment = services.experiments.find(project)
     savings = PrelabelReport(project, sums, waiting, hours_left, experiment)
+
     if json_file is not None:
         write_json(json_file, savings.figures())
     click.echo(report_text(savings, is_complete=is_complete))

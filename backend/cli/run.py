@@ -170,18 +170,23 @@ def show_agreement(report: Agreement) -> None:
             "region of a label."
         )
         return
+
     click.echo(
         f"{quantity(report.annotations, 'annotation')} of {quantity(report.tasks, 'task')}; in "
         f"dispute: {in_percent(report.disputed)} of the pixels of "
         f"{quantity(report.pictures, 'picture')}"
     )
+
     agreed = {">pictures": "pictures", ">IoU": "iou"}
     label = {"label": "label"} | agreed | {">in dispute": "disputed"}
     _print_table(report.labels, label)
+
     pair = {"one person": "label", "another": lambda row: row.other or "nothing"}
     _print_table(report.confusions, pair | {">pixels": "share"})
+
     person = {"annotator": lambda row: row.name or f"User {row.annotator}"}
     _print_table(report.annotators, person | agreed)
+
     disputes = {">task": "task", ">people": "people", ">in dispute": "disputed"}
     _print_table(report.disputes, disputes)
 

@@ -162,10 +162,12 @@ class DatasetReport(msgspec.Struct):
             f"{quantity(self.regions, 'region')}; {quantity(self.tasks, 'task')} read, "
             f"{self.unlabelled} without an annotation that counts, {len(self.skipped)} skipped."
         ]
+
         if len(self.parts) > 1:
             asked = "/".join(map(str, self.asked.values()))
             met = "/".join(str(round(100 * n / max(1, self.pictures))) for n in self.parts.values())
             lines.append(f"Percent of the pictures: {asked} asked, {met} met.")
+
         for name, counts in self.classes.items():
             told = (
                 f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
@@ -174,6 +176,7 @@ class DatasetReport(msgspec.Struct):
             )
             if any(count.objects for count in counts.values()):
                 lines.append(f"  {name}: {', '.join(told)}")
+
         lines += [str(each) for each in (self.changes, self.score) if each]
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]
@@ -202,6 +205,7 @@ class SetCounts:
                 f"{grouped(self.covered_px)} {inflected(self.covered_px, 'pixel')} of theirs have "
                 "another class (--overlap says whose)."
             )
+
         if self.framed:
             yield (
                 f"In {quantity(self.framed, 'label map')} rectangles cover pixels that nothing "
@@ -209,6 +213,7 @@ class SetCounts:
                 "its pixels are its thing: paint it, or choose --fill-rectangles or “Fill "
                 "rectangles” on the page."
             )
+
         if 2 * self.mostly_unpainted > pictures and not has_background:
             yield (
                 f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
@@ -216,11 +221,13 @@ class SetCounts:
                 "the ground that your classes stand on, make them a class: --background other, or "
                 '"Class of unpainted pixels" on the page.'
             )
+
         if self.converted:
             yield (
                 f"{quantity(self.converted, 'picture')} written as PNG, since trainers read the "
                 "original otherwise or not at all."
             )
+
         for label, count in self.unknown.most_common():
             yield (
                 f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
@@ -228,6 +235,7 @@ class SetCounts:
                 f'"Renamed labels" on the page, as "{label[:100]}=LABEL", or "{label[:100]}=" to '
                 "leave them out; or write it as the alias of a label."
             )
+
         for control, count in self.lost.most_common():
             yield (
                 f'{quantity(count, "region")} made with the control "{control[:100]}", which the '

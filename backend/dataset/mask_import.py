@@ -112,16 +112,19 @@ class ImportReport(msgspec.Struct):
             f"{quantity(self.ready, 'task')} to write; {self.present} with {has} already, "
             f"{self.replaced} with it replaced.",
         ]
+
         if self.classes:
             lines.append("Classes:")
             for name, each in self.classes.items():
                 where = quantity(each.pictures, "picture")
                 lines.append(f"  {name} -> {each.label or 'no label'}, in {where}")
+
         if self.regions < self.objects:
             lines.append(
                 f"{quantity(self.objects, 'object')} become {quantity(self.regions, 'region')}, "
                 "one for each label of a picture: --instances keeps them apart."
             )
+
         lines += _listed("Left out:", [f"{each.where}: {each.reason}." for each in self.left_out])
         lines += _listed("Cannot be written:", self.problems)
         return "\n".join(lines)
@@ -259,14 +262,17 @@ class MaskImporter:
         self._mapping = ClassMapping(config, options.renamed, options.controls)
         self._drawer = RegionDrawer(self._mapping, options.instances)
         tasks = list(self._client.all_tasks(self._project, TaskFilter()))
+
         places = image_places(tasks, config.images)
         matched, unmatched = match_by_name(sources, places, options.addresses)
         by_task: dict[int, list[Matched]] = defaultdict(list)
         for each in sorted(matched, key=lambda each: each.place.key):
             by_task[each.place.key[0]].append(each)
+
         stored = self._find_stored(tuple(by_task))
         self._replaced = stored if options.replace else set()
         present = stored - self._replaced
+
         self._report = ImportReport(
             project=self._project,
             version=options.version,
@@ -279,6 +285,7 @@ class MaskImporter:
             tasks_without=len({task.id for task in tasks} - set(by_task)),
             left_out=unmatched,
         )
+
         checked = [each for task, some in by_task.items() if task not in present for each in some]
         good = self._check(checked, progress)
         whole = {task: some for task, some in good.items() if len(some) == len(by_task[task])}
@@ -336,10 +343,12 @@ class MaskImporter:
         self, matched: Sequence[Matched], progress: WatchImport
     ) -> dict[int, list[_Checked]]:
         """Read all masks; return task -> its images without a problem, and tell of the others."""
+
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)
         sizes = read_ahead(self._read_size, wanted, READERS, READ_AHEAD)
+
         for number, (each, size_hw) in enumerate(zip(matched, sizes, strict=False), 1):
             try:
                 if isinstance(size_hw, TaskError):
@@ -349,9 +358,11 @@ class MaskImporter:
                     good[each.place.key[0]].append((each, size_hw))
             except DatasetError as error:
                 found = [str(error)]
+
             for text in found:
                 problems[text].append(each.source.where)
             progress(number, len(matched))
+
         self._report.problems = [
             f"{text} It is in {len(files)} files, such as {files[0]}." if len(files) > 1 else text
             for text, files in problems.items()

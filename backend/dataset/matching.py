@@ -163,20 +163,25 @@ class NameMatcher:
         at_address = self._by_address.get(address, ())
         if len(at_address) == 1:
             return at_address[0]
+
         origin = PurePosixPath()
         if (exported := ImageName.of(address)) is not None:
             file = exported.uploaded_file or exported.file
             origin = PurePosixPath(*exported.folders, file)
+
         roboflow = _ROBOFLOW.sub(r"\1.\2", path.name)
         names = [path.name, PurePosixPath(other_name).name, roboflow, origin.name]
         if roboflow != path.name:
             names.append(_hyphenated(roboflow))
+
         found = next(filter(None, map(self._candidates, names)), ())
         if not found:
             raise DatasetError("no task has a picture of that name")
+
         for each in (path, origin):
             if len(found) > 1:
                 found = _same_folders(found, each.parts[:-1])
+
         if len(found) > 1:
             tasks = sorted({place.key[0] for _, place in found})
             shown = ", ".join(map(str, tasks[:_SHOWN])) + (", ..." if len(tasks) > _SHOWN else "")

@@ -54,12 +54,14 @@ class OutputFolder:
         is_ours = any((self.path / name).exists() for name in (LOCK, MARKER))
         if not is_ours and self.path.exists() and any(self.path.iterdir()):
             raise DatasetError(f"{self.path} is in the way: move it, or name another folder.")
+
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             told = f"Another run works on {self.target}: wait for it, or name another folder."
             raise DatasetError(told) from None
+
         try:
             self._put_back()
             self._check_target()
@@ -135,18 +137,22 @@ class OutputFolder:
     def _check_target(self) -> None:
         if self.target.is_mount():
             raise DatasetError(f"{self.target} is a disk of its own: name a folder in it.")
+
         found = {each.name for each in self.target.iterdir()} if self.target.exists() else ()
         if not found:
             return
+
         if MARKER not in found:
             raise DatasetError(
                 f"{self.target} has files already, and none of them is of a data set: name an "
                 "empty or a new folder."
             )
+
         owner = (self.target / MARKER).read_text(encoding="utf-8", errors="replace")
         if owner != self._source:
             told = f"{self.target} is the data set of {owner[:500]}, not of {self._source}"
             raise DatasetError(f"{told}: name another folder.")
+
         others = sorted(e for e in found if e not in self._ours and not e.endswith(".cache"))
         if others:
             raise DatasetError(

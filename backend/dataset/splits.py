@@ -210,15 +210,18 @@ def _divide(
     lack = np.outer(shares / 100, counts.sum(axis=0))  # (parts, 2 + C) pictures
     wanted = lack[:, 0].copy()
     parts = dict(fixed)
+
     for number, part in fixed.items():
         lack[part] -= counts[number]
     shared = np.flatnonzero(shares).tolist()
     empty = set(shared) - set(fixed.values())
     left = np.array(new, np.intp)
+
     while left.size:
         rest = counts[left, 1:].sum(axis=0)
         rarest = 1 + int(np.where(rest > 0, rest, np.iinfo(np.int64).max).argmin())
         of_class = counts[left, rarest] > 0
+
         for at, number in enumerate(left[of_class].tolist()):
             can = [part for part in shared if lack[part, 0] > _FULL] or shared
             can = sorted(empty) if left.size - at <= len(empty) else can
@@ -229,6 +232,7 @@ def _divide(
             lack[part] -= counts[number]
             empty.discard(part)
         left = left[~of_class]
+
     if len(new) <= _FEW:
         _exchange(lack, counts, parts, new, shared)
     return parts

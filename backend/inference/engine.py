@@ -123,11 +123,13 @@ class ModelLoader:
                 log.error("The model cannot be loaded; tried again every %g s. %s", often, reason)
             self._set(ModelStatus("failed", reason))
             return None
+
         if segmenter.model.notice:
             log.warning("%s", segmenter.model.notice)
         self.device = _device_name(segmenter.encoder.device)
         self.precision = str(segmenter.encoder.dtype).removeprefix("torch.")
         self.features_id = features_id
+
         log.info(
             "The model is ready: %s, %s, %s", segmenter.model.name, self.device, self.precision
         )

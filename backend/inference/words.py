@@ -115,6 +115,7 @@ class WordsQueue:
         """
         self._turns += 1
         request.turn = self._turns
+
         try:
             if request.missing is None:
                 request.missing = _missing(segmenter, request.labels)
@@ -128,6 +129,7 @@ class WordsQueue:
                 log.exception("Words cannot be embedded")
                 self._fail(request, error)
             return
+
         del request.missing[: len(some)]
         if not request.missing:
             images, futures = self._remove(request)

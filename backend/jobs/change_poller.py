@@ -261,16 +261,19 @@ class ChangePoller:
         client = self.client
         if client is None:
             return False
+
         walking = {project for project, _ in self._walks}  # these are polled again after it
         with self._lock:
             woken, self._woken = self._woken - walking, self._woken & walking
         if woken:
             self.polls.wake(woken, _WAKE_AFTER_S)
+
         poll = self.polls.lease(self.settings.poll_interval_s)
         if poll is not None:
             self._walks.append((poll.project, self._walk(client, poll)))
         if not self._walks:
             return False
+
         project, walk = self._walks.popleft()
         try:
             if next(walk, False):
@@ -296,8 +299,10 @@ class ChangePoller:
         project, began = poll.project, self.polls.now
         newest, tasks, predictions = client.newest_change(project)
         created, done, unserved = set[int](), poll, dict(poll.unserved)
+
         self._ask_again(client, project, unserved)
         # nothing has changed since a walk that came too late to miss anything
+
         is_settled = poll.walked >= poll.noted + OVERLAP_S
         if newest > poll.since or not is_settled:
             connected = [each.created for each in client.backends(project)]
@@ -316,12 +321,15 @@ class ChangePoller:
                     return
                 yield True
             done = replace(poll, since=since, walked=began)
+
             if newest > since:
                 done = replace(done, since=newest, noted=began)
+
         if not poll.since or tasks < poll.tasks + len(created):
             self._mark_gone(client, project)
         yield from self._remove_doubles(client, project, (newest, predictions))
         self.scope.end_experiment(client, project)
+
         done = replace(done, tasks=tasks, unserved=unserved)
         self.polls.finish(done, self.settings.poll_interval_s)
 
@@ -340,6 +348,7 @@ class ChangePoller:
         rows = [row for row in rows if not self._rests(row, unserved.get(row.id))]
         annotated = [row.id for row in rows if row.annotations]
         tasks = TasksTogether(client, project, annotated, TaskContents)
+
         found, failed = dict[int, dict[int, float]](), 0
         for row in rows:
             if self.is_stopping():
@@ -357,6 +366,7 @@ class ChangePoller:
                 if failed > _MOST_UNSERVED:  # it is not the tasks
                     raise
                 found[row.id] = client.annotation_times(project, row.id)
+
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)

@@ -335,16 +335,22 @@ class JobStore:
                 "failed": before.failed + len(failures),
                 "worked_s": before.worked_s + max(0.0, min(now - before.updated, LEASE_S)),
             }
+
             if not before.over:  # nobody would release that lease
                 values |= renewed(now)
+
             if before.state == "queued":  # paused and resumed before its owner noticed
                 values["state"] = "running"
+
             if at_work is not None:
                 values["at_work"] = write_tasks(at_work)
+
             if scope is not None:
                 _write_list(connection, job, scope)
+
             if failures:
                 self._failures.insert(connection, failures, job, before.project)
+
             return self._change(connection, job, **values, **changes)
 
     def release(self, job: int, owner: str) -> Job:

@@ -220,6 +220,7 @@ class Prelabeler:
     ) -> Job:
         spec = self._spec(job)
         moving: deque[tuple[list[Task], Future[ChunkResult]]] = deque()
+
         with ThreadPoolExecutor(_CHUNKS_AHEAD, thread_name_prefix=f"job-{job.id}") as pool:
             try:
                 while True:
@@ -230,6 +231,7 @@ class Prelabeler:
                         moving.append((chunk, future))
                     at_work = [int(task.id or 0) for chunk, _ in moving for task in chunk]
                     job = self._store.advance(job.id, self._owner, at_work=at_work)
+
                     if not moving:
                         return job
                     step = moving.popleft()[1].result()

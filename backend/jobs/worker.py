@@ -170,20 +170,24 @@ class Withdrawer:
     def _run(self, job: Job, stopping: threading.Event, watch: Callable[[Job], None]) -> Job:
         of = self._store.get_job(job.withdraws or 0)
         wanted = TaskFilter(with_version=of.version, ids=self._store.task_ids(of.id))
+
         if job.total is None:
             total = self._client.count(job.project, wanted)
             job = self._store.advance(job.id, self._owner, total=total)
         kept = {*(self._store.task_ids(job.id) or ())}
         watch(job)
+
         ids = self._client.ids(job.project, replace(wanted, after_id=job.cursor))
         while tasks := tuple(islice(ids, _TASKS_AT_ONCE)):
             if stopping.is_set() or job.state != "running":
                 return job
+
             worked_on = self._worked_on(job.project, replace(wanted, ids=tasks))
             done, stay, trouble = self._delete(of, tasks, worked_on)
             kept |= stay
             of_others = len(tasks) - done - len(stay)
             total = max(0, (job.total or 0) - of_others)
+
             job = self._store.advance(
                 job.id,
                 self._owner,

@@ -66,15 +66,18 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
         data = bytes(rle)
     except (TypeError, ValueError):
         raise ValueError("Expected argument `rle` to hold integers from 0 to 255.") from None
+
     n_values, word_bits, length_bits = _read_header(data)
     if len(data) < 7 or n_values != height * width * _CHANNELS:
         raise ValueError(
             f"Expected argument `rle` to hold {height} x {width} pixels of {_CHANNELS} values, "
             f"but got {n_values if len(data) >= 7 else 'no'} values."
         )
+
     source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
     alpha = np.zeros(height * width, dtype=np.uint8)
     before = 0
+
     for tokens in _read_tokens(data, n_values, word_bits, length_bits):
         values, ends = _values(source, tokens, word_bits, before)
         # How many alphas lie before each end.
@@ -185,11 +188,13 @@ def _read_tokens(
         bits = np.array(length_bits)[tokens >> 29 & 0b11]
         counts = (tokens >> (29 - bits) & (1 << bits) - 1) + 1
         positions = starts + 3 + bits
+
         totals = before + np.cumsum(counts)
         # Behind the last token there is padding, which reads as more tokens.
         last = min(int(np.searchsorted(totals, n_values)), starts.size - 1)
         if last < 0:
             continue  # a literal covers this whole part
+
         words = 1 if is_run[last] else int(counts[last])
         before = int(totals[last])
         if before > n_values or positions[last] + word_bits * words > len(data) * 8:
@@ -214,6 +219,7 @@ def _token_starts(
     and the bits of the whole stream at which the tokens of the part begin, (N,).
     """
     steps_by_code = bytes([0] * 4 + [3 + bits + word_bits for bits in length_bits]).ljust(256)
+
     start = _HEADER_BITS
     for first in range(0, len(data), _PART_BYTES):
         part = data[first : first + _PART_BYTES + 1] + b"\0"
@@ -222,6 +228,7 @@ def _token_starts(
         steps = codes.tobytes().translate(steps_by_code)
         heads = _heads(data[first : first + _PART_BYTES + 3])
         head_at = heads.data  # looks up single numbers faster than an array
+
         at, end = start - 8 * first, 8 * min(_PART_BYTES, len(data) - first)
         starts: list[int] = []
         keep = starts.append

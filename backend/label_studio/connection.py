@@ -208,11 +208,13 @@ class Connection:
 
         It follows no redirect, which would take the token along.
         """
+
         wait = _page_wait.get()
         seconds = self._timeout_s
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
         limit = TimeLimit(max(0.0, seconds))
+
         ask = partial(
             send,
             self._session,
@@ -224,6 +226,7 @@ class Connection:
             data=None if body is None else msgspec.json.encode(body),
             headers=None if body is None else {"Content-Type": "application/json"},
         )
+
         try:
             with limit, closing(self._access.send(ask, limit)) as answer:
                 content = read_body(answer, _MOST_BYTES)
@@ -260,10 +263,12 @@ class Connection:
     def _check(self, answer: requests.Response, content: bytes, path: str, kind: type[_T]) -> _T:
         """Return what an answer holds; a page, or a proxy, may answer in Label Studio's place."""
         status = answer.status_code
+
         if answer.is_redirect:
             raise NoAnswerError(
                 f"redirects to {answer.headers['Location'].partition('?')[0][:200]}: {_IS_A_PAGE}"
             )
+
         if status >= 400:
             try:
                 body = decode_json(content, Decoder(Any))
@@ -272,10 +277,12 @@ class Connection:
                     raise NoAnswerError(f"answers HTTP {status} {_NO_JSON}") from None
                 body = None
             raise RefusalError(status, body)
+
         if answer.request.method == "DELETE":
             if status != 204:  # of what is deleted, only HTTP 204 tells
                 raise NoAnswerError(f"answers HTTP {status} where it should delete")
             return None  # type: ignore[return-value]
+
         try:
             return decode_json(content, Decoder(kind, dec_hook=decode_time))
         except msgspec.ValidationError as error:

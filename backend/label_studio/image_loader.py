@@ -282,18 +282,22 @@ class ImageName:
         source = source.strip()
         if source[:5].lower() == "data:":
             return None
+
         try:
             parts = urlsplit(source)
         except ValueError:
             return None
+
         path = unquote(parts.path)
         if path.rstrip("/").endswith("/data/local-files"):
             path = "".join(parse_qs(parts.query).get("d", [""])[:1])
         elif parts.scheme not in ("", "http", "https"):
             path = f"{parts.netloc}/{path}"  # a bucket is a folder
+
         pieces = [each for each in unicodedata.normalize("NFC", path).split("/") if each]
         if not pieces:
             return None
+
         uploaded = None
         if _UPLOADS in path:
             match = _UPLOAD_PREFIX.match(pieces[-1])

@@ -275,6 +275,7 @@ def _read_area(raw: Any) -> Area | None:
     kind, value = region.get("type"), region.get("value")
     if kind == "labels" and isinstance(value, dict):
         kind, value = _as_control(value)
+
     size_hw = region.get("original_height"), region.get("original_width")
     if not (
         isinstance(kind, str)
@@ -282,6 +283,7 @@ def _read_area(raw: Any) -> Area | None:
         and all(type(side) is int and side > 0 for side in size_hw)
     ):
         return None
+
     return Area(
         kind=kind,
         control=read_text(region, "from_name"),
@@ -469,15 +471,18 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     OpenCV would also fill the pixels on the outline, which makes each region half a pixel wider on
     all sides.
     """
+
     far = 2 * max(mask.shape)  # products of larger numbers overflow, and no pixels lie beyond
     starts = _check_finite(points_px).clip(-far, far)
     ends = np.roll(starts, -1, axis=0)
     one, other = (
         np.ceil(each[:, 1].clip(0, mask.shape[0]) - 0.5).astype(np.intp) for each in (starts, ends)
     )
+
     # The first row whose centre each edge passes, and how many: its lower end is the next edge's.
     first, counts = np.minimum(one, other), abs(one - other)
     crossings = int(counts.sum())
+
     if not crossings:
         return
     if crossings > _MAX_CROSSINGS:
@@ -485,11 +490,13 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
             f"A polygon is too jagged: its edges cross {crossings} rows of pixels, more than "
             f"{_MAX_CROSSINGS}. Draw it with fewer points, or as a brush region."
         )
+
     edges = np.repeat(np.arange(len(starts)), counts)
     rows = np.arange(crossings) - np.repeat(np.cumsum(counts) - counts, counts) + first[edges]
     (x0, y0), (x1, y1) = starts[edges].T, ends[edges].T
     xs = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
     columns = np.ceil(xs.clip(0, mask.shape[1]) - 0.5).astype(np.intp)
+
     top, left = rows.min(), columns.min()
     bottom, right = rows.max() + 1, columns.max()
     inside = np.zeros((bottom - top, right - left + 1), np.uint8)

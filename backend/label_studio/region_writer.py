@@ -113,6 +113,7 @@ def draw_regions(
     Return no region for an empty mask; else one, or one for each island, the largest first.
     """
     place = f"{owner}/{control.kind}/{control.name}/{to_name}/{item_index}/{label.written}"
+
     regions: list[Region] = []
     for shape in _shapes(mask, control.kind, min_island_px, tolerance_px, with_holes):
         if isinstance(source, float):
@@ -122,6 +123,7 @@ def draw_regions(
             mean = float(inside.mean(dtype=np.float64))
         else:
             mean = mask.mean(source.confidence) if mean_confidence is None else mean_confidence
+
         score = min(max(mean, 0.0), 1.0)
         if score >= label.threshold:
             regions.append(

@@ -134,14 +134,17 @@ def with_words(xml: str, name: str, words: Sequence[str]) -> tuple[str, str]:
     known = {label.name: label.prompts for label in before.labels}
     # Equal ones stay as they are: written, a name with a comma would read as two words.
     new = None if tuple(words) == known.get(name) else ", ".join(words)
+
     data, shift, first = xml.strip().encode(), 0, ""
     for start, end in _tags_of(data, name):
         tag = _with_attribute(data[start + shift : end + shift].decode(), new)
         data = data[: start + shift] + tag.encode() + data[end + shift :]
         shift += len(tag.encode()) - (end - start)
         first = first or tag
+
     if not first:
         raise LabelConfigError(f"The labeling config has no label {name!r} that is predicted.")
+
     after = data.decode()
     labels = tuple(
         replace(each, prompts=tuple(words)) if each.name == name else each for each in before.labels
@@ -168,13 +171,16 @@ def in_one_row(xml: str) -> str:
     config = parse_label_config(xml, None)
     if config.asks or len(config.controls) != 1:
         return xml
+
     root = parse_xml(xml)
     brush = next(find(root, "brushlabels"), None)
     if brush is None:
         return xml
+
     taken = {attribute_of(each, "name") for each in root.iter()}
     brush.tag, name, brush.tail = "Labels", config.controls[0].name, "\n  "
     parent = next(each for each in root.iter() if brush in each)
+
     asks = {"smart": "true", "smartOnly": "true"}  # no ordinary tool of the same look
     tools = (("Brush", "mask", {"smart": "false"}), ("KeyPoint", "click", asks))
     for place, (tag, own, how) in enumerate((*tools, ("Rectangle", "box", asks))):
@@ -183,6 +189,7 @@ def in_one_row(xml: str) -> str:
         tool = Element(tag, names | how)
         tool.tail = "\n  " if place < len(tools) else "\n"
         parent.insert([*parent].index(brush) + 1 + place, tool)
+
     text = tostring(root, encoding="unicode")
     return text if " />" in xml else text.replace(" />", "/>")
 

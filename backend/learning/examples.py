@@ -105,6 +105,7 @@ class ExampleStore:
         model = self._model_key()
         its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
         query = sa.select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
+
         with self._database.write() as connection:
             locked = StateRow.lock(connection, project, model)
             others = _EXAMPLE.annotation == annotation, _EXAMPLE.model != model
@@ -112,12 +113,14 @@ class ExampleStore:
             if [*connection.scalars(query)] == [example.digest for example in examples]:
                 return False
             connection.execute(sa.delete(EXAMPLES).where(*its))
+
             own = {"annotation": annotation, "model": model, "project": project}
             if rows := [
                 own | {"picture": index, "digest": each.digest, "example": each.example}
                 for index, each in enumerate(examples)
             ]:
                 connection.execute(sa.insert(EXAMPLES), rows)
+
             old = _EXAMPLE.annotation < _oldest(connection, project, model)
             connection.execute(sa.delete(EXAMPLES).where(*locked.own(EXAMPLES), old))
             locked.count_change()

@@ -352,11 +352,13 @@ class VersionStore:
         in use that has lost is taken back.
         """
         self.leases.let_go(lease.project, self._model_key())
+
         with self._locked(lease.project) as locked:
             row, kept = locked.row, None
             if row.owner != self._owner:
                 return None
             live = row.live
+
             if version is not None:
                 kept = self._insert(locked, version, adaptation, pictures or BeforeAfter())
                 if not row.pinned and live == lease.live:
@@ -364,6 +366,7 @@ class VersionStore:
                         live = kept.number if kept.better else None
                     elif kept.unlabelled_lost:
                         live = None
+
             wanted = tuple(json.loads(row.as_words)), _left_out(row)
             left = {
                 "changed": max(0, row.changed - lease.changed),
@@ -461,8 +464,10 @@ class VersionStore:
             row = connection.execute(query).first()
             if row is None:
                 return LearningState(project=project)
+
             found = StateRow(connection, row)
             annotations = found.count_annotations()
+
             undecided = max(row.decided, row.live or 0) + 1
             first = undecided if row.adapt == "ask" else max(undecided, row.newest)
             passed = _VERSION.number >= first, _VERSION.adaptation.is_not(None)
@@ -470,6 +475,7 @@ class VersionStore:
             waits = connection.scalar(query)
             its = *found.own(VERSIONS), _VERSION.number == row.live
             live = connection.scalar(sa.select(_VERSION.version).where(*its))
+
         is_lost = live is not None and read_json(live, Version) is None
         return LearningState(
             project=project,

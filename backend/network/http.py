@@ -171,11 +171,13 @@ def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> so
     """Connect to the first address of a host that is allowed and can be reached."""
     found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     allowed = [each for each in found if rules is None or rules.is_allowed_address(str(each[4][0]))]
+
     if not allowed:
         raise HostRefused(
             f"{host}:{port} has no public address: set LABEL_STUDIO_URL if it is Label Studio, or "
             "name it in ALLOWED_HOSTS if pictures may come from there."
         )
+
     failure = OSError("no address")
     for family, kind, protocol, _, address in allowed:
         connection = socket.socket(family, kind, protocol)
@@ -189,4 +191,5 @@ def _dial(host: str, port: int, rules: HostRules | None, limit: TimeLimit) -> so
             failure = error
         else:
             return connection
+
     raise failure

@@ -198,6 +198,7 @@ class TaskRunner:
         is_opened = run.spec.priority is Priority.OPENED
         asked = math.inf if is_opened else time.monotonic() - chosen_s
         taken, late = set[str](), list[Task]()
+
         with self._changed:
             self._runs.add(run)
             try:
@@ -206,6 +207,7 @@ class TaskRunner:
                 self._runs.remove(run)
                 for each in run.made.values():
                     each.waiters -= 1
+
             for key, task in run.wanted.items():
                 made = run.made.get(key)
                 if made is None:
@@ -216,6 +218,7 @@ class TaskRunner:
                     taken.add(key)
                 elif not (made.waiters or made.handed_at > asked or made.reason):
                     late.append(task)
+
         outcomes = {
             key: replace(each.outcome, entry=each.unpack() if key in taken else [])
             for key, each in run.made.items()

@@ -101,11 +101,13 @@ class TaskImageReader:
         """Read one image, or return its error; waiting in vain for a host adds to `waited_s`."""
         host, started = _HOST.match(place.source.strip()), time.monotonic()
         name = host.group() if host else ""
+
         if waited_s.get(name, 0.0) >= self._patience_s:
             return ImageRefused(
                 "Some pictures were not asked for: the host of others of their task did not "
                 f"answer for {self._patience_s:g} s."
             )
+
         read = self._read_image if spec.priority is Priority.BATCH else self._recall_image
         try:
             with stage("fetch"):
@@ -117,6 +119,7 @@ class TaskImageReader:
             return error
         except TaskError as error:
             return error
+
         labels = spec.config.labels_of(place.tag.name)  # those that are not drawn compete too
         return TaskImage(
             place.tag.name, place.controls, labels, place.item_index, rgb, prepared, task

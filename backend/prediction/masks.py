@@ -349,16 +349,20 @@ class ImagePredictor:
         order = [*spec.config.controls, *spec.config.boxes]
         if spec.prompt is not None and controls:  # one form; a predicted control comes first
             controls = (min(controls, key=lambda own: not own[0].is_predicted),)
+
         for control, label in controls:
             if not spec.draws(control) or mask.threshold not in (None, label.threshold):
                 continue
+
             drawn, mean = mask.mask, mask.mean_confidence
             if taken is not None and not control.overlap:
                 drawn = self._free(mask.mask, taken, image)
                 mean = drawn.mean(mask.source.confidence)
+
             place = ""
             if spec.prompt is not None:
                 drawn, place = self._in_place_of(drawn, (control, label), image, spec.prompt)
+
             for region in draw_regions(
                 drawn,
                 mask.source,
@@ -389,6 +393,7 @@ class ImagePredictor:
         control, label = drawn_by
         if control.kind != "brushlabels" or not control.overlap:
             return answer, ""
+
         query, inside, most, found = prompt.query, answer.to_mask(), 0, None
         for area in drawn_areas(image.task.predicted):
             is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
@@ -400,6 +405,7 @@ class ImagePredictor:
                 shared = np.count_nonzero(mask & inside)
                 if shared > most:
                     most, found = shared, (area.id, mask)
+
         if (
             found is None
             or isinstance(query, Phrases)

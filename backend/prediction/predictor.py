@@ -145,22 +145,28 @@ class Predictor:
         """
         images: list[ImagePrediction] = []
         errors: list[TaskError] = []
+
         for image in self._images.read(task, spec):
             if isinstance(image, TaskError):
                 errors.append(image)
             else:
                 images.append(self._masks.predict_image(image, spec))
+
         if errors and not images:
             raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
+
         regions = [region for image in images for region in image.regions]
         result = [entry for region in regions for entry in region.entries()]
         work.regions, work.images = len(regions), len(images)
+
         pixels = sum(image.pixels for image in images)
         total = sum(image.score * image.pixels for image in images)
         score = round(total / pixels, 6) if pixels else 0.0
         entry = {"model_version": spec.version, "score": score, "result": result}
+
         if not errors:
             return Outcome(entry)
+
         missing = _missing(errors, len(images))
         work.incomplete(missing)
         may_pass = any(isinstance(each, ImageRefused) for each in errors)

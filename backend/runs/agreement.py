@@ -224,6 +224,7 @@ class _Sums:
         ]
         people.sort(key=lambda each: (not each.name, each.name.casefold(), each.annotator))
         largest = sorted(self.confusions.items(), key=lambda each: -each[1])[:MOST_CONFUSIONS]
+
         return Agreement(
             self.tasks,
             self.pictures,

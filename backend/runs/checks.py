@@ -211,17 +211,20 @@ def check_settings(setup: Setup) -> str:
             Database.from_settings(settings).revision()
         except ValueError as error:
             raise CheckFailed(str(error)) from None
+
     wanted = [*map(int, re.findall(r"\d+", settings.auto_prelabel))]
     if lacking := [each for each in wanted if not setup.client.has_project(each)]:
         raise CheckWarned(
             f"AUTO_PRELABEL names {', '.join(map(str, lacking))}, and Label Studio shows no such "
             "project to this token."
         )
+
     if settings.click_model is not None:
         try:
             check_weights("demo", settings.model_dir, click=settings.click_model)
         except (ValueError, WeightsNotFoundError) as error:
             raise CheckFailed(f"CLICK_MODEL: {error}") from None
+
     if (url := settings.label_studio_browser_url) is not None:
         with suppress(requests.RequestException):  # only browsers may reach it
             if requests.get(f"{url}/health", timeout=_TIMEOUT_S).status_code != 200:
@@ -229,6 +232,7 @@ def check_settings(setup: Setup) -> str:
                     f"LABEL_STUDIO_BROWSER_URL={url} does not answer as Label Studio: links of the "
                     "pages lead there. Set it to the address that people type."
                 )
+
     return "Those that can be wrong without a word are well."
 
 
@@ -387,16 +391,19 @@ def _read_each_kind(
             setup.task = {"id": task.id, "project": setup.project, "data": dict(task.data)}
             read[kind] = f"{kind} (task {task.id}, {rgb.shape[1]} x {rgb.shape[0]} px)"
             break
+
     if unread := len(found) - len(read):
         kinds = f"{unread} of {quantity(len(found), 'kind')} of address"
         raise CheckFailed(
             f"{kinds} cannot be read, nor by the backend. {' '.join(trouble.values())}"
         )
+
     if trouble:
         raise (CheckWarned if read else CheckFailed)(
             "Bring the pictures of tasks that get no prediction, or delete the tasks: "
             + " ".join(trouble.values())
         )
+
     if largest > _LARGE_MEGAPIXELS:
         raise CheckWarned(
             f"Task {setup.task['id']} has a picture of {largest:.0f} megapixels. Label Studio's "
@@ -498,22 +505,26 @@ def check_backend(setup: Setup) -> str:
 def check_prediction(setup: Setup) -> str:
     body = {"tasks": [setup.task], "label_config": setup.xml, "project": str(setup.project)}
     status, answer = setup.ask_backend("/predict", _PREDICT_TIMEOUT_S, **body)
+
     if status == 401:
         raise CheckFailed(
             "The backend has another user name and password than these settings. Set "
             "BASIC_AUTH_USER and BASIC_AUTH_PASS as the backend has them."
         )
+
     if status != 200 or len(answer.get("results", ())) != 1:
         raise CheckFailed(
             f"/predict answers HTTP {status}: {answer.get('error', '')} Do what that says, and "
             "look into the backend's log."
         )
+
     (entry,) = answer["results"]
     if not entry:
         raise CheckFailed(
             f"Task {setup.task['id']} has no prediction. The backend's log says why, with the "
             "task's number."
         )
+
     regions = quantity(len({region["id"] for region in entry["result"]}), "region")
     return f"Task {setup.task['id']} has a prediction of {regions} by {entry['model_version']!r}."
 

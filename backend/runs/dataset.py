@@ -154,8 +154,10 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     folder = folder_of(settings, run) / "set"
     xml = client.label_config(run.project)
     config = parse_label_config(xml, settings, must_draw=False)
+
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
     predictor = MaskPredictor(parts.engine, settings, config, run.project)
+
     exporter = DatasetExporter(
         folder,
         config,
@@ -166,12 +168,15 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         scorer=SetScorer(predictor, parts.versions) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
     )
+
     watch = partial(progress, total=source.count())
     report = exporter.run(source, threading.Event(), watch)
     assert report is not None, "what is watched ends it, and not an event"
+
     _remember(settings, run, asked, folder)
     size_bytes = move_into_zip(folder, file_of(settings, run))
     shutil.rmtree(folder, ignore_errors=True)
+
     return DatasetFile(
         report.pictures,
         dict(report.parts),

@@ -210,9 +210,11 @@ class _Search:
     def report(self) -> LabelErrors:
         # Read now: after hours of work nothing is lost where the database is away for a while.
         confirmed = ConfirmedAnnotations(self.parts.database).of(self.project)
+
         reviewed: list[tuple[AnnotatedImage, Annotation]] = []
         found: list[Sequence[Disagreement]] = []
         digests: list[str] = []
+
         for image, annotation, scored in self._scored_images():
             # Without the regions, which may be large.
             without = msgspec.structs.replace(annotation, result=())
@@ -220,12 +222,14 @@ class _Search:
             said = scored.truth, scored.regions
             found.append(find_disagreements(scored.scores, scored.rgb, *said))
             digests.append(scored.digest)
+
         if not reviewed:
             raise ValueError(
                 f"No annotation can be reviewed. {next(iter(self.left_out.values()))}"
                 if self.left_out
                 else "The project has no annotation with a region of a label."
             )
+
         pictures = len(set(digests))
         least = least_score(pictures)
         # Annotations of one picture do not vouch for each other, nor do those of copies of it.
@@ -235,6 +239,7 @@ class _Search:
             for image, annotation in (reviewed[each.index],)
             if each.score > least and confirmed.get(annotation.id) != annotation.updated
         ]
+
         return LabelErrors(
             len({annotation.id for _, annotation in reviewed}),
             pictures,
@@ -302,6 +307,7 @@ class _Search:
         found = ranked.disagreement
         names = ["", *(label.name for label in self.labels)]
         label, other = names[found.label + 1], names[found.other + 1]
+
         made = Suspicion(
             int(image.task.id or 0),
             annotation.id,
@@ -312,6 +318,7 @@ class _Search:
             other,
             _SENTENCES[found.kind].format(label=label, other=other),
         )
+
         try:
             now = self.parts.client.annotation(annotation.id)
             if now is None or now.updated != annotation.updated:

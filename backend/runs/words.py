@@ -166,18 +166,21 @@ def _advice(
             f"“{near.words[0]}” ({first}).",
             f"Write a narrower word for one of them, or make {first} and {second} one label.",
         )
+
     for word in check.unknown:
         yield Advice(
             word.label,
             f"“{word.word}” ({word.label}) means as little to the model as a made-up word.",
             "Try a more common word, a word for its kind, or a description of its looks.",
         )
+
     for each in swallowed:
         yield Advice(
             each.label,
             f"{each.by} takes {100 * each.share:.0f} % of {each.label} from it, narrowly.",
             f"Try other words for {each.label}, or fewer and narrower ones for {each.by}.",
         )
+
     for label in (label for label, share in shares.items() if not share):
         yield Advice(
             label,
@@ -289,14 +292,17 @@ class _Measurement:
         words = dict.fromkeys((self.labels[index].prompts, *self.asked.words))
         trials, count = [_Trial(each, self._labels_with(each)) for each in words], 0
         unlabelled = self._learn_unlabelled(trials)
+
         for count, image in enumerate(self._images(), 1):
             prepared = self.parts.engine.segmenter().prepare(image.rgb)
             for trial in trials:
                 self._measure(trial, index, image, prepared)
             self.progress(count, self.asked.pictures)
+
         rows = list(enumerate(trials))
         if self.is_corrected:
             rows.sort(key=lambda each: each[1].all.wrong_px)  # the order of equal ones stays
+
         told = tuple(
             TriedWords(
                 row,

@@ -228,11 +228,13 @@ class LogFormatter(logging.Formatter):
         message = self._scrub(record.getMessage())
         raised = record.exc_info[1] if record.exc_info else None
         error = self._scrub(_describe(raised)) if raised is not None else ""
+
         facts = {
             name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
             for name, value in facts_of(record).items()
             if value is not None and value != ""
         }
+
         if self._as_json:
             at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             event = {
@@ -244,6 +246,7 @@ class LogFormatter(logging.Formatter):
                 **facts,
             }
             return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         pairs = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
         line = f"{at} {record.levelname} {record.name}: {message}"

@@ -42,6 +42,7 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         counter = partial(Counter, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_BUCKETS)
+
         told = "Requests by route, method and HTTP status."
         self._requests = counter("clearclip_requests", told, ("route", "method", "status"))
         told = "Seconds that a request took, of one for predictions also by who waits."
@@ -50,11 +51,14 @@ class Metrics:
         self._stage_s = histogram("clearclip_stage_seconds", told, ("stage",))
         told = "Tasks that got a prediction, by who waited."
         self._tasks = counter("clearclip_tasks", told, ("urgency",))
+
         told = "Tasks that got none, by the class of the error."
         self._failures = counter("clearclip_failures", told, ("reason",))
+
         expected: list[type[BackendError]] = [ModelUnavailable, StudioUnreachable, StudioBusy]
         for error in (*expected, *TaskError.__subclasses__()):
             self._failures.labels(error.__name__)  # from 0 on: else an increase lacks the first
+
         told = "What runs here: the package's version, the model and the method."
         build = Info("clearclip_build", told, registry=registry)
         build.info(
@@ -64,6 +68,7 @@ class Metrics:
                 "method": services.settings.method,
             }
         )
+
         registry.register(StateCollector(services))
         ProcessCollector(registry=registry)
 
@@ -104,6 +109,7 @@ class StateCollector(Collector):
         now, pictures = self._services.engine.snapshot(), self._services.images.cache_stats
         loaded = float(now.status.state == "ready")
         yield GaugeMetricFamily("clearclip_model_loaded", "Whether the model is loaded.", loaded)
+
         queue = GaugeMetricFamily(
             "clearclip_queue_pictures",
             "Pictures that wait for the model, or are in it, by kind of request.",
@@ -111,6 +117,7 @@ class StateCollector(Collector):
         )
         for priority, count in now.waiting.items():
             queue.add_metric((priority.word,), count)
+
         hits = CounterMetricFamily(
             "clearclip_cache_hits", "What was there when it was needed.", labels=("cache",)
         )
@@ -124,6 +131,7 @@ class StateCollector(Collector):
         ):
             hits.add_metric((name,), hit)
             misses.add_metric((name,), miss)
+
         memory = GaugeMetricFamily(
             "clearclip_gpu_memory_bytes",
             "GPU memory: that which torch holds, and what the device has.",
@@ -132,6 +140,7 @@ class StateCollector(Collector):
         for device, kinds in gpu_memory_bytes().items():
             for kind, n_bytes in kinds.items():
                 memory.add_metric((device, kind), n_bytes)
+
         yield from (queue, hits, misses, memory)
         if self._services.client is not None:
             told = "Whether Label Studio answered, and took the token, when it was tried last."

@@ -148,11 +148,13 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
     """
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gate, sockets = Gate(settings), dict[int, Any]()
+
     app = StartingApp(
         lambda: make_app(settings, gate),
         settings.model,
         lambda: os.kill(os.getpid(), signal.SIGTERM),
     )
+
     try:
         lanes = Lanes(RequestSlots(settings.threads).threads)
         server = create_server(app, sockets, _dispatcher=lanes, **_options(settings))
@@ -160,18 +162,23 @@ def run_server(settings: Settings, listening: Callable[[], None] = lambda: None)
         address = f"{settings.host}:{settings.port}"
         reason = error.strerror or error
         raise ValueError(f"HOST, PORT: cannot listen on {address}: {reason}.") from None
+
     for each in sockets.values():
         if isinstance(each, BaseWSGIServer):
             each.channel_class = partial(_Connection, body_limit(gate, settings))
+
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux ends connections whose answers nobody reads
         unread = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _QUIET_S * 1000)
         server.adj.socket_options = [*server.adj.socket_options, unread]
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _end(app))
+
     log.info("Listening on http://%s:%d", settings.host, settings.port)
     listening()
     app.start()
     server.run()  # until `_end`; then it waits for the requests that have begun
+
     app.stop()
     logging.shutdown()
     os._exit(int(bool(app.failure)))  # taking torch apart takes the interpreter seconds

@@ -84,13 +84,16 @@ def adapt_unlabelled(
     """
     vocabulary = Vocabulary.of(vocabulary)
     used = sorted((each for each in examples if each.is_finite), key=lambda each: each.digest)
+
     with one_blas_thread():
         targets = Targets.of(used, embed(vocabulary.queries), vocabulary, as_drawn=False)
         if targets.images < UnlabelledFit.FEWEST:
             return UnlabelledFit(None, targets.images)
+
         group = _alike(targets)
         joint = _joined(targets, group)
         logits, every = joint.text, np.ones_like(targets.drawn)
+
         for _ in range(_ROUNDS):
             believed = _believe(joint, logits)
             labels = np.flatnonzero(believed.labels & (believed.shown >= FEWEST_IMAGES))
@@ -98,6 +101,7 @@ def adapt_unlabelled(
             weights = regression.mode(every, np.full(len(labels), _PRECISION))
             logits = _keep_areas(joint, labels, weights, regression)
         made = regression.adaptation(weights, targets.images)
+
     names = {name: joint.names[each] for name, each in zip(targets.names, group, strict=True)}
     made = _for_each(made, names)
     logits = _adapted(targets, made)

@@ -262,6 +262,7 @@ def find_runs(
     """
     height, width = label_map.shape
     rows_at_once = max(1, _RUNS_BAND_PX // max(1, width))
+
     starts, labels, sums = [], [], []
     for top in range(0, height, rows_at_once):
         band = label_map[top : top + rows_at_once]
@@ -273,6 +274,7 @@ def find_runs(
         sums.append(before[ends].diff(prepend=before.new_zeros(1)))
         labels.append(band.flatten()[first])
         starts.append((first + top * width).int())
+
     # As one copy, for which the host waits once.
     parts = [torch.cat(each) for each in (sums, starts, labels)]
     packed = torch.cat([part.view(torch.uint8) for part in parts]).cpu().numpy()
@@ -281,6 +283,7 @@ def find_runs(
     runs = LabelRuns(
         packed[cuts[0] : cuts[1]].view(np.int32), packed[cuts[1] :].view(np.int16), (height, width)
     )
+
     return runs, packed[: cuts[0]].view(np.float64)
 
 
@@ -298,18 +301,22 @@ def decide_refined_on_device(
     """
     check_image_size(scores, image)
     check_image(image)
+
     device = scores.cosines.device
     thresholds = scores.thresholds(threshold)
     has_thresholds, limits = thresholds.any(), to_device(torch.from_numpy(thresholds), device)
+
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
     rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
     tiles = DeviceTiles(rgb, grid)
     colour_fit = ColourFit(tiles.mean_colours(), grid, refinement.epsilon)
+
     functions, owners = _fit(scores, colour_fit, grid, _VALUES)
     possible = tiles.possible(functions)
     functions = functions.flatten(2).transpose(1, 2).contiguous()
     labels = owners.new_empty(len(possible), grid.tile_px**2)
     confidence = torch.empty_like(labels, dtype=torch.float16)
+
     for some, maps in candidate_batches(
         possible, grid.tile_px**2, most_values=_values_at_once(device)
     ):
@@ -320,6 +327,7 @@ def decide_refined_on_device(
         if has_thresholds:
             winner.masked_fill_(probability < limits[winner.int()], -1)
         labels[own], confidence[own] = winner, probability.half()
+
     return tiles.image(labels), tiles.image(confidence)
 
 

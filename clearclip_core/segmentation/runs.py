@@ -346,18 +346,22 @@ class RunComponents:
         kept = ~dropped & (self.labels >= 0)
         inner = np.ones(len(self.areas), np.bool_)
         inner[self.part_of_run[self.runs.touches_border]] = False
+
         small = inner & (self.areas < max_px)
         if max_px <= 1 or not small.any():
             return
+
         one, other = self._neighbours
         between = small[one] & small[other]
         clusters = _components(len(small), (one[between], other[between]))
         mixed = np.zeros(len(small), np.bool_)
         mixed[clusters[small & kept]] = True
+
         # A cluster of parts that no mask has is a hole of the one label around it, if there is one.
         plain = small & ~mixed[clusters]
         for label, parts in self._surrounded(plain, clusters, kept, max_px):
             yield label, parts
+
         # In any other cluster, a small part is inside the masks of one label and outside others.
         for label in np.unique(self._labels_around(small & ~plain, clusters, kept)).tolist():
             own = kept & (self.labels == label)

@@ -91,11 +91,13 @@ class TileArgmax:
         corners = upsample(self._maps, *(each.astype(self._maps.dtype) for each in matrices))
         first_px = self._rows.first_px[cells.start : cells.stop + 1]
         start, stop = first_px[[0, -1]].tolist()
+
         colours = () if self._image is None else cv2.split(self._image[start:stop])
         ranges = _colour_ranges(colours, first_px - start, self._columns.first_px)
         found = find_candidates(torch.from_numpy(corners), *ranges)
         large, rivals = (each.numpy() for each in found)
         ends = cell_ends(corners)
+
         owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
@@ -104,6 +106,7 @@ class TileArgmax:
                 np.take_along_axis(end, own, 2)[:, :, 0].swapaxes(0, 1) for end in ends
             ]
             functions = _interpolate(own_ends, self._columns.sizes_px, self._along)
+
         step = max(1, _BATCH_PX // len(self._along))
         for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
             labels[top:bottom] = owners[row]
@@ -112,9 +115,11 @@ class TileArgmax:
                 down = self._down[start + part.start : start + part.stop, None]
                 planes = [plane[part] for plane in colours]
                 _evaluate(functions[:, row], down, planes, values[part])
+
         sizes = self._rows.sizes_px[cells]
         # Rows of pixels of cells; the last is repeated in those that have fewer.
         lines = first_px[:-1] - start + np.minimum(np.arange(sizes.max())[:, None], sizes - 1)
+
         for y, x, width, maps in self._ambiguous(large, rivals, sizes):
             own_ends = [end[y[:, None], :, maps, x[:, None]].T for end in ends]  # (C, k, N) each
             rows = lines.take(y, axis=1)  # (h, N)

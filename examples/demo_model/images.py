@@ -195,19 +195,23 @@ def crops(
     pixels = np.empty((batch, size, size, 3), dtype=np.uint8)
     count = len(source.labels) + source.photographs
     shares = np.empty((batch, cells, cells, count))
+
     for index in range(batch):
         number = int(rng.integers(len(source.images)))
         side = int(size * np.exp(rng.uniform(*np.log(zoom))))
         labels = source.coarse_labels[number]
         y, x, short = _rarest_window(labels, source.rarity, side, rng)
+
         crop = _cut(source.images[number], y, x, short, size)
         found = _cell_shares(labels[y : y + short, x : x + short], cells, count)
         mirrored = rng.random() < 0.5
         pixels[index] = crop[:, ::-1] if mirrored else crop
         shares[index] = found[:, ::-1] if mirrored else found
+
     inputs = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
     whole = torch.from_numpy(shares.mean((1, 2)))
     by_cell = torch.from_numpy(shares.reshape(batch, cells * cells, -1))
+
     return Crops(
         _jittered(inputs, rng, swap=not source.photographs),
         whole > _POSITIVE,

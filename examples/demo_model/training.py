@@ -254,8 +254,10 @@ def train_demo(arguments: list[str] | None = None) -> None:
         "--names", type=Path, help="words of each mask value, one line a value, name first"
     )
     options = parser.parse_args(arguments)
+
     if (options.data is None) != (options.names is None):
         parser.error("--data and --names belong together.")
+
     try:
         images = (
             render_scenes(_SCENES)
@@ -264,6 +266,7 @@ def train_demo(arguments: list[str] | None = None) -> None:
         )
     except (OSError, ValueError) as error:
         sys.exit(str(error))
+
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     model = open_clip.CLIP(**CONFIG["model_cfg"])

@@ -184,6 +184,7 @@ def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
             f'Expected {path} to hold "classes" with a "value" and a "name" each, a list of names, '
             f"or an object of value and name, but got something else ({str(error)[:100]})."
         ) from None
+
     if told.background is not None:
         names[told.background] = None
     empty: dict[int, str | None] = {} if told.nothing is None else {told.nothing: None}
@@ -256,8 +257,10 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
         raise DatasetError(f"{where} is over the limit of {limits.max_megapixels:g} MP.") from None
     except UNDECODABLE:
         raise DatasetError(f"{where} is no PNG picture, or is damaged or truncated.") from None
+
     if values.dtype == np.bool_:
         return ClassMap(values.astype(np.uint8), None, where)
+
     bits = content[_BIT_DEPTH_AT]
     if palette is None and bits < 8 and values.ndim == 2:  # Pillow stretches these to 0 to 255
         values = values // np.uint8(255 // ((1 << bits) - 1))

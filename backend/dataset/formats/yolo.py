@@ -224,26 +224,32 @@ def _cut_out(outer: OutlinePoints, holes: Sequence[OutlinePoints], pixels: Pixel
     """
     if not holes:
         return outer
+
     rings, width, line = [outer, *holes], pixels.shape[1], pixels.tobytes()
     ends = [*accumulate(map(len, rings))]
     points = np.concatenate(rings)
     keys = points[:, 1] * width + points[:, 0]
     order = keys.argsort(kind="stable")
     ordered = keys[order]
+
     firsts = [int(ring[:, 0].argmin()) for ring in rings]
     lefts = [-1, *(int(hole[first, 0]) for hole, first in zip(holes, firsts[1:], strict=True))]
     joined: dict[int, list[tuple[int, OutlinePoints]]] = {}
+
     for number in sorted(range(1, len(rings)), key=lambda each: -lefts[each]):
         ring, first, own = rings[number], firsts[number], joined.get(number, ())
         x, y = ring[first].tolist()
+
         key = max(line.rfind(0, y * width, y * width + x) + 1, y * width)
         same = order[ordered.searchsorted(key) :]
         place = next(int(at) for at in same if lefts[bisect_right(ends, at)] < x)
         owner = bisect_right(ends, place)
+
         around = _splice(ring, own)
         begin = first + sum(len(other) + 1 for at, other in own if at < first)
         turned = np.concatenate([around[begin:], around[: begin + 1]])
         joined.setdefault(owner, []).append((place - ends[owner] + len(rings[owner]), turned))
+
     return _splice(outer, joined.get(0, ()))
 
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("sums", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("project", "grouping", "name"),
     )
+
     op.create_table(
         "annotations",
         sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -61,6 +62,7 @@ def upgrade() -> None:
         "annotations",
         ["untaught", "project", "due", _NEWEST_FIRST],
     )
+
     op.create_table(
         "confirmed_annotations",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
@@ -68,6 +70,7 @@ def upgrade() -> None:
         sa.Column("updated", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("project", "annotation"),
     )
+
     op.create_table(
         "failures",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -80,12 +83,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_failures_job", "failures", ["job"])
     op.create_index("ix_failures_task", "failures", ["task"])
+
     op.create_table(
         "job_tasks",
         sa.Column("job", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("tasks", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("job"),
     )
+
     op.create_table(
         "jobs",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -116,6 +121,7 @@ def upgrade() -> None:
     op.create_index("ix_jobs_project", "jobs", ["project"])
     op.create_index("ix_jobs_state", "jobs", ["state"])
     op.create_index("ix_jobs_withdraws", "jobs", ["withdraws"])
+
     op.create_table(
         "learned_versions",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
@@ -126,6 +132,7 @@ def upgrade() -> None:
         sa.Column("pictures", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("project", "model", "number"),
     )
+
     op.create_table(
         "learning_states",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
@@ -144,6 +151,7 @@ def upgrade() -> None:
         sa.Column("leased_until", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("project", "model"),
     )
+
     op.create_table(
         "polls",
         sa.Column("project", sa.Integer(), autoincrement=False, nullable=False),
@@ -159,6 +167,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("project"),
     )
     op.create_index("ix_polls_due", "polls", ["due"])
+
     op.create_table(
         "runs",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -180,6 +189,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_runs_project_kind", "runs", ["project", "kind"])
     op.create_index("ix_runs_state", "runs", ["state"])
+
     op.create_table(
         "training_examples",
         sa.Column("annotation", sa.BigInteger(), autoincrement=False, nullable=False),

@@ -14,6 +14,7 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("deaths", sa.Text(), nullable=False, server_default="{}"))
     predicted = sa.Column("predicted", sa.Float(), nullable=False, server_default="0")
     op.add_column("annotations", predicted)
+
     op.create_table(
         "experiments",
         sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False),
@@ -21,6 +22,7 @@ def upgrade() -> None:
         sa.Column("ended", sa.Float()),
         sa.Column("withheld", sa.Text(), nullable=False),
     )
+
     op.create_table(
         "reviews",
         sa.Column("task", sa.BigInteger(), primary_key=True, autoincrement=False),
@@ -41,5 +43,6 @@ def upgrade() -> None:
         sa.Index("ix_reviews_open", "open", "due"),
         sa.Index("ix_reviews_project", "project", "seat", "at"),
     )
+
     # the first poll finds the annotations that projects had when they were connected
     op.execute("UPDATE polls SET since = 0")
