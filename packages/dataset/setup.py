@@ -13,8 +13,11 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+COPIES = HERE / "repository"  # in an unpacked sdist; the repository itself has no such folder
+ROOT = COPIES if COPIES.is_dir() else HERE.parents[1]
 PACKAGES = ("backend", "clearclip_core")
 COMMANDS = ("backend.cli.dataset", "backend.cli.import_masks")
 
@@ -80,18 +83,35 @@ def closure(modules: tuple[str, ...] = COMMANDS) -> tuple[set[str], set[str]]:
     return own, others
 
 
+def files() -> list[Path]:
+    """Return the files of the repository that the package has, in the order of their paths."""
+    modules = [file for module in closure()[0] if (file := file_of(module))]
+    return sorted([*modules, ROOT / "clearclip_core/__init__.pyi", ROOT / "LICENSE"])
+
+
+def copy_files(to: Path) -> None:
+    """Copy `files` into a folder, each at its path in the repository."""
+    for file in files():
+        copy = to / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+
+
 class PackSources(build_py):
     """Copies the modules into the package's folder `sources`."""
 
     def run(self) -> None:
         super().run()
-        files = [file for module in closure()[0] if (file := file_of(module))]
-        stubs = [ROOT / name for name in ("clearclip_core/__init__.pyi",)]
-        for file in [*files, *stubs]:
-            copy = Path(self.build_lib, "clearclip_dataset/sources", file.relative_to(ROOT))
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+        copy_files(Path(self.build_lib, "clearclip_dataset/sources"))
+
+
+class ShipSources(sdist):
+    """Copies the modules into the sdist, which is built where the repository is not."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        copy_files(Path(base_dir, COPIES.name))
 
 
 if __name__ == "__main__":
-    setup(cmdclass={"build_py": PackSources})
+    setup(cmdclass={"build_py": PackSources, "sdist": ShipSources})

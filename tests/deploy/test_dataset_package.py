@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import ModuleType
 
@@ -45,12 +46,23 @@ def setup_file() -> ModuleType:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the package as its wheel has it."""
     to = tmp_path_factory.mktemp("built")
-    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(to), "build_py"]
+    run_setup(FOLDER, to, "build_py", "--build-lib", to)
+    return to
+
+
+def run_setup(folder: Path, metadata: Path, *words: object) -> None:
+    """Run setup.py of a folder, whose metadata goes elsewhere."""
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", metadata, *words]
     made = subprocess.run(
-        [*command, "--build-lib", str(to)], cwd=FOLDER, capture_output=True, text=True, timeout=120
+        [*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert made.returncode == 0, made.stderr
-    return to
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    """Return the path and the bytes of each file of the built package."""
+    files = (each for each in folder.glob("clearclip_dataset/**/*") if each.is_file())
+    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in files}
 
 
 def test_what_is_imported_is_what_is_asked_for(setup_file: ModuleType) -> None:
@@ -128,6 +140,24 @@ def test_an_export_is_converted_without_what_the_converter_lacks(built: Path, ex
     assert yaml.safe_load((to / "data.yaml").read_text())["names"] == {0: "sky"}
     with Image.open(to / "masks/a.png") as values:
         assert (np.asarray(values) == 0).sum() == 200
+
+
+def test_an_sdist_builds_the_same_where_the_repository_is_not(built: Path, tmp_path: Path) -> None:
+    run_setup(FOLDER, tmp_path, "sdist", "--dist-dir", tmp_path)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+
+    to = tmp_path / "built"
+    to.mkdir()
+    run_setup(source, to, "build_py", "--build-lib", to)
+    assert contents_of(to) == contents_of(built)
+
+
+def test_the_license_is_in_it(built: Path) -> None:
+    copy = built / "clearclip_dataset/sources/LICENSE"
+    assert copy.read_bytes() == (ROOT / "LICENSE").read_bytes()
 
 
 def test_the_whole_package_may_lie_beside_it(built: Path) -> None:
