@@ -235,11 +235,6 @@ class Settings(BaseSettings):
         default=False,
         description="Scores are first drawn together where the picture has no edge, as PEARL does.",
     )
-    bilateral: bool = Field(
-        default=False,
-        description="Scores of patches are first drawn together that look alike and lie near: "
-        "masks flicker less, and a rare label may lose; compare with run eval.",
-    )
     score: ScoreKind = Field(
         default="confidence",
         description="Score that predictions are sorted by in Label Studio: confidence, uncertainty "

@@ -91,8 +91,6 @@ class Segmenter:
             words are not compared with them.
         second_short_side_px: short side of the pictures that the second encoder gets, see
             `Segmenter.load`.
-        bilateral: draw the scores of patches together that look alike and lie near, see
-            `clearclip_core.segmentation.bilateral`. Without it scores are the method's own.
         click_model: answers clicks and boxes in place of the features, see `set_image`.
 
     Raises:
@@ -116,7 +114,6 @@ class Segmenter:
         second: SecondEncoder | None = None,
         *,
         second_short_side_px: int | None = None,
-        bilateral: bool = False,
         click_model: ClickModel | None = None,
     ) -> None:
         self.model = model
@@ -128,7 +125,6 @@ class Segmenter:
             model.mean, model.std, *self.method.sizes_px
         )
         self.second = second
-        self.bilateral = bilateral
         self.click_model = click_model
         self.second_short_side_px = second_short_side_px
         if second is not None and second_short_side_px is None:
@@ -153,7 +149,6 @@ class Segmenter:
         second: str | None = None,
         *,
         second_short_side_px: int | None = None,
-        bilateral: bool = False,
         click_model: str | None = None,
     ) -> "Segmenter":
         """Load a model by name.
@@ -176,7 +171,6 @@ class Segmenter:
                 default twice the model's for a network of a stride of 32 px, and for others the
                 model's, or the side that they were trained on where it is larger. A larger one
                 tells finer parts apart and takes longer.
-            bilateral: draw the scores of patches together that look alike and lie near.
             click_model: SAM 2, SAM 3's tracker or EdgeTAM in transformers' format, which answers
                 clicks and boxes: a folder, or a repository such as ``facebook/sam2.1-hiera-tiny``.
 
@@ -198,7 +192,6 @@ class Segmenter:
             templates=templates,
             second=beside,
             second_short_side_px=second_short_side_px,
-            bilateral=bilateral,
             click_model=clicks,
         )
 
@@ -423,7 +416,7 @@ class Segmenter:
         bias = None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        scores = Scores.of(features, embeddings, vocabulary, bias, bilateral=self.bilateral)
+        scores = Scores.of(features, embeddings, vocabulary, bias)
         return replace(scores, propagate=adaptation is not None and adaptation.propagate)
 
     @torch.inference_mode()

@@ -86,7 +86,7 @@ _WORST: Final = 12  # pictures on the page, the worst
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings(
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
-    *("refine", "propagate", "bilateral", "model_dir", "max_image_mb", "max_image_megapixels"),
+    *("refine", "propagate", "model_dir", "max_image_mb", "max_image_megapixels"),
     *("min_island_share",),
 )
 def evaluate_project(

@@ -51,7 +51,7 @@ _BATCH_SIZE = 16  # pictures between two steps of the progress bar; those of one
 )
 @with_settings(
     *("model", "method", "device", "precision", "short_side_px", "refine"),
-    *("propagate", "bilateral", "score"),
+    *("propagate", "score"),
     *("model_dir", "min_island_share"),
 )
 def make_tasks(

@@ -64,7 +64,7 @@ MAIN_SETTINGS: Final = (
 MODEL_SETTINGS: Final = (
     *("label_studio_url", "label_studio_api_key", "allowed_hosts", "model", "method"),
     *("second_model", "second_short_side_px", "device", "precision", "short_side_px", "refine"),
-    *("propagate", "bilateral", "score"),
+    *("propagate", "score"),
     *("model_dir", "database_url", "max_image_mb", "max_image_megapixels", "min_island_share"),
     *("adapt", "adapt_label_loss"),
 )

@@ -500,7 +500,6 @@ def load_segmenter(settings: Settings, answers_clicks: bool = False) -> Segmente
         templates=templates,
         second=settings.second_model,
         second_short_side_px=settings.second_short_side_px,
-        bilateral=settings.bilateral,
         click_model=click_model,
     )
 

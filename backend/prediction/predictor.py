@@ -269,9 +269,6 @@ class ModelVersions:
             _config_parts(config),
             None if learned is None else learned.adaptation.digest,
         ]
-        if settings.bilateral:
-            parts.append("bilateral")
-
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
         count = "" if learned is None else f" +{learned.annotations} v{learned.number}"
         return f"{settings.model} {settings.method} {digest[:8]}{count}"

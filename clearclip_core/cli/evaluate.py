@@ -17,7 +17,6 @@ from clearclip_core.cli.options import (
     ModelOptions,
     ThresholdOption,
     as_one,
-    bilateral_option,
     click_errors,
     data_options,
     shared_options,
@@ -64,7 +63,6 @@ class FolderOptions:
     as_paper: bool = False
     threshold: tuple[ThresholdOption, ...] = ()
     refine: bool = True
-    bilateral: bool = False
     page: Path | None = None
     unlabelled: Path | None = None
 
@@ -99,7 +97,6 @@ folder_options = as_one(
             show_default=True,
             help="Let masks follow the edges of your pictures.",
         ),
-        bilateral_option,
         click.option(
             "--page",
             type=click.Path(path_type=Path, dir_okay=False),
@@ -195,7 +192,7 @@ def _measure_folder(
     if not words:
         words = {data.names.name: folder.labels}
 
-    candidates = _candidates(several, words, rule, chosen.bilateral)
+    candidates = _candidates(several, words, rule)
     with click_errors():
         if chosen.unlabelled is not None:
             candidates += [_with_unlabelled(each, chosen.unlabelled) for each in candidates]
@@ -223,7 +220,6 @@ def _candidates(
     several: Sequence[ModelOptions],
     words: Mapping[str, tuple[Label, ...]],
     rule: PredictionRule,
-    bilateral: bool,
 ) -> list[Candidate]:
     """Return a candidate for each model, method and file of prompts; load each model once."""
     models: dict[str, LoadedModel] = {}
@@ -231,7 +227,7 @@ def _candidates(
     for options in several:
         if options.model not in models:
             models[options.model] = options.load_model()
-        segmenter = replace(options, bilateral=bilateral).segmenter(models[options.model])
+        segmenter = options.segmenter(models[options.model])
         for name, labels in words.items():
             candidates.append(Candidate(segmenter, labels, options.model, name, rule))
     return candidates

@@ -122,7 +122,6 @@ class ModelOptions:
     model_dir: Path | None
     model: str = ""
     method: str = _DEFAULT_METHOD
-    bilateral: bool = False
 
     def load(self) -> Segmenter:
         """Load the model, print its notice and make its segmenter; see `load_model`."""
@@ -141,7 +140,7 @@ class ModelOptions:
         side = self.short_side_px
         sizes = side and Preprocessing.of_short_side(model.mean, model.std, side)
         with click_errors():
-            return Segmenter(model, self.method, sizes or None, bilateral=self.bilateral)
+            return Segmenter(model, self.method, sizes or None)
 
     def load_model(self) -> LoadedModel:
         """Load the model without a segmenter and print its notice.
@@ -191,12 +190,6 @@ _METHOD = click.option("--method", default=_DEFAULT_METHOD, show_default=True, h
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
 )
-bilateral_option = click.option(
-    "--bilateral/--no-bilateral",
-    default=False,
-    show_default=True,
-    help="First draw the scores of patches together that look alike and lie near.",
-)
 short_side_option = click.option(
     "--short-side",
     "short_side_px",
@@ -213,7 +206,7 @@ _SHARED = (
 
 #: Options that choose a model and a method; a model alone, where many methods are measured; and
 #: none of them, where the command chooses.
-model_options = as_one(ModelOptions, (_MODEL, _METHOD, *_SHARED, bilateral_option), "options")
+model_options = as_one(ModelOptions, (_MODEL, _METHOD, *_SHARED), "options")
 many_method_options = as_one(ModelOptions, (_MODEL, *_SHARED), "options")
 shared_options = as_one(ModelOptions, _SHARED, "options")
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from clearclip_core.images.preprocessing import RGBArray, to_device
-from clearclip_core.segmentation.bilateral import bilateral_filter
 from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import (
     BATCH_ELEMENTS,
@@ -176,8 +175,6 @@ class Scores:
         embeddings: torch.Tensor,
         vocabulary: Vocabulary,
         bias: torch.Tensor | None = None,
-        *,
-        bilateral: bool = False,
     ) -> "Scores":
         """Compute the cosine of each patch with each query (Eq. 4 of the paper).
 
@@ -189,7 +186,6 @@ class Scores:
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
                 ``Adaptation.apply`` for them, which may be (Q, D + S) and use a second encoder.
             bias: (Q,), added to the cosines of each query.
-            bilateral: filter them along the features, see `bilateral_filter`.
 
         Raises:
             ValueError: a bias for a method that removes redundancy, whose class weights it would
@@ -217,8 +213,6 @@ class Scores:
         if features.remove_redundancy:
             assert features.cls is not None
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
-        if bilateral:
-            flat = bilateral_filter(flat, features)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
         return cls(mosaic.contiguous(), features.plan, vocabulary)
 

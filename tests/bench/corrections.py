@@ -288,7 +288,8 @@ class World:
     unseen: Sequence[Picture]
     #: (H, W, 3) uint8 of the corrected pictures
     images: Sequence[npt.NDArray[np.uint8]]
-    bilateral: bool = False  #: whether scores are filtered, see `Segmenter`
+    #: those of the unseen pictures
+    unseen_images: Sequence[npt.NDArray[np.uint8]]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -380,7 +381,7 @@ class World:
         embeddings, bias = self.embed(self.vocabulary.queries), None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, self.vocabulary)
-        return Scores.of(features, embeddings, self.vocabulary, bias, bilateral=self.bilateral)
+        return Scores.of(features, embeddings, self.vocabulary, bias)
 
     def _predicted(self, features: DenseFeatures, live: Adaptation | None) -> Masks:
         shown = self.scores(features, live).label_map()
@@ -390,16 +391,20 @@ class World:
 
 def drawn(renamed: Mapping[str, str] = {}) -> World:
     """Make a world of drawn scenes; a project may call labels otherwise: true name -> its name."""
-    segmenter, corrected, unseen, images = _drawn_pictures()
+    segmenter, corrected, unseen, images, unseen_images = _drawn_pictures()
     names = [renamed.get(label, label) for label in PROJECT]
     vocabulary = segmenter.vocabulary(names, contrast=True)
     name = f"drawn scenes, {len(names)} labels{', two renamed' if renamed else ''}"
-    return World(name, vocabulary, segmenter.embed, corrected, unseen, images)
+    return World(name, vocabulary, segmenter.embed, corrected, unseen, images, unseen_images)
 
 
 @cache
 def _drawn_pictures() -> tuple[
-    Segmenter, Sequence[Picture], Sequence[Picture], Sequence[npt.NDArray[np.uint8]]
+    Segmenter,
+    Sequence[Picture],
+    Sequence[Picture],
+    Sequence[npt.NDArray[np.uint8]],
+    Sequence[npt.NDArray[np.uint8]],
 ]:
     segmenter = Segmenter.load("demo", device="cpu", precision="fp32")
     numbers = np.full(256, len(PROJECT), np.uint8)
@@ -410,8 +415,10 @@ def _drawn_pictures() -> tuple[
         scenes = [render_scene(seed) for seed in seeds]
         return [(segmenter.encode(s.image), numbers[s.label_map]) for s in scenes]
 
-    images = [render_scene(seed).image for seed in CORRECTED]
-    return segmenter, encoded(CORRECTED), encoded(UNSEEN), images
+    images, unseen_images = (
+        [render_scene(seed).image for seed in seeds] for seeds in (CORRECTED, UNSEEN)
+    )
+    return segmenter, encoded(CORRECTED), encoded(UNSEEN), images, unseen_images
 
 
 def street(
@@ -457,8 +464,10 @@ def street(
     def embed(prompts: Sequence[str]) -> torch.Tensor:
         return torch.stack([words[prompt] for prompt in prompts])
 
-    images = [_read(path)[0] for path in fresh[:half]]
-    return World(name, vocabulary, embed, unseen[:half], unseen[half::2], images)
+    images, unseen_images = (
+        [_read(path)[0] for path in paths] for paths in (fresh[:half], fresh[half::2])
+    )
+    return World(name, vocabulary, embed, unseen[:half], unseen[half::2], images, unseen_images)
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.uint8], Truth]:

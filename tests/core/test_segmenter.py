@@ -37,7 +37,6 @@ from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import MAPS
 from clearclip_core.clip.weights import known_models
 from clearclip_core.images.preprocessing import Preprocessing
-from clearclip_core.segmentation.bilateral import bilateral_filter
 from tests.core.conftest import MEAN, STD, make_clip, picture
 from tests.core.reference import Reference
 
@@ -52,18 +51,6 @@ def segmenter(model: LoadedModel) -> Segmenter:
 
 def normalized(rgb: RGBArray) -> torch.Tensor:
     return ((torch.from_numpy(rgb) - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
-
-
-def test_the_filter_along_features_is_a_switch(segmenter: Segmenter, model: LoadedModel) -> None:
-    """Without it scores stay the cosines themselves."""
-    filtering = Segmenter(model, preprocessing=SIZES, bilateral=True)
-    features = filtering.encode(picture(64, 140))
-    plain = segmenter.score(features, WORDS).cosines
-    unfiltered = features.patches.float() @ segmenter.embed(WORDS).T
-    assert torch.equal(plain, features.plan.mosaic(unfiltered.permute(0, 3, 1, 2)))
-    filtered = features.plan.mosaic(bilateral_filter(unfiltered, features).permute(0, 3, 1, 2))
-    assert torch.equal(filtering.score(features, WORDS).cosines, filtered)
-    assert not torch.equal(plain, filtered)
 
 
 def test_an_adaptation_may_ask_for_propagation(segmenter: Segmenter) -> None:

@@ -195,6 +195,15 @@ def test_an_adaptation_keeps_whether_its_scores_are_propagated() -> None:
     assert not Adaptation.from_bytes(made.to_bytes()).propagate
 
 
+def test_facts_of_a_stored_adaptation_that_are_no_more_are_passed_over() -> None:
+    """Such as those of a filter of scores that learned versions could use for a day."""
+    made = adaptation()
+    facts = {"names": list(made.names), "pictures": made.pictures, "bilateral": True}
+    arrays = {"directions": made.directions, "offsets": made.offsets}
+    read = Adaptation.from_bytes(to_safetensors("adaptation", facts, arrays))
+    assert (read.propagate, read.digest) == (False, made.digest)
+
+
 def test_an_adaptation_without_propagation_has_the_digest_that_0_2_0_gave_it() -> None:
     facts = {"names": ["sky"], "pictures": 2}
     arrays = {"directions": np.ones((1, 3), np.float32), "offsets": np.zeros(1, np.float32)}

@@ -94,23 +94,6 @@ def test_options_are_those_of_the_library(
         assert not np.array_equal(expected, other)
 
 
-def test_scores_are_filtered_as_in_the_library(tmp_path: Path) -> None:
-    scene = render_scene(seed=HELD_OUT_SEEDS[0], size_hw=(224, 300)).image
-    Image.fromarray(scene).save(tmp_path / "scene.png")
-    model = ("--model=demo", "--device=cpu", "--precision=fp32", "--short-side=224")
-    arguments = (tmp_path / "scene.png", "--labels=sky,grass", "--bilateral", "--no-refine")
-    clearclip("segment", *arguments, f"-o{tmp_path}", *model)
-    plain, filtered = (
-        Segmenter.load("demo", device="cpu", precision="fp32", short_side_px=224, bilateral=each)
-        .segment(scene, ["sky", "grass"])
-        .label_map
-        for each in (False, True)
-    )
-    with Image.open(tmp_path / "scene.labels.png") as labels:
-        assert np.array_equal(np.asarray(labels), filtered)
-    assert not np.array_equal(plain, filtered)
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
