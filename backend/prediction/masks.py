@@ -220,6 +220,23 @@ class ImagePredictor:
 
     def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
         """Predict all labels of an image, or answer a prompt on it."""
+        query, encoded = self._encode(image, spec)
+        return self._engine.with_room(lambda: self._draw_encoded(query, encoded, image, spec))
+
+    def find_masks(self, image: TaskImage, spec: PredictionSpec) -> list[LabelMask]:
+        """Answer a prompt on an image by masks, before they are drawn as regions."""
+        query, encoded = self._encode(image, spec)
+
+        def find() -> list[LabelMask]:
+            with encoded.own_stream():
+                return [*self._find_masks(query, encoded, image)]
+
+        return self._engine.with_room(find)
+
+    def _encode(
+        self, image: TaskImage, spec: PredictionSpec
+    ) -> tuple[Clicks | Boxes | Phrases, EncodedImage]:
+        """Return what is asked for on an image, and the image as the models see it."""
         query = Phrases(asks_all=True) if spec.prompt is None else spec.prompt.query
         encoded = self._engine.encode(
             image.prepared,
@@ -231,7 +248,7 @@ class ImagePredictor:
         if isinstance(query, Clicks | Boxes):
             digest = image.prepared.digest
             encoded = self._engine.encode_for_clicks(encoded, image.rgb, digest, spec.project)
-        return self._engine.with_room(lambda: self._draw_encoded(query, encoded, image, spec))
+        return query, encoded
 
     def _draw_encoded(
         self,

@@ -21,7 +21,7 @@ from backend.label_studio.requests import PredictRequest, Task
 from backend.learning.versions import ActiveModel, VersionStore
 from backend.prediction.batches import Entry, Outcome, TaskRunner
 from backend.prediction.images import PredictionSpec, TaskImageReader
-from backend.prediction.masks import ImagePrediction, ImagePredictor
+from backend.prediction.masks import ImagePrediction, ImagePredictor, LabelMask
 from backend.projects.task_scope import TaskScope
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
@@ -137,6 +137,32 @@ class Predictor:
             except Exception as error:  # noqa: BLE001 -- the task tracker logs it
                 work.failed(error)
                 return Outcome([], f"Unexpected {type(error).__name__}: see the backend's log.")
+
+    def prompted_masks(
+        self, task: Task, config: LabelConfig, project: int, prompt: PromptRequest
+    ) -> list[LabelMask]:
+        """Answer a click or a box on a task by masks, as the editor's smart tools get them.
+
+        Args:
+            task: the task.
+            config: its project's labeling config.
+            project: number of the project.
+            prompt: what was clicked on.
+
+        Returns:
+            A mask for each image that was found; none where nothing was.
+
+        Raises:
+            TaskError: the image cannot be read.
+        """
+        learned = self.versions.active_model(config, project)
+        spec = self.spec(config, Priority.INTERACTIVE, project, learned, prompt)
+        masks: list[LabelMask] = []
+        for image in self._images.read(task, spec):
+            if isinstance(image, TaskError):
+                raise image
+            masks += self._masks.find_masks(image, spec)
+        return masks
 
     def _predict_task(self, task: Task, spec: PredictionSpec, work: TrackedTask) -> Outcome:
         """Return the prediction of a task's images, or the answer to a prompt.

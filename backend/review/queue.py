@@ -46,6 +46,7 @@ class Card(msgspec.Struct, frozen=True):
     version: str
     score: float
     is_old: bool  # of another version than the one in use
+    labels: tuple[str, ...]  # that it has, in the config's order
     has_others: bool  # whether it has other labels than the one that is shown
 
 
@@ -227,7 +228,8 @@ class Queue:
         """Return the newest prediction of a task; None without the label, or below the score."""
         newest, label = max(row.predictions, key=lambda one: one.id), self.asked.label
         task, score = Task(row.id, self.project, row.data), newest.score or 0.0
-        labels = self._labels(task, newest) if label else set()
+        labels = self._labels(task, newest)
+        in_order = tuple(each.name for each in self.config.labels if each.name in labels)
         if score < self.asked.least or (label and label not in labels):
             return None
 
@@ -239,7 +241,8 @@ class Queue:
             version=newest.version,
             score=score,
             is_old=newest.version != self.current,
-            has_others=bool(labels - {label}),
+            labels=in_order,
+            has_others=bool(label and labels - {label}),
         )
 
     def _labels(self, task: Task, made: PredictionRegions) -> set[str]:

@@ -176,7 +176,7 @@ def _blueprints(
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()
     yield ReportRoutes(services).blueprint()
-    review = ReviewRoutes(services, predictor.versions, body)
+    review = ReviewRoutes(services, predictor, body)
     yield TaskRoutes(services, review.picture).blueprint()
     for routes, kind in (
         (LabelErrorRoutes, LABEL_ERRORS),

@@ -1,8 +1,9 @@
 """Serve the review page: many predictions at a glance, each of which a person judges."""
 
+import base64
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Annotated, Any, Final
@@ -26,16 +27,20 @@ from backend.errors import (
 )
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import LabelConfig
+from backend.label_studio.records import PredictionRegions
+from backend.label_studio.requests import Task
 from backend.label_studio.task_filter import TaskFilter
-from backend.prediction.predictor import ModelVersions
+from backend.prediction.predictor import Predictor
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version
+from backend.review.repair import MOST_STEPS, Step
+from backend.review.repair_clicks import RepairClick, Repairer
 from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
 from backend.runs.crops import around
 from backend.runs.label_errors import painted
 from backend.services import Services
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
-from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, URL_NUMBER, no_key, parse_fields
+from backend.web.pages.forms import PROJECT, URL_NUMBER, no_key, parse_fields
 from backend.web.pages.html import answer_action, html_page
 from clearclip_core import RGBArray
 from clearclip_core.images.drawing import thumbnail
@@ -45,6 +50,8 @@ from clearclip_core.images.opening import to_jpeg
 _SIDES_PX: Final = {"small": 480, "large": 1600}
 
 _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
+
+_MOST_BYTES: Final = 4 << 20  # largest body of verdicts, with the pieces of their repairs
 
 _NAME_LETTERS: Final = 80  # the longest name of a reviewer
 _NAMED_S: Final = 365 * 86_400  # how long a browser keeps its reviewer's name, in seconds
@@ -68,12 +75,20 @@ class Verdicts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     next: Annotated[list[int], msgspec.Meta(max_length=PICTURES)] | None = None
 
 
+class AskedRepair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The repair of a prediction so far, and the click that goes on with it."""
+
+    seat: Annotated[str, msgspec.Meta(min_length=1, max_length=16)]
+    steps: Annotated[tuple[Step, ...], msgspec.Meta(max_length=MOST_STEPS)] = ()
+    click: RepairClick | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class ReviewRoutes:
     """Answer the routes of ``/projects/<id>/review``."""
 
     services: Services
-    versions: ModelVersions
+    predictor: Predictor
     body: BodyReader
     _pages: OpenPages = field(default_factory=OpenPages)
     #: what Label Studio has said of projects and users, for half a minute
@@ -92,6 +107,7 @@ class ReviewRoutes:
         routes.add_url_rule(f"{start}/undo", "undo", self.undo, methods=["POST"])
         routes.add_url_rule(f"{start}/view", "view", self.make_view, methods=["POST"])
         routes.add_url_rule(picture, "picture", self.picture, methods=["GET"])
+        routes.add_url_rule(picture, "repair", self.repair, methods=["POST"])
         return routes
 
     @property
@@ -170,7 +186,7 @@ class ReviewRoutes:
             client=self._client,
             project=project,
             config=config,
-            current=self.versions.current(config, project),
+            current=self.predictor.versions.current(config, project),
             asked=asked,
             pages=self._pages,
         )
@@ -183,6 +199,11 @@ class ReviewRoutes:
             "by_confidence": config.score == "confidence",
             "legends": [config.legend_of(image.name) for image in config.annotated],
             "labels": [label.name for label in config.labels],
+            "colours": {
+                label: colour
+                for image in config.annotated
+                for label, colour in config.legend_of(image.name).items()
+            },
             "me": self._ask(LabelStudioClient.me).name,
             "not_done": services.reviews.not_done(project, made_at - _TOLD_S),
             "checked": CHECKED,
@@ -210,7 +231,7 @@ class ReviewRoutes:
 
     def save(self, project: int) -> Response:
         """Keep the verdicts of a page; their annotations are written in the background."""
-        asked = parse_fields(self.body.read(MAX_FORM_BYTES), False, Verdicts)
+        asked = parse_fields(self.body.read(_MOST_BYTES), False, Verdicts)
         foreign = self._foreign(project, [each.task for each in asked.verdicts])
         said = [each for each in asked.verdicts if each.task not in foreign]
         me = self._ask(LabelStudioClient.me).id
@@ -299,22 +320,65 @@ class ReviewRoutes:
         there, made = known or (client.task(project, task), client.prediction(prediction))
         if there is None or made is None:
             raise NotFound("The task or its prediction is not there any more.")
-        config, read = self._config(project), self.services.images.read
+        config = self._config(project)
+        images = [
+            each
+            for each in find_images(there, [as_version(made)], config)
+            if not label or any(region.label == label for region in each.versions[0])
+        ]
+        if not images:
+            raise NotFound("The prediction has no mask of this label any more.")
+        return self._draw(images, config, label, side_px, is_plain=is_plain)
+
+    def _draw(
+        self,
+        images: Sequence[AnnotatedImage],
+        config: LabelConfig,
+        label: str,
+        side_px: int,
+        *,
+        is_plain: bool = False,
+    ) -> bytes:
+        """Draw images side by side, as a JPEG."""
+        read = self.services.images.read_cached
         parts = [
             thumbnail(
                 *_cut(each, each.read(read), config, label, is_plain=is_plain),
                 config.colours_of(each.tag.name),
                 side_px,
             )
-            for each in find_images(there, [as_version(made)], config)
-            if not label or any(region.label == label for region in each.versions[0])
+            for each in images
         ]
-        if not parts:
-            raise NotFound("The prediction has no mask of this label any more.")
         height = parts[0].shape[0]
         sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
         row = [cv2.resize(each, size) for each, size in zip(parts, sizes, strict=True)]
         return to_jpeg(np.hstack(row))
+
+    # ---- repairs ---------------------------------------------------------------------------------
+
+    def repair(self, project: int, task: int, prediction: int) -> Response:
+        """Answer with the next step of a repair, its labels, and the picture after all steps.
+
+        Nothing is kept here: the page sends the steps with its verdict.
+        """
+        asked = parse_fields(self.body.read(_MOST_BYTES), False, AskedRepair)
+        if not self._pages.is_free(project, task, asked.seat, ahead=False):
+            raise BadRequest(f"Somebody else has task {task} on the page: load the page again.")
+        there: Task | None = self._ask(LabelStudioClient.task, project, task)
+        made: PredictionRegions | None = self._ask(LabelStudioClient.prediction, prediction)
+        if there is None or made is None:
+            raise NotFound("The task or its prediction is not there any more.")
+
+        repairer = Repairer(self.predictor, self._config(project), project, there, made)
+        step = None if asked.click is None else repairer.step(asked.steps, asked.click)
+        images = repairer.images(asked.steps if step is None else (*asked.steps, step))
+        picture = self._draw(images, repairer.config, "", _SIDES_PX["large"])
+        told = {
+            "step": msgspec.to_builtins(step),
+            "labels": sorted({each.label for image in images for each in image.versions[0]}),
+            "picture": f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}",
+        }
+        return json_response(told)
 
 
 def _person() -> str:
