@@ -258,3 +258,71 @@ def test_a_page_is_taken_back_though_the_backend_is_killed_meanwhile(
         expect(page.locator("#page #undone")).to_have_text("14 verdicts are taken back.")
         assert not annotations(studio, project)
         expect(page.locator("#page .card")).to_have_count(14)
+
+
+@pytest.mark.thorough
+def test_a_large_picture_is_repaired_by_key_and_by_click(
+    page: Page,
+    studio: LabelStudioProcess,
+    backend_url: str,
+    new_project: Callable[..., int],
+    tmp_path: Path,
+) -> None:
+    project = new_project(LABELS, seeds=list(range(20_100, 20_103)))
+    demo.connect(studio, project, backend_url)
+    demo.retrieve_predictions(studio, project)
+    predicted = {each.task: each for each in sdk(studio).predictions.list(project=project)}
+
+    resize(page, DESK)
+    with no_complaints(page, backend_url):
+        visit(page, f"{backend_url}/projects/{project}/review")
+        card = page.locator("#page .card").first
+        expect(page.locator("#page .card")).to_have_count(3)
+        task = int(str(card.get_attribute("data-task")))
+        page.keyboard.press(" ")
+        told, picture = page.locator("#repaired"), page.locator("#large img")
+        expect(picture).to_be_visible()
+
+        # the sky goes by its key, comes back, and goes again
+        page.keyboard.press("1")
+        expect(told).to_contain_text("1 change.")
+        page.keyboard.press("1")
+        expect(page.locator("#back")).to_be_disabled()
+        page.keyboard.press("1")
+        expect(told).to_contain_text("1 change.")
+
+        # a click at the top adds a piece of it; another one is taken back
+        page.keyboard.press("Shift+1")
+        box = picture.bounding_box()
+        assert box is not None
+        picture.click(position={"x": box["width"] / 2, "y": box["height"] / 20})
+        expect(told).to_contain_text("2 changes.")
+        keep_picture(page, "repair.png", tmp_path, DESK)
+        at = {"x": box["width"] / 20, "y": box["height"] * 0.9}  # on the grass
+        picture.click(position=at, modifiers=["Alt"])  # type: ignore[arg-type]
+        expect(told).to_contain_text("3 changes.")
+        page.keyboard.press("z")
+        expect(told).to_contain_text("2 changes.")
+
+        page.keyboard.press("g")
+        expect(card.locator("b")).to_have_text("good, repaired")
+        page.keyboard.press("Enter")
+        expect(page.locator("#page .card")).to_have_count(2)
+
+    wait_for(lambda: task in annotations(studio, project), "the annotation")
+    made = annotations(studio, project)[task]
+    assert made["parent_prediction"] == predicted[task].id
+    told_by = {"labels_removed": ["sky"], "pieces_added": ["sky"], "pieces_taken": []}
+    assert all(each["repaired"] == told_by for each in made["result"])
+    kept = [each for each in made["result"] if each["origin"] == "prediction"]
+    added = [each for each in made["result"] if each["origin"] == "manual"]
+    assert len({each["id"] for each in added}) == 1, "a region, as its mask and its label"
+    assert [each["value"]["labels"] for each in added if each["type"] == "labels"] == [["sky"]]
+    assert all(each["meta"] == {"text": ["Added in a review"]} for each in added)
+    before = {(each["id"], each["type"]): each["value"] for each in predicted[task].result}
+    assert kept
+    assert all(each["value"] == before[each["id"], each["type"]] for each in kept)
+    report = f"{backend_url}/projects/{project}/report.json"
+    wait_for_json(report, lambda told: told["annotations"]["repaired"] == 1)
+    open_task(page, studio, project, task)
+    expect(page.locator("[class*=outliner-item]").first).to_be_visible()
