@@ -1,4 +1,4 @@
-"""Check that the code and the templates are written for a reader; `make check` runs it.
+"""Check that code, templates and changelog are written for a reader; `make check` runs it.
 
     python -m tests.readability           # say what does not hold
     python -m tests.readability --shrink  # drop from the list what holds by now
@@ -302,7 +302,9 @@ def check_test_files(root: Path) -> Iterator[Place]:
                 yield Place(path.relative_to(root).as_posix(), "-", "test-file", 1)
 
 
-# Templates
+# Templates, and the changelog
+
+_LONGEST_LINE = 160  # in letters
 
 #: Tags of HTML that stand in a sentence; all others end it.
 _INLINE = "a|abbr|b|code|em|i|kbd|span|strong|time|var|wbr"
@@ -311,14 +313,25 @@ _IF, _ELSE, _END, _VALUE, _BREAK = "\x01", "\x02", "\x03", "\x04", "\x05"
 
 def check_template(path: str, source: str) -> Iterator[Place]:
     """Yield what breaks a rule in a template of Jinja, a rule once."""
-    for number, line in enumerate(source.splitlines(), 1):
-        if len(line) > 160:
-            yield Place(path, "-", "long-line", number)
-            break
+    yield from check_lines(path, source)
 
     found = _condition_in_sentence(source)
     if found is not None:
         yield Place(path, "-", "condition", source.count("\n", 0, found) + 1)
+
+
+def check_lines(path: str, text: str) -> Iterator[Place]:
+    """Yield the first line that is too long."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > _LONGEST_LINE:
+            yield Place(path, "-", "long-line", number)
+            return
+
+
+def check_changelog(path: str, text: str) -> Iterator[Place]:
+    """Yield what is too long of the newest version's entries, a line each."""
+    newest = re.split(r"^(?=## )", text, flags=re.MULTILINE)[:2]
+    yield from check_lines(path, "".join(newest))
 
 
 def _condition_in_sentence(source: str) -> int | None:
@@ -364,7 +377,12 @@ def _value_sign(match: re.Match[str]) -> str:
 
 def check_tree(root: Path) -> list[Place]:
     """Return all places that break a rule, in the order of their files."""
-    places = [*check_public_names(root), *check_test_files(root)]
+    changelog = (root / "CHANGELOG.md").read_text("utf-8")
+    places = [
+        *check_public_names(root),
+        *check_test_files(root),
+        *check_changelog("CHANGELOG.md", changelog),
+    ]
     for folder in CODE:
         for path in (root / folder).glob("**/*.py"):
             places += check_module(path.relative_to(root).as_posix(), path.read_text("utf-8"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests import readability
-from tests.readability import Place, check_module, check_template, compare
+from tests.readability import Place, check_changelog, check_module, check_template, compare
 
 
 def rules(source: str) -> set[str]:
@@ -90,6 +90,12 @@ def test_a_condition_between_sentences_is_let_through(line: str) -> None:
 def test_a_long_line_of_a_template_is_found() -> None:
     found = check_template("a.html", f"<p>One.</p>\n{'x' * 161}\n{'x' * 160}")
     assert list(found) == [Place("a.html", "-", "long-line", 2)]
+
+
+def test_a_long_entry_of_the_changelog_is_found_where_it_is_of_the_newest_version() -> None:
+    text = f"# Changelog\n\n## [Unreleased]\n\n- {'x' * 159}\n\n## [0.2.0]\n\n- {'x' * 300}\n"
+    assert list(check_changelog("a.md", text)) == [Place("a.md", "-", "long-line", 5)]
+    assert list(check_changelog("a.md", text.replace("x" * 159, "x"))) == []
 
 
 @pytest.mark.parametrize(
