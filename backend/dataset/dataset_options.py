@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
@@ -13,6 +13,34 @@ from backend.dataset.splits import Split
 
 #: What becomes of the pictures themselves: copied, linked to files of this machine, or only named.
 Pictures = Literal["copy", "link", "none"]
+
+
+@dataclass(frozen=True)
+class ChoiceNames:
+    """What sentences call the choices: here as the command's options, on the page as its fields."""
+
+    overlap: str = "--overlap"
+    fill_rectangles: str = "--fill-rectangles"
+    background: str = "--background other"
+    renamed: str = "by --map"
+    missing_images: str = (
+        "name their folder by --picture-folder, or leave pictures out by --pictures none"
+    )
+    near_duplicates: str = "--near-duplicates"
+    resplit: str = "give --resplit"
+    min_area: str = "--min-area"
+
+
+ON_THE_PAGE: Final = ChoiceNames(
+    overlap="“Pixels of several regions”",
+    fill_rectangles="“Fill rectangles”",
+    background="“Class of unpainted pixels”",
+    renamed="under “Renamed labels”",
+    missing_images="take the tick off “With the pictures”",
+    near_duplicates="“Keep near-duplicates in one part”",
+    resplit="tick “Divide anew”",
+    min_area="“Smallest island”",
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +62,7 @@ class DatasetOptions:
     resplit: bool = False  # whether pictures may leave the part where an earlier set has put them
     renamed: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
+    names: ChoiceNames = ChoiceNames()
 
     @property
     def image_folder(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import numpy as np
 
+from backend.dataset.dataset_options import ChoiceNames
 from backend.dataset.formats.format_writer import ImageRow
 from backend.dataset.output_folder import IMAGES_FILE, REPORT_FILE
 from clearclip_core import RGBArray
@@ -78,6 +79,21 @@ class Changes(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         day = datetime.fromtimestamp(self.since, timezone.utc)
         return f"Since the set of {day.day} {day:%B %Y}: {self.pictures}."
+
+
+class AlikeImage(msgspec.Struct, frozen=True):
+    """A picture that is nearly the same as one of another part."""
+
+    image: str  # name of its file
+    task: int
+    part: str
+
+
+class AlikePair(msgspec.Struct, frozen=True):
+    """Two pictures of different parts that are nearly the same."""
+
+    correlation: float  # of their thumbnails, to 1
+    images: tuple[AlikeImage, AlikeImage]
 
 
 class SetScore(msgspec.Struct, frozen=True):
@@ -152,6 +168,7 @@ class DatasetReport(msgspec.Struct):
     made: float = 0.0  # when, in seconds since the epoch
     changes: Changes | None = None
     score: SetScore | None = None
+    alike: list[AlikePair] = []  # the most alike pictures of different parts
     notes: list[str] = []  # sentences about what is otherwise than one might think
     skipped: list[Skipped] = []
 
@@ -198,28 +215,27 @@ class SetCounts:
     unknown: Counter[str] = field(default_factory=Counter)  # regions of labels
     lost: Counter[str] = field(default_factory=Counter)  # regions of controls
 
-    def notes(self, pictures: int, *, has_background: bool) -> Iterator[str]:
+    def notes(self, pictures: int, names: ChoiceNames, *, has_background: bool) -> Iterator[str]:
+        """Say what is otherwise than one might think, and the choices that change it."""
         if self.covered:
             yield (
                 f"In {quantity(self.covered, 'label map')} regions cover others: "
                 f"{grouped(self.covered_px)} {inflected(self.covered_px, 'pixel')} of theirs have "
-                "another class (--overlap says whose)."
+                f"another class ({names.overlap} says whose)."
             )
 
         if self.framed:
             yield (
                 f"In {quantity(self.framed, 'label map')} rectangles cover pixels that nothing "
                 "else does. Trainers ignore these (255), since a rectangle does not say which of "
-                "its pixels are its thing: paint it, or choose --fill-rectangles or “Fill "
-                "rectangles” on the page."
+                f"its pixels are its thing: paint it, or choose {names.fill_rectangles}."
             )
 
         if 2 * self.mostly_unpainted > pictures and not has_background:
             yield (
                 f"More than half of the pixels are unpainted in {self.mostly_unpainted} of "
                 f"{quantity(pictures, 'picture')}, and trainers ignore them (255). If they are "
-                "the ground that your classes stand on, make them a class: --background other, or "
-                '"Class of unpainted pixels" on the page.'
+                f"the ground that your classes stand on, make them a class: {names.background}."
             )
 
         if self.converted:
@@ -231,9 +247,9 @@ class SetCounts:
         for label, count in self.unknown.most_common():
             yield (
                 f'{quantity(count, "region")} of the label "{label[:100]}", which the labeling '
-                "config lacks: their pictures are skipped. Say what it is now with --map or under "
-                f'"Renamed labels" on the page, as "{label[:100]}=LABEL", or "{label[:100]}=" to '
-                "leave them out; or write it as the alias of a label."
+                f"config lacks: their pictures are skipped. Say what it is now {names.renamed}, "
+                f'as "{label[:100]}=LABEL", or "{label[:100]}=" to leave them out; or write it as '
+                "the alias of a label."
             )
 
         for control, count in self.lost.most_common():

@@ -23,6 +23,8 @@ from backend.annotations.label_map import MapRule
 from backend.annotations.regions import LabelledRegion
 from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.dataset_report import (
+    AlikeImage,
+    AlikePair,
     ClassCount,
     DatasetReport,
     EarlierSet,
@@ -49,7 +51,16 @@ from backend.dataset.image_file import (
     read_image_file,
 )
 from backend.dataset.output_folder import IMAGES_FILE, PARTS, REPORT_FILE, OutputFolder
-from backend.dataset.splits import Division, SplitKey, Thumbnails, assign, describe_image
+from backend.dataset.splits import (
+    LIKENESS,
+    Division,
+    SplitKey,
+    Thumbnails,
+    Twin,
+    assign,
+    describe_image,
+    find_twins,
+)
 from backend.dataset.tasks import (
     ClassNames,
     LoadedImage,
@@ -65,6 +76,7 @@ from clearclip_core.quantities import quantity
 
 _ROWS: Final = f"{PARTS}/rows"  # what is known of each picture, a line a picture
 _THUMBNAILS: Final = f"{PARTS}/thumbnails"  # of each picture
+_PAIRS: Final = 6  # of pictures that are nearly the same, which the report names
 _DECODER: Final = msgspec.json.Decoder(ImageRow)
 
 #: A writer of the data set, and what it says of the objects of a picture.
@@ -111,12 +123,15 @@ class DatasetExporter:
         return self.options.pictures != "none" or self._reads_images
 
     @property
+    def _compares(self) -> bool:
+        """Whether pictures are compared with each other."""
+        return len(self.options.split.shares) > 1 or self.options.least_correlation is not None
+
+    @property
     def _reads_images(self) -> bool:
         """Whether pictures are needed for more than to be copied."""
-        options = self.options
         return (
-            len(options.split.shares) > 1
-            or options.least_correlation is not None
+            self._compares
             or self.scorer is not None
             or any(each.has_images for each in self._formats)
         )
@@ -179,19 +194,22 @@ class DatasetExporter:
         """Divide the pictures, write what is of all of them, and return the report."""
         options, report = self.options, self._report
         assert self.earlier is not None, "run has read it"
-        division = assign(
-            options.split, self._keys, self._read_thumbnails(), options.least_correlation or 1.0
-        )
+        thumbnails = self._read_thumbnails()
+        grouped_by = None if options.least_correlation is None else thumbnails
+        division = assign(options.split, self._keys, grouped_by, options.least_correlation or 1.0)
         parts = division.parts
         self._report_parts(parts, self.earlier)
 
         report.notes = [
-            *self._counts.notes(len(parts), has_background=bool(options.background)),
+            *self._counts.notes(len(parts), options.names, has_background=bool(options.background)),
             *self._missing_notes(),
             *chain.from_iterable(each.notes() for each in self._writers),
         ]
         self._check_not_lost(self.earlier)
         report.notes += self._part_notes(division)
+        twins = [] if thumbnails is None else find_twins(options.split.names, parts, thumbnails)
+        report.alike = self._most_alike(parts, twins)
+        report.notes += self._alike_notes(parts, twins)
         report.notes += self._moved_notes(parts, self.earlier)
         report.changes = self.earlier.changes(self._images(parts))
         report.score = None if self.scorer is None else self.scorer.score()
@@ -224,9 +242,8 @@ class DatasetExporter:
         """Say how to do without pictures that are missing, where nothing but copies needs them."""
         if self._counts.missing and not self._reads_images:
             yield (
-                f"{quantity(self._counts.missing, 'picture')} not found: name their folder by "
-                "--picture-folder, or leave pictures out by --pictures none; on the page, take "
-                "the tick off “With the pictures”."
+                f"{quantity(self._counts.missing, 'picture')} not found: "
+                f"{self.options.names.missing_images}."
             )
 
     def _part_notes(self, division: Division) -> Iterator[str]:
@@ -240,8 +257,8 @@ class DatasetExporter:
             yield (
                 f"No picture is in {' and '.join(empty)}: {quantity(pictures, 'picture')} in "
                 f"{quantity(len(division.groups), 'group')} of those that belong together are too "
-                "few for the parts. Annotate more, give another split, or a higher "
-                "--near-duplicates."
+                "few for the parts. Annotate more, give another split, or a higher value of "
+                f"{self.options.names.near_duplicates}."
             )
 
         if division.divided:
@@ -249,6 +266,37 @@ class DatasetExporter:
                 f"{quantity(division.divided, 'group')} of pictures that belong together are in "
                 "several parts, since a new picture joins some that are there already."
             )
+
+    def _alike_notes(self, parts: Sequence[str], twins: Sequence[Twin]) -> Iterator[str]:
+        """Say how many pictures are nearly the same as one of a part before."""
+        if not twins:
+            return
+        options = self.options
+        counts = Counter(parts[twin.index] for twin in twins)
+        told = " and ".join(f"{quantity(n, 'picture')} of {part}" for part, n in counts.items())
+        is_kept = options.least_correlation is not None and options.least_correlation <= LIKENESS
+        cure = (
+            "" if is_kept else f" Keep them together: {options.names.near_duplicates} {LIKENESS}."
+        )
+        yield (
+            f"{told} are nearly the same as one of a part before: a model is tested there with "
+            f"what it has learned from.{cure}"
+        )
+
+    def _most_alike(self, parts: Sequence[str], twins: Sequence[Twin]) -> list[AlikePair]:
+        """Return the most alike pairs; a picture of a part before is in one of them."""
+        first_of = {twin.other: twin for twin in reversed(twins)}
+        shown = sorted(first_of.values(), key=lambda twin: -twin.correlation)[:_PAIRS]
+        wanted = {index for twin in shown for index in (twin.index, twin.other)}
+        images = {
+            index: AlikeImage(row.image, row.task, row.part)
+            for index, row in enumerate(self._images(parts) if shown else ())
+            if index in wanted
+        }
+        return [
+            AlikePair(round(twin.correlation, 3), (images[twin.other], images[twin.index]))
+            for twin in shown
+        ]
 
     def _moved_notes(self, parts: Sequence[str], earlier: EarlierSet) -> Iterator[str]:
         """Say how many pictures are in another part than before.
@@ -265,8 +313,7 @@ class DatasetExporter:
             raise DatasetError(
                 f"{told} would leave the part where the last set has put them ({places}): it was "
                 f"divided by “{earlier.splitting}”. A model that has learned from one of them "
-                "would be tested with it. Divide as before, or give --resplit, “Divide anew” on "
-                "the page."
+                f"would be tested with it. Divide as before, or {self.options.names.resplit}."
             )
         yield (
             f"{told} are in another part than in the last set, divided by “{earlier.splitting}” "
@@ -323,7 +370,7 @@ class DatasetExporter:
         """Score a picture's label map, and keep its thumbnail for near-duplicates."""
         if self.scorer is not None and written.label_map is not None:
             self.scorer.add(file.rgb, tag, written.label_map, self._classes.all_names)
-        if self.options.least_correlation is not None:
+        if self._compares:
             self._thumbnails.write(describe_image(file.rgb))
 
     def _value_of(self, task: Task) -> str:
@@ -393,7 +440,7 @@ class DatasetExporter:
         self._output.place(path).symlink_to(target)
 
     def _read_thumbnails(self) -> Thumbnails | None:
-        if self.options.least_correlation is None or not self._keys:
+        if not self._compares or not self._keys:
             return None
         path = self._output.place(_THUMBNAILS)
         return np.memmap(path, np.float16, "r").reshape(len(self._keys), -1)

@@ -11,9 +11,9 @@ from itertools import combinations, product
 from operator import itemgetter
 from typing import Final
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from backend.errors import DatasetError
 from clearclip_core import RGBArray
@@ -27,6 +27,8 @@ _NAMES: Final = ("train", "val", "test")
 #: two of different films correlate by 0.92 at most; the same picture as a coarse JPEG, at half its
 #: size, or cut by 2 % of each side by 0.97 at least.
 _THUMBNAIL_PX: Final = 16
+#: Correlation from which pictures of two parts are told as nearly the same: between these.
+LIKENESS: Final = 0.95
 #: Levels of 255 that a thumbnail varies by at least; a blank one is like no other.
 _LEAST_CONTRAST: Final = 0.5
 _BLOCK: Final = 1024  # pictures that are compared with all others at once
@@ -105,6 +107,59 @@ def _near_pairs(thumbnails: Thumbnails, least_correlation: float) -> Iterator[np
             _, oldest = np.unique(groups, return_index=True)
             leaders = numbers[oldest[groups]]
             yield np.stack([leaders, numbers])[:, leaders != numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A picture that is nearly the same as one of a part before its own, by their indices."""
+
+    index: int
+    other: int
+    correlation: float
+
+
+def find_twins(names: Sequence[str], parts: Sequence[str], thumbnails: Thumbnails) -> list[Twin]:
+    """Find the pictures that are nearly the same as one of a part before, by `LIKENESS`.
+
+    Args:
+        names: of the parts, in their order.
+        parts: the part of each picture.
+        thumbnails: (n, D) of the pictures.
+
+    Returns:
+        Each of them with the picture that is the most alike, the most alike first.
+    """
+    order = np.array([names.index(part) for part in parts], np.intp)
+    twins: list[Twin] = []
+    for part in range(1, len(names)):
+        earlier = np.flatnonzero(order < part)
+        own = np.flatnonzero(order == part)
+        for start in range(0, len(own), _BLOCK):
+            block = own[start : start + _BLOCK]
+            others, correlations = _nearest(thumbnails, block, earlier)
+            twins += [
+                Twin(int(block[at]), int(others[at]), float(correlations[at]))
+                for at in np.flatnonzero(correlations >= LIKENESS)
+            ]
+    return sorted(twins, key=lambda twin: -twin.correlation)
+
+
+def _nearest(
+    thumbnails: Thumbnails, block: npt.NDArray[np.intp], others: npt.NDArray[np.intp]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return the most alike of the `others` for each of a block (b,), and how alike they are."""
+    own = thumbnails[block].astype(np.float32)
+    nearest = np.zeros(len(block), np.intp)
+    highest = np.full(len(block), -1, np.float32)
+    for start in range(0, len(others), _BLOCK):
+        some = others[start : start + _BLOCK]
+        alike = own @ thumbnails[some].astype(np.float32).T
+        best = alike.argmax(axis=1)
+        values = alike.max(axis=1)
+        is_better = values > highest
+        nearest[is_better] = some[best[is_better]]
+        highest[is_better] = values[is_better]
+    return nearest, highest
 
 
 def _components(pairs: npt.NDArray[np.intp], n: int) -> npt.NDArray[np.intp]:
@@ -290,9 +345,10 @@ def describe_image(rgb: RGBArray) -> bytes:
     correlation: brighter, smaller and coarser copies stay alike, and noise is like nothing.
     """
     side_px = _THUMBNAIL_PX
-    small = Image.fromarray(rgb).resize((side_px, side_px), Image.Resampling.BOX)
-    levels = np.asarray(small, np.float64)
+    small = cv2.resize(rgb, (side_px, side_px), interpolation=cv2.INTER_AREA)
+    levels = small.astype(np.float64)
     levels -= levels.mean(axis=(0, 1))
     if levels.std() < _LEAST_CONTRAST:
         return bytes(2 * levels.size)
-    return (levels / np.linalg.norm(levels)).astype(np.float16).tobytes()
+    unit = np.asarray(levels / np.linalg.norm(levels), np.float16)
+    return unit.tobytes()

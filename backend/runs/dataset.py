@@ -16,7 +16,7 @@ import msgspec
 
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
-from backend.dataset.dataset_options import DatasetOptions
+from backend.dataset.dataset_options import ON_THE_PAGE, DatasetOptions
 from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet, SetScorer
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.formats.writers import find_writers
@@ -97,6 +97,7 @@ class AskedDataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             split_by=self.split_by,
             resplit=self.resplit,
             renamed=self.renamed,
+            names=ON_THE_PAGE,
         )
 
 

@@ -151,7 +151,7 @@ class YoloWriter(FormatWriter):
         parts, names = self.frame.options.split.names, self.frame.classes.names
         lines = []
         if "val" not in parts:
-            lines.append("# There is no part for validation: make one with --split 80/20.")
+            lines.append("# There is no part for validation: make one with a split, such as 80/20.")
         for part in ("train", "val", "test"):
             if part in parts or part == "val":
                 lines.append(f"{part}: {part if part in parts else 'train'}.txt")
@@ -164,7 +164,7 @@ class YoloWriter(FormatWriter):
         if self._left_out:
             least_px = self.frame.options.min_area_px
             small = f"{quantity(self._left_out, 'island')} below {least_px} px"
-            yield f"{small} left out of YOLO's files (--min-area)."
+            yield f"{small} left out of YOLO's files ({self.frame.options.names.min_area})."
 
 
 class YoloBoxWriter(YoloWriter):

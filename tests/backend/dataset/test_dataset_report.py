@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from backend.cli.dataset import dataset
+from backend.dataset.dataset_options import ChoiceNames
 from backend.dataset.dataset_report import SetCounts, SetScorer
 from backend.label_studio.label_config_parser import parse_label_config
 from clearclip_core import Label, Segmenter
@@ -52,7 +53,7 @@ def test_pixels_are_counted_as_they_are_written() -> None:
     assert str(found).startswith(told)
     assert "flatters" not in str(found)
     counts = SetCounts(covered=1, covered_px=107369)
-    assert "107\u202f369 pixels of" in next(counts.notes(1, has_background=True))
+    assert "107\u202f369 pixels of" in next(counts.notes(1, ChoiceNames(), has_background=True))
 
 
 def test_the_live_version_is_named_and_nothing_to_score_is_said() -> None:

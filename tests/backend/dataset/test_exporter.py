@@ -31,6 +31,7 @@ from tests.backend.dataset.drawn_tasks import (
     picture_bytes,
     rectangle,
     region,
+    saved,
     task,
 )
 
@@ -429,6 +430,37 @@ def test_a_set_of_one_part_may_be_divided_later(bench: Bench) -> None:
     bench.draw("b.png", brush_region(SMALL, "sky"), size_hw=(4, 6))
     bench.done()
     assert bench.done(split=Split.parse("50/50")).parts == {"train": 1, "val": 1}
+
+
+def with_a_copy_in_each_part(bench: Bench) -> None:
+    """Draw ten pictures in pairs that differ in a pixel, each in another place of the split."""
+    for n in range(10):
+        bench.draw(f"{n}.png", brush_region(SKY, "sky"))
+        bench.tasks[-1]["data"]["copy"] = f"copy {n % 2}"
+        pixels = np.random.default_rng(n // 2).integers(0, 256, (*SIZE_HW, 3), np.uint8)
+        pixels[0, 0] = n
+        bench.add(f"{n}.png", saved(Image.fromarray(pixels)))
+
+
+def test_pictures_of_two_parts_that_are_nearly_the_same_are_named(bench: Bench) -> None:
+    with_a_copy_in_each_part(bench)
+    report = bench.done(split=Split.parse("50/50"), split_by="copy")
+    (note,) = [each for each in report.notes if "nearly the same" in each]
+    assert note.startswith("5 pictures of val are nearly the same as one of a part before")
+    assert note.endswith("Keep them together: --near-duplicates 0.95.")
+
+    pairs = [tuple(each.image for each in pair.images) for pair in report.alike]
+    numbers = {tuple(sorted(int(name[:-4]) for name in pair)) for pair in pairs}
+    assert numbers == {(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)}
+    assert all([e.part for e in pair.images] == ["train", "val"] for pair in report.alike)
+    assert all(pair.correlation > 0.99 for pair in report.alike)
+
+
+def test_copies_that_are_kept_together_are_not_told_of(bench: Bench) -> None:
+    with_a_copy_in_each_part(bench)
+    report = bench.done(split=Split.parse("50/50"), least_correlation=0.95)
+    assert report.alike == []
+    assert not [each for each in report.notes if "nearly the same" in each]
 
 
 def test_unpainted_pixels_are_a_class_where_one_is_named(bench: Bench) -> None:

@@ -12,7 +12,15 @@ import pytest
 from PIL import Image
 
 from backend.dataset import splits
-from backend.dataset.splits import Split, SplitKey, assign, describe_image, group
+from backend.dataset.splits import (
+    LIKENESS,
+    Split,
+    SplitKey,
+    assign,
+    describe_image,
+    find_twins,
+    group,
+)
 from backend.errors import DatasetError
 from clearclip_core import RGBArray, render_scene
 
@@ -107,6 +115,33 @@ def test_groups_are_chains_of_what_belongs_together(monkeypatch: pytest.MonkeyPa
     same = np.equal.outer(found, found)
     assert np.array_equal(same, np.equal.outer(expected, expected))
     assert 6 < len(set(expected)) < 40
+
+
+def test_twins_are_the_most_alike_pictures_of_parts_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(splits, "_BLOCK", 7)
+    random = np.random.default_rng(1)
+    vectors = random.normal(size=(6, 8))[random.integers(6, size=40)]
+    vectors += 0.15 * random.normal(size=(40, 8))
+    short = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    parts = random.choice(["train", "val", "test"], 40).tolist()
+    before = {"train": (), "val": ("train",), "test": ("train", "val")}
+
+    expected = {}
+    for i in range(40):
+        others = [j for j in range(40) if parts[j] in before[parts[i]]]
+        alike = {
+            j: float(short[i].astype(np.float32) @ short[j].astype(np.float32)) for j in others
+        }
+        nearest = max(alike, key=lambda j: alike[j], default=0)
+        if alike and alike[nearest] >= LIKENESS:
+            expected[i] = nearest
+
+    twins = find_twins(("train", "val", "test"), parts, short)
+    assert {twin.index: twin.other for twin in twins} == expected
+    assert 5 < len(twins) < 30
+    assert [twin.correlation for twin in twins] == sorted(t.correlation for t in twins)[::-1]
 
 
 def test_a_new_picture_is_in_the_part_of_the_known_one_that_was_annotated_first() -> None:

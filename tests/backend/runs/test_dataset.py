@@ -3,10 +3,12 @@
 import io
 import json
 import os
+import re
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +20,7 @@ from PIL import Image
 
 from backend.database.database import Database
 from backend.dataset import exporter as exporter_module
+from backend.dataset.dataset_options import ON_THE_PAGE
 from backend.dataset.dataset_report import Change, ClassCount
 from backend.errors import BadRequest
 from backend.label_studio.client import LabelStudioClient
@@ -229,6 +232,16 @@ def test_a_set_says_what_is_in_it_and_what_has_changed_since_the_last(world: Wor
     assert list(report.classes) == ["sky", "road"]
 
 
+def test_notes_of_the_page_name_no_option_of_the_command(world: World) -> None:
+    add_pictures(world)
+    world.studio.annotate(1, [brush_region(MASK, "lane")])
+    report = world.report(world.export(formats=("index-png", "yolo"), split="50/50"))
+    told = " ".join([*report.notes, *report.left_out.values()])
+    assert "nearly the same" in told
+    assert "“Class of unpainted pixels”" in told
+    assert "--" not in told
+
+
 def test_choices_are_those_of_an_exporter() -> None:
     asked = AskedDataset(formats=("coco", "yolo", "coco"), annotations="5", overlap="score")
     assert asked.options.formats == ("coco", "yolo")
@@ -263,7 +276,10 @@ def test_a_data_set_is_exported_and_deleted_on_the_page(world: World, tmp_path: 
         assert refused.status_code == 400
         assert "Expected " in Page(refused).text
     assert dashboard.post(path, {"formats": "coco", "renamed": "lane"}).status_code == 400
-    assert "lane=" in dashboard.page(f"{path}?renamed=lane").text
+    form_page = dashboard.page(f"{path}?renamed=lane").text
+    assert "lane=" in form_page
+    for words in asdict(ON_THE_PAGE).values():
+        assert all(name in form_page for name in re.findall("“(.+?)”", words)), words
     world.studio.annotate(1, [brush_region(MASK, "lane")])
     form = {"formats": ["coco", "yolo"], "annotator": "", "renamed": "lane = road\r\n\r\nold="}
     assert dashboard.post(path, form).status_code == 303
