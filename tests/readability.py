@@ -63,7 +63,9 @@ def check_module(path: str, source: str) -> Iterator[Place]:
     for name, scope in _scopes(tree):
         faults: dict[str, int] = {}
         for rule, line in _faults(scope, blank):
-            faults.setdefault(rule, line)
+            # The columns of a released table are listed once, and never changed.
+            if rule != "statement" or "/migrations/" not in path:
+                faults.setdefault(rule, line)
         for rule, line in faults.items():
             yield Place(path, name, rule, line)
 
@@ -159,21 +161,44 @@ def _is_one_paragraph(function: Function, blank: set[int]) -> bool:
 
 
 def _count_nodes(statement: ast.stmt) -> int:
-    """Return the syntax nodes of a statement; of a compound one, those of its head."""
+    """Return the syntax nodes of a statement; of a compound one, those of its head.
+
+    Of a call that names all its arguments and of a dict with written keys, a line each, the values
+    are statements of their own: the largest counts.
+    """
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return 0
 
-    count = 0
-    waiting: list[ast.AST] = [statement]
-    while waiting:
-        node = waiting.pop()
-        count += 1
-        waiting += (
-            child
-            for child in ast.iter_child_nodes(node)
-            if not isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
-        )
-    return count
+    parts: list[ast.AST] = [statement]
+    largest = 0
+    while parts:
+        count = 0
+        waiting = [parts.pop()]
+        while waiting:
+            node = waiting.pop()
+            count += 1
+            values = _named_values(node)
+            if values:
+                count += 2 * len(values)  # a name and its value
+                parts += values
+                continue
+            waiting += (
+                child
+                for child in ast.iter_child_nodes(node)
+                if not isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
+            )
+        largest = max(largest, count)
+    return largest
+
+
+def _named_values(node: ast.AST) -> list[ast.expr]:
+    """Return the values of a table: a call with names alone, or a dict with written keys."""
+    if isinstance(node, ast.Call) and not node.args:
+        named = [each.value for each in node.keywords if each.arg is not None]
+        return named if len(named) == len(node.keywords) else []
+    if isinstance(node, ast.Dict) and all(isinstance(key, ast.Constant) for key in node.keys):
+        return node.values
+    return []
 
 
 def _is_splat(node: ast.AST) -> bool:

@@ -72,21 +72,22 @@ class AnnotationChoice:
         >>> [each.id for each in AnnotationChoice(with_reviewed=False).choose([reviewed, old])]
         [1]
         """
-        ordered = sorted(annotations, key=lambda each: (each.updated, each.id))
-        left = [each for each in ordered if not each.skipped]
-        if not self.with_reviewed:
-            left = [each for each in left if not each.is_reviewed]
+        left = sorted(filter(self._counts, annotations), key=lambda each: (each.updated, each.id))
         if self.rule == "preferred":
             left.sort(key=lambda each: each.ground_truth)  # the order of equals stays
-        if self.rule == "ground-truth":
-            left = [each for each in left if each.ground_truth]
-        if self.rule == "annotator":
-            left = [each for each in left if each.annotator == self.annotator]
         if self.rule == "majority":
             # An annotation without an annotator, such as an imported one, has a vote of its own.
             own = {each.id if each.annotator is None else (each.annotator,): each for each in left}
             return sorted(own.values(), key=lambda each: each.id)
         return left[-1:]
+
+    def _counts(self, annotation: Annotation) -> bool:
+        """Return whether an annotation may be chosen."""
+        if annotation.skipped or (annotation.is_reviewed and not self.with_reviewed):
+            return False
+        if self.rule == "ground-truth":
+            return annotation.ground_truth
+        return self.rule != "annotator" or annotation.annotator == self.annotator
 
 
 #: The regions of an annotation or a prediction, as they came, and where they came from.

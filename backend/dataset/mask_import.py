@@ -343,7 +343,6 @@ class MaskImporter:
         self, matched: Sequence[Matched], progress: WatchImport
     ) -> dict[int, list[_Checked]]:
         """Read all masks; return task -> its images without a problem, and tell of the others."""
-
         good: dict[int, list[_Checked]] = defaultdict(list)
         problems: dict[str, list[str]] = defaultdict(list)
         wanted = takewhile(lambda _: not self._stopping.is_set(), matched)

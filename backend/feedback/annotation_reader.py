@@ -166,8 +166,10 @@ class AnnotationReader:
             task = tasks.take(id_) if id_ else None
         except BadRequest:  # as by another annotation of it
             task = self._alone(pending, id_)
-        its = [each for each in task.annotations if each.id == pending.annotation] if task else []
-        if task is None or not its:
+        if task is None:
+            return None, None
+        its = [each for each in task.annotations if each.id == pending.annotation]
+        if not its:
             return None, None
         (annotation,) = its
         try:
@@ -219,20 +221,32 @@ def _compare(
     predicted = prediction.regions if prediction else None
     images = compare_annotation(predicted, annotation.result, config)
     task = Task(whole.id, annotation.project, whole.data)
-    its = annotation.id, annotation.project, task, config, images, annotation.updated
-    diff = AnnotationDiff(*its, annotator_key(annotation.annotator))
+    diff = AnnotationDiff(
+        annotation=annotation.id,
+        project=annotation.project,
+        task=task,
+        config=config,
+        images=images,
+        updated=annotation.updated,
+        annotator=annotator_key(annotation.annotator),
+    )
     read = _keep_origin(_read_annotation(annotation, kind, prediction, diff), before)
 
     if annotation.is_reviewed:
         return replace(read, kind="repaired"), diff
     if read.kind == "converted":
         return read, None
-    unchanged = read.changes and all(
-        change.iou in (1, None) and not change.redrawn_px for change in read.changes
-    )
-    if read.kind == "compared" and unchanged and (read.seconds or _LOOKED_S) < _LOOKED_S:
+    was_quick = (read.seconds or _LOOKED_S) < _LOOKED_S
+    if read.kind == "compared" and was_quick and _is_unchanged(read):
         return replace(read, kind="unchecked"), diff
     return read, diff
+
+
+def _is_unchanged(read: ReadAnnotation) -> bool:
+    """Return whether an annotation is the prediction that it began with, to the pixel."""
+    return bool(read.changes) and all(
+        change.iou in (1, None) and not change.redrawn_px for change in read.changes
+    )
 
 
 def _is_repaired(annotation: Annotation, predictions: Sequence[PredictionRegions]) -> bool:
@@ -245,20 +259,27 @@ def _origin(
     annotation: Annotation, predictions: Sequence[PredictionRegions]
 ) -> tuple[AnnotationOrigin, PredictionRegions | None]:
     if annotation.prediction is not None:
-        prediction = next((one for one in predictions if one.id == annotation.prediction), None)
-        if prediction is None:
-            return "lost", None
-        if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
-            return "converted", None
-        if not is_ours(prediction.version):
-            return "foreign", None
-        return "compared", prediction
+        return _origin_in(annotation, predictions)
     if annotation.parent is not None:
         return "copy", None
     origins = {region.get("origin") for region in annotation.result if isinstance(region, dict)}
     if origins & {"prediction", "prediction-changed"}:
         return "lost", None
     return "scratch", None
+
+
+def _origin_in(
+    annotation: Annotation, predictions: Sequence[PredictionRegions]
+) -> tuple[AnnotationOrigin, PredictionRegions | None]:
+    """Return the origin of an annotation that says which prediction it began with."""
+    prediction = next((one for one in predictions if one.id == annotation.prediction), None)
+    if prediction is None:
+        return "lost", None
+    if annotation.seconds is None and list(annotation.result) == list(prediction.regions):
+        return "converted", None
+    if not is_ours(prediction.version):
+        return "foreign", None
+    return "compared", prediction
 
 
 def is_ours(version: str) -> bool:

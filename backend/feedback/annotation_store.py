@@ -154,11 +154,15 @@ class AnnotationStore:
         """
         now = {id_: updated for each in found.values() for id_, updated in each.items()}
         tasks = {id_: task for task, each in found.items() for id_ in each}
-        known = self._known(project, found, now)
-        gone = {row.annotation for row in known if row.task in found and row.kind} - set(now)
-        read = {row.annotation for row in known if row.updated == now.get(row.annotation)}
-        marked = {row.annotation for row in known if row.open}
-        different = (set(now) - read | gone) - marked
+        different = set(now)
+        for row in self._known(project, found, now):
+            id_, is_there = row.annotation, row.annotation in now
+            is_gone = row.task in found and row.kind and not is_there
+            is_read = is_there and row.updated == now[id_]
+            if is_gone:
+                different.add(id_)
+            if row.open or is_read:
+                different.discard(id_)
         if different:
             self.mark(project, different, tasks)
         return len(different)

@@ -22,7 +22,7 @@ What the annotation says beyond that, to those who learn from it: `backend.feedb
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -142,11 +142,7 @@ def _compare_image(
     was, is_ = by_label(predicted), by_label(final)
     known, left = _labels_by_id(was), _labels_by_id(is_)
     order = [label.name for label in (*config.labels, *config.box_labels)]
-    drawn = {
-        label
-        for label in is_
-        if any(c.is_predicted for c, _ in config.controls_for(tag.name, label))
-    }
+    drawn = {label for label in is_ if _is_predicted(label, config, tag)}
     labels = [label for label in order if label in was or label in drawn]
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
@@ -173,28 +169,38 @@ def _choose_regions(
     was, is_ = by_label(predicted), by_label(final)
     left_out: set[tuple[str, str]] = set()  # labels and names of their controls
     gone: set[tuple[str, str]] = set()
+
     for label in dict.fromkeys((*was, *is_)):
         controls = [each for each, _ in config.controls_for(tag.name, label)]
         old, new = was.get(label, ()), is_.get(label, ())
-        for chosen in (_there(controls, new) or _there(controls, old))[:1]:
-            left_out |= {(label, each.name) for each in controls if each is not chosen}
-            asked = [chosen] if chosen.is_predicted else [chosen, *controls]
-            first = _there(asked, old)[:1]
-            gone |= {(label, each.name) for each in controls if each not in first}
+        chosen = _first_there(controls, new) or _first_there(controls, old)
+        if chosen is None:
+            continue
+        left_out |= {(label, each.name) for each in controls if each is not chosen}
+        asked = [chosen] if chosen.is_predicted else [chosen, *controls]
+        began_with = _first_there(asked, old)
+        gone |= {(label, each.name) for each in controls if each is not began_with}
+
     known = {label.name for label in (*config.labels, *config.box_labels)}
-    return (
-        [each for each in predicted if (each.label, each.area.control) not in gone],
-        [
-            each
-            for each in final
-            if each.label in known and (each.label, each.area.control) not in left_out
-        ],
-    )
+    still_there = [each for each in final if each.label in known]
+    return _without(predicted, gone), _without(still_there, left_out)
 
 
-def _there(controls: Iterable[Control], areas: Iterable[Area]) -> list[Control]:
+def _without(
+    regions: Iterable[LabelledRegion], left_out: Container[tuple[str, str]]
+) -> list[LabelledRegion]:
+    """Return the regions but those of some labels and names of their controls."""
+    return [each for each in regions if (each.label, each.area.control) not in left_out]
+
+
+def _first_there(controls: Iterable[Control], areas: Iterable[Area]) -> Control | None:
+    """Return the first of some controls that has drawn one of some areas."""
     names = {area.control for area in areas}
-    return [control for control in controls if control.name in names]
+    return next((control for control in controls if control.name in names), None)
+
+
+def _is_predicted(label: str, config: LabelConfig, tag: ImageTag) -> bool:
+    return any(control.is_predicted for control, _ in config.controls_for(tag.name, label))
 
 
 def _compare_areas(
@@ -209,15 +215,17 @@ def _compare_areas(
     relabelled: Counter[str] = Counter()
     for area in was:
         if area.id in after:
-            counts["accepted" if has_same_pixels(area, after[area.id]) else "corrected"] += 1
+            is_same = has_same_pixels(area, after[area.id])
+            counts["accepted" if is_same else "corrected"] += 1
         elif area.id in left:
             relabelled[left[area.id][0]] += 1
         else:
             counts["deleted"] += 1
-    before = {area.id for area in was}
-    for area in is_:
-        if area.id not in before or not area.id:
-            counts["received" if area.id in known else "added"] += 1
+
+    before = {area.id for area in was if area.id}
+    new = [area for area in is_ if area.id not in before]
+    counts["received"] += sum(area.id in known for area in new)
+    counts["added"] += sum(area.id not in known for area in new)
     return LabelDiff(label, relabelled=dict(relabelled), **counts)
 
 

@@ -235,14 +235,11 @@ class Experiments:
         self, row: sa.Row[Any], kinds: Sequence[str] = ("scratch", *PRELABELLED)
     ) -> tuple[list[Timed], list[Timed]]:
         """Return the measured annotations without and with a prediction, while it ran."""
+        while_it_ran = _READ.created.between(row.began, row.ended or inf)
+        is_recent = sa.and_(_READ.project == row.project, _READ.updated >= row.began)  # indexed
         query = sa.select(_READ.kind, _READ.seconds, _READ.task, _READ.annotator, _READ.predicted)
-        query = query.where(
-            _READ.project == row.project,
-            _READ.updated >= row.began,  # an index has it
-            _READ.created.between(row.began, row.ended or inf),
-            _READ.kind.in_(kinds),
-            _READ.seconds > 0,
-        )
+        query = query.where(is_recent, while_it_ran, _READ.kind.in_(kinds), _READ.seconds > 0)
+
         without: list[Timed] = []
         beside: list[Timed] = []
         for read in self._database.rows(query.order_by(_READ.annotation)):

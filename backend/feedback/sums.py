@@ -241,12 +241,9 @@ class ProjectSums:
 
     def renamed(self, names: Mapping[str, str]) -> ProjectSums:
         """Return the sums with labels that have another name, old -> new."""
-        return replace(
-            self,
-            all=self.all.renamed(names),
-            periods={name: sums.renamed(names) for name, sums in self.periods.items()},
-            versions={name: sums.renamed(names) for name, sums in self.versions.items()},
-        )
+        periods = {name: sums.renamed(names) for name, sums in self.periods.items()}
+        versions = {name: sums.renamed(names) for name, sums in self.versions.items()}
+        return replace(self, all=self.all.renamed(names), periods=periods, versions=versions)
 
 
 def groups_of(read: ReadAnnotation) -> Iterator[tuple[Grouping, str]]:

@@ -90,9 +90,9 @@ class ClusterPrelabeler(Prelabeler):
         blocks = -(-len(ids) // size)
         config = self._client.config(job.project)
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
-        return ray.data.from_numpy_refs(
-            [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
-        ).map_batches(
+
+        references = [ray.put(some) for some in np.array_split(np.array(ids), blocks)]
+        return ray.data.from_numpy_refs(references).map_batches(
             Actor,
             fn_constructor_args=(self._make_parts, job.project, job.version, learned),
             batch_size=size,

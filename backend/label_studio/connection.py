@@ -208,33 +208,23 @@ class Connection:
 
         It follows no redirect, which would take the token along.
         """
-
         wait = _page_wait.get()
         seconds = self._timeout_s
         if wait is not None:
             seconds = min(seconds, wait.end - time.monotonic())
         limit = TimeLimit(max(0.0, seconds))
 
+        content_of: dict[str, Any] = {}
+        if body is not None:
+            content_of["data"] = msgspec.json.encode(body)
+            content_of["headers"] = {"Content-Type": "application/json"}
+        address = f"{self.url.rstrip('/')}{path}"
         ask = partial(
-            send,
-            self._session,
-            method,
-            f"{self.url.rstrip('/')}{path}",
-            limit,
-            stream=True,
-            params=query,
-            data=None if body is None else msgspec.json.encode(body),
-            headers=None if body is None else {"Content-Type": "application/json"},
+            send, self._session, method, address, limit, stream=True, params=query, **content_of
         )
 
         try:
-            with limit, closing(self._access.send(ask, limit)) as answer:
-                content = read_body(answer, _MOST_BYTES)
-            if content is None:
-                more = f"sends more than {_MOST_BYTES >> 20} MB for {path}"
-                raise AnswerTooLarge(f"Label Studio at {self.url} {more}.")
-            if limit.is_over:
-                raise OSError  # a body without a length seems whole where it was cut
+            answer, content = self._read(ask, limit, path)
         except TokenRefusedError as error:
             self._check(error.answer, error.body, EXCHANGE_PATH, AccessToken)
             raise NoAnswerError(f"exchanges a token with {error}") from None
@@ -247,6 +237,19 @@ class Connection:
             if wait is not None:
                 wait.has_connected |= limit.has_connected
         return self._check(answer, content, path, kind)
+
+    def _read(
+        self, ask: Callable[..., requests.Response], limit: TimeLimit, path: str
+    ) -> tuple[requests.Response, bytes]:
+        """Return an answer and its whole body."""
+        with limit, closing(self._access.send(ask, limit)) as answer:
+            content = read_body(answer, _MOST_BYTES)
+        if content is None:
+            more = f"sends more than {_MOST_BYTES >> 20} MB for {path}"
+            raise AnswerTooLarge(f"Label Studio at {self.url} {more}.")
+        if limit.is_over:
+            raise OSError  # a body without a length seems whole where it was cut
+        return answer, content
 
     def _gave_up(self, wait: _PageWait | None, seconds: float, is_busy: bool) -> NoAnswerError:
         """Return the error of a call whose time is over, and end the wait of its page."""

@@ -5,6 +5,8 @@ found in any letter case, as the editor does. Controls for masks come first, els
 of the config. A label is known by its ``value``: written in several controls, it is one query.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +30,9 @@ from backend.label_studio.label_config import (
 from backend.settings import Adapt, ScoreKind, Settings
 from clearclip_core import BACKGROUND_NAMES, Label
 
-MAX_CONFIG_LENGTH = (
-    2_000_000  # letters of a labeling config; ten thousand labels with their words fit
-)
+#: Letters of a labeling config; ten thousand labels with their words fit.
+MAX_CONFIG_LENGTH = 2_000_000
+
 #: Tags within tags. Every control is searched for labels, so that nested ones add up.
 MAX_DEPTH = 100
 
@@ -133,22 +135,27 @@ def find_controls(root: Element, images: Mapping[str, ImageTag]) -> list[FoundCo
 
 
 def _find_controls(root: Element, images: Mapping[str, ImageTag]) -> Iterator[FoundControl]:
-    tools = [
-        FoundControl(kind, tool) for tag, kind in _PAIRED_TOOLS.items() for tool in find(root, tag)
-    ]
-    # A tool for prompts, and one that is not to be predicted, draws where there is no other.
-    tools.sort(key=lambda each: (is_prompt_tool(each), prelabel_of(each.labels) == "no"))
-    pairs: list[FoundControl] = []
-    for labels in filter(label_elements, find(root, "labels")):
-        names = {*to_names(labels)} & images.keys()
-        tool = next((each for each in tools if names & {*to_names(each.labels)}), None)
-        if tool is not None:
-            pairs.append(FoundControl(tool.kind, labels, tool.labels))
+    pairs = list(_find_pairs(root, images))
     for kind in CONTROL_KINDS:
         for element in find(root, kind):
             if label_elements(element) and set(to_names(element)) & images.keys():
                 yield FoundControl(kind, element)
         yield from (pair for pair in pairs if pair.kind == kind)
+
+
+def _find_pairs(root: Element, images: Mapping[str, ImageTag]) -> Iterator[FoundControl]:
+    """Yield each ``<Labels>`` with the tool beside it that draws for it."""
+    tools = [
+        FoundControl(kind, tool) for tag, kind in _PAIRED_TOOLS.items() for tool in find(root, tag)
+    ]
+    # A tool for prompts, and one that is not to be predicted, draws where there is no other.
+    tools.sort(key=lambda each: (is_prompt_tool(each), prelabel_of(each.labels) == "no"))
+
+    for labels in filter(label_elements, find(root, "labels")):
+        names = {*to_names(labels)} & images.keys()
+        tool = next((each for each in tools if names & {*to_names(each.labels)}), None)
+        if tool is not None:
+            yield FoundControl(tool.kind, labels, tool.labels)
 
 
 def to_names(element: Element) -> list[str]:
@@ -213,44 +220,79 @@ def parse_label_config(
     root = parse_xml(xml)
     images = {tag.name: tag for tag in image_tags(root)}
     repeated = find_repeated(root)
-    found = find_controls(root, images)
-    undrawn = list(_undrawn(root, images, repeated | {each.labels for each in found}))
-    if not found and (must_draw or not undrawn):
+    found = _FoundControls.of(root, images, repeated)
+    if not found.predicted and (must_draw or not found.undrawn):
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
-    drawn = without_prompt_tools(found)
-    boxes = [each for each in found if each not in drawn]
-    controls = tuple(_control(each, images) for each in drawn)
-    elements = [element for each in drawn for element in each.elements]
-    labels = tuple(_labels(each.labels for each in drawn))
-    box_labels = tuple(
-        _labels((each.labels for each in boxes), known={label.name for label in labels})
-    )
-    words = sum(len(label.prompts) for label in labels + box_labels)
-    if words > _MAX_WORDS:
-        raise LabelConfigError(
-            f"The {len(labels + box_labels)} labels have {words} words, more than {_MAX_WORDS}: "
-            "give each label fewer, or split the project."
-        )
-    others = tuple(_control(each, images) for each in undrawn)
-    used = {name for control in controls for name in control.to_names}
-    annotated = used | {name for control in others for name in control.to_names}
+
+    labels = tuple(_labels(each.labels for each in found.drawn))
+    known = {label.name for label in labels}
+    box_labels = tuple(_labels((each.labels for each in found.boxes), known=known))
+    _check_words(labels + box_labels)
+
+    controls = tuple(_control(each, images) for each in found.drawn)
+    others = tuple(_control(each, images) for each in found.undrawn)
+    elements = [element for each in found.drawn for element in each.elements]
     given = settings or _DEFAULTS
+    score = _word(elements, "score", get_args(ScoreKind)) or given.score
+    adapt = _word(elements, "adapt", get_args(Adapt)) or given.adapt
     return LabelConfig(
-        images=tuple(tag for tag in images.values() if tag.name in used),
+        images=_images_of(controls, images),
         controls=controls,
         labels=labels,
         tools=tuple(_tools(root, images)),
-        boxes=tuple(_control(each, images) for each in boxes),
+        boxes=tuple(_control(each, images) for each in found.boxes),
         box_labels=box_labels,
         undrawn=others,
-        annotated=tuple(tag for tag in images.values() if tag.name in annotated),
-        names=_names(root, [*drawn, *undrawn], boxes),
+        annotated=_images_of(controls + others, images),
+        names=_names(root, [*found.drawn, *found.undrawn], found.boxes),
         tag_names=None if repeated else frozenset(attribute_of(x, "name") for x in root.iter()),
         required=tuple(_required(root, {each.name for each in controls})),
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
-        score=cast("ScoreKind", _word(elements, "score", get_args(ScoreKind)) or given.score),
-        adapt=cast("Adapt", _word(elements, "adapt", get_args(Adapt)) or given.adapt),
+        score=cast("ScoreKind", score),
+        adapt=cast("Adapt", adapt),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _FoundControls:
+    """The controls of a labeling config, by what is done with them."""
+
+    drawn: list[FoundControl]  #: those that masks are drawn for
+    boxes: list[FoundControl]  #: an annotator's boxes for prompts, beside those that are drawn
+    undrawn: list[FoundControl]  #: those that only people draw with
+
+    @classmethod
+    def of(
+        cls, root: Element, images: Mapping[str, ImageTag], repeated: set[Element]
+    ) -> _FoundControls:
+        found = find_controls(root, images)
+        drawn = without_prompt_tools(found)
+        left_out = repeated | {each.labels for each in found}
+        return cls(
+            drawn=drawn,
+            boxes=[each for each in found if each not in drawn],
+            undrawn=list(_undrawn(root, images, left_out)),
+        )
+
+    @property
+    def predicted(self) -> list[FoundControl]:
+        """Those that get an answer: all but what only people draw with."""
+        return self.drawn + self.boxes
+
+
+def _images_of(controls: Iterable[Control], images: Mapping[str, ImageTag]) -> tuple[ImageTag, ...]:
+    """Return the images that some controls are for, in the order of the config."""
+    used = {name for control in controls for name in control.to_names}
+    return tuple(tag for tag in images.values() if tag.name in used)
+
+
+def _check_words(labels: Sequence[Label]) -> None:
+    words = sum(len(label.prompts) for label in labels)
+    if words > _MAX_WORDS:
+        raise LabelConfigError(
+            f"The {len(labels)} labels have {words} words, more than {_MAX_WORDS}: "
+            "give each label fewer, or split the project."
+        )
 
 
 def _required(root: Element, drawn: Collection[str]) -> Iterator[str]:
@@ -296,16 +338,14 @@ def words_of_name(name: str) -> str:
 
 def _control(found: FoundControl, images: Mapping[str, ImageTag]) -> Control:
     names = [set(to_names(element)) for element in found.elements]
+    of_all = images.keys() & set.intersection(*names)
+    forbids_overlap = any(has_word(element, "overlap", "false") for element in found.elements)
     return Control(
         kind=found.kind,
         name=attribute_of(found.labels, "name"),
-        to_names=tuple(
-            name
-            for name in to_names(found.labels)
-            if name in images and all(name in each for each in names)
-        ),
+        to_names=tuple(name for name in to_names(found.labels) if name in of_all),
         labels=_control_labels(found.labels),
-        overlap=not any(has_word(element, "overlap", "false") for element in found.elements),
+        overlap=not forbids_overlap,
         is_predicted=all(prelabel_of(element) != "no" for element in found.elements),
         tool="" if found.tool is None else attribute_of(found.tool, "name"),
     )
@@ -314,14 +354,13 @@ def _control(found: FoundControl, images: Mapping[str, ImageTag]) -> Control:
 def _tools(root: Element, images: Mapping[str, ImageTag]) -> Iterator[Tool]:
     for kind in _TOOL_KINDS:
         for element in find(root, kind):
-            names = tuple(name for name in to_names(element) if name in images)
+            only_smart = has_word(element, "smartonly", "true")
             yield Tool(
                 name=attribute_of(element, "name"),
-                to_names=names,
+                to_names=tuple(name for name in to_names(element) if name in images),
                 labels=_control_labels(element),
                 prompt_label=attribute_of(element, "prompt_label").strip(),
-                is_smart=has_word(element, "smartonly", "true")
-                or not has_word(element, "smart", "false"),
+                is_smart=only_smart or not has_word(element, "smart", "false"),
                 only_asks=kind == "rectangle" and _asks(element),
             )
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 from msgspec import Struct, ValidationError, convert
 
 from backend.errors import BadRequest
-from backend.label_studio.label_config import ImageTag, LabelConfig
+from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
 from backend.label_studio.label_config_parser import words_of_name
 from backend.label_studio.region_reader import (
     Number,
@@ -83,12 +83,15 @@ def read_context(raw: Any) -> Context | None:
     """
     if raw is None or raw == {}:
         return None
-    event = read_text(raw, "event") if isinstance(raw, dict) else ""
-    regions = raw.get("result") if isinstance(raw, dict) else raw
+
+    message = raw if isinstance(raw, dict) else {"result": raw}
+    event = read_text(message, "event")
+    regions = message.get("result")
     if regions is None and event:
         regions = []  # only prompts have some
     if not isinstance(regions, list):
         raise BadRequest('Expected "context" to hold a list "result".')
+
     found = (_read_prompt(region) for region in regions)
     prompts = tuple(_labelled(prompt, regions) for prompt in found if prompt is not None)
     answered = sum(not isinstance(prompt.shape, Keypoint) for prompt in prompts)
@@ -202,36 +205,47 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     """
     if context.event != "predict" or not context.prompts:
         return None
+
     tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
-    prompts = [
-        prompt
-        for prompt in context.prompts
-        if prompt.control not in tools or tools[prompt.control].is_smart
-    ]
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
     if not prompts:
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
+
     last = prompts[-1]
     same = [prompt for prompt in prompts if _same_target(prompt) == _same_target(last)]
+    ids = frozenset(prompt.id for prompt in same if prompt.id)
     image, label = _target(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
         return None
-    ids = frozenset(prompt.id for prompt in same if prompt.id)
-    if not isinstance(last.shape, str):
-        if label is None and last.labels:
-            log.info("No control for the image %r draws any of %s.", image.name, last.labels)
+
+    if isinstance(last.shape, str):
+        labels = config.labels_of(image.name)
+        prompt_label = tools[last.control].prompt_label if last.control in tools else ""
+        phrases = read_words(last.shape, config, labels, prompt_label)
+        if not phrases.phrases and not phrases.asks_all:
             return None
-        clicks = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Keypoint))
-        boxes = tuple(prompt.shape for prompt in same if isinstance(prompt.shape, Rectangle))
-        query = Clicks(label, clicks) if clicks else Boxes(label, boxes)
-        return PromptRequest(image, last.item_index or 0, query, ids)
-    labels = config.labels_of(image.name)
-    prompt_label = tools[last.control].prompt_label if last.control in tools else ""
-    phrases = read_words(last.shape, config, labels, prompt_label)
-    if not phrases.phrases and not phrases.asks_all:
+        return PromptRequest(image, last.item_index, phrases, ids)
+
+    if label is None and last.labels:
+        log.info("No control for the image %r draws any of %s.", image.name, last.labels)
         return None
-    return PromptRequest(image, last.item_index, phrases, ids)
+    return PromptRequest(image, last.item_index or 0, _join_shapes(same, label), ids)
+
+
+def _asks(prompt: Prompt, tools: Mapping[str, Tool]) -> bool:
+    """Return whether a prompt was made with a tool that asks; one that is not known does."""
+    tool = tools.get(prompt.control)
+    return tool is None or tool.is_smart
+
+
+def _join_shapes(prompts: Sequence[Prompt], label: Label | None) -> Clicks | Boxes:
+    """Return all clicks or boxes of one kind, label and image as one query."""
+    clicks = tuple(prompt.shape for prompt in prompts if isinstance(prompt.shape, Keypoint))
+    if clicks:
+        return Clicks(label, clicks)
+    return Boxes(label, tuple(p.shape for p in prompts if isinstance(p.shape, Rectangle)))
 
 
 def read_words(
@@ -258,17 +272,20 @@ class _PhraseReader:
     def __init__(self, config: LabelConfig, labels: Sequence[Label], prompt_label: str) -> None:
         self._labels = tuple(labels)
         self._titles = _titles(self._labels, config)
-        named = ((name, label) for label in self._labels for name in self._titles[label.name])
-        prompted = ((words_of_name(p), label) for label in self._labels for p in label.prompts)
+
         self._by_name: dict[str, Label] = {}
-        for name, label in chain(named, prompted):
-            self._by_name.setdefault(name, label)
-        self._plain_names = [
-            (f" {plain} ", index)
-            for index, label in enumerate(self._labels)
-            for plain in map(plain_words, (*self._titles[label.name], *label.prompts))
-            if plain
-        ]
+        for label in self._labels:
+            for name in self._titles[label.name]:
+                self._by_name.setdefault(name, label)
+        for label in self._labels:  # a name comes before another label's prompt
+            for prompt in label.prompts:
+                self._by_name.setdefault(words_of_name(prompt), label)
+
+        self._plain_names: list[tuple[str, int]] = []
+        for index, label in enumerate(self._labels):
+            names = map(plain_words, [*self._titles[label.name], *label.prompts])
+            self._plain_names += [(f" {plain} ", index) for plain in names if plain]
+
         self._default = self._named(prompt_label)
         if prompt_label and self._default is None:
             log.warning("prompt_label=%r is the name of no label.", prompt_label)

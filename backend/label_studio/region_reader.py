@@ -471,7 +471,6 @@ def fill_outline(points_px: npt.NDArray[np.float64], mask: BoolMask) -> None:
     OpenCV would also fill the pixels on the outline, which makes each region half a pixel wider on
     all sides.
     """
-
     far = 2 * max(mask.shape)  # products of larger numbers overflow, and no pixels lie beyond
     starts = _check_finite(points_px).clip(-far, far)
     ends = np.roll(starts, -1, axis=0)

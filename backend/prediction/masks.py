@@ -4,7 +4,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -19,6 +19,7 @@ from backend.inference.engine import Engine
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
 from backend.label_studio.prompts import Boxes, Clicks, Phrase, Phrases, PromptRequest, plain_words
 from backend.label_studio.region_reader import (
+    Area,
     area_mask,
     draw_area,
     drawn_areas,
@@ -86,17 +87,17 @@ def competing_labels(
         if query.label is None or query.label in labels:
             return labels
         return (*labels, query.label)
+
     own = {phrase.label.name for phrase in query.phrases}
     texts = [f" {plain_words(prompt)} " for phrase in query.phrases for prompt in phrase.prompts]
-    others = (
-        label
-        for label in labels
-        if label.name not in own
-        and not any(
-            f" {plain_words(prompt)} " in text for prompt in label.prompts for text in texts
-        )
-    )
+    others = [label for label in labels if label.name not in own and not _is_named(label, texts)]
     return (*map(_phrase_label, range(len(query.phrases)), query.phrases), *others)
+
+
+def _is_named(label: Label, texts: Sequence[str]) -> bool:
+    """Return whether one of some texts, with blanks around, has a prompt of a label in it."""
+    prompts = [f" {plain_words(prompt)} " for prompt in label.prompts]
+    return any(prompt in text for prompt in prompts for text in texts)
 
 
 def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMask]:
@@ -411,25 +412,20 @@ class ImagePredictor:
         if control.kind != "brushlabels" or not control.overlap:
             return answer, ""
 
-        query, inside, most, found = prompt.query, answer.to_mask(), 0, None
-        for area in drawn_areas(image.task.predicted):
-            is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
-            is_same = area.control == control.name and label.spellings & {*area.labels}
-            if not (is_here and is_same and area.size_hw == image.size_hw):
-                continue
-            with suppress(BadRequest):
-                mask = area_mask(area)
-                shared = np.count_nonzero(mask & inside)
-                if shared > most:
-                    most, found = shared, (area.id, mask)
-
-        if (
-            found is None
-            or isinstance(query, Phrases)
-            or not self._is_told(image, found[0], prompt)
-        ):
+        query, inside = prompt.query, answer.to_mask()
+        same = [
+            area
+            for area in drawn_areas(image.task.predicted)
+            if area.control == control.name and label.spellings & {*area.labels}
+        ]
+        found = _most_shared((area for area in same if _is_on(area, image)), inside)
+        if found is None or isinstance(query, Phrases):
             return answer, ""
-        return RunMask.of(inside | _left_alone(found[1], query)), found[0]
+
+        region, mask = found
+        if not self._is_told(image, region, prompt):
+            return answer, ""
+        return RunMask.of(inside | _left_alone(mask, query)), region
 
     def _is_told(self, image: TaskImage, region: str, prompt: PromptRequest) -> bool:
         """Return whether Label Studio has told what became of the last answer for a region.
@@ -471,13 +467,32 @@ def _left_alone(mask: BoolMask, query: Clicks | Boxes) -> BoolMask:
     if isinstance(query, Boxes):
         boxes = [rectangle_mask(each, (height, width)) for each in query.rectangles]
         return np.asarray(mask & ~np.any(boxes, axis=0))
+
     islands = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1]
-    clicked = [
-        islands[min(int(y * height), height - 1), min(int(x * width), width - 1)]
-        for x, y in ((each.x_percent / 100, each.y_percent / 100) for each in query.points)
-        if 0 <= x <= 1 and 0 <= y <= 1
-    ]
+    clicked = []
+    for point in query.points:
+        if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100:
+            x_px, y_px = point.x_percent / 100 * width, point.y_percent / 100 * height
+            clicked.append(islands[min(int(y_px), height - 1), min(int(x_px), width - 1)])
     return np.asarray(mask & ~np.isin(islands, clicked))
+
+
+def _most_shared(areas: Iterable[Area], inside: BoolMask) -> tuple[str, BoolMask] | None:
+    """Return the id and the mask of the area that shares the most pixels; None where none does."""
+    most, found = 0, None
+    for area in areas:
+        with suppress(BadRequest):
+            mask = area_mask(area)
+            shared = np.count_nonzero(mask & inside)
+            if shared > most:
+                most, found = shared, (area.id, mask)
+    return found
+
+
+def _is_on(area: Area, image: TaskImage) -> bool:
+    """Return whether a region is on an image, and was drawn on it in its size of now."""
+    is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
+    return is_here and area.size_hw == image.size_hw
 
 
 def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
@@ -488,11 +503,11 @@ def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
     exclusive = {control.name for control in image.controls if not control.overlap}
     if not exclusive:
         return None
+
     mask = np.zeros(image.size_hw, np.bool_)
     for area in drawn_areas(image.task.drawn):
-        is_here = area.image == image.tag and (area.item_index or 0) == (image.item_index or 0)
         is_taken = area.control in exclusive and area.id not in prompt.region_ids
-        if is_here and is_taken and area.size_hw == image.size_hw:
+        if is_taken and _is_on(area, image):
             try:
                 draw_area(area, mask)
             except BadRequest as error:

@@ -76,21 +76,13 @@ class FailureStore:
         """Return tasks without a prediction, outside of some projects, the last to fail first."""
         row = _FAILURES.c
         last = sa.func.max(row.id).label("last")
-        group = (
-            sa.select(
-                last, sa.func.min(row.at).label("since"), sa.func.max(row.project).label("project")
-            )
-            .where(*self._listed(without))
-            .group_by(row.task)
-            .order_by(last.desc())
-            .limit(limit)
-            .subquery()
-        )
-        query = (
-            sa.select(row.task, group.c.project, row.job, row.reason, row.at, group.c.since)
-            .join(group, row.id == group.c.last)
-            .order_by(row.id.desc())
-        )
+        since = sa.func.min(row.at).label("since")
+        project = sa.func.max(row.project).label("project")
+        by_task = sa.select(last, since, project).where(*self._listed(without)).group_by(row.task)
+        newest = by_task.order_by(last.desc()).limit(limit).subquery()
+
+        query = sa.select(row.task, newest.c.project, row.job, row.reason, row.at, newest.c.since)
+        query = query.join(newest, row.id == newest.c.last).order_by(row.id.desc())
         return [FailingTask(*each) for each in self._database.rows(query)]
 
     def count(self, without: Collection[int] = (), project: int | None = None) -> FailureCount:

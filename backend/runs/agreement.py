@@ -225,22 +225,24 @@ class _Sums:
         people.sort(key=lambda each: (not each.name, each.name.casefold(), each.annotator))
         largest = sorted(self.confusions.items(), key=lambda each: -each[1])[:MOST_CONFUSIONS]
 
+        agreed = tuple(
+            AgreementOnLabel(name, len(its), *map(fmean, zip(*its, strict=True)))
+            for name in labels
+            if (its := self.labels.get(name))
+        )
+
         return Agreement(
-            self.tasks,
-            self.pictures,
-            self.annotations,
-            self.disputed / self.pictures if self.pictures else None,
-            tuple(
-                AgreementOnLabel(name, len(its), *map(fmean, zip(*its, strict=True)))
-                for name in labels
-                if (its := self.labels.get(name))
-            ),
-            tuple(Confusion(*pair, share / self.pictures) for pair, share in largest),
-            tuple(people),
-            tuple(each.told(read_image) for each in self.disputes),
-            self.dispute_count,
-            dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
-            len(self.left_out),
+            tasks=self.tasks,
+            pictures=self.pictures,
+            annotations=self.annotations,
+            disputed=self.disputed / self.pictures if self.pictures else None,
+            labels=agreed,
+            confusions=tuple(Confusion(*pair, share / self.pictures) for pair, share in largest),
+            annotators=tuple(people),
+            disputes=tuple(each.told(read_image) for each in self.disputes),
+            dispute_count=self.dispute_count,
+            left_out=dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
+            left_out_count=len(self.left_out),
         )
 
 

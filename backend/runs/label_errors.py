@@ -219,34 +219,32 @@ class _Search:
             # Without the regions, which may be large.
             without = msgspec.structs.replace(annotation, result=())
             reviewed.append((replace(image, versions=()), without))
-            said = scored.truth, scored.regions
-            found.append(find_disagreements(scored.scores, scored.rgb, *said))
+            disagreements = find_disagreements(
+                scored.scores, scored.rgb, scored.truth, scored.regions
+            )
+            found.append(disagreements)
             digests.append(scored.digest)
 
         if not reviewed:
-            raise ValueError(
-                f"No annotation can be reviewed. {next(iter(self.left_out.values()))}"
-                if self.left_out
-                else "The project has no annotation with a region of a label."
-            )
+            raise ValueError(self._why_nothing())
 
         pictures = len(set(digests))
         least = least_score(pictures)
         # Annotations of one picture do not vouch for each other, nor do those of copies of it.
-        ranked = [
+        ranked = [(*reviewed[each.index], each) for each in rank(found, digests)]
+        suspect = [
             (image, annotation, each)
-            for each in rank(found, digests)
-            for image, annotation in (reviewed[each.index],)
+            for image, annotation, each in ranked
             if each.score > least and confirmed.get(annotation.id) != annotation.updated
         ]
 
         return LabelErrors(
-            len({annotation.id for _, annotation in reviewed}),
-            pictures,
-            self.examples,
-            tuple(self._suspicion(*each) for each in ranked[:MOST_SUSPICIONS]),
-            dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
-            len(self.left_out),
+            annotations=len({annotation.id for _, annotation in reviewed}),
+            pictures=pictures,
+            examples=self.examples,
+            suspicions=tuple(self._suspicion(*each) for each in suspect[:MOST_SUSPICIONS]),
+            left_out=dict(islice(self.left_out.items(), MOST_LEFT_OUT)),
+            left_out_count=len(self.left_out),
         )
 
     def _learn(self) -> tuple[HeldOutAdaptations, int]:
@@ -299,6 +297,11 @@ class _Search:
         encoded = engine.encode(prepared, self.labels, Priority.BATCH, self.project, learned)
         truth = drawn.truth([label.name for label in self.labels])
         return _Scored(rgb, truth, drawn.regions, encoded.scores, prepared.digest)
+
+    def _why_nothing(self) -> str:
+        if self.left_out:
+            return f"No annotation can be reviewed. {next(iter(self.left_out.values()))}"
+        return "The project has no annotation with a region of a label."
 
     def _suspicion(
         self, image: AnnotatedImage, annotation: Annotation, ranked: Ranked
@@ -372,11 +375,14 @@ def _draw_around(
     part = rgb[shown]
     drawn = thumbnail(part, label_map[shown], colours, _SIDE_PX)
     factor = min(1.0, _SIDE_PX / max(part.shape[:2]))
-    first, last = (
-        (round((x - columns.start) * factor), round((y - rows.start) * factor))
-        for x, y in ((box[1].start, box[0].start), (box[1].stop - 1, box[0].stop - 1))
-    )
-    return to_data_url(np.asarray(cv2.rectangle(drawn, first, last, _WHITE, 1), np.uint8))
+
+    def to_shown(x_px: int, y_px: int) -> tuple[int, int]:
+        return round((x_px - columns.start) * factor), round((y_px - rows.start) * factor)
+
+    first = to_shown(box[1].start, box[0].start)
+    last = to_shown(box[1].stop - 1, box[0].stop - 1)
+    framed = cv2.rectangle(drawn, first, last, _WHITE, 1)
+    return to_data_url(np.asarray(framed, np.uint8))
 
 
 _PAINTED: Final = np.array([-1 if i in (NOTHING, IGNORE) else i for i in range(256)], np.int16)

@@ -305,13 +305,13 @@ class _Measurement:
 
         told = tuple(
             TriedWords(
-                row,
-                trial.words,
-                with_words(self.xml, self.label, trial.words)[1],
-                trial.own.iou if self.is_corrected else None,
-                trial.all.saved_paint if self.is_corrected else None,
-                trial.share / max(1, count),
-                tuple(trial.pictures),
+                row=row,
+                words=trial.words,
+                line=with_words(self.xml, self.label, trial.words)[1],
+                iou=trial.own.iou if self.is_corrected else None,
+                saved_paint=trial.all.saved_paint if self.is_corrected else None,
+                share=trial.share / max(1, count),
+                pictures=tuple(trial.pictures),
             )
             for row, trial in rows
         )

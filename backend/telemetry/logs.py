@@ -236,16 +236,7 @@ class LogFormatter(logging.Formatter):
         }
 
         if self._as_json:
-            at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            event = {
-                "time": f"{at}.{int(record.msecs):03d}Z",
-                "level": record.levelname,
-                "logger": record.name,
-                "message": message,
-                **({"error": error} if error else {}),
-                **facts,
-            }
-            return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+            return _json_line(record, message, error, facts)
 
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         pairs = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
@@ -254,6 +245,22 @@ class LogFormatter(logging.Formatter):
 
     def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
         return scrub(text, self._secrets, length)
+
+
+def _json_line(
+    record: logging.LogRecord, message: str, error: str, facts: Mapping[str, object]
+) -> str:
+    """Return a line of JSON; an error that there is not is no key of it."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    event: dict[str, object] = {
+        "time": f"{at}.{int(record.msecs):03d}Z",
+        "level": record.levelname,
+        "logger": record.name,
+        "message": message,
+    }
+    if error:
+        event["error"] = error
+    return json.dumps(event | dict(facts), ensure_ascii=False, separators=(",", ":"))
 
 
 def _word(value: Fact) -> str:

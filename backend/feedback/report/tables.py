@@ -27,14 +27,16 @@ def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     car    62.5 %
     sky     8.1 %
     """
+    # A heading of several lines stands on the cells: its last line comes first here.
     titles = [each.removeprefix(">").split("\n")[::-1] for each in head]
-    above = [*zip_longest(*titles, fillvalue="")][::-1]
-    lines = [*above, *(map(printable, row) for row in rows)]
-    columns = [
-        [cell.rjust(width) if title.startswith(">") else cell.ljust(width) for cell in column]
-        for title, column in zip(head, zip(*lines, strict=True), strict=True)
-        for width in (max(map(len, column)),)
-    ]
+    headings = list(zip_longest(*titles, fillvalue=""))[::-1]
+    lines = headings + [tuple(map(printable, row)) for row in rows]
+
+    columns = []
+    for title, column in zip(head, zip(*lines, strict=True), strict=True):
+        width = max(map(len, column))
+        align = str.rjust if title.startswith(">") else str.ljust
+        columns.append([align(cell, width) for cell in column])
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
