@@ -80,7 +80,7 @@ lock: $(VENV)/.made ## choose the releases in the images again, into deploy/requ
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-annotate \
 	--custom-compile-command 'make lock' --constraints deploy/torch.txt --excludes deploy/unlocked.txt \
 	--no-emit-package torch --no-emit-package torchvision --output-file deploy/requirements.lock \
-	--extra postgres --extra dataset --extra sam pyproject.toml deploy/requirements.in
+	--extra postgres --extra dataset --extra sam --extra hf pyproject.toml deploy/requirements.in
 
 bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, into docs/results/measurements.md (ARGS: a part, printed, or with --results PAGE written)
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio OMP_WAIT_POLICY=PASSIVE \

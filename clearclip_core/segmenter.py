@@ -21,11 +21,11 @@ from clearclip_core.clip.dense_encoder import (
     join_windows,
     split_windows,
 )
+from clearclip_core.clip.encoders import make_encoder
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
-from clearclip_core.clip.towers import make_encoder
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.prompting.click_model import (
@@ -44,7 +44,7 @@ from clearclip_core.segmentation.refined_argmax import (
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
-from clearclip_core.vocabulary import Labels, Vocabulary
+from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -416,7 +416,9 @@ class Segmenter:
         bias = None
         if adaptation is not None:
             embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        scores = Scores.of(features, embeddings, vocabulary, bias)
+        # What corrections teach is fitted with the paper's temperature, whatever the model.
+        temperature = self.model.temperature if adaptation is None else TEMPERATURE
+        scores = Scores.of(features, embeddings, vocabulary, bias, temperature=temperature)
         return replace(scores, propagate=adaptation is not None and adaptation.propagate)
 
     @torch.inference_mode()

@@ -20,7 +20,8 @@ from open_clip.transformer import ResidualAttentionBlock
 from safetensors import SafetensorError
 from torch import nn
 
-from clearclip_core.clip.towers import check_tower
+from clearclip_core.clip.encoders import check_tower
+from clearclip_core.clip.tipsv2 import MEAN, STD, is_tipsv2_folder, read_tipsv2
 from clearclip_core.clip.transformer import feed_forward, project, project_out
 from clearclip_core.clip.weights import (
     ModelName,
@@ -29,12 +30,13 @@ from clearclip_core.clip.weights import (
     has_timm_tower,
     is_torchscript,
     missing_weights_help,
+    snapshot_folder,
     tag_of_file,
     uses_quick_gelu,
     weights_file,
 )
 from clearclip_core.devices import choose_device, choose_precision
-from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS
+from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS, TEMPERATURE
 
 
 def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
@@ -109,6 +111,7 @@ class LoadedModel:
     notice: str | None = None  # a warning to users about the model's limits, if there is one
     #: That are extreme in tokens of high norm, if known.
     sink_channels: tuple[int, ...] | None = None
+    temperature: float = TEMPERATURE  # factor on cosines before the softmax over labels; no unit
 
     def embed(self, sentences: Sequence[str]) -> torch.Tensor:
         """Embed sentences: (S, D) float32, not normalised, on the model's device."""
@@ -132,20 +135,83 @@ def load_model(
     parsed = ModelName.parse(name)
     torch_device = choose_device(device)
     dtype = choose_precision(precision, torch_device)
-    clip, tokenizer_name = _create(parsed, folder, download)
-    check_tower(clip)
-    mean, std = _mean_std(parsed, clip)
-    is_demo = parsed.kind == "demo"
+    snapshot = _tipsv2_folder(parsed, folder, download)
+    if snapshot is None:
+        made = _read_open_clip(parsed, folder, download)
+    else:
+        made = _read_tipsv2(parsed, snapshot)
+
+    made.clip.eval().requires_grad_(False).to(torch_device, dtype)
+    return made
+
+
+def _tipsv2_folder(name: ModelName, folder: Path | None, download: bool) -> Path | None:
+    """Return the folder of a TIPSv2 model; None for a model of open_clip."""
+    if name.kind == "transformers":
+        return snapshot_folder(name, folder, download)
+    if name.kind == "local-dir" and is_tipsv2_folder(existing_path(name)):
+        return snapshot_folder(name, folder, download)
+    return None
+
+
+def _read_tipsv2(name: ModelName, snapshot: Path) -> LoadedModel:
+    try:
+        with read_errors(name.name):
+            clip, tokenize = read_tipsv2(snapshot)
+            check_finite(clip)
+    except ImportError as error:
+        raise ValueError(
+            f"{name.name} needs the extra: pip install 'clearclip-label-studio[hf]' "
+            f"({error_reason(error)})."
+        ) from error
     return LoadedModel(
-        name=name,
-        clip=clip.eval().requires_grad_(False).to(torch_device, dtype),
-        tokenize=_tokenizer(parsed, tokenizer_name, folder),
+        name.name, clip, tokenize, MEAN, STD, temperature=temperature_of(clip.logit_scale)
+    )
+
+
+def _read_open_clip(name: ModelName, folder: Path | None, download: bool) -> LoadedModel:
+    clip, tokenizer_name = _create(name, folder, download)
+    check_tower(clip)
+    mean, std = _mean_std(name, clip)
+    is_demo = name.kind == "demo"
+    return LoadedModel(
+        name=name.name,
+        clip=clip,
+        tokenize=_tokenizer(name, tokenizer_name, folder),
         mean=mean,
         std=std,
         contrast=DEMO_WORDS if is_demo else STUFF_WORDS,
         notice=DEMO_NOTICE if is_demo else None,
-        sink_channels=_sink_channels(parsed),
+        sink_channels=_sink_channels(name),
+        temperature=_temperature(clip),
     )
+
+
+def temperature_of(logit_scale: float) -> float:
+    """Compute the factor on cosines before the softmax over labels.
+
+    CLIP was trained with 100, and the paper reads patches with 50. So it is half of what any model
+    was trained with.
+
+    Args:
+        logit_scale: factor on cosines of whole pictures and texts in training.
+
+    >>> temperature_of(100.0)
+    50.0
+    """
+    return TEMPERATURE * logit_scale / 100
+
+
+def _temperature(clip: nn.Module) -> float:
+    """Return the temperature of a model of open_clip: CLIP's, but for models of a sigmoid.
+
+    In the training of all others the scale was held at 100, where it ends. The bias of a sigmoid is
+    the same for all labels, so a softmax over these does not see it.
+    """
+    if getattr(clip, "logit_bias", None) is None:
+        return TEMPERATURE
+    scale = clip.get_parameter("logit_scale").detach().exp()
+    return temperature_of(float(scale))
 
 
 def _create(name: ModelName, folder: Path | None, download: bool) -> tuple[nn.Module, str]:

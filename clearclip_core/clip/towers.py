@@ -6,13 +6,12 @@ equal, the feature of each is the embedding of the picture. Before that the last
 Transformer is read out as ClearCLIP does (Sec. 3.3 of the paper): query-query attention without
 residual connection and FFN. Networks without such a block, as ConvNeXt, are read as they are.
 
-A new family is a class with the members of `Tower`, and a line in `make_encoder`.
+A new family is a class with the members of `Tower`, see `clearclip_core.clip.encoders`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -21,9 +20,7 @@ from torch import nn
 
 from clearclip_core.clip.dense_encoder import (
     PRECISIONS,
-    DenseEncoder,
     WindowFeatures,
-    checked_visual,
     grid_of,
 )
 from clearclip_core.clip.methods import METHODS, Method
@@ -52,6 +49,11 @@ class Tower(nn.Module):
             )
         self.visual = visual
         self.method = method
+
+    @classmethod
+    def fits(cls, visual: object) -> bool:
+        """Whether the image tower of a model is of this family."""
+        raise NotImplementedError
 
     @property
     def patch_size_hw(self) -> tuple[int, int]:
@@ -126,6 +128,10 @@ class TimmTower(Tower):
                 self.trunk.blocks = _with_own_parts(self.trunk.blocks)
                 self.trunk.blocks[-1] = _ClearBlock(self.trunk.blocks[-1])
 
+    @classmethod
+    def fits(cls, visual: object) -> bool:
+        return hasattr(visual, "trunk") and hasattr(visual.trunk, "forward_head")
+
     def _take_any_size(self) -> None:
         """Let the trunk take windows of any size, as timm does where it is asked at creation."""
         embed = copy.copy(self.trunk.patch_embed)
@@ -192,6 +198,10 @@ class ResNetTower(Tower):
 
     Source: Zhou et al., Extract Free Dense Labels from CLIP, ECCV 2022, Sec. 3.2.
     """
+
+    @classmethod
+    def fits(cls, visual: object) -> bool:
+        return hasattr(visual, "attnpool") and hasattr(visual, "layer4")
 
     @property
     def patch_size_hw(self) -> tuple[int, int]:
@@ -266,43 +276,3 @@ def _with_own_parts(module: Any) -> Any:
     made = copy.copy(module)
     made._modules = dict(module._modules)
     return made
-
-
-def check_tower(clip_model: nn.Module) -> None:
-    """Check that the image tower of a model can be read out densely.
-
-    Raises:
-        ValueError: it cannot; the message says which models can.
-    """
-    visual = getattr(clip_model, "visual", None)
-    if not (_is_of_timm(visual) or _is_resnet(visual)):
-        checked_visual(clip_model)
-
-
-def _is_of_timm(visual: Any) -> bool:
-    return hasattr(visual, "trunk") and hasattr(visual.trunk, "forward_head")
-
-
-def _is_resnet(visual: Any) -> bool:
-    return hasattr(visual, "attnpool") and hasattr(visual, "layer4")
-
-
-def make_encoder(
-    clip_model: nn.Module, method: Method, sink_channels: Sequence[int] | None = None
-) -> DenseEncoder | Tower:
-    """Make the dense encoder of a model of open_clip.
-
-    Args:
-        clip_model: the model.
-        method: how the last blocks are read out.
-        sink_channels: sink channels of the weights, for methods that repair sinks.
-
-    Raises:
-        ValueError: a model or a method that cannot be read out; the message says what can.
-    """
-    visual = getattr(clip_model, "visual", None)
-    if _is_of_timm(visual):
-        return TimmTower(visual, method)
-    if _is_resnet(visual):
-        return ResNetTower(visual, method)
-    return DenseEncoder(clip_model, method, sink_channels)

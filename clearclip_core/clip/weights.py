@@ -120,15 +120,16 @@ class ModelName:
         >>> ModelName.parse("ViT-B-16/openai").source
         'openai'
         """
-        kind: WeightsSource
-        for kind in ("local-dir", "hf-hub"):
-            if name.startswith(f"{kind}:"):
-                return cls(name, kind, "", _source(name, name.removeprefix(f"{kind}:")))
+        prefix, colon, source = name.partition(":")
+        if colon and prefix in ("local-dir", "hf-hub"):
+            return cls(name, _kind_of(prefix, source), "", _source(name, source))
         if name == "demo":
             return cls(name, "demo", "", str(DEMO_FOLDER))
+
         if "@" in name:
             arch, path = name.split("@", 1)
             return cls(name, "file", _checked_arch(_file_arch(arch)), _source(name, path))
+
         arch, _, tag = name.partition("/")
         if not tag:
             raise _not_a_name(name)
@@ -184,6 +185,17 @@ class ModelName:
         if is_repository:
             return cls(name, "transformers", "", name)
         return cls(name, "local-dir", "", path)
+
+
+def _kind_of(prefix: str, source: str) -> WeightsSource:
+    """Return the kind of a name with a prefix; TIPSv2's repositories have their own."""
+    if prefix == "local-dir":
+        return "local-dir"
+    if source not in TIPSV2_MODELS:
+        return "hf-hub"
+    if importlib.util.find_spec("transformers") is None:
+        raise ValueError(f"{source} needs the extra: pip install 'clearclip-label-studio[hf]'.")
+    return "transformers"
 
 
 def _source(name: str, source: str) -> str:
@@ -273,8 +285,16 @@ CLICK_MODELS: Final = {
     "yonigozlan/EdgeTAM-hf": "Apache-2.0",
 }
 
-#: What a click model is made of: no code, and no weights that would be unpickled.
-_CLICK_FILES: Final = ("*.json", "*.safetensors")
+#: Repository of a TIPSv2 model -> licence under which its publisher provides the weights.
+TIPSV2_MODELS: Final = {
+    "google/tipsv2-b14": "Apache-2.0",
+    "google/tipsv2-l14": "Apache-2.0",
+    "google/tipsv2-so400m14": "Apache-2.0",
+    "google/tipsv2-g14": "Apache-2.0",
+}
+
+#: What a model in transformers' format is made of: no code, and no weights that would be unpickled.
+_SNAPSHOT_FILES: Final = ("*.json", "*.safetensors", "tokenizer.model")
 
 
 class WeightsNotFoundError(FileNotFoundError):
@@ -305,7 +325,7 @@ def _parse_all(name: str, second: str | None, click: str | None = None) -> list[
 
 
 def _id_of(parsed: ModelName) -> str:
-    if parsed.kind in ("tag", "hf-hub", "random", "timm"):
+    if parsed.kind in ("tag", "hf-hub", "random", "timm", "transformers"):
         return parsed.name
     path = existing_path(parsed)
     digest = hashlib.sha256()
@@ -328,12 +348,15 @@ class KnownModel:
 
 
 def known_models(folder: Path | None = None) -> list[KnownModel]:
-    """List all pairs of architecture and weights of open_clip that can be read out densely.
+    """List what can be read out densely: TIPSv2, and open_clip's pairs of architecture and weights.
 
     Args:
         folder: folder of weights; `DEFAULT_FOLDER` by default.
     """
     rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
+    for repository, licence in TIPSV2_MODELS.items():
+        name = ModelName(f"hf-hub:{repository}", "transformers", "", repository)
+        rows.append(KnownModel(name.name, licence, find_weights(name, folder), "hf"))
     for arch, tag in _tags().list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
         if arch.endswith("-quickgelu") or not is_dense(arch):
@@ -379,7 +402,7 @@ def find_weights(name: ModelName, folder: Path | str | None = None) -> Path | No
         return _in_hub_cache(f"{name.source}/", folder)
     folder = Path(folder or DEFAULT_FOLDER).expanduser()
     if name.kind == "transformers":
-        return _find_click_model(name, folder)
+        return _find_snapshot(name, folder)
     for path in sorted(folder.glob(f"{_file_stem(name)}.*")):
         if path.suffix in _SUFFIXES:
             return path
@@ -400,22 +423,22 @@ def _find_in_caches(name: ModelName, folder: Path) -> Path | None:
     return None
 
 
-def _find_click_model(name: ModelName, folder: Path) -> Path | None:
-    """Find the folder of a click model: one of `download_weights`, or the hub's in its cache."""
+def _find_snapshot(name: ModelName, folder: Path) -> Path | None:
+    """Find a folder of transformers' format: of `download_weights`, or the hub's in its cache."""
     found = [folder / _file_stem(name)]
     for cache in (folder, None):
         config = huggingface_hub.try_to_load_from_cache(name.source, "config.json", cache_dir=cache)
         if isinstance(config, str):
             found.append(Path(config).parent)
-    return next((each for each in found if _is_click_model(each)), None)
+    return next((each for each in found if _is_snapshot(each)), None)
 
 
-def _is_click_model(folder: Path) -> bool:
+def _is_snapshot(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
-def click_model_folder(name: ModelName, folder: Path | None, download: bool) -> Path:
-    """Return the folder of a click model, whose checksums are right; `download` may fetch it.
+def snapshot_folder(name: ModelName, folder: Path | None, download: bool) -> Path:
+    """Return a folder of transformers' format with right checksums; `download` may fetch it.
 
     Raises:
         WeightsNotFoundError: there is none, or a file of it is damaged.
@@ -423,17 +446,17 @@ def click_model_folder(name: ModelName, folder: Path | None, download: bool) -> 
     found: Path | None
     if name.kind == "local-dir":
         found = existing_path(name)
-        if not _is_click_model(found):
+        if not _is_snapshot(found):
             raise WeightsNotFoundError(
-                f"{found} holds no click model in transformers' format: expected config.json and "
-                "weights in safetensors."
+                f"{found} holds no model in transformers' format: expected config.json and weights "
+                "in safetensors."
             )
     else:
         found = find_weights(name, folder) or (fetch_weights(name, folder) if download else None)
     if found is None:
         raise WeightsNotFoundError(missing_weights_help(name))
     for file in sorted(found.iterdir()):
-        if file.suffix in (".json", ".safetensors"):
+        if file.suffix in (".json", ".safetensors", ".model"):
             verify_checksum(file)
     return found
 
@@ -443,10 +466,10 @@ def download_weights(name: str, folder: Path) -> Path:
 
     Writes ``<arch>--<tag>.<suffix>`` and a file ``….sha256`` in the format of ``sha256sum``, which
     is checked whenever the weights are loaded. A second encoder is named as timm names it; of one
-    of `CLICK_MODELS` a folder ``<org>--<name>`` is written.
+    of `CLICK_MODELS` or `TIPSV2_MODELS` a folder ``<org>--<name>`` is written.
 
     Returns:
-        The file of the weights, or the folder of a click model.
+        The file of the weights, or the folder.
 
     Raises:
         ValueError: another form.
@@ -463,7 +486,7 @@ def download_weights(name: str, folder: Path) -> Path:
         return _copy_checked(source, folder / f"{_file_stem(parsed)}{source.suffix}")
     target = folder / _file_stem(parsed)
     # The config comes last: a folder without it counts as none.
-    files = [file for pattern in reversed(_CLICK_FILES) for file in sorted(source.glob(pattern))]
+    files = [file for pattern in reversed(_SNAPSHOT_FILES) for file in sorted(source.glob(pattern))]
     for file in sorted(files, key=lambda each: each.name == "config.json"):
         _copy_checked(file, target / file.name)
     return target
@@ -518,7 +541,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
     They are kept in `folder`, or in open_clip's own cache.
 
     Returns:
-        The file, or of a click model the folder.
+        The file, or of a model in transformers' format the folder.
 
     Raises:
         WeightsNotFoundError: the download failed.
@@ -531,7 +554,7 @@ def fetch_weights(name: ModelName, folder: Path | None = None) -> Path:
             repository, _, file = _timm_file(name).rpartition("/")
             return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=folder))
         if name.kind == "transformers":
-            patterns = list(_CLICK_FILES)
+            patterns = list(_SNAPSHOT_FILES)
             return Path(
                 huggingface_hub.snapshot_download(
                     name.source, cache_dir=folder, allow_patterns=patterns
@@ -646,7 +669,8 @@ def _how_to_bring(name: ModelName) -> str:
             "Bring the repository's folder and set the model to local-dir:FOLDER, or to demo to "
             "try."
         )
-    if name.kind == "transformers" and name.name not in CLICK_MODELS:
+    is_listed = name.source in CLICK_MODELS or name.source in TIPSV2_MODELS
+    if name.kind == "transformers" and not is_listed:
         return "Bring the repository's folder and set CLICK_MODEL to its path."
 
     fetch = f"On a machine with network run `clearclip models --download {name.name} --to FOLDER`"

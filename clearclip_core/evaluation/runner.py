@@ -9,9 +9,9 @@ import torch
 from tqdm import tqdm
 
 from clearclip_core.clip.dense_encoder import batches, join_windows
+from clearclip_core.clip.encoders import make_encoder
 from clearclip_core.clip.loading import LoadedModel
 from clearclip_core.clip.methods import Method
-from clearclip_core.clip.towers import make_encoder
 from clearclip_core.clip.weights import weights_id
 from clearclip_core.evaluation.benchmarks import (
     Benchmark,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,7 +23,8 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core.clip.loading import check_finite, read_errors
-from clearclip_core.clip.weights import ModelName, click_model_folder
+from clearclip_core.clip.snapshots import read_snapshot
+from clearclip_core.clip.weights import ModelName, snapshot_folder
 from clearclip_core.devices import choose_device, choose_precision
 from clearclip_core.images.preprocessing import RGBArray
 from clearclip_core.prompting.prompted_image import FloatMap
@@ -212,7 +212,7 @@ def load_click_model(
     parsed = ModelName.parse_click(name)
     torch_device = choose_device(device)
     dtype = _precision(precision, torch_device)
-    path = click_model_folder(parsed, folder, download)
+    path = snapshot_folder(parsed, folder, download)
 
     with read_errors(name):
         model, processor = _read(path)
@@ -242,32 +242,8 @@ def _read(path: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     import transformers
 
     model_class, processor_class = (getattr(transformers, each) for each in _CLASSES[kind])
-    with _no_progress_bar():
-        model, loaded = model_class.from_pretrained(
-            path,
-            local_files_only=True,
-            use_safetensors=True,
-            use_kernels=False,  # which would be fetched from a hub
-            output_loading_info=True,
-        )
-    if loaded["missing_keys"]:
-        lacking = sorted(loaded["missing_keys"])
-        raise ValueError(f"{len(lacking)} weights are missing, such as {lacking[0]}.")
+    model = read_snapshot(model_class, path)
     return model, processor_class.from_pretrained(path, local_files_only=True)
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing into the log of a server."""
-    from transformers.utils import logging
-
-    was_enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True, eq=False, repr=False)

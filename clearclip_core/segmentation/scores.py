@@ -175,6 +175,8 @@ class Scores:
         embeddings: torch.Tensor,
         vocabulary: Vocabulary,
         bias: torch.Tensor | None = None,
+        *,
+        temperature: float = TEMPERATURE,
     ) -> "Scores":
         """Compute the cosine of each patch with each query (Eq. 4 of the paper).
 
@@ -186,6 +188,7 @@ class Scores:
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
                 ``Adaptation.apply`` for them, which may be (Q, D + S) and use a second encoder.
             bias: (Q,), added to the cosines of each query.
+            temperature: factor on the cosines before the softmax over queries.
 
         Raises:
             ValueError: a bias for a method that removes redundancy, whose class weights it would
@@ -214,7 +217,7 @@ class Scores:
             assert features.cls is not None
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
-        return cls(mosaic.contiguous(), features.plan, vocabulary)
+        return cls(mosaic.contiguous(), features.plan, vocabulary, temperature)
 
     @property
     def is_on_device(self) -> bool:

@@ -53,6 +53,17 @@ def normalized(rgb: RGBArray) -> torch.Tensor:
     return ((torch.from_numpy(rgb) - torch.tensor(MEAN)) / torch.tensor(STD)).permute(2, 0, 1)
 
 
+def test_scores_by_words_have_the_models_temperature_and_learned_ones_the_papers(
+    model: LoadedModel,
+) -> None:
+    segmenter = Segmenter(dataclasses.replace(model, temperature=80.0))
+    features = segmenter.encode(picture(64, 140))
+    width = features.patches.shape[-1]
+    adaptation = Adaptation(("sky",), np.zeros((1, width), np.float32), np.zeros(1, np.float32), 3)
+    assert segmenter.score(features, WORDS).temperature == 80
+    assert segmenter.score(features, WORDS, adaptation=adaptation).temperature == 50
+
+
 def test_an_adaptation_may_ask_for_propagation(segmenter: Segmenter) -> None:
     image = picture(64, 140)
     features = segmenter.encode(image)
@@ -454,7 +465,8 @@ def is_native(arch: str) -> bool:
 
 
 #: Every native architecture that the library accepts: CLIP's, OpenCLIP's, MetaCLIP's and others.
-ARCHITECTURES = sorted(filter(is_native, {row.name.split("/")[0] for row in known_models()})) + [
+_OF_OPEN_CLIP = {row.name.split("/")[0] for row in known_models() if ":" not in row.name}
+ARCHITECTURES = sorted(filter(is_native, _OF_OPEN_CLIP)) + [
     f"ViT-{size}-quickgelu" for size in ("B-32", "B-16", "L-14", "L-14-336", "H-14")
 ]
 

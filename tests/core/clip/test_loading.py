@@ -16,10 +16,11 @@ import pytest
 import torch
 from open_clip import pretrained
 
-from clearclip_core import Segmenter, WeightsNotFoundError, missing_weights
+from clearclip_core import Segmenter, WeightsNotFoundError, missing_weights, render_scene
 from clearclip_core.clip import loading, weights
-from clearclip_core.clip.loading import load_model
+from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.weights import download_weights
+from tests.core.clip.siglip_models import write_siglip
 from tests.core.conftest import make_clip
 
 SENTENCES = ["a photo of a dog.", "snow"]
@@ -287,3 +288,33 @@ def test_files_that_hold_no_weights_are_refused(
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"weights of {tiny_arch}@{path} cannot be read"):
         load_model(f"{tiny_arch}-gelu@{path}", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    folder = write_siglip(tmp_path_factory.mktemp("siglip"))
+    return load_model(f"local-dir:{folder}", "cpu", "fp32")
+
+
+def test_the_temperature_of_a_sigmoid_is_half_of_its_own_scale(siglip: LoadedModel) -> None:
+    assert siglip.temperature == pytest.approx(117.3 / 2)
+
+
+def test_the_temperature_of_clip_is_the_papers(model_folder: Path) -> None:
+    assert load_model(f"local-dir:{model_folder}", device="cpu").temperature == 50
+
+
+def test_siglip_reads_lower_case_without_a_period_and_64_tokens(siglip: LoadedModel) -> None:
+    plain, written = siglip.tokenize(["a photo of a tree", "A photo of a Tree."])
+    assert torch.equal(plain, written)
+    assert plain.shape == (64,)
+
+
+def test_labels_in_japanese_are_told_apart(siglip: LoadedModel) -> None:
+    scene = render_scene(1, size_hw=(96, 128))
+    segmenter = Segmenter(siglip)
+    sky, tree, road = siglip.tokenize(["空", "木", "道路"])
+    assert len({tuple(each.tolist()) for each in (sky, tree, road)}) == 3
+    found = segmenter.segment(scene.image, ["空", "木", "道路"])
+    assert found.mask("空").shape == (96, 128)
+    assert found.labels == ("空", "木", "道路")

@@ -305,7 +305,11 @@ def test_weights_come_on_a_disk_from_a_machine_with_network(
     fetched = Mock(return_value=str(folders["sam2"]))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
     brought = download_weights(name, tmp_path)
-    assert fetched.call_args.kwargs["allow_patterns"] == ["*.json", "*.safetensors"]
+    assert fetched.call_args.kwargs["allow_patterns"] == [
+        "*.json",
+        "*.safetensors",
+        "tokenizer.model",
+    ]
     assert load_click_model(name, "cpu", "fp32", tmp_path, download=False).name == name
     check_weights("demo", tmp_path, click=name)
     assert next(row for row in known_click_models(tmp_path) if row.name == name).path == brought
