@@ -305,6 +305,7 @@ def version_of(
         text_ious=dict(fit.text_ious),
         adapted_ious=dict(fit.adapted_ious),
         shown=dict(fit.shown),
+        labels=fit.labels,
         refused=dict(fit.refused),
         found=dict(fit.found),
         people=people,

@@ -99,6 +99,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     text_ious: dict[str, float] = {}
     adapted_ious: dict[str, float] = {}
     shown: dict[str, int] = {}  # name of the label -> on how many corrected images somebody drew it
+    labels: int = 0  # number of labels in use; 0 where an earlier release made the version
     refused: dict[str, str] = {}  # label -> why corrections of it were not taken over
     found: dict[str, float] = {}  # label -> share of what was drawn that the words find, in [0, 1]
     people: tuple[Person, ...] = ()
@@ -115,8 +116,18 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def gain(self) -> float | None:
-        """By how much its IoU is higher than that of the words; None where there is none."""
-        return self.adapted_iou - self.text_iou if self.text_ious else None
+        """By how much the mean IoU over all labels is higher than the words'; None: not measured.
+
+        Labels that have no IoU count as unchanged, see `Fit.gain`.
+        """
+        if not self.text_ious:
+            return None
+        return (self.adapted_iou - self.text_iou) * len(self.text_ious) / self.labels_in_use
+
+    @property
+    def labels_in_use(self) -> int:
+        """Number of labels, as far as it is known of a version that an earlier release made."""
+        return max(self.labels, len(self.shown), len(self.text_ious))
 
     @property
     def growing(self) -> tuple[str, ...]:

@@ -105,11 +105,33 @@ class VersionView(Version, frozen=True, kw_only=True):
             goes = "would go"
             after = " A picture on which the words do badly may have a wrong annotation."
         return sentence(
-            f"The mean IoU {goes} from ",
+            f"{self._measured_ious} {goes} from ",
             Part(in_percent(self.text_iou), tag="b"),
             " to ",
             Part(in_percent(self.adapted_iou), tag="b"),
-            f", measured on corrected pictures that were held out.{after}",
+            ", measured on corrected pictures that were held out: pictures unlike these may gain "
+            f"less.{self._over_all_labels}{after}",
+        )
+
+    @property
+    def _measured_ious(self) -> str:
+        """Of which labels the mean IoU is."""
+        if len(self.text_ious) >= self.labels_in_use:
+            return "The mean IoU"
+        name, *others = self.text_ious
+        return f"The mean IoU of {1 + len(others)} labels" if others else f"The IoU of {name}"
+
+    @property
+    def _over_all_labels(self) -> str:
+        """What the gain is over all labels; "" where each has a figure."""
+        labels = self.labels_in_use
+        without = labels - len(self.text_ious)
+        if without <= 0 or self.gain is None:
+            return ""
+        stay = inflected(without, "stays as it is", "stay as they are")
+        gain = f"{100 * self.gain:+.1f} points"
+        return (
+            f" Over all {labels} labels that is {gain}, if the {without} without a figure {stay}."
         )
 
     @property

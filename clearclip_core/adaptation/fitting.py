@@ -137,6 +137,7 @@ class Fit:
         found: name of each drawn label -> share of its drawn pixels that the text scores get right.
         held_out: the adaptations by which the adapted IoUs were measured.
         people: annotators whose work most of their own pictures speak against, and why.
+        labels: number of labels in use, with those that have no IoU.
         FEWEST_TOLD: images that a label was drawn on, at least, where its IoU is told.
     """
 
@@ -151,6 +152,7 @@ class Fit:
     found: Mapping[str, float] = field(default_factory=dict, repr=False)
     held_out: HeldOutAdaptations = field(default_factory=HeldOutAdaptations, repr=False)
     people: tuple[AnnotatorFinding, ...] = field(default=(), repr=False)
+    labels: int = field(default=0, repr=False)
 
     @property
     def text_iou(self) -> float:
@@ -161,6 +163,17 @@ class Fit:
     def adapted_iou(self) -> float:
         """Mean IoU of the adapted scores over the labels; 0 without one."""
         return _mean(self.adapted_ious)
+
+    @property
+    def gain(self) -> float:
+        """Gain of the mean IoU over all labels in use; those that have no IoU count as unchanged.
+
+        Labels that have one are those of which much was drawn, and they gain most.
+        """
+        if not self.text_ious:
+            return 0.0
+        share = len(self.text_ious) / max(self.labels, len(self.text_ious))
+        return share * (self.adapted_iou - self.text_iou)
 
 
 def _mean(ious: Mapping[str, float]) -> float:
@@ -194,7 +207,8 @@ def adapt(
     # On such small products, threads cost many times what they win, and take the model's cores.
     with one_blas_thread():
         fitting = _Fitting(examples, embed, vocabulary, as_words)
-        return replace(fitting.fit(label_loss), people=tuple(fitting.people))
+        fit = fitting.fit(label_loss)
+        return replace(fit, people=tuple(fitting.people), labels=fitting.labels)
 
 
 class Regression:
@@ -513,6 +527,7 @@ class _Fitting:
         used = [example for example in finite if example.annotator not in left_out]
         self._targets = Targets.of(used, embeddings, vocabulary)
         self._pictures = len(self._targets.pictures)
+        self.labels = len(vocabulary.labels)
         self._refused: dict[str, str] = {}
         self._learning = self._learnable(as_words)
         self._compare_annotators()

@@ -146,7 +146,7 @@ def turn(kind: str, annotators: Behaviour, seed: int, live: Adaptation | None) -
         examples += world.annotate(some, annotators, rng, live)
         fit = adapt(examples, world.embed, world.vocabulary)
         live = fit.adaptation
-        held_out = 100 * (fit.adapted_iou - fit.text_iou) if fit.text_ious else np.nan
+        held_out = 100 * fit.gain if fit.text_ious else np.nan
         curve.append(Generation.of(world, live, held_out))
     return curve
 

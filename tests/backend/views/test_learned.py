@@ -115,6 +115,13 @@ def test_what_would_have_been_gained_is_said_of_a_version_that_has_not_passed() 
     assert plain(told).startswith("The mean IoU would go from 40.0 % to 50.0 %, measured on ")
 
 
+def test_labels_without_a_figure_count_as_unchanged_in_the_gain_over_all() -> None:
+    """The IoU of the car alone goes from 40 to 50 %: 10 points of one label in four."""
+    told = plain(version(labels=4).measured)
+    assert told.startswith("The IoU of car goes from 40.0 % to 50.0 %, measured on ")
+    assert "Over all 4 labels that is +2.5 points, if the 3 without a figure stay" in told
+
+
 def test_a_version_without_a_figure_has_no_gain() -> None:
     assert version(text_ious={}, adapted_ious={}).measured == ()
 

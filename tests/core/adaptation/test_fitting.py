@@ -15,6 +15,7 @@ from clearclip_core import (
     Adaptation,
     DenseFeatures,
     Example,
+    Fit,
     Label,
     Scores,
     Segmenter,
@@ -94,6 +95,18 @@ def learn(examples: Sequence[Example] = EXAMPLES, words: Vocabulary = WORDS) -> 
     made = adapt(examples, embed, words).adaptation
     assert made is not None
     return made
+
+
+def test_a_gain_is_of_all_labels_and_those_without_a_figure_are_unchanged() -> None:
+    """0.2 of one label and 0.4 of another, of the six that are in use."""
+    before, after = {"sofa": 0.2, "sky": 0.4}, {"sofa": 0.4, "sky": 0.8}
+    fit = Fit(None, before, after, shown={"sofa": 5, "sky": 5, "lamp": 2}, labels=6)
+    assert fit.gain == pytest.approx((0.2 + 0.4) / 6)
+    assert Fit(None, labels=6).gain == 0
+
+
+def test_all_labels_in_use_count() -> None:
+    assert adapt(EXAMPLES, embed, WORDS).labels == len(WORDS.labels)
 
 
 def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
