@@ -342,12 +342,10 @@ def _prelabel_notes(state: ProjectState, job: JobView | None, url_of: UrlOf) -> 
         if not counts.shown:
             yield Note(sentence(_HIDDEN, Part("Annotation", tag="i"), "."), "bad")
 
-    if job is not None:
-        return
-    if _has_failed(state.jobs):
+    if job is None and _has_failed(state.jobs):
         newest = state.jobs[0]
         yield Note(sentence(f"Job {newest.id}: {newest.reason}"), "bad")
-    if learned is not None and learned.made_again:
+    if learned is not None and learned.made_again:  # a job of new tasks waits for it, too
         yield Note(sentence(REMAKING), "soft")
 
 

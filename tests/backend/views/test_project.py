@@ -13,6 +13,7 @@ from backend.jobs.job_store import JobState, JobStore
 from backend.views.jobs import JobView
 from backend.views.next_step import TaskCounts
 from backend.views.project import (
+    REMAKING,
     Learned,
     NewestDataset,
     Offer,
@@ -112,6 +113,14 @@ def test_a_job_that_is_open_shows_how_far_it_is() -> None:
 def test_a_job_that_has_failed_says_why() -> None:
     step = steps(jobs=(job(state="failed", reason="It is gone."),))["prelabel"]
     assert [plain(note.text) for note in step.notes] == ["Job 1: It is gone."]
+
+
+@pytest.mark.parametrize("jobs", [(), (job(),)])
+def test_a_version_that_is_made_again_says_so_beside_a_job_that_waits_for_it(
+    jobs: tuple[JobView, ...],
+) -> None:
+    step = steps(jobs=jobs, learned=Learned(made_again=True))["prelabel"]
+    assert [plain(note.text) for note in step.notes] == [REMAKING]
 
 
 def test_an_experiment_says_which_tasks_it_leaves_out() -> None:
