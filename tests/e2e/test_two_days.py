@@ -22,7 +22,6 @@ import requests
 from backend.cli import demo
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
-from backend.review.verdicts import Reviewed
 from clearclip_core import SCENE_LABELS, render_scene
 from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import LocalServer
@@ -30,6 +29,7 @@ from tests.backend.fakes.waiting import wait_for
 from tests.e2e.conftest import DemoRun
 from tests.e2e.masks import brush_region, scene_seed
 from tests.e2e.people import Person
+from tests.e2e.reviewer import Reviewer, accepted
 from tests.e2e.servers import OwnBackend, OwnLabelStudio, finished_run, wait_for_json
 from tests.e2e.slow_studio import SlowStudio
 
@@ -309,58 +309,9 @@ class Review:
     refused: dict[str, Any]
 
 
-class Reviewer:
-    """Somebody at the review page, in a browser that keeps what it is given."""
-
-    def __init__(self, team: Team, name: str) -> None:
-        self.url = f"{team.page}/review"
-        self.browser = requests.Session()
-        self.browser.headers["Accept"] = "text/html"
-        self.html = ""
-        self.opens(name)
-
-    def opens(self, name: str = "") -> str:
-        """Open the page, with the name in its form or without."""
-        asked = {"person": name} if name else {}
-        self.html = self.browser.get(self.url, params=asked, timeout=60).text
-        return self.html
-
-    @property
-    def cards(self) -> list[dict[str, Any]]:
-        """The predictions that are shown, as verdicts name them."""
-        names = r'data-task="(\d+)" data-prediction="(\d+)" data-version="([^"]*)"'
-        return [
-            {"task": int(task), "prediction": int(prediction), "version": version}
-            for task, prediction, version in re.findall(names, self.html)
-        ]
-
-    def says(self, verdict: str, cards: list[dict[str, Any]]) -> dict[str, Any]:
-        """Send verdicts of some cards, and leave the others of the page."""
-        said = [card | {"verdict": verdict, "seconds": 2.0} for card in cards]
-        seat = self.browser.cookies["seat"]
-        since = float(re.findall(r'data-since="([\d.]+)"', self.html)[0])
-        body = {"seat": seat, "since": since, "verdicts": said, "next": []}
-        answer = self.browser.post(
-            self.url, json=body, headers={"Accept": "application/json"}, timeout=60
-        )
-        told: dict[str, Any] = answer.json()
-        return told
-
-    def undoes(self) -> None:
-        """Press *Undo the last page*."""
-        seat = self.browser.cookies["seat"]
-        self.browser.post(f"{self.url}/undo", params={"seat": seat}, timeout=60)
-
-
-def accepted(cards: list[dict[str, Any]]) -> list[int]:
-    """Return the tasks of good ones that get an annotation: those that are not checked."""
-    verdicts = [Reviewed(verdict="good", **card) for card in cards]
-    return [each.task for each in verdicts if not each.is_checked]
-
-
 @pytest.fixture(scope="module")
 def reviewers(team: Team, first_day: FirstDay) -> tuple[Reviewer, Reviewer]:
-    return Reviewer(team, "Ann"), Reviewer(team, "Bo")
+    return Reviewer(team.page, "Ann"), Reviewer(team.page, "Bo")
 
 
 @pytest.fixture(scope="module")
