@@ -291,12 +291,18 @@ def _public_functions(
         if not isinstance(node, ast.ClassDef) or node.name not in names:
             continue
         for method in node.body:
-            if not isinstance(method, ast.FunctionDef):
+            if not isinstance(method, ast.FunctionDef) or _is_overload(method):
                 continue
             if method.name == "__init__":
                 yield f"{node.name}.__init__", method, ast.get_docstring(node) or ""
             elif not method.name.startswith("_"):
                 yield f"{node.name}.{method.name}", method, ast.get_docstring(method) or ""
+
+
+def _is_overload(function: ast.FunctionDef) -> bool:
+    """Find the signatures for type checkers: the function that follows them has the docstring."""
+    names = [each.id for each in function.decorator_list if isinstance(each, ast.Name)]
+    return "overload" in names
 
 
 def _documents(docstring: str, function: ast.FunctionDef) -> bool:

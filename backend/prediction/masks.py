@@ -53,6 +53,10 @@ _SAMPLES: Final = 16  # places along each side of a box at which its label is lo
 
 _MAX_CLICKS = 50  # most clicks that count: the time for a mask grows with each
 
+#: Distance of two clicks that are one click again, in shares of the image's longer side: a hand
+#: moves by two or three pixels of a screen.
+_SAME_PLACE: Final = 0.003
+
 #: Label Studio tells of accepted answers once it has saved the draft: about 5 s later.
 _DRAFT_S: Final = 10.0
 _MOST_ANSWERS: Final = 1000  # answers that are remembered for that time
@@ -103,8 +107,9 @@ def _is_named(label: Label, texts: Sequence[str]) -> bool:
 def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMask]:
     """Yield the mask of the region that clicks point at; none without a positive one on the image.
 
-    Of more than 50 clicks, the first ones count. Without a label, the words choose it at the first
-    positive one, and keep it however many follow.
+    The same click again asks for the next size of the thing. Of more than 50 clicks, the first ones
+    count. Without a label, the words choose it at the first positive one, and keep it however many
+    follow.
     """
     height, width = predictor.size_hw
     points = [
@@ -119,7 +124,27 @@ def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMas
         label = label_in(predictor.scores, (first.x_px, first.y_px, first.x_px, first.y_px))
     else:
         label = clicks.label.name
-    yield LabelMask.of(label, predictor.click(*points, label=label))
+
+    places = _without_repeats(points, _SAME_PLACE * max(height, width))
+    repeats = len(points) - len(places)
+    if repeats:
+        sizes = predictor.click(*places, label=label, several=True)
+        yield LabelMask.of(label, sizes[repeats % len(sizes)])
+    else:
+        yield LabelMask.of(label, predictor.click(*places, label=label))
+
+
+def _without_repeats(points: Sequence[Point], near_px: float) -> list[Point]:
+    """Return points without positive ones that lie at the place of a positive one before them."""
+    places: list[Point] = []
+    for point in points:
+        if not point.positive or not any(
+            place.positive
+            and math.hypot(place.x_px - point.x_px, place.y_px - point.y_px) < near_px
+            for place in places
+        ):
+            places.append(point)
+    return places
 
 
 def segment_boxes(boxes: Boxes, predictor: AnyPredictor) -> Iterator[LabelMask]:

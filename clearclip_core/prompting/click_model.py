@@ -16,7 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, overload
 
 import numpy as np
 import torch
@@ -144,6 +144,8 @@ class ClickModel:
         size_hw: tuple[int, int],
         points: Sequence[Point] = (),
         box_xyxy: tuple[float, float, float, float] | None = None,
+        *,
+        several: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the masks that answer points or a box, the small ones that the model makes.
 
@@ -152,10 +154,11 @@ class ClickModel:
             size_hw: size of the image in px.
             points: none beside a box.
             box_xyxy: left, top, right and bottom in px of the image.
+            several: whether to return three masks rather than one.
 
         Returns:
             (n, h, w) float32 log-odds of the whole image, and (n,) float32 of the IoU that the
-            model expects of each. There are three for a single point, otherwise one.
+            model expects of each.
         """
         height, width = size_hw
         given: dict[str, object]
@@ -169,7 +172,7 @@ class ClickModel:
 
         seen = [each[None].to(self.device, torch.float32) for each in features]
         asked = {name: prompt[name].to(self.device) for name in given}
-        out = self.model(image_embeddings=seen, multimask_output=len(points) == 1, **asked)
+        out = self.model(image_embeddings=seen, multimask_output=several, **asked)
         return out.pred_masks[0, 0], out.iou_scores[0, 0]
 
     def enlarge(self, log_odds: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
@@ -262,17 +265,42 @@ class ClickModelPredictor:
         """Height and width of the image in px."""
         return self.scores.plan.image_hw
 
-    def click(self, *points: Point | tuple[float, float], label: str | None = None) -> PromptedMask:
+    @overload
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: Literal[False] = False,
+    ) -> PromptedMask: ...
+
+    @overload
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: Literal[True],
+    ) -> list[PromptedMask]: ...
+
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: bool = False,
+    ) -> PromptedMask | list[PromptedMask]:
         """Segment the object that clicks point at.
 
-        After a single click the model offers three masks; the one is taken that it expects to be
-        right and that the label's probability agrees with. Without a positive point the mask is
-        empty. Unlike `PromptPredictor`, a model may leave a click out of its mask.
+        After a single click the model offers three masks; the likeliest is that which it expects
+        to be right and that the label's probability agrees with. Without a positive point the mask
+        is empty. Unlike `PromptPredictor`, a model may leave a click out of its mask.
 
         Args:
             points: one or more, (x, y) in px for a positive one; a point outside the image counts
                 at its border.
             label: name of the label that is meant. Without one, the model chooses alone.
+            several: whether to return all three masks, however many points there are.
+
+        Returns:
+            The likeliest mask; with `several` three, the likeliest first.
 
         Raises:
             ValueError: no points, or an unknown label.
@@ -280,13 +308,17 @@ class ClickModelPredictor:
         """
         index, size_hw = label_index(self.scores, label), self.size_hw
         clicks = [_inside(point, size_hw) for point in points_of(points)]
-        if not any(point.positive for point in clicks):
-            return PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
-        masks, expected_iou = self.model.masks(self.features, size_hw, clicks)
-        best = 0
-        if len(masks) > 1:
-            best = self._likeliest(masks, expected_iou, index, clicks[0])
-        return self._answer(masks[best])
+        first = next((point for point in clicks if point.positive), None)
+        if first is None:
+            empty = PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+            return [empty] if several else empty
+
+        offers = several or len(clicks) == 1
+        masks, expected_iou = self.model.masks(self.features, size_hw, clicks, several=offers)
+        order = self._by_likelihood(masks, expected_iou, index, first) if offers else [0]
+        if several:
+            return [self._answer(masks[number]) for number in order]
+        return self._answer(masks[order[0]])
 
     def box(
         self, box_xyxy: tuple[float, float, float, float], label: str | None = None
@@ -317,13 +349,13 @@ class ClickModelPredictor:
         full = self.model.enlarge(log_odds, self.size_hw)
         return PromptedMask((full > 0).numpy(), full.sigmoid().half().numpy())
 
-    def _likeliest(
+    def _by_likelihood(
         self, masks: torch.Tensor, expected_iou: torch.Tensor, label: int | None, click: Point
-    ) -> int:
-        """Return the index of the mask that the model and the label's probability favour."""
+    ) -> list[int]:
+        """Return the numbers of masks, that first which the model and the label favour."""
         iou = expected_iou.cpu().numpy().clip(_LEAST, 1)
         if label is None:
-            return int(iou.argmax())
+            return _descending(iou)
         shares = F.adaptive_avg_pool2d((masks > 0).float(), _GRID).cpu().numpy()
         probability = label_probability(self.scores, label, _GRID)
         height, width = self.size_hw
@@ -334,7 +366,13 @@ class ClickModelPredictor:
         # Where the words do not see the label at all, they know nothing of its extent.
         trust = min(1.0, 2 * float(probability[row, column]))
         by_words = agreement(shares, probability).clip(_LEAST, 1) ** trust
-        return int((iou * by_words).argmax())
+        return _descending((iou * by_words).astype(np.float32))
+
+
+def _descending(values: FloatMap) -> list[int]:
+    """Return the places of values, the largest first; of equal ones the first."""
+    order: list[int] = np.argsort(-values, kind="stable").tolist()
+    return order
 
 
 def label_probability(scores: Scores, label: int, side: int) -> FloatMap:

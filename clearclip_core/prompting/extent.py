@@ -5,6 +5,7 @@ masks from a crowd to a wheel. The likeliest of them stays as it is where the le
 as SAM's stability score says, holds what is like the click, and ends where what is around is not.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +26,9 @@ _LEAK = 1.6  # subtracted where all that is around is like the click
 
 #: Added to the mask of level 0, where log-odds are even: another one has to be likelier by as much.
 _EVEN = 0.1
+
+_SIZES = 3  # masks of one click that are offered, as SAM offers them
+_SAME_SIZE = 0.8  # IoU of two masks from which on they are one size
 
 _LEAST_CELLS = 6  # smaller masks are stable and alike by chance: the clicked cell alone always is
 
@@ -53,6 +57,23 @@ def extents(log_odds: FloatMap, alike: FloatMap, click: Pixel) -> list[Extent]:
         for level, mask, smaller in zip(_LEVELS, masks, masks[1:], strict=False)
     ]
     return sorted(made, key=lambda each: -each.likelihood)
+
+
+def three_sizes(found: Sequence[Extent]) -> list[Extent]:
+    """Return of the masks of a click, in their order, three at most that differ in size.
+
+    Args:
+        found: one or more, as `extents` returns them.
+    """
+    chosen: list[Extent] = []
+    for each in found:
+        if all(_iou(each.mask, other.mask) < _SAME_SIZE for other in chosen):
+            chosen.append(each)
+    return chosen[:_SIZES]
+
+
+def _iou(one: BoolMask, other: BoolMask) -> float:
+    return float((one & other).sum() / (one | other).sum())
 
 
 def _likelihood(mask: BoolMask, smaller: BoolMask, alike: FloatMap, everything: float) -> float:

@@ -18,6 +18,7 @@ are decided once, at the end.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal, overload
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.prompting.extent import extents
+from clearclip_core.prompting.extent import extents, three_sizes
 from clearclip_core.prompting.prompted_image import STEP, FloatMap, Pixel, PromptedImage
 from clearclip_core.segmentation.masks import drop_islands, fill_holes
 from clearclip_core.segmentation.runs import BoolMask, PixelBox
@@ -70,30 +71,40 @@ _LOG_HALF = float(np.log(0.5))
 
 def click_log_odds(
     image: PromptedImage, text: FloatMap, positive: Sequence[Pixel], negative: Sequence[Pixel]
-) -> FloatMap:
-    """Compute log-odds from clicks, one positive or more: (1 + negatives, h, w).
+) -> list[FloatMap]:
+    """Compute log-odds from clicks for each size that the first one may mean, the likeliest first.
 
-    The object is where all maps are above 0. Each negative click has a map of its own, so that a
-    further one can only remove cells. `text` is (h, w) logarithms of the label's probability.
+    The object is where all maps of a size are above 0. Each negative click has a map of its own,
+    so that a further one can only remove cells.
+
+    Args:
+        image: the image.
+        text: (h, w) float32, logarithms of the label's probability.
+        positive: pixels on the object, one or more.
+        negative: pixels beside it.
+
+    Returns:
+        (1 + negatives, h, w) float32 for each of one to three sizes.
     """
     geodesic, geometry = image.geodesic, image.geometry
     distances = np.stack([geodesic.distance(geometry.cells([pixel])) for pixel in positive])
-    log_odds = _positive_log_odds(image, text, positive, distances)
     near = distances.min(axis=0)
-    maps = [log_odds]
+    nearer = []
     for pixel in negative:
         far = geodesic.distance(geometry.cells([pixel]))
-        nearer = _NEGATIVE * np.log((far + STEP) / (near + STEP))
-        maps.append(np.minimum(log_odds, nearer))
-    return np.stack(maps)
+        nearer.append(_NEGATIVE * np.log((far + STEP) / (near + STEP)))
+    return [
+        np.stack([log_odds, *(np.minimum(log_odds, each) for each in nearer)])
+        for log_odds in _positive_log_odds(image, text, positive, distances)
+    ]
 
 
 def _positive_log_odds(
     image: PromptedImage, text: FloatMap, pixels: Sequence[Pixel], distances: FloatMap
-) -> FloatMap:
-    """Return (h, w): for each cell the largest of the log-odds of all positive clicks.
+) -> list[FloatMap]:
+    """Return (h, w) for each size: for each cell the largest of the log-odds of all clicks.
 
-    Each click reaches as far as its likeliest mask.
+    Further clicks, which correct, reach as far as their likeliest mask.
     """
     similarity = image.similarity
     clicked = float(text[image.geometry.cells(pixels)].max())
@@ -110,11 +121,16 @@ def _positive_log_odds(
 
     cells = [image.geometry.cell(pixel) for pixel in pixels]
     by_words = np.exp(text - clicked)
+    masks = []
     for number, cell in enumerate(cells):
         alike = trust * by_words + (1 - trust) * np.exp(classes[number])
-        log_odds[number] -= extents(log_odds[number], alike.clip(0, 1), cell)[0].level
-    best: FloatMap = log_odds.max(axis=0)
-    return best
+        masks.append(extents(log_odds[number], alike.clip(0, 1), cell))
+
+    corrections = [log_odds[number] - masks[number][0].level for number in range(1, len(pixels))]
+    return [
+        np.stack([log_odds[0] - size.level, *corrections]).max(axis=0)
+        for size in three_sizes(masks[0])
+    ]
 
 
 def box_log_odds(image: PromptedImage, text: FloatMap, box: PixelBox) -> FloatMap:
@@ -288,8 +304,29 @@ class PromptPredictor:
         index = label_index(self.scores, label)
         return self._prompted.similarity.log_probability(index)
 
+    @overload
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: Literal[False] = False,
+    ) -> PromptedMask: ...
+
+    @overload
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: Literal[True],
+    ) -> list[PromptedMask]: ...
+
     @one_blas_thread()
-    def click(self, *points: Point | tuple[float, float], label: str | None = None) -> PromptedMask:
+    def click(
+        self,
+        *points: Point | tuple[float, float],
+        label: str | None = None,
+        several: bool = False,
+    ) -> PromptedMask | list[PromptedMask]:
         """Segment the object that clicks point at.
 
         Every positive point is inside the mask, every negative one outside; of several points on
@@ -300,6 +337,11 @@ class PromptPredictor:
             points: one or more, (x, y) in px for a positive one; a point outside the image counts
                 at its nearest pixel.
             label: name of the label that is meant. Without one, what is alike at the clicks counts.
+            several: whether to return a mask of each size that the first positive point may mean,
+                such as a wheel, a car and a row of cars, rather than that of the likeliest.
+
+        Returns:
+            The likeliest mask; with `several` one to three, the likeliest first.
 
         Raises:
             ValueError: no points, or an unknown label.
@@ -308,15 +350,24 @@ class PromptPredictor:
         text, size_hw = self._text(label), self.size_hw
         clicks = [(_pixel(point, size_hw), point.positive) for point in points_of(points)]
         last = dict(clicks)
-        inside, outside = ([at for at in last if last[at] is kind] for kind in (True, False))
-        if not inside:
-            return PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+        if not any(last.values()):
+            empty = PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+            return [empty] if several else empty
+
         # A positive click under a later negative one still counts: else cells could be added.
         positive = list(dict.fromkeys(pixel for pixel, is_positive in clicks if is_positive))
-        log_odds = click_log_odds(self._prompted, text, positive, outside)
+        negative = [pixel for pixel, is_positive in last.items() if not is_positive]
+        sizes = click_log_odds(self._prompted, text, positive, negative)
+        if several:
+            return [self._mask(log_odds, last) for log_odds in sizes]
+        return self._mask(sizes[0], last)
+
+    def _mask(self, log_odds: FloatMap, clicks: dict[Pixel, bool]) -> PromptedMask:
+        """Decide the mask of (n, h, w) log-odds, of pixels that are inside of it or outside."""
+        inside, outside = ([at for at in clicks if clicks[at] is kind] for kind in (True, False))
         fine = self._prompted.fine
         mask = fine.enlarge(_click_mask(self._prompted, log_odds, inside, outside))
-        for pixel, is_positive in last.items():
+        for pixel, is_positive in clicks.items():
             mask[pixel] = is_positive
         return PromptedMask(mask, fine.confidence(log_odds.min(axis=0)))
 

@@ -199,6 +199,10 @@ def test_a_click_without_a_selected_label_gets_the_one_that_the_words_give(
 ) -> None:
     annotator.clicks("", FRONT_DOG)
     assert annotator.labels(SUGGESTIONS) == ["dog"]
+    likeliest = annotator.seen()
+    annotator.clicks("", FRONT_DOG, key="Control")  # the same click again
+    assert annotator.labels(SUGGESTIONS) == ["dog"]
+    assert iou(likeliest, annotator.seen()) < 0.9, "the next size"
     annotator.accepts()
     assert annotator.labels(REGIONS) == ["dog"]
     types = annotator.page.evaluate(f"{REGIONS}.map(r => r.type)")

@@ -42,9 +42,14 @@ class HalfModel(ClickModel):
         ]
 
     def masks(
-        self, features: ClickFeatures, size_hw: tuple[int, int], points: Any = (), **_: Any
+        self,
+        features: ClickFeatures,
+        size_hw: tuple[int, int],
+        points: Any = (),
+        several: bool = False,
+        **_: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        shares = (0.25, 0.5, 1.0) if len(points) == 1 else (0.5,)
+        shares = (0.25, 0.5, 1.0) if several else (0.5,)
         columns = torch.arange(64) / 64
         masks = torch.stack([torch.where(columns < share, 1.0, -1.0) for share in shares])
         expected = torch.full((len(shares),), 0.6)

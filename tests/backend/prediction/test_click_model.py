@@ -34,6 +34,20 @@ def test_of_the_three_masks_of_a_click_that_of_the_label_is_drawn(annotator: Ann
     assert np.array_equal(found, columns(40))
 
 
+def test_the_same_click_again_asks_for_the_next_size(annotator: Annotator) -> None:
+    click, near = keypoint(10, 50, label="red"), keypoint(10.2, 50.2, label="red")
+    widths = (20, 80, 40)  # after the likeliest come two others, and then that one again
+    for again, width in enumerate(widths, start=1):
+        found = annotator.mask(IMAGE, click, *[near] * again)
+        assert np.array_equal(found, columns(width)), again
+
+
+def test_a_size_stays_chosen_while_other_clicks_correct_it(annotator: Annotator) -> None:
+    click, other = keypoint(10, 50, label="red"), keypoint(30, 50, label="red", positive=False)
+    assert np.array_equal(annotator.mask(IMAGE, click, click, other), columns(20))
+    assert np.array_equal(annotator.mask(IMAGE, click, other, other), columns(40)), "not the same"
+
+
 def test_where_the_label_is_not_at_the_click_the_model_chooses(annotator: Annotator) -> None:
     found = annotator.mask(IMAGE, keypoint(10, 50, label="blue"))
     assert np.array_equal(found, columns(20))

@@ -109,6 +109,21 @@ def test_clicks_are_answered_as_transformers_answers_them(
     assert np.array_equal(found.mask, expected.numpy())
 
 
+def test_sizes_are_those_that_transformers_offers(
+    models: dict[str, ClickModel], folders: dict[str, Path]
+) -> None:
+    image = picture(90, 150)
+    model, processor = (each.from_pretrained(folders["sam2"]) for each in _OWN["sam2"])
+    asked = {"input_points": [[[[30, 40], [90, 50]]]], "input_labels": [[[1, 0]]]}
+    inputs = processor(images=Image.fromarray(image), return_tensors="pt", **asked)
+    with torch.no_grad():
+        out = model(**inputs, multimask_output=True)
+    masks = processor.post_process_masks(out.pred_masks, inputs["original_sizes"])[0][0]
+    sizes = predictor_of(models["sam2"], image).click((30, 40), Point(90, 50, False), several=True)
+    order = out.iou_scores[0, 0].argsort(descending=True)
+    assert torch.equal(torch.from_numpy(np.stack([each.mask for each in sizes])), masks[order])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size_hw", SIZES[:3])
 def test_boxes_are_answered_as_transformers_answers_them(
@@ -230,6 +245,13 @@ def test_without_a_label_the_model_chooses(favourite: int) -> None:
 def test_words_that_do_not_see_the_label_at_the_click_have_no_say(favourite: int) -> None:
     found = nested(favourite, 32).click((5, 20), label="cat").mask
     assert found.sum() == 64 * (16, 32, 64)[favourite]
+
+
+def test_all_sizes_come_with_the_likeliest_first() -> None:
+    predictor = nested(favourite=2, dog_columns=32)
+    for points in ([(5.0, 20.0)], [(5.0, 20.0), (9.0, 30.0)]):
+        sizes = predictor.click(*points, label="dog", several=True)
+        assert [int(each.mask.sum()) // 64 for each in sizes] == [32, 64, 16]
 
 
 def test_a_labels_probability_is_that_of_the_softmax() -> None:

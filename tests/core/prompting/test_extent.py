@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from clearclip_core import BoolMask
-from clearclip_core.prompting.extent import extents
+from clearclip_core.prompting.extent import extents, three_sizes
 from clearclip_core.prompting.prompted_image import FloatMap
 
 CLICK = 20, 20
@@ -73,3 +73,17 @@ def test_masks_come_with_the_likeliest_first() -> None:
     found = [each.likelihood for each in extents(NESTED, disc(11).astype(np.float32), CLICK)]
     assert found == sorted(found, reverse=True)
     assert len(found) == 7
+
+
+def test_three_sizes_are_offered_in_their_order_and_none_twice() -> None:
+    found = extents(NESTED, disc(11).astype(np.float32), CLICK)
+    sizes = [each.mask for each in three_sizes(found)]
+    assert {int(each.sum()) for each in sizes} == {
+        int(disc(radius).sum()) for radius in (18, 11, 5)
+    }
+    assert np.array_equal(sizes[0], found[0].mask)
+
+
+def test_a_thing_without_parts_has_one_size() -> None:
+    only = rings((9, 20))
+    assert len(three_sizes(extents(only, disc(9).astype(np.float32), CLICK))) == 1

@@ -149,6 +149,27 @@ def test_another_negative_point_never_adds_a_pixel(two_dogs: Picture, seed: int)
     assert not (after & ~before).any()
 
 
+def test_the_sizes_of_a_click_begin_with_the_likeliest(two_dogs: Picture) -> None:
+    points = Point(60, 80), Point(190, 80), Point(100, 20, False)
+    for clicks in (points[:1], points):
+        sizes = two_dogs.predictor.click(*clicks, label="dog", several=True)
+        assert 1 <= len(sizes) <= 3
+        assert np.array_equal(sizes[0].mask, two_dogs.click(*clicks).mask)
+        for point in clicks:
+            assert all(each.mask[pixel(point)] == point.positive for each in sizes)
+
+
+def test_the_sizes_of_a_click_reach_from_a_thing_to_what_is_around_it() -> None:
+    """A dog's coat has a patch of another colour, which is clicked."""
+    picture = Picture(disc((160, 256), (128, 80), 60))
+    patch = disc((160, 256), (128, 80), 20)
+    picture.image[patch] = (150, 120, 90)
+    predictor = PromptPredictor(picture.features, picture.scores, picture.image)
+    sizes = [each.mask for each in predictor.click((128, 80), label="dog", several=True)]
+    assert max(iou(each, patch) for each in sizes) > 0.8
+    assert max(iou(each, picture.thing) for each in sizes) > 0.9
+
+
 @pytest.fixture(scope="module")
 def large() -> Picture:
     """A picture that is decided on at a smaller size."""
