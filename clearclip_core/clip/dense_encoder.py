@@ -91,8 +91,8 @@ def _why_unsupported(visual: Any) -> str | None:
     blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
     if blocks is None or not hasattr(visual, "conv1"):
         return f"has an image tower of another kind ({type(visual).__name__})"
-    if getattr(visual, "attn_pool", None) is not None:
-        return "pools by attention"
+    if getattr(visual, "attn_pool_contrastive", None) is not None:
+        return "pools by attention twice"
     if not isinstance(getattr(blocks[-1], "attn", None), nn.MultiheadAttention):
         return "has attention blocks of another kind"
     if getattr(visual, "proj", None) is None:
@@ -159,6 +159,11 @@ class DenseEncoder(nn.Module):
         super().__init__()
         self.visual: Any = checked_visual(clip_model)
         self.method = method
+        if method.remove_redundancy and self._pool is not None:
+            raise ValueError(
+                f"The method {method} needs a model whose CLS stands for the picture; CoCa pools "
+                "by attention."
+            )
         blocks = list(self.visual.transformer.resblocks)
         count = method.blocks_read(len(blocks))
         self.trunk = nn.ModuleList(blocks[:-count])
@@ -173,6 +178,12 @@ class DenseEncoder(nn.Module):
         """Height and width of a patch in pixels."""
         height_px, width_px = self.visual.patch_size
         return int(height_px), int(width_px)
+
+    @property
+    def _pool(self) -> nn.Module | None:
+        """Attention by learned queries over the tokens, in CoCa; None elsewhere."""
+        pool: nn.Module | None = getattr(self.visual, "attn_pool", None)
+        return pool
 
     @property
     def dtype(self) -> torch.dtype:
@@ -246,6 +257,8 @@ class DenseEncoder(nn.Module):
             dense = self.last(tokens, grid_hw)  # (B, 1 + h*w, width), CLS first
         if not self.method.remove_redundancy:
             dense = dense[:, 1:]
+        if self._pool is not None:
+            dense = pool_each_alone(self._pool, dense)
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
         patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
         return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
@@ -325,6 +338,28 @@ def grid_of(pixels: torch.Tensor, patch_size_hw: tuple[int, int]) -> tuple[int, 
             f"{patch_h}x{patch_w}, but got {height}x{width}."
         )
     return height // patch_h, width // patch_w
+
+
+def pool_each_alone(pool: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Pool each token alone by CoCa's attention pooling.
+
+    Whatever asks, one token is the whole answer: it goes the way of the values.
+
+    Args:
+        pool: open_clip's ``AttentionalPooler``.
+        tokens: (B, n, width).
+
+    Returns:
+        (B, n, width of the pooling).
+    """
+    attention = pool.attn
+    width = attention.embed_dim
+    weight = attention.v_proj_weight
+    if weight is None:  # tokens and queries have one width
+        weight = attention.in_proj_weight[-width:]
+    values = linear(pool.ln_k(tokens), weight, attention.in_proj_bias[-width:])
+    pooled: torch.Tensor = attention.out_proj(values)
+    return pooled
 
 
 class HasMemory(Protocol):

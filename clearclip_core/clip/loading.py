@@ -172,6 +172,8 @@ def _read_tipsv2(name: ModelName, snapshot: Path) -> LoadedModel:
 def _read_open_clip(name: ModelName, folder: Path | None, download: bool) -> LoadedModel:
     clip, tokenizer_name = _create(name, folder, download)
     check_tower(clip)
+    if hasattr(clip, "text_decoder"):  # CoCa's, which writes captions: a quarter of its weights
+        del clip.text_decoder
     mean, std = _mean_std(name, clip)
     is_demo = name.kind == "demo"
     return LoadedModel(

@@ -8,6 +8,7 @@ Alignment, 2026 (arXiv 2604.12012); its code is that of transformers.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -114,6 +115,9 @@ def read_tipsv2(folder: Path) -> tuple[Tipsv2Clip, Callable[[Sequence[str]], tor
     from transformers import Tipsv2Model, Tipsv2Tokenizer
 
     model = read_snapshot(Tipsv2Model, folder)
+    has_tokens = (folder / "tokenizer.json").is_file()
+    if not has_tokens and importlib.util.find_spec("sentencepiece") is None:
+        raise ImportError("sentencepiece reads its tokenizer.model")
     tokenizer = Tipsv2Tokenizer.from_pretrained(folder, local_files_only=True)
     longest = int(model.config.text_config.max_position_embeddings)
 

@@ -224,11 +224,6 @@ def _checked_arch(arch: str) -> str:
         raise ValueError(
             f"open_clip knows no architecture {arch!r}; `clearclip models` lists them."
         )
-    if not is_dense(arch):
-        raise ValueError(
-            f"{arch} cannot be read out densely: learned queries pool its patches. `clearclip "
-            "models` lists what works."
-        )
     if needs_hf(arch) and importlib.util.find_spec("transformers") is None:
         raise ValueError(f"{arch} needs the extra: pip install 'clearclip-label-studio[hf]'.")
     return arch
@@ -243,15 +238,6 @@ def needs_hf(arch: str) -> bool:
 def has_timm_tower(arch: str) -> bool:
     """Whether the image tower of an architecture of open_clip is one of timm's."""
     return "timm_model_name" in _config_of(arch)["vision_cfg"]
-
-
-def is_dense(arch: str) -> bool:
-    """Whether the image tower of an architecture of open_clip can be read out densely.
-
-    CoCa's cannot: learned queries pool its patches, and none of them is a place.
-    """
-    config = _config_of(arch)
-    return not config["vision_cfg"].get("attentional_pool") and "multimodal_cfg" not in config
 
 
 #: Folder of weights by default, which the backend shares.
@@ -359,7 +345,7 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
         rows.append(KnownModel(name.name, licence, find_weights(name, folder), "hf"))
     for arch, tag in _tags().list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
-        if arch.endswith("-quickgelu") or not is_dense(arch):
+        if arch.endswith("-quickgelu"):
             continue
         name = ModelName(f"{arch}/{tag}", "tag", arch, tag)
         needs = "hf" if needs_hf(arch) else ""

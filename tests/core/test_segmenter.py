@@ -457,11 +457,12 @@ def test_a_model_of_fewer_blocks_is_read_out_whole(clip_model: open_clip.CLIP, n
 
 
 def is_native(arch: str) -> bool:
-    """Whether the image tower is open_clip's own Vision Transformer."""
+    """Whether the image tower is open_clip's own Vision Transformer, and its pooling a token."""
     if arch == "demo":
         return False
     vision = open_clip.get_model_config(arch)["vision_cfg"]
-    return "timm_model_name" not in vision and isinstance(vision["layers"], int)
+    is_transformer = "timm_model_name" not in vision and isinstance(vision["layers"], int)
+    return is_transformer and not vision.get("attentional_pool")
 
 
 #: Every native architecture that the library accepts: CLIP's, OpenCLIP's, MetaCLIP's and others.

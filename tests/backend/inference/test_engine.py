@@ -267,7 +267,7 @@ def test_the_snapshot_counts() -> None:
     [
         ({"model": "ViT-B-16/random"}, "never served"),
         ({"model": "ViT-B-16/opanai"}, "open_clip knows: openai"),
-        ({"model": "coca_ViT-B-32/laion2b_s13b_b90k"}, "learned queries pool"),
+        ({"model": "coca_ViT-B-32/laion3b"}, "open_clip knows: laion2b"),
         ({"method": "clearclp"}, "clearclip"),
         ({"feature_cache_mb": 1 << 40}, "FEATURE_CACHE_MB: expected at most the memory"),
     ],

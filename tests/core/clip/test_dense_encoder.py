@@ -12,6 +12,7 @@ import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import AttentionalPooler
 from PIL import Image
 
 from clearclip_core import METHODS
@@ -19,6 +20,7 @@ from clearclip_core.clip.dense_encoder import (
     DenseEncoder,
     WindowFeatures,
     choose_windows_at_once,
+    pool_each_alone,
     resize_position_embedding,
 )
 from tests.core.conftest import make_clip
@@ -75,13 +77,43 @@ def test_features_are_of_length_one_in_every_precision(name: str, dtype: torch.d
     ("vision", "why"),
     [
         ({"layers": [1, 1, 1, 1], "width": 16}, "another kind"),
-        ({"attentional_pool": True}, "pools by attention"),
+        ({"attentional_pool": "parallel"}, "pools by attention twice"),
         ({"block_type": "custom"}, "attention blocks of another kind"),
     ],
 )
 def test_towers_that_cannot_be_taken_apart_are_refused(vision: dict[str, object], why: str) -> None:
     with pytest.raises(ValueError, match=f"native Vision Transformers.*{why}"):
         DenseEncoder(make_clip(**vision), METHODS["clearclip"])
+
+
+@torch.inference_mode()
+def test_where_all_tokens_are_equal_cocas_patches_are_the_pictures_embedding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_clip(attentional_pool=True, attn_pooler_queries=5)
+    encoder = DenseEncoder(model, METHODS["clip"])
+    for last in (model.visual.transformer.resblocks[-1], encoder.last):
+        monkeypatch.setattr(last, "forward", lambda x, *_, **__: x[:, -1:].expand_as(x))
+    pixels = pixels_of(64, 64)
+    patches = encoder.encode(pixels)
+    whole = F.normalize(model.encode_image(pixels), dim=-1)
+    torch.testing.assert_close(patches, whole[:, None, None].expand_as(patches))
+
+
+@pytest.mark.parametrize("width", [24, 64])
+@torch.inference_mode()
+def test_a_token_is_pooled_alone_as_cocas_own_pooling_does(width: int) -> None:
+    torch.manual_seed(0)
+    pool = AttentionalPooler(24, width, n_head=4, n_queries=3)
+    torch.nn.init.normal_(pool.attn.in_proj_bias)
+    tokens = torch.randn(2, 7, width)
+    expected = torch.cat([pool(tokens[:, at : at + 1])[:, :1] for at in range(7)], dim=1)
+    torch.testing.assert_close(pool_each_alone(pool, tokens), expected)
+
+
+def test_coca_has_no_cls_for_methods_that_compare_classes_with_it() -> None:
+    with pytest.raises(ValueError, match="clipsurgery needs a model whose CLS"):
+        DenseEncoder(make_clip(attentional_pool=True), METHODS["clipsurgery"])
 
 
 def test_adapters_in_the_place_of_a_linear_layer_run(clip_model: open_clip.CLIP) -> None:

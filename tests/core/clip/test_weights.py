@@ -38,8 +38,7 @@ def test_known_models_and_their_licences() -> None:
     assert models["ViT-B-16-SigLIP2/webli"].licence == "Apache-2.0"
     assert models["PE-Core-B-16/meta"].licence == "Apache-2.0"
     assert models["MobileCLIP-S1/datacompdr"].licence == "Apple ML research"
-    kinds = ("coca", "-quickgelu/")
-    assert [name for name in models if any(kind in name for kind in kinds)] == []
+    assert not any("-quickgelu/" in name for name in models)
     assert licence_of("something_new") == "ask its publisher"
 
 
@@ -154,7 +153,6 @@ def test_every_form_of_name(name: str, parts: tuple[str, str, str]) -> None:
 REFUSED = {
     r"'hf-hub:org/repo' or 'demo', but got": ["", "ViT-B-16", "ViT-B-16/", "ViT-B-16@", "hf-hub:"],
     r"knows no architecture.*`clearclip models` lists": ["ViT-Q-99/openai", "ViT-Q-99@x.pt", "@x"],
-    r"learned queries pool its patches.*lists what works": ["coca_ViT-B-32/random"],
 }
 
 
