@@ -121,8 +121,9 @@ class Services(StudioAccess):
 
         examples = ExampleStore(self.database, key)
         versions = VersionStore(self.database, self.owner, key)
-        parts = self.settings, self.engine, self.images.read, examples, versions
-        return Learner(*parts, mark=self.annotations.mark)
+        mark = self.annotations.mark
+        read_image = self.images.read
+        return Learner(self.settings, self.engine, read_image, examples, versions, mark=mark)
 
     @cached_property
     def connection_watch(self) -> ConnectionWatch:
@@ -195,8 +196,15 @@ class Services(StudioAccess):
 
     def run_parts(self, client: LabelStudioClient) -> RunParts:
         """Put together what the reports of runs are made with."""
-        stores = self.learner.examples, self.learner.versions, self.database
-        return RunParts(client, self.images, self.engine, self.settings, *stores)
+        return RunParts(
+            client=client,
+            images=self.images,
+            engine=self.engine,
+            settings=self.settings,
+            examples=self.learner.examples,
+            versions=self.learner.versions,
+            database=self.database,
+        )
 
     def ray_prelabeler(
         self, client: LabelStudioClient, address: str, actors: int | None

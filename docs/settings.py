@@ -15,8 +15,12 @@ from backend.settings import Settings
 #: Set by docker-compose.yml itself, addresses in its network and folders in its containers; or
 #: among what stands on top of the example.
 COMPOSE_OWN: Final = {
-    *("label_studio_url", "label_studio_browser_url", "label_studio_api_key"),
-    *("host", "port", "model_dir"),
+    "label_studio_url",
+    "label_studio_browser_url",
+    "label_studio_api_key",
+    "host",
+    "port",
+    "model_dir",
 }
 
 _BETWEEN: Final = re.compile(r"(?ms)(^[^\n]*settings:begin[^\n]*\n)(.*)(^[^\n]*settings:end)")

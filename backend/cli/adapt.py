@@ -28,8 +28,14 @@ if TYPE_CHECKING:
 
 #: The settings that name the model and the database.
 _LEARNING_SETTINGS = (
-    *("model", "method", "second_model", "second_short_side_px", "short_side_px", "model_dir"),
-    *("database_url", "adapt"),
+    "model",
+    "method",
+    "second_model",
+    "second_short_side_px",
+    "short_side_px",
+    "model_dir",
+    "database_url",
+    "adapt",
 )
 
 

@@ -7,7 +7,14 @@ from typing import Any, Final
 
 import click
 
-from backend.cli.options import NUMBER, configure, settings_options, with_settings
+from backend.cli.options import (
+    NUMBER,
+    SERVER_SETTINGS,
+    STUDIO_SETTINGS,
+    configure,
+    settings_options,
+    with_settings,
+)
 from backend.errors import BackendError, LabelConfigError
 from backend.label_studio.client import required_client
 from backend.label_studio.set_up import own_address
@@ -35,10 +42,7 @@ _TIMEOUT_S: Final = 60.0
 )
 @click.option("--uniform", is_flag=True, help="Let tasks come at random (Uniform sampling).")
 @click.option("--yes", is_flag=True, help="Change labeling configs without a question.")
-@with_settings(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
-    *("basic_auth_user", "basic_auth_pass", "host", "port"),
-)
+@with_settings(*STUDIO_SETTINGS, *SERVER_SETTINGS)
 def connect(
     settings: Settings,
     projects: tuple[int, ...],
@@ -127,10 +131,7 @@ def _ask(backend: Setup, asked: dict[str, Any]) -> dict[str, Any]:
     "--backend-url",
     help="Address of the backend from here, if it is not the one that Label Studio has.",
 )
-@settings_options(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
-    *("basic_auth_user", "basic_auth_pass", "port"),
-)
+@settings_options(*STUDIO_SETTINGS, "basic_auth_user", "basic_auth_pass", "port")
 def doctor(project: int | None, backend_url: str | None, **given: str | None) -> None:
     """Check Label Studio, a project and the running backend, in both directions.
 

@@ -13,8 +13,11 @@ import click
 from backend.annotations.annotated_image import AnnotationChoice
 from backend.annotations.label_map import LATER, Overlap
 from backend.cli.options import (
+    IMAGE_SETTINGS,
+    MASK_SETTINGS,
     NUMBER,
     OUTPUT_FOLDER,
+    STUDIO_SETTINGS,
     map_option,
     progress_bar,
     read_renamings,
@@ -175,10 +178,17 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @map_option
 @click.option("--dry-run", is_flag=True, help="Read all and count it, and write nothing.")
 @with_settings(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
-    *("model", "method", "device", "precision", "short_side_px", "model_dir"),
-    *("max_image_mb", "max_image_megapixels", "refine", "propagate", "min_island_share"),
-    *("database_url", "adapt"),
+    *STUDIO_SETTINGS,
+    "model",
+    "method",
+    "device",
+    "precision",
+    "short_side_px",
+    "model_dir",
+    *IMAGE_SETTINGS,
+    *MASK_SETTINGS,
+    "database_url",
+    "adapt",
 )
 def dataset(
     settings: Settings,

@@ -250,13 +250,13 @@ def served_backend(
     settings, `variables` win.
     """
     url = f"http://127.0.0.1:{port}"
-    serve = ["serve", "--host", "127.0.0.1", "--port", str(port), "--model", model]
     reach = {"LABEL_STUDIO_URL": studio.url, "LABEL_STUDIO_API_KEY": studio.token}
     unset = {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}  # even where the shell sets them
     # A database of its own: projects of another Label Studio have the same numbers.
     own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}", "POLL_INTERVAL_S": "2"}
+    serve = [sys.executable, "-m", "backend", "serve", "--model", model]
     with running(
-        [sys.executable, "-m", "backend", *serve],
+        [*serve, "--host", "127.0.0.1", "--port", str(port)],
         variables={**reach, **unset, **own, **(variables or {})},
         health=f"{url}/",  # /health answers before the rest does
         loading=f"{url}/health",

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from backend.annotations.annotated_image import LEAVE_OUT, find_chosen_image
-from backend.cli.options import OUTPUT_FILE, check_model, project_option, with_settings
+from backend.cli.options import (
+    IMAGE_SETTINGS,
+    MASK_SETTINGS,
+    OUTPUT_FILE,
+    STUDIO_SETTINGS,
+    check_model,
+    project_option,
+    with_settings,
+)
 from backend.errors import LabelConfigError
 from backend.label_studio.client import LabelStudioClient, required_client
 from backend.label_studio.label_config import (
@@ -85,9 +93,12 @@ _WORST: Final = 12  # pictures on the page, the worst
 )
 @click.option("--json", "json_file", type=OUTPUT_FILE, help="Write all figures to this file.")
 @with_settings(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts", "device", "precision"),
-    *("refine", "propagate", "model_dir", "max_image_mb", "max_image_megapixels"),
-    *("min_island_share",),
+    *STUDIO_SETTINGS,
+    "device",
+    "precision",
+    *MASK_SETTINGS,
+    "model_dir",
+    *IMAGE_SETTINGS,
 )
 def evaluate_project(
     settings: Settings,
@@ -220,8 +231,9 @@ class AnnotatedPicture:
             ValueError: there is no annotation, or it has no region of a label on the image.
         """
         project = self.project
-        place = project.config, project.tag, self.item_index
-        image = find_chosen_image(project.client, self.task, *place)
+        image = find_chosen_image(
+            project.client, self.task, project.config, project.tag, self.item_index
+        )
         truth = image.label_map().truth([label.name for label in project.labels])
         return image.read(project.read_image), truth
 

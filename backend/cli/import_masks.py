@@ -10,8 +10,10 @@ from typing import Any, get_args
 import click
 
 from backend.cli.options import (
+    IMAGE_SETTINGS,
     NUMBER,
     OUTPUT_FILE,
+    STUDIO_SETTINGS,
     progress_bar,
     read_renamings,
     stopped_by_signals,
@@ -117,10 +119,7 @@ _EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--report", "report_file", type=OUTPUT_FILE, help="Write what was done to this file as JSON."
 )
-@with_settings(
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts"),
-    *("max_image_mb", "max_image_megapixels"),
-)
+@with_settings(*STUDIO_SETTINGS, *IMAGE_SETTINGS)
 def import_masks(
     settings: Settings,
     *,

@@ -8,7 +8,14 @@ from urllib.parse import quote
 
 import click
 
-from backend.cli.options import OUTPUT_FILE, check_model, progress_bar, with_settings, write_text
+from backend.cli.options import (
+    MASK_SETTINGS,
+    OUTPUT_FILE,
+    check_model,
+    progress_bar,
+    with_settings,
+    write_text,
+)
 from backend.errors import ImageInvalid, LabelConfigError
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
@@ -50,9 +57,14 @@ _BATCH_SIZE = 16  # pictures between two steps of the progress bar; those of one
     "-o", "--out", default="tasks.json", show_default=True, type=OUTPUT_FILE, help="File to write."
 )
 @with_settings(
-    *("model", "method", "device", "precision", "short_side_px", "refine"),
-    *("propagate", "score"),
-    *("model_dir", "min_island_share"),
+    "model",
+    "method",
+    "device",
+    "precision",
+    "short_side_px",
+    "score",
+    "model_dir",
+    *MASK_SETTINGS,
 )
 def make_tasks(
     settings: Settings,

@@ -53,20 +53,57 @@ OUTPUT_FOLDER: Final = OutputPath(file_okay=False, writable=True, path_type=Path
 
 #: The settings that many people need; the others are for tuning.
 MAIN_SETTINGS: Final = (
-    *("label_studio_url", "label_studio_browser_url", "label_studio_api_key", "allowed_hosts"),
-    *("model", "method", "second_model", "click_model", "device", "model_dir", "auto_prelabel"),
-    *("adapt", "score"),
-    *("database_url", "basic_auth_user", "basic_auth_pass", "host", "port", "server_names"),
-    *("log_level",),
+    "label_studio_url",
+    "label_studio_browser_url",
+    "label_studio_api_key",
+    "allowed_hosts",
+    "model",
+    "method",
+    "second_model",
+    "click_model",
+    "device",
+    "model_dir",
+    "auto_prelabel",
+    "adapt",
+    "score",
+    "database_url",
+    "basic_auth_user",
+    "basic_auth_pass",
+    "host",
+    "port",
+    "server_names",
+    "log_level",
 )
+
+#: What a process needs that calls Label Studio.
+STUDIO_SETTINGS: Final = ("label_studio_url", "label_studio_api_key", "allowed_hosts")
+
+#: The backend's own address and login.
+SERVER_SETTINGS: Final = ("basic_auth_user", "basic_auth_pass", "host", "port")
+
+#: The largest pictures that are read.
+IMAGE_SETTINGS: Final = ("max_image_mb", "max_image_megapixels")
+
+#: How masks are made of a model's scores.
+MASK_SETTINGS: Final = ("refine", "propagate", "min_island_share")
 
 #: The settings of a process that predicts or learns, and that listens nowhere.
 MODEL_SETTINGS: Final = (
-    *("label_studio_url", "label_studio_api_key", "allowed_hosts", "model", "method"),
-    *("second_model", "second_short_side_px", "device", "precision", "short_side_px", "refine"),
-    *("propagate", "score"),
-    *("model_dir", "database_url", "max_image_mb", "max_image_megapixels", "min_island_share"),
-    *("adapt", "adapt_label_loss"),
+    *STUDIO_SETTINGS,
+    "model",
+    "method",
+    "second_model",
+    "second_short_side_px",
+    "device",
+    "precision",
+    "short_side_px",
+    "score",
+    *MASK_SETTINGS,
+    "model_dir",
+    "database_url",
+    *IMAGE_SETTINGS,
+    "adapt",
+    "adapt_label_loss",
 )
 
 _LARGEST: Final = (1 << 31) - 1  # the largest number of a column of whole numbers

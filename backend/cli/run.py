@@ -13,8 +13,10 @@ import msgspec
 
 from backend.cli.evaluate import evaluate_project
 from backend.cli.options import (
+    IMAGE_SETTINGS,
     MODEL_SETTINGS,
     OUTPUT_FILE,
+    STUDIO_SETTINGS,
     check_model,
     progress_bar,
     project_option,
@@ -152,10 +154,7 @@ def show_label_errors(report: LabelErrors) -> None:
 
 @_command(
     "agreement",
-    (
-        *("label_studio_url", "label_studio_api_key", "allowed_hosts", "model_dir"),
-        *("database_url", "max_image_mb", "max_image_megapixels"),
-    ),
+    (*STUDIO_SETTINGS, "model_dir", "database_url", *IMAGE_SETTINGS),
     _yes_option,
     _view_option,
 )

@@ -86,8 +86,18 @@ def _quoted(names: Sequence[str], most: int = 12) -> str:
 
 
 _PICTURES: Final = {
-    *(".avif", ".bmp", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".png"),
-    *(".tif", ".tiff", ".webp"),
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".mpo",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".webp",
 }
 #: What Roboflow makes of a name: a.jpg is a_jpg.rf.0123abcd.jpg.
 _ROBOFLOW: Final = re.compile(r"(.+)_(jpe?g|png|bmp|webp|tiff?)\.rf\.[0-9A-Za-z]+(?:\.\w+)?")

@@ -249,8 +249,8 @@ class AnnotationStore:
         self, project: int, kinds: Sequence[AnnotationOrigin], limit: int
     ) -> list[WorkTime]:
         """Return how long the newest measured annotations of some kinds took, newest first."""
-        its = (_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
-        times = sa.select(_ROW.seconds, _ROW.created).where(*its)
+        times = sa.select(_ROW.seconds, _ROW.created)
+        times = times.where(_ROW.project == project, _ROW.kind.in_(kinds), _ROW.seconds > 0)
         newest = times.order_by(_ROW.created.desc()).limit(limit)
         return [WorkTime(row.seconds, row.created) for row in self._database.rows(newest)]
 

@@ -162,10 +162,9 @@ class Experiments:
 
     def stop(self, project: int) -> None:
         """End the experiment of a project: from now on all tasks get predictions."""
-        its = _ROW.project == project, _ROW.ended.is_(None)
-        with self._database.write() as connection:
-            end = sa.update(_EXPERIMENTS).where(*its).values(ended=self._database.clock())
-            connection.execute(end)
+        running = sa.and_(_ROW.project == project, _ROW.ended.is_(None))
+        end = sa.update(_EXPERIMENTS).where(running)
+        self._database.execute(end.values(ended=self._database.clock()))
 
     def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
         """Return which of some tasks are to get no prediction now, and keep them with others."""

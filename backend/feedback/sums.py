@@ -45,6 +45,26 @@ _Key = TypeVar("_Key", int, str)
 _T = TypeVar("_T")
 
 
+#: What the report tells of a label, by the names of `LabelSums`.
+_FIGURES: Final = [
+    "pictures",
+    "prelabels",
+    "accepted",
+    "corrected",
+    "false",
+    "missed",
+    "relabelled",
+    "accepted_share",
+    "mean_iou",
+    "saved_paint",
+    "harms",
+    "predicted_px",
+    "true_px",
+    "shared_px",
+    "redrawn_px",
+]
+
+
 class LabelSums(Struct, array_like=True):
     """Running sums: differences are added, or taken away, one by one and not kept.
 
@@ -138,12 +158,7 @@ class LabelSums(Struct, array_like=True):
 
     def figures(self) -> dict[str, Any]:
         """Return the figures of the report as JSON; shares to six digits."""
-        names = (
-            *("pictures", "prelabels", "accepted", "corrected", "false", "missed", "relabelled"),
-            *("accepted_share", "mean_iou", "saved_paint", "harms"),
-            *("predicted_px", "true_px", "shared_px", "redrawn_px"),
-        )
-        found = ((name, getattr(self, name)) for name in names)
+        found = ((name, getattr(self, name)) for name in _FIGURES)
         return {name: round(x, 6) if isinstance(x, float) else x for name, x in found}
 
 
@@ -379,8 +394,8 @@ def _versions_in_order(connection: sa.Connection, project: int) -> list[str]:
     newest = sa.select(sa.func.max(_READ.created)).where(
         _READ.project == project, _READ.version == _ROW.name, _READ.kind == "compared"
     )
-    its = _ROW.project == project, _ROW.grouping == "version"
-    query = sa.select(_ROW.name).where(*its).order_by(newest.scalar_subquery(), _ROW.name)
+    query = sa.select(_ROW.name).where(_ROW.project == project, _ROW.grouping == "version")
+    query = query.order_by(newest.scalar_subquery(), _ROW.name)
     return list(connection.scalars(query))
 
 

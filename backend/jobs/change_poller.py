@@ -164,8 +164,8 @@ class PollStore:
     def wake(self, projects: Collection[int], in_s: float) -> None:
         """Let those of some projects that are here be due in `in_s` seconds at the latest."""
         due = self.now + in_s
-        which = (_ROW.project.in_(projects), _ROW.due > due)
-        self._database.execute(sa.update(_POLLS).where(*which).values(due=due))
+        later = sa.update(_POLLS).where(_ROW.project.in_(projects), _ROW.due > due)
+        self._database.execute(later.values(due=due))
 
     def list_polls(self) -> list[Poll]:
         """Return all polls, by ascending project."""

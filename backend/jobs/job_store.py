@@ -189,8 +189,8 @@ class JobStore:
                 raise WithdrawalRefused(f"Job {of.id} has written no predictions.")
             if not of.over:
                 raise WithdrawalRefused(f"Job {of.id} is {of.state}: cancel it first.")
-            same = (_JOBS.c.withdraws == job, _JOBS.c.state.not_in(_OVER))
-            row = connection.execute(sa.select(_JOBS).where(*same).limit(1)).first()
+            same = sa.select(_JOBS).where(_JOBS.c.withdraws == job, _JOBS.c.state.not_in(_OVER))
+            row = connection.execute(same.limit(1)).first()
             if row is not None:
                 return _job(row)
             asked = {"project": of.project, "kind": "withdrawal", "only": "all", "withdraws": job}
@@ -265,8 +265,8 @@ class JobStore:
 
     def leased_job(self, project: int) -> Job | None:
         """Return the job of a project that keeps others waiting; None where there is none."""
-        leased = _JOBS.c.kind != "late", is_leased(_JOBS, self.database.clock())
-        query = sa.select(_JOBS).where(_JOBS.c.project == project, *leased)
+        leased = is_leased(_JOBS, self.database.clock())
+        query = sa.select(_JOBS).where(_JOBS.c.project == project, _JOBS.c.kind != "late", leased)
         return next(map(_job, self.database.rows(query.limit(1))), None)
 
     # ---- work under a lease ----------------------------------------------------------------------

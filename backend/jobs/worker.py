@@ -132,8 +132,16 @@ class JobRunner:
         except BackendError:
             self._store.release(job.id, self._owner)
             raise
-        counts = job.done, job.skipped, job.failed, job.total
-        log.info("Job %d is %s: %d done, %d skipped, %d failed of %s", job.id, job.state, *counts)
+
+        log.info(
+            "Job %d is %s: %d done, %d skipped, %d failed of %s",
+            job.id,
+            job.state,
+            job.done,
+            job.skipped,
+            job.failed,
+            job.total,
+        )
         return True
 
 

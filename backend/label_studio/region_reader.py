@@ -40,8 +40,17 @@ _TOLD_LETTERS: Final = 50  # letters of a region's labels that an error repeats
 
 #: What is raised for values that are no numbers, and by decoders for broken content.
 _BROKEN = (
-    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, SyntaxError, TypeError),
-    *(ValueError, struct.error, zlib.error, Image.DecompressionBombError),
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
 )
 
 

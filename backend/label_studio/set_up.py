@@ -204,8 +204,8 @@ class Offer:
     @property
     def diff(self) -> list[str]:
         """The lines of both, those that differ with a + or a - before them."""
-        lines = self.now.splitlines(), self.then.splitlines()
-        return [*difflib.unified_diff(*lines, "now", "then", lineterm="")]
+        now, then = self.now.splitlines(), self.then.splitlines()
+        return list(difflib.unified_diff(now, then, "now", "then", lineterm=""))
 
 
 def offered_config(client: LabelStudioClient, project: int) -> Offer | None:

@@ -103,16 +103,16 @@ class ExampleStore:
             ModelUnavailable: the weights are not there.
         """
         model = self._model_key()
-        its = (_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
-        query = sa.select(_EXAMPLE.digest).where(*its).order_by(_EXAMPLE.picture)
+        its = sa.and_(_EXAMPLE.annotation == annotation, _EXAMPLE.model == model)
+        query = sa.select(_EXAMPLE.digest).where(its).order_by(_EXAMPLE.picture)
 
         with self._database.write() as connection:
             locked = StateRow.lock(connection, project, model)
-            others = _EXAMPLE.annotation == annotation, _EXAMPLE.model != model
-            connection.execute(sa.delete(EXAMPLES).where(*others))
+            others = sa.and_(_EXAMPLE.annotation == annotation, _EXAMPLE.model != model)
+            connection.execute(sa.delete(EXAMPLES).where(others))
             if [*connection.scalars(query)] == [example.digest for example in examples]:
                 return False
-            connection.execute(sa.delete(EXAMPLES).where(*its))
+            connection.execute(sa.delete(EXAMPLES).where(its))
 
             own = {"annotation": annotation, "model": model, "project": project}
             if rows := [

@@ -224,8 +224,8 @@ class VersionStore:
             LearningRefused: there is no such version.
         """
         with self._locked(project) as locked:
-            its = _VERSION.number == number, _VERSION.adaptation.is_not(None)
-            usable = sa.select(_VERSION.number).where(*locked.own(VERSIONS), *its)
+            is_usable = sa.and_(_VERSION.number == number, _VERSION.adaptation.is_not(None))
+            usable = sa.select(_VERSION.number).where(*locked.own(VERSIONS), is_usable)
             if number and locked.connection.scalar(usable) is None:
                 raise LearningRefused(
                     f"Project {project} has no version {number} that was better than the words."
@@ -481,11 +481,11 @@ class VersionStore:
 
             undecided = max(row.decided, row.live or 0) + 1
             first = undecided if row.adapt == "ask" else max(undecided, row.newest)
-            passed = _VERSION.number >= first, _VERSION.adaptation.is_not(None)
-            query = sa.select(sa.func.max(_VERSION.number)).where(*found.own(VERSIONS), *passed)
-            waits = connection.scalar(query)
-            its = *found.own(VERSIONS), _VERSION.number == row.live
-            live = connection.scalar(sa.select(_VERSION.version).where(*its))
+            passed = sa.and_(_VERSION.number >= first, _VERSION.adaptation.is_not(None))
+            newest = sa.select(sa.func.max(_VERSION.number)).where(*found.own(VERSIONS), passed)
+            waits = connection.scalar(newest)
+            its = sa.select(_VERSION.version).where(*found.own(VERSIONS))
+            live = connection.scalar(its.where(_VERSION.number == row.live))
 
         is_lost = live is not None and read_json(live, Version) is None
         return LearningState(
@@ -515,17 +515,21 @@ class VersionStore:
             LearningRefused: the project has no version of that number that can be read.
             ValueError: the adaptation is damaged.
         """
-        its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        query = sa.select(_VERSION.version, _VERSION.adaptation).where(*its)
+        query = sa.select(_VERSION.version, _VERSION.adaptation)
+        query = query.where(*self._numbered(project, number))
         for text, adaptation in self._database.rows(query):
             if (version := read_json(text, Version)) is not None:
                 return version, None if adaptation is None else Adaptation.from_bytes(adaptation)
         raise LearningRefused(f"Project {project} has no version {number} that can be read.")
 
+    def _numbered(self, project: int, number: int) -> list[sa.ColumnElement[bool]]:
+        """Return the conditions of a version of the model that is in use."""
+        return [*in_project(VERSIONS, project, self._model_key()), _VERSION.number == number]
+
     def before_after(self, project: int, number: int) -> BeforeAfter:
         """Return the pictures of what a version changes, if there are any."""
-        its = *in_project(VERSIONS, project, self._model_key()), _VERSION.number == number
-        pictures = self._database.scalar(sa.select(_VERSION.pictures).where(*its))
+        query = sa.select(_VERSION.pictures).where(*self._numbered(project, number))
+        pictures = self._database.scalar(query)
         return read_json(pictures or "{}", BeforeAfter) or BeforeAfter()
 
     # ---- rows --------------------------------------------------------------------------------
@@ -565,8 +569,8 @@ class VersionStore:
         pictures: BeforeAfter,
     ) -> Version:
         """Insert a version under the next number, unless it does and says as the newest one."""
-        its = *locked.own(VERSIONS), _VERSION.number == locked.row.newest
-        newest = locked.connection.scalar(sa.select(_VERSION.version).where(*its))
+        query = sa.select(_VERSION.version).where(*locked.own(VERSIONS))
+        newest = locked.connection.scalar(query.where(_VERSION.number == locked.row.newest))
         if newest is not None and version.better:
             same = read_json(newest, Version)
             is_same = same is not None and same.digest == version.digest

@@ -84,15 +84,15 @@ def add_request_log(app: Flask, metrics: Metrics) -> None:
 def _log_request(route: str, status: int, seconds: float) -> None:
     """Log a request that has been answered, without its query, which may hold a token."""
     extra = {"facts": {"ms": round(1000 * seconds)}}
-    line = (request.method, request.path, status)
+    line = f"{request.method} {request.path}: {status}"
     if isinstance(g.error, BackendError):
-        log.warning("%s %s: %d, %s", *line, g.error, extra=extra)
+        log.warning("%s, %s", line, g.error, extra=extra)
     elif g.error is not None:
-        log.error("%s %s: %d", *line, exc_info=g.error, extra=extra)
+        log.error("%s", line, exc_info=g.error, extra=extra)
     elif status < 400 and route in _POLLED_ROUTES and request.method == "GET":
-        log.debug("%s %s: %d", *line, extra=extra)
+        log.debug("%s", line, extra=extra)
     else:
-        log.info("%s %s: %d", *line, extra=extra)
+        log.info("%s", line, extra=extra)
 
 
 def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | None = None) -> Flask:

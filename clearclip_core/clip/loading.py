@@ -79,8 +79,17 @@ DEMO_NOTICE = (
 
 #: Errors of torch, safetensors and open_clip for a bad file of weights.
 READ_ERRORS = (
-    *(AssertionError, AttributeError, EOFError, LookupError, OSError, RuntimeError, StopIteration),
-    *(ValueError, TypeError, pickle.UnpicklingError, SafetensorError),
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StopIteration,
+    ValueError,
+    TypeError,
+    pickle.UnpicklingError,
+    SafetensorError,
 )
 
 #: Model name -> sink channels of its weights, as the authors of RF-CLIP give them.

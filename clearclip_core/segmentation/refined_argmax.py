@@ -240,10 +240,9 @@ class DeviceTiles:
 
     def image(self, values: torch.Tensor) -> torch.Tensor:
         """Lay (tiles, tile_px²) values of pixels as in the image: (H, W)."""
-        (rows, columns), side, (height, width) = (
-            *(self.grid.tiles_hw, self.grid.tile_px),
-            self.grid.image_hw,
-        )
+        rows, columns = self.grid.tiles_hw
+        height, width = self.grid.image_hw
+        side = self.grid.tile_px
         tiles = values.reshape(rows, columns, side, side).transpose(1, 2)
         return tiles.reshape(rows * side, columns * side)[:height, :width].contiguous()
 

@@ -66,11 +66,28 @@ _NO_CLASSES: Final = (
 #: Of a YAML file with the names of classes.
 _NAMES_KEY: Final = re.compile(rb"^names\s*:", re.MULTILINE)
 
-_VOC_NAMES: Final = (
-    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
-    *("train", "tvmonitor"),
-)
+_VOC_NAMES: Final = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 
 _Value = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_CLASSES)]
 

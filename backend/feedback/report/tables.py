@@ -14,8 +14,13 @@ from clearclip_core.quantities import quantity
 
 #: In two lines, so that all columns fit a terminal of 80 letters.
 _COLUMNS: Final = (
-    *(">pic-\ntures", ">pre-\nlabels", ">accepted\n%", ">mean\nIoU %", ">saved\npaint %"),
-    *(">false", ">missed"),
+    ">pic-\ntures",
+    ">pre-\nlabels",
+    ">accepted\n%",
+    ">mean\nIoU %",
+    ">saved\npaint %",
+    ">false",
+    ">missed",
 )
 
 
@@ -95,9 +100,9 @@ def _hours_lines(left: HoursLeft) -> list[str]:
 
 def _row(name: str, sums: LabelSums) -> list[str]:
     shares = (sums.accepted_share, sums.mean_iou, sums.saved_paint)
-    counts = str(sums.pictures), str(sums.prelabels)
-    percent = (in_percent(share).removesuffix(" %") for share in shares)
-    return [name, *counts, *percent, str(sums.false), str(sums.missed)]
+    percent = [in_percent(share).removesuffix(" %") for share in shares]
+    pictures, prelabels = str(sums.pictures), str(sums.prelabels)
+    return [name, pictures, prelabels, *percent, str(sums.false), str(sums.missed)]
 
 
 def to_csv(report: PrelabelReport) -> str:
@@ -106,9 +111,9 @@ def to_csv(report: PrelabelReport) -> str:
     Lines with the label "all" sum up all labels. A name that a spreadsheet would take for a formula
     gets a ' in front.
     """
-    places = "period", "model_version", "label", "annotations"
+    columns = ["period", "model_version", "label", "annotations", *LabelSums().figures()]
     file = io.StringIO()
-    writer = csv.DictWriter(file, [*places, *LabelSums().figures()], lineterminator="\n")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
     writer.writeheader()
     sums = report.sums
     groups = [("all", "all", sums.all)]
