@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -83,6 +83,18 @@ _DECODER: Final = msgspec.json.Decoder(ImageRow)
 _Entries = tuple[FormatWriter, list[Any]]
 
 
+@dataclass(frozen=True)
+class SeenImage:
+    """A picture of a data set that was read."""
+
+    name: str  # of its file
+    task: int
+    tag: str  # name of its tag in the labeling config
+    digest: str
+    file: ImageFile = field(repr=False)
+    labelled: LabelledImage = field(repr=False)
+
+
 @dataclass(eq=False)
 class DatasetExporter:
     """Writes a data set into a folder, once; what is known of its pictures waits on the disk."""
@@ -96,6 +108,7 @@ class DatasetExporter:
     max_mb: int | None = None  # limit of the data set's size, in MiB; None: the disk's
     scorer: SetScorer | None = None
     earlier: EarlierSet | None = None  # what is known of earlier sets; None: what is in the folder
+    look: Callable[[SeenImage], None] | None = None  # is shown each picture that was read
 
     def __post_init__(self) -> None:
         options = self.options
@@ -275,11 +288,10 @@ class DatasetExporter:
         counts = Counter(parts[twin.index] for twin in twins)
         told = " and ".join(f"{quantity(n, 'picture')} of {part}" for part, n in counts.items())
         is_kept = options.least_correlation is not None and options.least_correlation <= LIKENESS
-        cure = (
-            "" if is_kept else f" Keep them together: {options.names.near_duplicates} {LIKENESS}."
-        )
+        choice = options.names.near_duplicates
+        cure = "" if is_kept else f" To keep them together, give {choice} the value {LIKENESS}."
         yield (
-            f"{told} are nearly the same as one of a part before: a model is tested there with "
+            f"Nearly the same as a picture of a part before: {told}. A model is tested there with "
             f"what it has learned from.{cure}"
         )
 
@@ -349,7 +361,8 @@ class DatasetExporter:
         if not self.options.dry_run:
             self._write_files(image.source, row.image, written, entries)
         if file is not None:
-            self._look_at(file, image.tag.name, written)
+            seen = SeenImage(row.image, task, image.tag.name, row.digest, file, labelled)
+            self._look_at(seen, written)
         self._rows.write(msgspec.json.encode(row) + b"\n")
         known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
         self._keys.append(SplitKey(row.digest, value, (created, task), known, row.objects))
@@ -366,12 +379,15 @@ class DatasetExporter:
             for path, content in writer.image_files(written, some).items():
                 self._output.write(path, content)
 
-    def _look_at(self, file: ImageFile, tag: str, written: WrittenImage) -> None:
-        """Score a picture's label map, and keep its thumbnail for near-duplicates."""
+    def _look_at(self, seen: SeenImage, written: WrittenImage) -> None:
+        """Score a picture's label map, keep its thumbnail to compare it, and show it."""
         if self.scorer is not None and written.label_map is not None:
-            self.scorer.add(file.rgb, tag, written.label_map, self._classes.all_names)
+            names = self._classes.all_names
+            self.scorer.add(seen.file.rgb, seen.tag, written.label_map, names)
         if self._compares:
-            self._thumbnails.write(describe_image(file.rgb))
+            self._thumbnails.write(describe_image(seen.file.rgb))
+        if self.look is not None:
+            self.look(seen)
 
     def _value_of(self, task: Task) -> str:
         name = self.options.split_by

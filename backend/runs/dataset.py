@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from backend.annotations.annotated_image import AnnotationChoice
-from backend.annotations.label_map import LATER, Overlap
+from backend.annotations.label_map import LATER, MapRule, Overlap
 from backend.dataset.dataset_options import ON_THE_PAGE, DatasetOptions
 from backend.dataset.dataset_report import Changes, ClassCount, EarlierSet, SetScorer
 from backend.dataset.exporter import DatasetExporter
@@ -27,6 +27,7 @@ from backend.dataset.tasks import ProjectTasks
 from backend.errors import BadRequest, DatasetError, ModelUnavailable
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.learning.predicted_masks import MaskPredictor
+from backend.runs.gallery import Gallery, GalleryMaker
 from backend.runs.run_store import MOST_LEFT_OUT, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
 from clearclip_core.images.files import is_hidden, replaced, write_whole
@@ -115,6 +116,7 @@ class DatasetFile(msgspec.Struct, frozen=True):
     asked: dict[str, int] = {}  # percentage of each part that was asked for; empty for one part
     classes: dict[str, dict[str, ClassCount]] = {}
     changes: Changes | None = None
+    gallery: Gallery = Gallery()
 
 
 def folder_of(settings: Settings, run: Run) -> Path:
@@ -159,6 +161,8 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     source = ProjectTasks(client, run.project, asked.view, asked.with_predictions)
     predictor = MaskPredictor(parts.engine, settings, config, run.project)
 
+    rule = MapRule(asked.overlap, fills_rectangles=True, labels=config.names)
+    gallery = GalleryMaker(config, rule)
     exporter = DatasetExporter(
         folder,
         config,
@@ -168,6 +172,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
         max_mb=settings.dataset_mb,
         scorer=SetScorer(predictor, parts.versions) if asked.score else None,
         earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
+        look=gallery.add,
     )
 
     watch = partial(progress, total=source.count())
@@ -175,6 +180,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     assert report is not None, "what is watched ends it, and not an event"
 
     _remember(settings, run, asked, folder)
+    shown = gallery.finish(report, folder, settings.max_image_megapixels)
     size_bytes = move_into_zip(folder, file_of(settings, run))
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -194,6 +200,7 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
             if any(each.objects for each in counts.values())
         },
         report.changes,
+        shown,
     )
 
 

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from backend.dataset.dataset_report import ClassCount
 from backend.feedback.report.statistics import in_percent
 from backend.runs.agreement import Agreement, AgreementOnLabel, AnnotatorFigures, Dispute
 from backend.runs.dataset import DatasetFile
+from backend.runs.gallery import ShownImage, ShownPair, lacking_classes
 from backend.runs.label_errors import LabelErrors, Suspicion
 from backend.runs.run_store import Run
 from backend.runs.words import TriedWords, WordsReport
@@ -184,6 +186,37 @@ class DatasetRuns(RunsView, frozen=True, kw_only=True):
         n_bytes = self.report.size_bytes
         large = size(n_bytes) if n_bytes >= _MEGABYTE else "under 1 MB"
         return f"{count_with_noun(self.report.pictures, 'picture')}, {large}, made {self.made}."
+
+    def lacked(self) -> dict[str, str]:
+        """Return name -> which parts have how many pictures, of classes that some parts lack."""
+        if self.report is None:
+            return {}
+        classes = self.report.classes
+        return {name: _spread(classes[name]) for name in lacking_classes(classes)}
+
+    def caption(self, image: ShownImage) -> str:
+        """Say which picture is shown, and in which part it is, where there are several."""
+        parts = () if self.report is None else self.report.parts
+        return f"Task {image.task}, {image.part}" if len(parts) > 1 else f"Task {image.task}"
+
+    def likeness(self, pair: ShownPair) -> str:
+        """Say how alike two pictures are."""
+        return f"A likeness of {pair.correlation:.2f}"
+
+
+def _spread(counts: Mapping[str, ClassCount]) -> str:
+    """Say which parts have pictures of a class, and which have none.
+
+    >>> _spread({"train": ClassCount(3, 3, 100), "val": ClassCount(), "test": ClassCount()})
+    'no picture in val and test, 3 pictures in train'
+    """
+    without = " and ".join(part for part, each in counts.items() if not each.pictures)
+    having = " and ".join(
+        f"{count_with_noun(each.pictures, 'picture')} in {part}"
+        for part, each in counts.items()
+        if each.pictures
+    )
+    return f"no picture in {without}, {having}"
 
 
 class WordsRuns(RunsView, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from PIL import Image
 
 from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.dataset_report import DatasetReport
-from backend.dataset.exporter import DatasetExporter
+from backend.dataset.exporter import DatasetExporter, SeenImage
 from backend.dataset.image_file import LocalImages
 from backend.dataset.output_folder import MARKER
 from backend.dataset.tasks import TaskRecord, TaskReference
@@ -146,7 +146,12 @@ class Bench:
         self.tasks.append(task(number, source, [annotation(number, [*regions], person)], **more))
 
     def run(
-        self, stopping: threading.Event | None = None, *, max_mb: int | None = None, **options: Any
+        self,
+        stopping: threading.Event | None = None,
+        *,
+        max_mb: int | None = None,
+        look: Callable[[SeenImage], None] | None = None,
+        **options: Any,
     ) -> DatasetReport | None:
         exporter = DatasetExporter(
             self.folder,
@@ -155,6 +160,7 @@ class Bench:
             LocalImages(self.pictures, 10, self.download),
             max_megapixels=1,
             max_mb=max_mb,
+            look=look,
         )
         return exporter.run(self, stopping or threading.Event())
 

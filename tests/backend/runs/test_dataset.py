@@ -237,9 +237,31 @@ def test_notes_of_the_page_name_no_option_of_the_command(world: World) -> None:
     world.studio.annotate(1, [brush_region(MASK, "lane")])
     report = world.report(world.export(formats=("index-png", "yolo"), split="50/50"))
     told = " ".join([*report.notes, *report.left_out.values()])
-    assert "nearly the same" in told
+    assert "Nearly the same" in told
     assert "“Class of unpainted pixels”" in told
     assert "--" not in told
+
+
+def test_the_page_shows_the_masks_and_what_is_alike(world: World, tmp_path: Path) -> None:
+    add_pictures(world)
+    world.studio.annotate(1, [brush_region(MASK, "sky")])
+    world.export(split="50/50")
+    dashboard = Dashboard(
+        model_dir=tmp_path,
+        database_url=world.store.database.url.render_as_string(False),
+        label_studio_url=world.settings.label_studio_url,
+        label_studio_api_key=TOKEN,
+    )
+    page = dashboard.page("/projects/7/datasets")
+    sources = [str(each["src"]) for each in page.all("img")]
+    assert len(sources) > 6 + 1, "six pictures, one of the class, and pairs: all are found alike"
+    assert all(source.startswith("data:image/jpeg") for source in sources)
+    sections = [each.get("id") for each in page.all("section")]
+    assert [name for name in ("shown", "alike", "lacked") if name in sections] == [
+        "shown",
+        "alike",
+        "lacked",
+    ]
 
 
 def test_choices_are_those_of_an_exporter() -> None:

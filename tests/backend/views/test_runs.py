@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from backend.dataset.dataset_report import ClassCount
+from backend.runs.gallery import ShownImage
 from backend.runs.run_store import Run
 from backend.views.runs import (
     AgreementRuns,
@@ -96,6 +98,24 @@ def test_renamed_labels_are_named() -> None:
 def test_a_small_file_is_under_a_megabyte() -> None:
     small = view(DatasetRuns, replace(samples.DATASET, size_bytes=1000), finished=TEN_DAYS_AGO)
     assert small.file.startswith("2 pictures, under 1 MB, made ")
+
+
+def test_classes_that_a_part_lacks_are_told() -> None:
+    every, some = ClassCount(2, 2, 50), ClassCount()
+    classes = {
+        "sky": {"train": every, "val": every},
+        "boat": {"train": ClassCount(1, 3, 100), "val": some},
+        "tree": {"train": some, "val": some},
+    }
+    shown = view(DatasetRuns, replace(samples.DATASET, classes=classes))
+    assert shown.lacked() == {"boat": "no picture in val, 1 picture in train"}
+
+
+def test_a_picture_of_one_part_alone_names_no_part() -> None:
+    image = ShownImage(12, "train", "")
+    assert view(DatasetRuns, samples.DATASET).caption(image) == "Task 12, train"
+    alone = replace(samples.DATASET, parts={"train": 2})
+    assert view(DatasetRuns, alone).caption(image) == "Task 12"
 
 
 def test_words_that_nobody_has_corrected_are_judged_by_eye() -> None:
