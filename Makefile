@@ -27,7 +27,7 @@ QUICK := clearclip_core backend tests/test_conventions.py tests/test_readability
 	$(addprefix tests/backend/,annotations feedback label_studio network telemetry)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-all lowest test-compose check docs settings lock bench picture browser postgres
+.PHONY: help demo test quick test-all lowest rehearse test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,10 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 	$(LOWEST) '.[test,label-studio-ml]'
 	$(LOWEST) --no-deps label-studio-ml==1.0.9
 	OMP_NUM_THREADS=1 $(VENV)-lowest/bin/python -m pytest --numprocesses auto -m 'not thorough' tests/core tests/backend $(ARGS)
+
+rehearse: $(VENV)/.made ## build the packages, and live a first day on Python 3.10 to 3.13 (ARGS: --address URL --tag v0.3.0)
+	$(VENV)/bin/python -m pip install --quiet '$(UV)'
+	$(TOOLS) PYTHONPATH=. $(VENV)/bin/python -m tests.deploy.rehearse $(ARGS)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
