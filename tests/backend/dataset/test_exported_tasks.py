@@ -16,6 +16,7 @@ from PIL import Image
 
 from backend.cli.dataset import dataset
 from backend.dataset.exported_tasks import ExportedTasks, find_tasks
+from backend.dataset.formats.writers import WRITERS
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import (
     Bench,
@@ -286,6 +287,38 @@ def test_a_set_beside_the_pictures_is_written_again(drawn: Bench, second: tuple[
         assert "3 pictures " in again.output
         copied = (drawn.pictures / folder / "images/straße_0.png").read_bytes()
         assert copied == picture_bytes(1), "and no label map"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the path and bytes of each file of a set but its report, which has the time."""
+    files = (each for each in folder.rglob("*") if each.is_file() and each.name != "report.json")
+    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in files}
+
+
+@pytest.mark.parametrize("chosen", WRITERS.names())
+def test_each_format_is_the_same_again_and_in_another_folder_and_each_persons_own(
+    drawn: Bench, chosen: str
+) -> None:
+    """All sets lie beside the pictures, where the next run looks for these."""
+    for each in drawn.tasks:
+        first = each["annotations"][0]["result"]
+        each["annotations"].append(annotation(each["id"] + 10, [PAINTED, *first], person=2))
+    path = write(drawn)
+
+    def made(name: str, person: int) -> dict[str, bytes]:
+        given = ("--export", path, "--to", drawn.pictures / name, "--annotations", person)
+        form = ("--overlays",) if chosen == "overlays" else ("--format", chosen)
+        words = [str(each) for each in (*given, *form, "--pictures", "copy")]
+        done = CliRunner().invoke(dataset, words, env={"LABEL_STUDIO_URL": ""})
+        assert "3 pictures " in done.output, done.output
+        return contents(drawn.pictures / name)
+
+    one = made("set", 1)
+    assert made("set", 1) == one, "the second run"
+    assert made("other", 1) == one, "the second folder"
+    another = made("second person", 2)
+    assert another != one
+    assert made("set", 2) == another, "the second person in the folder of the first"
 
 
 def test_one_address_in_two_tasks_is_one_file(drawn: Bench, tmp_path: Path) -> None:
