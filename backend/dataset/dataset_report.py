@@ -152,6 +152,18 @@ class SetScorer:
         return SetScore(mean, known, *((live.number, live.annotations) if live else ()))
 
 
+def _counts_by_part(counts: Mapping[str, ClassCount]) -> str:
+    """Say how much a class has in each part; of one part, without its share."""
+    parts = [
+        f"{part} {quantity(count.objects, 'object')} in {quantity(count.pictures, 'picture')}"
+        for part, count in counts.items()
+    ]
+    if len(parts) > 1:
+        shares = [count.percent for count in counts.values()]
+        parts = [f"{part} ({share} %)" for part, share in zip(parts, shares, strict=True)]
+    return ", ".join(parts)
+
+
 class DatasetReport(msgspec.Struct):
     """The result of a run."""
 
@@ -186,13 +198,8 @@ class DatasetReport(msgspec.Struct):
             lines.append(f"Percent of the pictures: {asked} asked, {met} met.")
 
         for name, counts in self.classes.items():
-            told = (
-                f"{part} {quantity(n.objects, 'object')} in {quantity(n.pictures, 'picture')}"
-                + (f" ({n.percent} %)" if len(counts) > 1 else "")
-                for part, n in counts.items()
-            )
             if any(count.objects for count in counts.values()):
-                lines.append(f"  {name}: {', '.join(told)}")
+                lines.append(f"  {name}: {_counts_by_part(counts)}")
 
         lines += [str(each) for each in (self.changes, self.score) if each]
         lines += self.notes

@@ -323,19 +323,21 @@ class MaskImporter:
     def _store(self, results: Mapping[int, _Result]) -> dict[int, str]:
         client, version = self._client, self._options.version
         if self._options.kind == "annotations":
-            reasons = {
-                task: client.write_annotation(task, version, [*map(_as_drawn, result)])
-                for task, result in results.items()
-            }
-            return {task: reason for task, reason in reasons.items() if reason}
+            reasons = {}
+            for task, result in results.items():
+                reason = client.write_annotation(task, version, [*map(_as_drawn, result)])
+                if reason:
+                    reasons[task] = reason
+            return reasons
+
         for task in self._replaced.intersection(results):
             for stored in client.stored(task):
                 if stored.version == version:
                     client.delete(stored.id)
+
         entries = {}
         for task, result in results.items():
-            scores = [float(entry["score"]) for entry in result]
-            score = round(sum(scores) / len(scores), 6) if scores else 0.0
+            score = _mean_score(result)
             entries[task] = {"model_version": version, "score": score, "result": [*result]}
         return client.write_predictions(self._project, version, entries)
 
@@ -402,3 +404,9 @@ class MaskImporter:
 
     def _result(self, task: int) -> list[dict[str, Any]]:
         return [entry for found in self._ready[task] for entry in self._drawer.draw(*found)]
+
+
+def _mean_score(result: _Result) -> float:
+    """Return the mean score of regions, to six digits; 0 where there is none."""
+    scores = [float(entry["score"]) for entry in result]
+    return round(sum(scores) / len(scores), 6) if scores else 0.0

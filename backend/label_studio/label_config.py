@@ -203,19 +203,23 @@ class LabelConfig:
         """Return the tool of that name, if any."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
+    def _label_of_tool(self, written: str, tool_name: str) -> ControlLabel | None:
+        """Return the label of a tool that a request names: the one written so comes first."""
+        tool = self.tool(tool_name)
+        if tool is None:
+            return None
+        called = [own for own in tool.labels if written in own.spellings]
+        return min(called, key=lambda own: own.written != written, default=None)
+
     def find_label(self, written: str, image: str, tool_name: str = "") -> Label | None:
         """Find the label on an image that a request names, by alias or, after that, by value.
 
         A tool's labels need only share one of the two with the label that they ask for; that of the
         same value comes first.
         """
-        tool = self.tool(tool_name)
-        called = sorted(
-            (own for own in (tool.labels if tool else ()) if written in own.spellings),
-            key=lambda own: own.written != written,
-        )
-        value = called[0].name if called else None
-        spellings = called[0].spellings if called else {written}
+        of_tool = self._label_of_tool(written, tool_name)
+        value = None if of_tool is None else of_tool.name
+        spellings = {written} if of_tool is None else of_tool.spellings
 
         def fit(label: ControlLabel) -> tuple[bool, bool, bool]:
             return label.name == value, label.written in spellings, label.name in spellings

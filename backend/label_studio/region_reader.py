@@ -154,21 +154,25 @@ def read_areas(
     backend.errors.BadRequest: A rectangle region of car (made with "box") is broken: Label Studio \
 has not kept its kind, its shape or the size of its picture. Delete it and draw it again.
     """
-    found: list[Area] = []
     asked = {_id_of(raw) for raw in regions if _name_of(raw) in prompt_tools}
-    for raw in regions:
-        name = _name_of(raw)
-        if not name or name not in controls or (asked and _id_of(raw) in asked):
+    drawn = [raw for raw in regions if _name_of(raw) and _name_of(raw) in controls]
+    found: list[Area] = []
+    for raw in drawn:
+        if asked and _id_of(raw) in asked:
             continue
         area = _read_area(raw)
-        if area is not None and area.kind == "labels":
-            continue  # a point, or another shape without an area, of a tool beside <Labels>
         if area is None:
-            kind, value = read_text(raw, "type"), raw.get("value")
-            labels = read_texts(value.get(kind)) if isinstance(value, dict) else []
-            raise BadRequest(_say_broken(kind, labels, _NOT_KEPT, name))
-        found.append(area)
+            raise BadRequest(_why_broken(raw))
+        if area.kind != "labels":  # a point, or another shape without an area, beside <Labels>
+            found.append(area)
     return found
+
+
+def _why_broken(raw: Mapping[str, Any]) -> str:
+    """Say which region Label Studio has not kept."""
+    kind, value = read_text(raw, "type"), raw.get("value")
+    labels = read_texts(value.get(kind)) if isinstance(value, dict) else []
+    return _say_broken(kind, labels, _NOT_KEPT, _name_of(raw))
 
 
 def _name_of(raw: Any) -> str:

@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 
 from backend.errors import LabelConfigError, StudioRefused
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config import Control
 from backend.label_studio.label_config_parser import (
     attribute_of,
     find,
@@ -177,21 +178,33 @@ def in_one_row(xml: str) -> str:
     if brush is None:
         return xml
 
-    taken = {attribute_of(each, "name") for each in root.iter()}
-    brush.tag, name, brush.tail = "Labels", config.controls[0].name, "\n  "
+    brush.tag, brush.tail = "Labels", "\n  "
+    tools = _tools_beside(root, config.controls[0])
     parent = next(each for each in root.iter() if brush in each)
-
-    asks = {"smart": "true", "smartOnly": "true"}  # no ordinary tool of the same look
-    tools = (("Brush", "mask", {"smart": "false"}), ("KeyPoint", "click", asks))
-    for place, (tag, own, how) in enumerate((*tools, ("Rectangle", "box", asks))):
-        free = own if own not in taken else f"{name}-{own}"
-        names = {"name": free, "toName": ",".join(config.controls[0].to_names)}
-        tool = Element(tag, names | how)
-        tool.tail = "\n  " if place < len(tools) else "\n"
-        parent.insert([*parent].index(brush) + 1 + place, tool)
+    place = [*parent].index(brush) + 1
+    parent[place:place] = tools
 
     text = tostring(root, encoding="unicode")
     return text if " />" in xml else text.replace(" />", "/>")
+
+
+def _tools_beside(root: Element, labels: Control) -> list[Element]:
+    """Make the tools that draw and ask for a row of labels, under names that are free."""
+    asks = {"smart": "true", "smartOnly": "true"}  # no ordinary tool of the same look
+    attributes_of = {
+        ("Brush", "mask"): {"smart": "false"},
+        ("KeyPoint", "click"): asks,
+        ("Rectangle", "box"): asks,
+    }
+    taken = {attribute_of(each, "name") for each in root.iter()}
+    tools = []
+    for (tag, name), attributes in attributes_of.items():
+        free = name if name not in taken else f"{labels.name}-{name}"
+        tool = Element(tag, {"name": free, "toName": ",".join(labels.to_names)} | attributes)
+        tool.tail = "\n  "
+        tools.append(tool)
+    tools[-1].tail = "\n"
+    return tools
 
 
 @dataclass(frozen=True)

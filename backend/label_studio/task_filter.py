@@ -1,7 +1,7 @@
 """Select tasks of a project."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Final
@@ -11,6 +11,15 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%S.%fZ"  # times in filters of the data manager, 
 #: Conditions of a view. Label Studio on SQLite takes no more than 1000 at once, and its page shows
 #: each of them as a filter.
 _MOST_CONDITIONS: Final = 500
+
+
+#: One condition of a query.
+_Item = dict[str, Any]
+
+
+def _item(column: str, operator: str, kind: str, value: Any) -> _Item:
+    name = f"filter:tasks:{column}"
+    return {"filter": name, "operator": operator, "type": kind, "value": value}
 
 
 @dataclass(frozen=True)
@@ -40,37 +49,7 @@ class TaskFilter:
         '{"ordering":["tasks:id"],"filters":{"conjunction":"and","items":\
 [{"filter":"filter:tasks:id","operator":"greater","type":"Number","value":5}]}}'
         """
-        items: list[dict[str, Any]] = []
-
-        def require(column: str, operator: str, kind: str, value: Any) -> None:
-            name = f"filter:tasks:{column}"
-            items.append({"filter": name, "operator": operator, "type": kind, "value": value})
-
-        if self.after_id:
-            require("id", "less" if self.descending else "greater", "Number", self.after_id)
-        if self.without_version is not None:
-            require("predictions_model_versions", "not_contains", "List", [self.without_version])
-        if self.with_version is not None:
-            require("predictions_model_versions", "contains", "List", [self.with_version])
-        if self.labeled is not None:
-            require("total_annotations", "greater" if self.labeled else "equal", "Number", 0)
-        if self.done is not None:
-            require("completed_at", "empty", "Datetime", not self.done)
-        if self.skipped is not None:
-            require("cancelled_annotations", "greater" if self.skipped else "equal", "Number", 0)
-        if self.drafted is not None:
-            require("draft_exists", "equal", "Boolean", self.drafted)
-        if self.predicted is not None:
-            require("total_predictions", "greater" if self.predicted else "equal", "Number", 0)
-        if self.min_predictions:
-            require("total_predictions", "greater_or_equal", "Number", self.min_predictions)
-        if self.min_annotations:
-            require("total_annotations", "greater_or_equal", "Number", self.min_annotations)
-        if self.annotation_ids:
-            require("annotations_ids", "empty", "List", False)
-        if self.changed_after is not None:
-            time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
-            require("updated_at", "greater", "Datetime", time.strftime(_TIME))
+        items = [*self._by_number(), *self._by_version(), *self._by_state()]
         order = self.order or ("-tasks:id" if self.descending else "tasks:id")
         query: dict[str, Any] = {"ordering": [order]}
         if items:
@@ -78,6 +57,42 @@ class TaskFilter:
         if self.ids is not None:
             query["selectedItems"] = {"all": False, "included": list(self.ids)}
         return json.dumps(query, separators=(",", ":"))
+
+    def _by_number(self) -> Iterator[_Item]:
+        if self.after_id:
+            operator = "less" if self.descending else "greater"
+            yield _item("id", operator, "Number", self.after_id)
+        if self.min_predictions:
+            yield _item("total_predictions", "greater_or_equal", "Number", self.min_predictions)
+        if self.min_annotations:
+            yield _item("total_annotations", "greater_or_equal", "Number", self.min_annotations)
+
+    def _by_version(self) -> Iterator[_Item]:
+        if self.without_version is not None:
+            versions = [self.without_version]
+            yield _item("predictions_model_versions", "not_contains", "List", versions)
+        if self.with_version is not None:
+            yield _item("predictions_model_versions", "contains", "List", [self.with_version])
+
+    def _by_state(self) -> Iterator[_Item]:
+        counts = {
+            "total_annotations": self.labeled,
+            "cancelled_annotations": self.skipped,
+            "total_predictions": self.predicted,
+        }
+        for column, has_some in counts.items():
+            if has_some is not None:
+                yield _item(column, "greater" if has_some else "equal", "Number", 0)
+
+        if self.done is not None:
+            yield _item("completed_at", "empty", "Datetime", not self.done)
+        if self.drafted is not None:
+            yield _item("draft_exists", "equal", "Boolean", self.drafted)
+        if self.annotation_ids:
+            yield _item("annotations_ids", "empty", "List", False)
+        if self.changed_after is not None:
+            time = datetime.fromtimestamp(max(0.0, self.changed_after), timezone.utc)
+            yield _item("updated_at", "greater", "Datetime", time.strftime(_TIME))
 
 
 #: The tasks that are still to be annotated: none has an annotation, and nobody has skipped it.

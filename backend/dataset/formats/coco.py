@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -178,18 +178,24 @@ def read_coco(path: Path, names: Path | None) -> Iterator[MaskSource]:
     if not files:
         raise DatasetError(f"Expected a COCO file at {path}, but there is none.")
     listed = _read(names, _File()) if names is not None else _File()
+
     has_images = False
     for file in files:
         content = _read(file, listed)
         has_images |= bool(content.images)
-        classes = {each.id: each.name for each in content.categories}
-        objects: dict[_Id, list[_Annotation]] = defaultdict(list)
-        for each in content.annotations:
-            objects[each.image_id].append(each)
-        for image in content.images:
-            yield _source(image, objects[image.id], classes)
+        yield from _sources(content)
     if not has_images:
         raise DatasetError(f"Expected a COCO file at {path} to list images, but it has 0 images.")
+
+
+def _sources(content: _File) -> Iterator[MaskSource]:
+    """Yield the images of a file, each with its objects."""
+    classes = {each.id: each.name for each in content.categories}
+    objects: dict[_Id, list[_Annotation]] = defaultdict(list)
+    for each in content.annotations:
+        objects[each.image_id].append(each)
+    for image in content.images:
+        yield _source(image, objects[image.id], classes)
 
 
 def _source(
@@ -213,19 +219,12 @@ def _source(
 
 def _read(path: Path, listed: _File) -> _File:
     content = _decode(path)
-    if isinstance(content, _File):
-        if content.image is not None:
-            content.image.id = ""
-            content.images.append(content.image)
-    elif content and all(each.image_id == "" for each in content):  # of Segment Anything
-        content = _File([_Image(path.stem)], annotations=content)
-    elif listed.images:
-        some = {each.image_id for each in content}
-        images = [each for each in listed.images if each.id in some]
-        content = _File(images, listed.categories, content)
-    else:
-        told = f"{path} is a list of results, which does not say the names of pictures"
-        raise DatasetError(f"{told}: name the COCO file that does by --names.")
+    if not isinstance(content, _File):
+        content = _as_file(path, content, listed)
+    elif content.image is not None:
+        content.image.id = ""
+        content.images.append(content.image)
+
     if content.annotations and all(each.category_id is None for each in content.annotations):
         content.categories.append(_Category(0, _UNNAMED))
     _check(path, content)
@@ -248,6 +247,19 @@ def _decode(path: Path) -> _File | list[_Annotation]:
         raise DatasetError(f"{path} is no JSON file, or is damaged or cut off.") from None
 
 
+def _as_file(path: Path, results: list[_Annotation], listed: _File) -> _File:
+    """Return a list of results with the images that it is of, those that `listed` has."""
+    if results and all(each.image_id == "" for each in results):  # of Segment Anything
+        return _File([_Image(path.stem)], annotations=results)
+    if not listed.images:
+        told = f"{path} is a list of results, which does not say the names of pictures"
+        raise DatasetError(f"{told}: name the COCO file that does by --names.")
+
+    wanted = {each.image_id for each in results}
+    images = [each for each in listed.images if each.id in wanted]
+    return _File(images, listed.categories, results)
+
+
 def _check(path: Path, content: _File) -> None:
     images = {each.id for each in content.images}
     categories = {each.id for each in content.categories}
@@ -259,7 +271,13 @@ def _check(path: Path, content: _File) -> None:
         )
     if len(images) < len(content.images):
         raise DatasetError(f"{path} has two images of one id.")
-    for each in content.annotations:
+    _check_references(path, content.annotations, categories, images)
+
+
+def _check_references(
+    path: Path, annotations: Sequence[_Annotation], categories: Set[_Id], images: Set[_Id]
+) -> None:
+    for each in annotations:
         of = f"the annotation {each.id}"
         if (each.category_id or 0) not in categories:
             raise DatasetError(f"{path} has no category {each.category_id}, which {of} is of.")

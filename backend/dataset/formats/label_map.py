@@ -104,6 +104,19 @@ class _Classes(msgspec.Struct):
     background: _Value | None = None
 
 
+def _coloured_lines(text: str) -> list[re.Match[str]]:
+    """Return the lines of a file, each with a name and a colour; none where one has no colour."""
+    found = []
+    for line in text.splitlines():
+        if line.strip()[:1] in "#":  # a comment, or nothing
+            continue
+        match = _COLOUR_LINE.fullmatch(line) or _CAMVID_LINE.fullmatch(line)
+        if match is None:
+            return []
+        found.append(match)
+    return found
+
+
 @dataclass(frozen=True)
 class LabelValues:
     """The classes of label maps."""
@@ -128,18 +141,21 @@ class LabelValues:
 
     @classmethod
     def read(cls, path: Path) -> LabelValues:
-        """Read what `ClassTable.to_json` writes, a list of names, or an object of value -> name; a
-        ``*.yaml`` has these as "names". Other files have a name a line, or one and its colour."""
+        """Read the classes of a file.
+
+        JSON is what `ClassTable.to_json` writes, a list of names, or an object of value -> name;
+        YAML has these as "names". Other files have a name a line, or one and its colour.
+        """
         content = read_bytes(path, _LIMITS)
         if path.suffix.lower() == ".json":
             return _read_classes(lambda: json.loads(content), path)
         if path.suffix.lower() in (".yaml", ".yml"):
             return _read_classes(lambda: yaml.safe_load(content)["names"], path)
-        lines = content.decode("utf-8", "replace").splitlines()
-        lines_ = [line for line in lines if line.strip()[:1] not in "#"]
-        coloured = [_COLOUR_LINE.fullmatch(e) or _CAMVID_LINE.fullmatch(e) for e in lines_]
-        if coloured and all(coloured):
-            return _read_colours([match for match in coloured if match], path)
+
+        coloured = _coloured_lines(content.decode("utf-8", "replace"))
+        if coloured:
+            return _read_colours(coloured, path)
+
         try:
             given = MapNames.read(path)
         except (ValueError, OSError) as error:
@@ -183,18 +199,24 @@ def _voc_colour(value: int) -> ClassColour:
     return red, green, blue
 
 
+def _class_rows(given: Any) -> list[Any]:
+    """Return classes as rows of a value and a name: of a list of names, or value -> name, too."""
+    if isinstance(given, dict):
+        return [{"value": int(value), "name": name} for value, name in given.items()]
+    return [
+        {"value": value, "name": each} if isinstance(each, str) else each
+        for value, each in enumerate(given)
+    ]
+
+
 def _read_classes(parse: Callable[[], Any], path: Path) -> LabelValues:
     try:
         found = parse()
         if not (isinstance(found, dict) and "classes" in found):
             found = {"classes": found}
-        some = found["classes"]
-        if isinstance(some, dict):
-            some = [{"value": int(value), "name": name} for value, name in some.items()]
-        rows = [{"value": n, "name": e} if isinstance(e, str) else e for n, e in enumerate(some)]
-        told = msgspec.convert(found | {"classes": rows}, _Classes)
+        told = msgspec.convert(found | {"classes": _class_rows(found["classes"])}, _Classes)
         names: dict[int, str | None] = {each.value: each.name.strip() for each in told.classes}
-        if len(names) != len(rows):
+        if len(names) != len(told.classes):
             raise ValueError("a value is there twice")
     except _NO_CLASSES as error:
         raise DatasetError(
@@ -228,12 +250,16 @@ class ClassMap:
         check_mask_size(self.where, self.values.shape[:2], image_hw)
         if self.values.ndim == 3 or (values.is_by_colour and self.palette is not None):
             return self._by_colour(values).regions(replace(values, is_by_colour=False), image_hw)
-        found = np.flatnonzero(np.bincount(self.values.ravel())).tolist()
-        if unknown := [value for value in found if value not in values.names]:
-            told = f"{self.where} has the value {unknown[0]}"
-            raise DatasetError(f"{told}, which {values.file or 'no file'} does not name.")
-        named = [(value, name) for value in found if (name := values.names[value]) is not None]
-        return [LabelledRegion(name, partial(np.equal, self.values, at)) for at, name in named]
+
+        regions = []
+        for value in np.flatnonzero(np.bincount(self.values.ravel())).tolist():
+            if value not in values.names:
+                told = f"{self.where} has the value {value}"
+                raise DatasetError(f"{told}, which {values.file or 'no file'} does not name.")
+            name = values.names[value]
+            if name is not None:
+                regions.append(LabelledRegion(name, partial(np.equal, self.values, value)))
+        return regions
 
     def _by_colour(self, values: LabelValues) -> ClassMap:
         if not values.colours:
@@ -255,8 +281,10 @@ class ClassMap:
         return ClassMap(table[places].reshape(packed.shape), None, self.where)
 
 
-def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
-    """Read a label map from the bytes of a PNG file."""
+def _read_pixels(
+    content: bytes, where: str, limits: Limits
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+    """Return the values of a PNG file, (H, W) or (H, W, 3), and its palette, (P, 3) uint8."""
     try:
         with open_image(io.BytesIO(content), formats=("PNG",)) as image:
             if image.width * image.height > limits.max_megapixels * 1e6:
@@ -267,14 +295,17 @@ def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
                     "grey or palette picture whose pixels are the values of classes."
                 )
             image.load()  # which fails where the file is truncated
-            values = np.asarray(image)
             colours = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
-            palette = colours if image.mode == "P" else None
+            return np.asarray(image), colours if image.mode == "P" else None
     except Image.DecompressionBombError:
         raise DatasetError(f"{where} is over the limit of {limits.max_megapixels:g} MP.") from None
     except UNDECODABLE:
         raise DatasetError(f"{where} is no PNG picture, or is damaged or truncated.") from None
 
+
+def read_class_map(content: bytes, where: str, limits: Limits) -> ClassMap:
+    """Read a label map from the bytes of a PNG file."""
+    values, palette = _read_pixels(content, where, limits)
     if values.dtype == np.bool_:
         return ClassMap(values.astype(np.uint8), None, where)
 
