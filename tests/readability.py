@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 LISTED = Path(__file__).with_suffix(".txt")
-CODE = ("backend", "clearclip_core", "docs", "examples")
+CODE = ("backend", "clearclip_core", "deploy", "docs", "examples")
 
 #: Each rule's name, what is wrong, and what to do.
 RULES = {

@@ -181,14 +181,18 @@ class Installed:
 
 
 def install(rehearsal: Rehearsal, wheel: Path, python: str, which: str) -> Installed | None:
-    """Install the wheel, or return None where it cannot be."""
+    """Install the wheel, or return None where it cannot be.
+
+    What it requires is named beside it: uv takes the lowest releases of what is named alone.
+    """
     here = Installed(rehearsal.folder / f"{python}-{which}")
     where = f"Python {python}, {which}"
 
     def take() -> str:
         run("uv", "venv", "--quiet", "--python", python, here.folder, cwd=rehearsal.folder)
         into = ("uv", "pip", "install", "--quiet", "--python", here.program("python"))
-        run(*into, "--resolution", RESOLUTIONS[which], wheel, cwd=rehearsal.folder)
+        required = ("--requirement", ROOT / "pyproject.toml")
+        run(*into, "--resolution", RESOLUTIONS[which], wheel, *required, cwd=rehearsal.folder)
         listed = run("uv", "pip", "freeze", "--python", here.program("python"), cwd=here.folder)
         pins = dict(line.split("==") for line in listed.splitlines() if "==" in line)
         return ": " + ", ".join(f"{name} {pins.get(name, '?')}" for name in SHOWN)
