@@ -21,7 +21,8 @@ FEWEST_ANNOTATORS = 3  # of two, nobody knows which one is right
 #: Share of a picture's painted area by which more of it has to agree with the words, moved back.
 #: Chosen on photographs and drawn scenes, see docs/results/measurements.md.
 _BETTER = 0.02
-_LEAST_AREA = 0.005  # share of a picture that each of two labels covers, to be judged
+_LEAST_AREA = 0.005  # share of a picture that a label covers, to be judged
+_FEWEST_OF_EACH = 2  # pictures that show each of two labels that seem to be exchanged
 
 #: Share of right pictures that may seem moved where words know little, and how unlikely as many as
 #: were found have to be then: of three and of four pictures all, of ten six.
@@ -164,23 +165,33 @@ def _ious(truth: Float32Array, logits: Float32Array) -> Float32Array:
 
 
 def _exchanged(targets: Targets, logits: Float32Array, annotator: str) -> npt.NDArray[np.intp]:
-    """Count an annotator's pictures that speak for an exchange, and those that show both labels.
+    """Count an annotator's pictures that speak for an exchange, and those that show either label.
 
     (2, G, G): where more of the area of two labels agrees with the logits once they are exchanged,
-    and where both labels stand.
+    and where one of them stands. Whoever takes one label for the other exchanges nothing: no
+    picture speaks for an exchange unless most of each label is the other by the logits, and each
+    stands on `_FEWEST_OF_EACH` pictures.
     """
     groups = len(targets.names)
     counts = np.zeros((2, groups, groups), np.intp)
+    total, shown = np.zeros((groups, groups)), np.zeros(groups, np.intp)
     own = (targets.annotator == annotator) & (targets.drawn | targets.kept)
     stands, best = targets.target.argmax(axis=1), logits.argmax(axis=1)
+
     for image in np.unique(targets.image[own]):
         some = own & (targets.image == image)
         pairs = np.zeros((groups, groups))
         np.add.at(pairs, (stands[some], best[some]), targets.weights[some])
         area, right = pairs.sum(axis=1), pairs.diagonal()
-        both = np.minimum.outer(area, area) >= _LEAST_AREA
+        total += pairs
+        shown += area >= _LEAST_AREA
+        either = np.maximum.outer(area, area) >= _LEAST_AREA
         gain = pairs + pairs.T - right - right[:, None]
-        counts += both & np.stack([gain > _BETTER * (area + area[:, None]), both])
+        counts += either & np.stack([gain > _BETTER * (area + area[:, None]), either])
+
+    is_other = total > total.diagonal()[:, None]
+    is_shown = np.minimum.outer(shown, shown) >= _FEWEST_OF_EACH
+    counts[0] *= is_other & is_other.T & is_shown
     return counts
 
 

@@ -98,6 +98,28 @@ def test_one_of_three_who_exchanges_two_labels_is_named_with_them() -> None:
     assert set(fit.refused) == {"sofa", "sky"}, "they keep their words"
 
 
+def one_label(seed: int, label: str, drawn_as: str) -> Example:
+    """A picture of the third person on which only one label is drawn."""
+    features, masks = drawn_image(seed)
+    return Example.of(features, {drawn_as: masks[label]}, KNOWN, f"{seed}", annotator="cy")
+
+
+OTHERS = [*right("ann", *range(6)), *right("bo", *range(20, 26))]
+
+
+def test_an_exchange_is_found_where_no_picture_shows_both_labels() -> None:
+    wrong = [one_label(seed, "sofa", "sky") for seed in (40, 41)]
+    wrong += [one_label(seed, "sky", "sofa") for seed in (42, 43)]
+    (found,) = adapt([*OTHERS, *wrong], embed, WORDS).people
+    assert (found.annotator, found.labels) == ("cy", ("sofa", "sky"))
+
+
+def test_whoever_takes_one_label_for_the_other_exchanges_nothing() -> None:
+    wrong = [one_label(seed, "sofa", "sky") for seed in range(40, 44)]
+    right_one = one_label(44, "sofa", "sofa")
+    assert adapt([*OTHERS, *wrong, right_one], embed, WORDS).people == ()
+
+
 def test_of_two_who_disagree_nobody_is_named() -> None:
     """Nobody knows which one is right."""
     wrong = [exchanged(seed, "cy") for seed in range(40, 44)]
