@@ -152,6 +152,13 @@ class SetScorer:
         return SetScore(mean, known, *((live.number, live.annotations) if live else ()))
 
 
+def _class_lines(classes: Mapping[str, Mapping[str, ClassCount]]) -> Iterator[str]:
+    """Yield a line for each class that a picture has."""
+    for name, counts in classes.items():
+        if any(count.objects for count in counts.values()):
+            yield f"  {name}: {_counts_by_part(counts)}"
+
+
 def _counts_by_part(counts: Mapping[str, ClassCount]) -> str:
     """Say how much a class has in each part; of one part, without its share."""
     parts = [
@@ -197,10 +204,7 @@ class DatasetReport(msgspec.Struct):
             met = "/".join(str(round(100 * n / max(1, self.pictures))) for n in self.parts.values())
             lines.append(f"Percent of the pictures: {asked} asked, {met} met.")
 
-        for name, counts in self.classes.items():
-            if any(count.objects for count in counts.values()):
-                lines.append(f"  {name}: {_counts_by_part(counts)}")
-
+        lines += _class_lines(self.classes)
         lines += [str(each) for each in (self.changes, self.score) if each]
         lines += self.notes
         lines += [f"Task {each.task}: {each.reason}" for each in self.skipped[:_SHOWN]]

@@ -52,17 +52,19 @@ class ClassMapping:
     def target(self, name: str, tag: str) -> Target:
         """Return where the regions of a class go on the image of a tag."""
         wanted = self.renamed.get(name, name)
-        controls = (each for each in self._controls() if tag in each.to_names)
+        controls = [each for each in self._controls() if tag in each.to_names]
         targets = [Target(control, label) for control in controls for label in control.labels]
-        found = [each for each in targets if wanted in each.label.spellings] or [
-            each for each in targets if _spoken(wanted) in map(_spoken, each.label.spellings)
-        ]
+        found = [each for each in targets if wanted in each.label.spellings]
+        if not found:
+            found = [each for each in targets if _sounds_as(wanted, each.label)]
+
         labels = {each.label.name for each in found}
         if len(labels) == 1:
             return found[0]
         if labels:
             told = f'The class "{name}" could be the labels {_quoted(sorted(labels))}'
             raise DatasetError(f'{told}: say which by --map "{name}=LABEL".')
+
         drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
         raise DatasetError(
             f'The class "{wanted}" is no label {drawn_by}, which have '
@@ -74,6 +76,25 @@ class ClassMapping:
         all_ = (*self.config.controls, *self.config.boxes)
         chosen = [each for name in self.controls for each in all_ if each.name == name]
         return chosen if self.controls else all_
+
+
+def _path_in(address: str) -> PurePosixPath:
+    """Return the folders and the file that the address of a picture names; empty without any."""
+    exported = ImageName.of(address)
+    if exported is None:
+        return PurePosixPath()
+    return PurePosixPath(*exported.folders, exported.uploaded_file or exported.file)
+
+
+def _list_few(tasks: Sequence[int]) -> str:
+    """List the first numbers of some tasks."""
+    shown = ", ".join(map(str, tasks[:_SHOWN]))
+    return f"{shown}, ..." if len(tasks) > _SHOWN else shown
+
+
+def _sounds_as(name: str, label: ControlLabel) -> bool:
+    """Return whether a spelling of a label is a name, but for letter case and word breaks."""
+    return _spoken(name) in map(_spoken, label.spellings)
 
 
 def _spoken(text: str) -> str:
@@ -174,11 +195,7 @@ class NameMatcher:
         if len(at_address) == 1:
             return at_address[0]
 
-        origin = PurePosixPath()
-        if (exported := ImageName.of(address)) is not None:
-            file = exported.uploaded_file or exported.file
-            origin = PurePosixPath(*exported.folders, file)
-
+        origin = _path_in(address)
         roboflow = _ROBOFLOW.sub(r"\1.\2", path.name)
         names = [path.name, PurePosixPath(other_name).name, roboflow, origin.name]
         if roboflow != path.name:
@@ -194,8 +211,7 @@ class NameMatcher:
 
         if len(found) > 1:
             tasks = sorted({place.key[0] for _, place in found})
-            shown = ", ".join(map(str, tasks[:_SHOWN])) + (", ..." if len(tasks) > _SHOWN else "")
-            raise DatasetError(f"{len(found)} pictures have that name, in tasks {shown}")
+            raise DatasetError(f"{len(found)} pictures have that name, in tasks {_list_few(tasks)}")
         return found[0][1]
 
     def _candidates(self, file: str) -> Sequence[tuple[ImageName, ImagePlace]]:

@@ -66,11 +66,7 @@ class OutputFolder:
             self._put_back()
             self._check_target()
             self._sweep()
-            for each in self.path.iterdir():
-                if each.is_dir() and not each.is_symlink():
-                    shutil.rmtree(each)
-                elif each.name != LOCK:
-                    each.unlink()
+            self._empty()
         except BaseException:
             self._discard()
             raise
@@ -134,11 +130,22 @@ class OutputFolder:
                 with suppress(Timeout), FileLock(path / LOCK, timeout=0):
                     shutil.rmtree(path)
 
+    def _empty(self) -> None:
+        """Remove all but the lock."""
+        for each in self.path.iterdir():
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            elif each.name != LOCK:
+                each.unlink()
+
     def _check_target(self) -> None:
         if self.target.is_mount():
             raise DatasetError(f"{self.target} is a disk of its own: name a folder in it.")
 
-        found = {each.name for each in self.target.iterdir()} if self.target.exists() else ()
+        if not self.target.exists():
+            return
+
+        found = {each.name for each in self.target.iterdir()}
         if not found:
             return
 
@@ -153,7 +160,7 @@ class OutputFolder:
             told = f"{self.target} is the data set of {owner[:500]}, not of {self._source}"
             raise DatasetError(f"{told}: name another folder.")
 
-        others = sorted(e for e in found if e not in self._ours and not e.endswith(".cache"))
+        others = sorted(each for each in found - set(self._ours) if not each.endswith(".cache"))
         if others:
             raise DatasetError(
                 f'{self.target} has "{others[0]}", which is not of the data set and would be '

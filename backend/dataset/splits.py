@@ -247,6 +247,25 @@ def _drawn(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=_DRAWN_BYTES).digest()
 
 
+def _neediest(
+    lack: npt.NDArray[np.float64],
+    wanted: npt.NDArray[np.float64],
+    parts: Sequence[int],
+    rarest: int,
+) -> int:
+    """Return which of some parts takes the next group of the rarest class, see `_divide`.
+
+    Args:
+        lack: (parts, 2 + C) pictures that each part lacks: of all, and of each class.
+        wanted: (parts,) pictures that each should have.
+        parts: those that may take it.
+        rarest: column of the class.
+    """
+    most = max(lack[part, rarest] for part in parts)
+    alike = [part for part in parts if lack[part, rarest] >= most - _ALIKE]
+    return max(alike, key=lambda each: (lack[each, 0] / wanted[each], -each))
+
+
 def _divide(
     shares: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
@@ -279,10 +298,9 @@ def _divide(
 
         for at, number in enumerate(left[of_class].tolist()):
             can = [part for part in shared if lack[part, 0] > _FULL] or shared
-            can = sorted(empty) if left.size - at <= len(empty) else can
-            most = max(lack[part, rarest] for part in can)
-            alike = [part for part in can if lack[part, rarest] >= most - _ALIKE]
-            part = max(alike, key=lambda each: (lack[each, 0] / wanted[each], -each))
+            if left.size - at <= len(empty):
+                can = sorted(empty)
+            part = _neediest(lack, wanted, can, rarest)
             parts[number] = part
             lack[part] -= counts[number]
             empty.discard(part)

@@ -144,6 +144,7 @@ def _compare_image(
     order = [label.name for label in (*config.labels, *config.box_labels)]
     drawn = {label for label in is_ if _is_predicted(label, config, tag)}
     labels = [label for label in order if label in was or label in drawn]
+
     # Also where the annotator began without a prediction: what is drawn here can be drawn later.
     changes = []
     for label in labels:

@@ -77,11 +77,18 @@ def find_evidence(
     known = {label: _by_id(areas) for label, areas in before.items()}
     painted = _Painted([each for each in final if not each.is_rectangle], known, size_hw)
     began_anew = not _ids(predicted) & _ids(final)
+
     removed = {}
-    for label, shown in by_label(each for each in predicted if not each.is_rectangle).items():
+    was_shown = by_label(each for each in predicted if not each.is_rectangle)
+    for label, shown in was_shown.items():
         left = after.get(label, ())
-        if not _is_left_whole(shown, left) and (not began_anew or painted.drawn_beside(label)):
-            removed[label] = partial(_removed, shown, left, painted if began_anew else None)
+        if _is_left_whole(shown, left):
+            continue
+        if not began_anew:
+            removed[label] = partial(_removed, shown, left, None)
+        elif painted.drawn_beside(label):
+            removed[label] = partial(_removed, shown, left, painted)
+
     return ImageEvidence(
         LazyMasks({each: partial(painted.mask, each) for each in painted.labels}),
         LazyMasks({each: partial(painted.mask, each, kept=True) for each in painted.kept_labels}),

@@ -274,7 +274,11 @@ class ChangePoller:
         if not self._walks:
             return False
 
-        project, walk = self._walks.popleft()
+        self._go_on(*self._walks.popleft())
+        return True
+
+    def _go_on(self, project: int, walk: Iterator[bool]) -> None:
+        """Read the next page of a walk; another comes after those of the other projects."""
         try:
             if next(walk, False):
                 self._walks.append((project, walk))
@@ -290,7 +294,6 @@ class ChangePoller:
         except BaseException:
             self.polls.leases.let_go(project)
             raise
-        return True
 
     # ---- one project -------------------------------------------------------------------------
 

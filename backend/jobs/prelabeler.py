@@ -72,11 +72,12 @@ def predict_and_write(
     for attempt in range(_TRIES):
         if attempt and not halt.is_set():
             client.label_config(project)  # waits where Label Studio is away
-        made = predict(again)
-        by_id |= {int(task.id or 0): each for task, each in zip(again, made, strict=True)}
-        again = [task for task, each in zip(again, made, strict=True) if each.may_pass]
+        made = list(zip(again, predict(again), strict=True))
+        by_id |= {int(task.id or 0): outcome for task, outcome in made}
+        again = [task for task, outcome in made if outcome.may_pass]
         if not again:
             break
+
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
     refused = client.write_predictions(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused

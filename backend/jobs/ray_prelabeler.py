@@ -53,18 +53,17 @@ class ClusterPrelabeler(Prelabeler):
         ids = [id_ for id_ in lacking if id_ not in tasks.failed]
         if not ids:
             return job
+
         try:
             for rows in self._spread(job, ids).iter_batches(batch_size=None):
-                told = [json.loads(failures) for failures in rows["failures"]]
                 made: dict[int, float] = {}
                 for some in rows["made"]:
                     made |= msgspec.json.decode(some, type=dict[int, float])
-                job = self._store.advance(
-                    job.id,
-                    self._owner,
-                    done=len(made),
-                    failures=[(task, reason) for some in told for task, reason in some],
-                )
+                failures: list[tuple[int, str]] = []
+                for some in rows["failures"]:
+                    failures += msgspec.json.decode(some, type=list[tuple[int, str]])
+
+                job = self._store.advance(job.id, self._owner, done=len(made), failures=failures)
                 # the nodes have no database
                 self._scope.failures.solve(made)
                 self._scores.keep(job.project, job.version, made)
