@@ -47,6 +47,7 @@ _RETRY_S: Final = 5.0
 _LONGEST_RETRY_S: Final = 600.0
 
 _TOLD_AFTER: Final = 3  # tries that fail, after which a page tells of it: half a minute
+_MOST_REFUSALS: Final = 5  # tries after which what Label Studio refuses is given up: over a minute
 
 #: Verdicts that a page lists without an annotation, and tasks that a view shows at most.
 _AT_ONCE: Final = 20
@@ -334,7 +335,8 @@ class ReviewStore:
             since: when those were said at the earliest that are not tried any more, in seconds
                 since the epoch.
         """
-        is_told = (_ROW.open == 0) & (_ROW.at > since) | (_ROW.tries >= _TOLD_AFTER)
+        is_recent = (_ROW.at > since) | (_ROW.due > since)  # said, or given up
+        is_told = (_ROW.open == 0) & is_recent | (_ROW.tries >= _TOLD_AFTER)
         query = sa.select(_REVIEWS).where(_ROW.project == project, _ROW.trouble != "", is_told)
         rows = self.database.rows(query.order_by(_ROW.at.desc()).limit(_AT_ONCE))
         return [NotDone(row.task, _reason(row)) for row in rows]
@@ -395,7 +397,7 @@ class ReviewStore:
 
         def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
             if is_hopeless(deaths):
-                return {"open": 0, "trouble": _deadly(row), **FINISHED}
+                return self._given_up(_deadly(row))
             leased.append(row)
             return {}
 
@@ -431,11 +433,31 @@ class ReviewStore:
             lost = insert_on_conflict(connection, _REVIEWS).values(values)
             connection.execute(lost.on_conflict_do_nothing())
 
-    def note_trouble(self, row: sa.Row[Any], trouble: str) -> None:
-        """Keep why something has failed for a leased verdict, and have it tried again later."""
+    def note_trouble(self, row: sa.Row[Any], trouble: str, *, is_refused: bool = False) -> None:
+        """Keep why something has failed for a leased verdict, and have it tried again later.
+
+        What is refused is given up after `_MOST_REFUSALS` tries: it would be for ever. A verdict
+        that was to be taken back stands then, so that it can be taken back again.
+
+        Args:
+            row: the verdict.
+            trouble: why it has failed, for people.
+            is_refused: whether Label Studio has refused the request itself.
+        """
+        trouble = trouble if trouble.endswith((".", "…")) else f"{trouble}."
+        if is_refused and row.tries + 1 >= _MOST_REFUSALS:
+            told = f"Label Studio has refused it {_MOST_REFUSALS} times. {trouble}"
+            self._change(row, **self._given_up(f"{told} {_advice(row)}"))
+            return
+
         pause_s = min(_RETRY_S * 2 ** min(row.tries, 10), _LONGEST_RETRY_S)
         due = self.database.clock() + pause_s
         self._change(row, trouble=trouble, tries=row.tries + 1, due=due, **FINISHED)
+
+    def _given_up(self, trouble: str) -> dict[str, Any]:
+        """Return the values of a verdict of which nothing is due any more, and why."""
+        values = {"open": 0, "undo": 0, "tries": 0, "due": self.database.clock()}
+        return values | {"trouble": trouble, **FINISHED}
 
     def postpone(self, row: sa.Row[Any]) -> None:
         """Have what a leased verdict asks for done later, after what is due."""
@@ -489,13 +511,18 @@ def _fresh(said: Reviewed) -> dict[str, Any]:
 
 
 def _deadly(row: sa.Row[Any]) -> str:
-    doing, advice = "wrote the annotation", "correct the task in the editor"
-    if row.undo:
-        doing, advice = "took the annotation back", "delete it in the editor"
+    doing = "took the annotation back" if row.undo else "wrote the annotation"
     return (
         f"The backend has ended {MOST_DEATHS} times while it {doing} of task {row.task}: "
-        f"see its log, and {advice}."
+        f"see its log. {_advice(row)}"
     )
+
+
+def _advice(row: sa.Row[Any]) -> str:
+    """Say what people can do where a verdict is given up."""
+    if row.undo:
+        return "It is not taken back: delete the annotation in the editor."
+    return "It is not tried again: correct the task in the editor."
 
 
 def _reason(row: sa.Row[Any]) -> str:

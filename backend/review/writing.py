@@ -22,7 +22,8 @@ from backend.review.verdicts import ReviewStore
 def write_due(reviews: ReviewStore, client: LabelStudioClient) -> bool:
     """Do in Label Studio what is due for a verdict; return whether there was one.
 
-    One that Label Studio fails at waits, longer each time, and the others go on.
+    One that Label Studio fails at waits, longer each time, and the others go on. One that it
+    refuses again and again is given up.
 
     Args:
         reviews: the verdicts.
@@ -47,11 +48,16 @@ def write_due(reviews: ReviewStore, client: LabelStudioClient) -> bool:
         except BackendError:  # it fails at everything: no fault of this one
             reviews.postpone(row)
             raise
-        reviews.note_trouble(row, str(error))
+        reviews.note_trouble(row, str(error), is_refused=_is_refused(error))
     except BaseException:  # the database is away, or the process ends
         reviews.release(row)
         raise
     return True
+
+
+def _is_refused(error: BackendError) -> bool:
+    """Whether Label Studio finds fault with the request, rather than with itself."""
+    return isinstance(error, StudioRefused) and 400 <= error.status < 500
 
 
 def _take_back(client: LabelStudioClient, row: sa.Row[Any]) -> None:

@@ -23,6 +23,7 @@ from tests.backend.fakes.local_server import Answer
 from tests.backend.feedback.test_annotation_reader import OURS, region
 
 MASK = region("a", "red", 4)
+REFUSED = Answer(400, b'{"detail": "It is locked"}')
 
 
 @pytest.fixture
@@ -165,11 +166,45 @@ def test_a_pause_never_grows_beyond_ten_minutes(
     studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
 ) -> None:
     reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
-    studio.fault = lambda asked: Answer(403) if asked.method == "POST" else None
+    studio.fault = lambda asked: Answer(500) if asked.method == "POST" else None
     for _ in range(12):
         write(reviews, client)
         clock.now += 600
     assert write_due(reviews, client)
+
+
+def test_what_label_studio_refuses_again_and_again_is_given_up_and_told(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    studio.fault = lambda asked: REFUSED if asked.method == "POST" else None
+    for _ in range(4):
+        write(reviews, client)
+        clock.now += 600
+    assert write_due(reviews, client)
+    clock.now += 86_400
+    assert not write_due(reviews, client)
+    assert "HTTP 400: It is locked. It is not tried again" in troubles(reviews)[1]
+    assert troubles(reviews)[1].endswith("correct the task in the editor.")
+
+
+def test_an_undo_that_is_refused_again_and_again_leaves_the_verdict_as_it_was(
+    studio: FakeStudio, client: LabelStudioClient, reviews: ReviewStore, clock: Clock
+) -> None:
+    reviews.save(7, 5, "seat", [good(studio, 1)], since=0.0)
+    write(reviews, client)
+    studio.fault = lambda asked: REFUSED if asked.method == "DELETE" else None
+    reviews.undo(7, "seat")
+    for _ in range(5):
+        write(reviews, client)
+        clock.now += 600
+    assert troubles(reviews)[1].endswith("delete the annotation in the editor.")
+    assert reviews.taking_back(7, "seat") == TakingBack()
+
+    studio.fault = lambda _: None
+    assert reviews.undo(7, "seat") == TakingBack(1, 1)
+    write(reviews, client)
+    assert not studio.annotations
 
 
 def test_while_label_studio_is_away_no_verdict_is_blamed_for_it(
