@@ -94,6 +94,7 @@ class ProjectRow(Struct):
     model_version: str | None = None
     task_number: int | None = None
     maximum_annotations: int | None = None  # of different people, that finish a task
+    overlap_cohort_percentage: float | None = None  # of the tasks, those that need so many
 
 
 class SummaryRow(Struct):

@@ -46,6 +46,8 @@ _LEAST_OF_DAY: Final = 5
 
 _DAY_S: Final = 86_400.0
 
+_SKIPPED: Final = TaskFilter(done=False, labeled=False, skipped=True)
+
 _MOST_LIKE: Final = 0.8  # the most that the autocorrelation of days may be
 
 #: The newest annotations that tell how days differ.
@@ -136,23 +138,56 @@ def _ask(client: LabelStudioClient, project: int) -> WorkLeft | None:
 def count_left(client: LabelStudioClient, project: ProjectRow) -> WorkLeft:
     """Count what is left to annotate, as Label Studio counts it.
 
-    A project may ask for annotations of several people (``maximum_annotations``). Where it does so
-    for a share of its tasks alone, more annotations are counted than are needed.
+    A project may ask for annotations of several people (``maximum_annotations``), of all of its
+    tasks or of a share of them.
     """
 
     def count(**which: Any) -> int:
         return client.count(project.id, TaskFilter(done=False, **which))
 
-    skipped = count(labeled=False, skipped=True)
-    tasks = count() - skipped
+    tasks, skipped = count_tasks(client, project.id)
     begun = count(labeled=True) if tasks else 0
     each = max(project.maximum_annotations or 1, 1)
+
     made = begun if each > 1 else 0
     for number in range(2, each):
         if not (more := count(min_annotations=number) if begun else 0):
             break
         made += more
-    return WorkLeft(tasks, begun, tasks * each - made, skipped)
+
+    unseen = tasks - begun
+    several = _count_of_several(client, project, begun, unseen) if each > 1 else 0
+    needed = begun * each - made + unseen + several * (each - 1)
+    return WorkLeft(tasks, begun, needed, skipped)
+
+
+def count_tasks(client: LabelStudioClient, project: int) -> tuple[int, int]:
+    """Count the tasks that Label Studio does not take for finished.
+
+    Returns:
+        How many are left to annotate, and how many others nobody has annotated and somebody has
+        skipped.
+    """
+    left = client.count(project, TaskFilter(done=False))
+    skipped = client.count(project, _SKIPPED) if left else 0
+    return left - skipped, skipped
+
+
+def _count_of_several(
+    client: LabelStudioClient, project: ProjectRow, begun: int, unseen: int
+) -> int:
+    """Count the tasks without an annotation that need those of several people.
+
+    Label Studio has chosen that share of the tasks, and rounds their number as here. Begun ones
+    are of them: another one is finished with its first annotation.
+    """
+    share, all_ = project.overlap_cohort_percentage, project.task_number
+    if share is None or share >= 100 or all_ is None or not unseen:
+        return unseen
+    chosen = int(all_ * share / 100 + 0.5)
+    needed = project.maximum_annotations or 1
+    ended = client.count(project.id, TaskFilter(done=True, min_annotations=needed))
+    return min(max(chosen - begun - ended, 0), unseen)
 
 
 def at_pace(left: int, times: Sequence[WorkTime]) -> Hours | None:

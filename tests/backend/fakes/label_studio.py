@@ -26,6 +26,7 @@ class FakeStudio:
     #: ids of tasks with an annotation; those of `annotations` have one too.
     annotated: set[int] = field(default_factory=set)
     overlap: int = 1  # people whose annotations finish a task
+    overlap_percent: float = 100.0  # of the tasks, those that need so many; others need one
     refused: set[int] = field(default_factory=set)  # ids of tasks whose predictions are not taken
     views: dict[int, list[int]] = field(default_factory=dict)
     #: id -> what a view of the data manager was made of.
@@ -122,6 +123,7 @@ class FakeStudio:
             row = {"id": self.project, "title": self.titles.get(self.project, "")}
             row |= {"task_number": len(self.tasks), "label_config": self.label_config}
             row |= {"maximum_annotations": self.overlap}
+            row |= {"overlap_cohort_percentage": self.overlap_percent}
             return _json(row | {"model_version": self.shows})
         if path == f"/api/projects/{self.project}/summary":
             return _json(self._summary())
@@ -314,10 +316,16 @@ class FakeStudio:
         return task in self.annotated or self._count(task) > 0
 
     def _is_done(self, task: int) -> bool:
-        """As seen: annotations of one person count once."""
+        """As seen: annotations of one person count once; the first tasks are those of several."""
         own = (each for each in self._annotations_of(task) if not each["was_cancelled"])
         people = {each["completed_by"] for each in own}
-        return task in self.annotated or len(people) >= self.overlap
+        return task in self.annotated or len(people) >= self._needed(task)
+
+    def _needed(self, task: int) -> int:
+        if self.overlap_percent == 100:
+            return self.overlap
+        chosen = sorted(self.tasks)[: int(len(self.tasks) * self.overlap_percent / 100 + 0.5)]
+        return self.overlap if task in chosen else 1
 
     def _is_skipped(self, task: int) -> bool:
         return any(each["was_cancelled"] for each in self._annotations_of(task))

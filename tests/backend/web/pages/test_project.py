@@ -157,6 +157,19 @@ def test_hours_are_of_all_annotations_that_tasks_need(
     assert figures(lead)["hours"]["hours"] == pytest.approx((10 * 3 - 3) / 60)
 
 
+def test_hours_of_a_share_of_tasks_that_several_people_annotate(
+    lead: Dashboard, studio: FakeStudio, database: Database
+) -> None:
+    studio.overlap, studio.overlap_percent = 3, 35  # tasks 1 to 4 of 10
+    read(database, *range(100, 120))  # a minute each
+    for person in (1, 2, 3):
+        studio.annotate(1, [], completed_by=person)
+    studio.annotate(2, [], completed_by=1)
+    studio.annotate(9, [], completed_by=1)
+    needed = 2 + 2 * 3 + 5  # of task 2, of 3 and 4, of the others without an annotation
+    assert figures(lead)["hours"]["hours"] == pytest.approx(needed / 60)
+
+
 def test_the_page_renews_itself_where_a_job_ends_after_its_tasks_were_counted(
     lead: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
