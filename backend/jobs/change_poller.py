@@ -84,6 +84,7 @@ _POLLS: Final = sa.Table(
     sa.Column("polled", sa.Float, nullable=False, default=0.0),
     sa.Column("due", sa.Float, nullable=False, default=0.0, index=True),
     sa.Column("tasks", sa.Integer, nullable=False, default=0),
+    sa.Column("tasks_left", sa.Integer),
     sa.Column("trouble", sa.Text, nullable=False, default=""),
     sa.Column("unserved", sa.Text, nullable=False, default="{}"),  # JSON: task -> `UnservedTask`
     *lease_columns(),
@@ -112,6 +113,7 @@ class Poll:
     walked: float = 0.0  # when the last walk through all changes began that came to its end
     polled: float = 0.0  # when the project was polled last without an error; 0: never
     tasks: int = 0  # the number of the project's tasks at `polled`
+    tasks_left: int | None = None  # of these, those still to be annotated; None: never counted
     trouble: str = ""  # why the last poll failed; empty where it did not
     unserved: Mapping[int, UnservedTask] = field(default_factory=dict)
 
@@ -182,7 +184,8 @@ class PollStore:
 
         Nothing is kept where another backend has taken the lease over: it finds the same changes.
         """
-        values = {name: getattr(poll, name) for name in ("since", "noted", "walked", "tasks")}
+        kept = ("since", "noted", "walked", "tasks", "tasks_left")
+        values = {name: getattr(poll, name) for name in kept}
         values["unserved"] = msgspec.json.encode(poll.unserved).decode()
         self._end(poll.project, in_s, polled=self.now, trouble="", **values, **FINISHED)
 
@@ -333,7 +336,10 @@ class ChangePoller:
         yield from self._remove_doubles(client, project, (newest, predictions))
         self.scope.end_experiment(client, project)
 
-        done = replace(done, tasks=tasks, unserved=unserved)
+        left = poll.tasks_left
+        if left is None or done is not poll:  # of a project without changes, it is as it was
+            left = self.scope.count_left(client, project)
+        done = replace(done, tasks=tasks, tasks_left=left, unserved=unserved)
         self.polls.finish(done, self.settings.poll_interval_s)
 
     def _forget(self, project: int) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from backend.database.database import Database
 from backend.feedback.experiment import LEAST, UNSEEN, Experiments
-from backend.feedback.report.hours_left import count_left
+from backend.feedback.report.hours_left import count_left, count_tasks
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import ProjectRow
 from backend.label_studio.task_filter import OPEN, TaskFilter
@@ -144,6 +144,10 @@ class TaskScope:
     def count_unseen(self, client: LabelStudioClient, project: int) -> int:
         """Count the tasks that an experiment may draw from."""
         return client.count(project, UNSEEN)
+
+    def count_left(self, client: LabelStudioClient, project: int) -> int:
+        """Count the tasks that Label Studio does not take for finished, without skipped ones."""
+        return count_tasks(client, project)[0]
 
     def count_open(self, client: LabelStudioClient, row: ProjectRow, version: str) -> OpenTasks:
         """Count the tasks that are still to be annotated.

@@ -236,7 +236,7 @@ class ServedProject(Struct, frozen=True):
     project: int
     progress: str  # how many tasks and annotations it has
     step: str  # what to do next
-    share: float | None  # of the tasks that have an annotation, in [0, 1]; None: not known
+    share: float | None  # of the tasks that are not left to annotate, in [0, 1]; None: not known
     failing: str = ""  # tasks without a prediction, after the progress; "" where there are none
 
 
@@ -254,23 +254,26 @@ def served_projects(
 
 
 def _served(figures: Mapping[str, Any], job: Job | None) -> ServedProject:
-    tasks, annotations, failing = figures["tasks"], figures["annotations"], figures["failing"]
-    annotated = f"{grouped(annotations)} {inflected(annotations, 'annotation')}"
-    share, progress = None, annotated
+    tasks, left, failing = figures["tasks"], figures["left"], figures["failing"]
+    annotations = figures["annotations"]
+    progress = [count_with_noun(annotations, "annotation")]
+    share = None
+    if tasks and left is not None:
+        progress.insert(0, f"{grouped(left)} left")
+        share = max(0.0, 1 - left / tasks)
     if tasks is not None:
-        progress = f"{grouped(tasks)} {inflected(tasks, 'task')}, {annotated}"
-        share = min(1.0, annotations / tasks) if tasks else None
+        progress.insert(0, count_with_noun(tasks, "task"))
 
     return ServedProject(
         project=figures["project"],
-        progress=progress,
-        step=_step(tasks, annotations, job),
+        progress=", ".join(progress),
+        step=_step(tasks, left, annotations, job),
         share=share,
         failing=f" · {grouped(failing)} without a prediction" if failing else "",
     )
 
 
-def _step(tasks: int | None, annotations: int, job: Job | None) -> str:
+def _step(tasks: int | None, left: int | None, annotations: int, job: Job | None) -> str:
     """Say what to do next by the rule of the project's page, with what the database knows.
 
     It does not know which tasks lack a mask, nor which versions wait: that takes Label Studio and
@@ -282,8 +285,7 @@ def _step(tasks: int | None, annotations: int, job: Job | None) -> str:
     if tasks == 0:
         return "Import pictures"
 
-    # Where nobody has counted the tasks, one is left at least.
-    left = 1 if tasks is None else max(0, tasks - annotations)
+    left = 1 if left is None else left  # where nobody has counted them
     counts = TaskCounts(tasks=annotations + left, left=left, waiting=0, older=0)
     step = next_step(Facts(counts=counts, corrected=annotations))
     if step == "correct":

@@ -228,14 +228,16 @@ def _served(stored: StoredStatus, jobs: Sequence[JobView]) -> list[_Json]:
 
     The project with most failures comes first, then the one with most annotations.
     """
-    tasks = {poll.project: poll.tasks if poll.polled else None for poll in stored.polls}
+    polls = {poll.project: poll for poll in stored.polls}
     with_job = {job.project for job in jobs}
     found = []
-    for project in (tasks.keys() | stored.annotations.keys() | with_job) - stored.gone:
+    for project in (polls.keys() | stored.annotations.keys() | with_job) - stored.gone:
         sums = stored.annotations.get(project, GroupSums())
+        poll = polls.get(project, Poll(project))
         figures = {
             "project": project,
-            "tasks": tasks.get(project),
+            "tasks": poll.tasks if poll.polled else None,
+            "left": poll.tasks_left if poll.polled else None,
             "annotations": sum(sums.kinds.values()),
             "accepted_share": sums.total.accepted_share,
             "failing": stored.failing_by_project.get(project, 0),

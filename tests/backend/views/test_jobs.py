@@ -48,7 +48,7 @@ def test_what_a_job_has_done(counts: dict[str, Any], told: str) -> None:
 
 
 def step(*jobs: Job, **figures: Any) -> str:
-    known = {"project": 7, "tasks": 9, "annotations": 0, "failing": 0}
+    known = {"project": 7, "tasks": 9, "left": 9, "annotations": 0, "failing": 0}
     (served,) = served_projects([known | figures], jobs)
     return served.step
 
@@ -63,7 +63,11 @@ def test_a_project_without_tasks_needs_pictures() -> None:
 
 
 def test_a_project_that_is_annotated_gives_a_data_set() -> None:
-    assert step(annotations=9) == "Make a data set"
+    assert step(annotations=9, left=0) == "Make a data set"
+
+
+def test_tasks_that_need_a_second_person_are_still_to_be_corrected() -> None:
+    assert step(annotations=9, left=9) == "Correct the next pictures"
 
 
 def test_while_a_job_predicts_nobody_needs_to_do_anything() -> None:
@@ -72,10 +76,17 @@ def test_while_a_job_predicts_nobody_needs_to_do_anything() -> None:
     assert step(view(state="running", kind="withdrawal")) == "Correct the first pictures"
 
 
-def test_several_annotations_a_task_fill_the_bar_and_no_more() -> None:
-    (served,) = served_projects([{"project": 7, "tasks": 9, "annotations": 30, "failing": 2}], ())
-    assert (served.share, served.failing) == (1.0, " · 2 without a prediction")
-    assert served.progress == "9 tasks, 30 annotations"
+def test_the_bar_is_of_the_tasks_that_are_left_however_many_annotations_there_are() -> None:
+    figures = {"project": 7, "tasks": 9, "left": 6, "annotations": 30, "failing": 2}
+    (served,) = served_projects([figures], ())
+    assert (served.share, served.failing) == (pytest.approx(1 / 3), " · 2 without a prediction")
+    assert served.progress == "9 tasks, 6 left, 30 annotations"
+
+
+def test_tasks_that_nobody_has_counted_have_no_bar() -> None:
+    figures = {"project": 7, "tasks": None, "left": None, "annotations": 1, "failing": 0}
+    (served,) = served_projects([figures], ())
+    assert (served.share, served.progress) == (None, "1 annotation")
 
 
 def test_a_job_that_can_be_resumed_is_not_folded() -> None:

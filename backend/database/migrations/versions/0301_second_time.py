@@ -58,6 +58,9 @@ def upgrade() -> None:
     left_out = sa.Column("left_out", sa.Text(), nullable=False, server_default="{}")
     op.add_column("learning_states", left_out)
 
+    # the tasks of a project that are still to be annotated; NULL: nobody has counted them
+    op.add_column("polls", sa.Column("tasks_left", sa.Integer()))
+
 
 def _add_scores() -> None:
     """Add the scores of predictions, which Label Studio lists only with a feature flag."""
