@@ -118,7 +118,7 @@ class JobRoutes:
         """Pause, resume, cancel or withdraw a job; `turn` says which."""
         actions = {
             "pause": self.services.store.pause,
-            "resume": self.services.store.resume,
+            "resume": self._resume,
             "cancel": self.services.store.cancel,
             "withdraw": self._withdraw,
         }
@@ -128,6 +128,11 @@ class JobRoutes:
             lambda acted: json_response(self.serializer.job(acted)),
             self.dashboard,
         )
+
+    def _resume(self, job: int) -> Job:
+        """Let a job go on; in a project that is gone it would only fail again."""
+        self.projects.check(self.services.store.get_job(job).project)
+        return self.services.store.resume(job)
 
     def _start(self, body: bytes, is_form: bool) -> Job:
         asked = parse_fields(body, is_form, JobRequest)

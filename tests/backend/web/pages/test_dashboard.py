@@ -135,7 +135,7 @@ def test_projects_served_come_first_others_in_a_fold(monkeypatch: pytest.MonkeyP
     assert page.links.index("/projects/7") < page.links.index("/projects/8")
     assert page.text.index("1 project that this backend does not serve") < page.text.index("Kit")
     (served,) = dashboard.client.get("/status").get_json()["served"]
-    nothing = {"tasks": 5, "annotations": 0, "accepted_share": None}
+    nothing = {"tasks": 5, "left": None, "annotations": 0, "accepted_share": None}
     assert served == {"project": 7, "failing": 2} | nothing
 
 
@@ -210,6 +210,17 @@ def test_a_failed_job_of_a_project_that_is_gone_cannot_be_resumed(
     assert dashboard.store.get_job(job.id).state == "failed"
     actions = [form["action"] for form in dashboard.page().all("form")]
     assert actions.count("/jobs/1/resume") == forms
+
+
+def test_a_job_of_a_project_that_is_gone_is_not_resumed_by_a_program() -> None:
+    with FakeStudio(brush_config("red"), {}).served() as server:  # it has project 7 alone
+        dashboard = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        job = dashboard.store.start_job(8)
+        dashboard.store.pause(job.id)
+        refused = dashboard.client.post(f"/jobs/{job.id}/resume")
+    assert refused.status_code == 404
+    assert "project 8" in refused.get_json()["error"]
+    assert dashboard.store.get_job(job.id).state == "paused"
 
 
 def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dashboard) -> None:
