@@ -127,6 +127,12 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     assert requests.get(missing, timeout=60).status_code == 404
 
 
+def of_dashboard(told: dict[str, Any], project: int) -> dict[str, Any]:
+    """Return the figures of a project that the dashboard draws, from ``/status``."""
+    served = {each["project"]: each for each in told["served"]}
+    return served.get(project, {})
+
+
 def test_tasks_that_need_two_people_are_left_after_one(
     studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
@@ -142,6 +148,35 @@ def test_tasks_that_need_two_people_are_left_after_one(
     assert (told["counts"]["left"], told["counts"]["begun"]) == (3, 3)
     assert told["progress"].startswith("of 3 tasks done, 3 left")
 
+    assert told["counts"]["needed"] == 3
+    status = f"{backend_url}/status"
+    figures = of_dashboard(
+        wait_for_json(status, lambda told: of_dashboard(told, number).get("left") is not None),
+        number,
+    )
+    assert (figures["tasks"], figures["left"]) == (3, 3), "its bar is empty, with 3 annotations"
+
+    requests.patch(
+        f"{studio.url}/api/projects/{number}/",
+        json={"overlap_cohort_percentage": 34},
+        headers={"Authorization": studio.authorization},
+        timeout=60,
+    ).raise_for_status()
+    told = project.comes(lambda told: told["counts"]["left"] == 1)
+    assert (told["counts"]["begun"], told["counts"]["needed"]) == (1, 1), "one of three"
+
     sdk(studio).projects.update(id=number, maximum_annotations=1)
     told = project.is_next("export")
     assert (told["counts"]["left"], told["counts"]["begun"]) == (0, 0)
+
+
+def test_a_job_of_a_deleted_project_is_not_resumed(
+    studio: LabelStudioProcess, backend_url: str
+) -> None:
+    number = demo.create_project(studio, ["sky"])
+    asked = {"project": number}
+    job = requests.post(f"{backend_url}/jobs", json=asked, timeout=60).json()["id"]
+    sdk(studio).projects.delete(id=number)
+    refused = requests.post(f"{backend_url}/jobs/{job}/resume", timeout=60)
+    assert refused.status_code == 404
+    assert f"project {number}" in refused.json()["error"]
