@@ -176,22 +176,28 @@ def measure(
         _measure_benchmark(several[0], data, out)
 
 
+def _find_folder(
+    chosen: FolderOptions, data: DataOptions
+) -> tuple[LabelledFolder, dict[str, tuple[Label, ...]]]:
+    """Return the pictures, and the labels by the name of each file of words that is tried."""
+    if chosen.images is None or chosen.masks is None or data.names is None:
+        raise click.UsageError("--images needs --masks and --names.")
+    with click_errors():
+        folder = LabelledFolder.find(chosen.images, chosen.masks, data.names, data.limit)
+        words = {path.name: folder.with_prompts(path) for path in chosen.prompts}
+    return folder, words or {data.names.name: folder.labels}
+
+
 def _measure_folder(
     several: list[ModelOptions], chosen: FolderOptions, data: DataOptions, out: Path | None
 ) -> None:
     """Compare all models, methods and prompts on a folder of labelled pictures."""
-    if chosen.images is None or chosen.masks is None or data.names is None:
-        raise click.UsageError("--images needs --masks and --names.")
     if chosen.as_paper and (chosen.threshold or not chosen.refine):
         raise click.UsageError("--as-paper goes without --threshold and --no-refine.")
 
+    folder, words = _find_folder(chosen, data)
     with click_errors():
-        folder = LabelledFolder.find(chosen.images, chosen.masks, data.names, data.limit)
         rule = _rule(chosen, [label.name for label in folder.labels])
-        words = {path.name: folder.with_prompts(path) for path in chosen.prompts}
-    if not words:
-        words = {data.names.name: folder.labels}
-
     candidates = _candidates(several, words, rule)
     with click_errors():
         if chosen.unlabelled is not None:

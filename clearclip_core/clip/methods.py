@@ -314,10 +314,9 @@ class Method:
 
     def _rules(self, terms: set[str]) -> dict[str, bool]:
         """Return whether the parts fit together, by the sentence that says what is expected."""
-        plain_terms = {"qk", "qq", "kk", "vv"}
-        has_blocks = self.blocks > 1 or self.remove_redundancy
-        is_plain = not (self.residual or self.ffn or self.alpha != 1 or has_blocks)
-        needs_affinity = self.repair or self.layers or self.second or terms & EARLIER_TERMS
+        return self._rules_of_blocks() | self._rules_of_affinity(terms)
+
+    def _rules_of_blocks(self) -> dict[str, bool]:
         return {
             "`alpha` to be a finite number >= 0": 0 <= self.alpha < math.inf,
             "`alpha` to be 1 without residual and FFN, where ln_post cancels it": (
@@ -329,6 +328,17 @@ class Method:
                 not self.ffn or self.blocks == 1
             ),
             "`key_weight` to be a finite number >= 0": 0 <= self.key_weight < math.inf,
+        }
+
+    def _is_plain(self) -> bool:
+        """Return whether the last block is read alone, without residual, FFN or class weights."""
+        has_parts = self.residual or self.ffn or self.remove_redundancy
+        return not has_parts and self.alpha == 1 and self.blocks <= 1
+
+    def _rules_of_affinity(self, terms: set[str]) -> dict[str, bool]:
+        plain_terms = {"qk", "qq", "kk", "vv"}
+        needs_affinity = self.repair or self.layers or self.second or terms & EARLIER_TERMS
+        return {
             "`affinity` to be named beside `repair`, `layers`, `second` or an attention of earlier "
             "blocks": bool(self.affinity or not needs_affinity),
             "`attention` to be a sum of qk, qq, kk, vv, affinity and earlier with an affinity": (
@@ -336,7 +346,7 @@ class Method:
             ),
             "`layers` to be named beside `second`": bool(self.layers or not self.second),
             "`residual`, `ffn`, `alpha`, `blocks` and `remove_redundancy` to be left out with an "
-            "affinity": not self.affinity or is_plain,
+            "affinity": not self.affinity or self._is_plain(),
         }
 
     @property
@@ -391,14 +401,22 @@ class Method:
         """
         if not self.affinity:
             return min(self.blocks, depth)
+
         affinity = AFFINITIES[self.affinity]
-        needed = [affinity.layer, affinity.smoothing]
-        needed += (LAYERS[self.layers].layers or (None,)) if self.layers else ()
-        if affinity.layer is None or None in needed[2:] or self.repair == "sinks":
+        if affinity.layer is None or self.repair == "sinks":
             return depth
         if any("earlier" in terms for terms in self.all_terms):
             return depth
-        return depth - min(scaled_layer(layer, depth) for layer in needed if layer is not None)
+
+        needed = [affinity.layer]
+        if affinity.smoothing is not None:
+            needed.append(affinity.smoothing)
+        if self.layers:
+            layers = LAYERS[self.layers].layers
+            if not layers:  # all of them
+                return depth
+            needed += layers
+        return depth - min(scaled_layer(layer, depth) for layer in needed)
 
     @property
     def key(self) -> str:

@@ -1,6 +1,6 @@
 """Read-outs that encode a picture twice or repair outlier tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -184,6 +184,16 @@ class Trunk(NamedTuple):
     outliers: torch.Tensor | None  # (B, N) bool, tokens to repair; None without a repair
 
 
+class _RunningSum:
+    """Adds tensors of one shape up, in the memory of one; None before the first."""
+
+    def __init__(self) -> None:
+        self.total: torch.Tensor | None = None
+
+    def add(self, x: torch.Tensor) -> None:
+        self.total = x.clone() if self.total is None else self.total.add_(x)
+
+
 class TwoPasses(nn.Module):
     """The last block attending to features of earlier blocks (SC-CLIP, SFP, RF-CLIP).
 
@@ -253,13 +263,11 @@ class TwoPasses(nn.Module):
         """Run all blocks but the last, the last too where its output is needed."""
         wanted, first = self._wanted_layers(), self.depth - len(self.blocks)
         layers = {first: x} if first in wanted else {}
-        with_total = self.affinity.layer is None or (
-            self.second is not None and self.second.layers is None
-        )
-        total = outliers = None
+        outliers = None
+        outputs = _RunningSum() if self._needs_total() else None
         *earlier, last = self.blocks
-        with_maps = any("earlier" in terms for terms in self.method.all_terms)
-        maps = KeyMaps(len(earlier)) if with_maps and earlier else None
+        maps = KeyMaps(len(earlier)) if self._has_term("earlier") and earlier else None
+
         for number, block in enumerate(earlier, first + 1):
             projections = project(block, x, "qk")
             if maps is not None and projections.key is not None:
@@ -270,14 +278,24 @@ class TwoPasses(nn.Module):
             x = damp_sinks(x + feed_forward(block, x), grid_hw, self.sink_channels)
             if number in wanted:
                 layers[number] = x
-            if with_total:
-                total = x.clone() if total is None else total.add_(x)
-        if with_total:
-            whole = damp_sinks(run_block(last, x), grid_hw, self.sink_channels)
-            total = whole if total is None else total.add_(whole)
+            if outputs is not None:
+                outputs.add(x)
+
+        if outputs is not None:
+            outputs.add(damp_sinks(run_block(last, x), grid_hw, self.sink_channels))
         if self.method.repair == "density":
             outliers = density_outliers(x[:, 1:])
-        return Trunk(x, layers, total, maps, outliers)
+        return Trunk(x, layers, None if outputs is None else outputs.total, maps, outliers)
+
+    def _has_term(self, term: str) -> bool:
+        """Return whether a pass attends by a term, such as ``earlier``."""
+        return any(term in terms for terms in self.method.all_terms)
+
+    def _needs_total(self) -> bool:
+        """Return whether the sum of all blocks' outputs is read."""
+        if self.affinity.layer is None:
+            return True
+        return self.second is not None and self.second.layers is None
 
     def _wanted_layers(self) -> set[int]:
         published = [self.affinity.layer, self.affinity.smoothing]
@@ -342,21 +360,25 @@ class TwoPasses(nn.Module):
         count = inputs[0][0].shape[1]
         values = [each.value[:, :, -count:] for each in own]
         earlier = [] if maps is None else _apply_to_all(maps, values)
-        if any("affinity" in terms for terms in self.method.all_terms):
-            alike = self._alike(cosines)
+        alike = self._alike(cosines) if self._has_term("affinity") else None
+
         heads = []
         for number, (terms, projections) in enumerate(zip(self.method.all_terms, own, strict=True)):
-            outputs, count_of_maps = [], 0
+            outputs = []
             for term in terms:
                 if term == "earlier":
                     outputs.append(earlier[number])
                 elif term == "affinity":
+                    assert alike is not None
                     outputs.append(_apply(alike, values[number]))
                 else:
                     outputs.append(self._attend_by(term, projections)[:, :, -count:])
-                count_of_maps += self.depth - 1 if term == "earlier" else 1
-            heads.append(sum(outputs[1:], outputs[0]) / count_of_maps)
+            heads.append(sum(outputs[1:], outputs[0]) / self._count_maps(terms))
         return heads
+
+    def _count_maps(self, terms: Collection[str]) -> int:
+        """Return how many attention maps some terms add up: ``earlier`` is one of each block."""
+        return sum(self.depth - 1 if term == "earlier" else 1 for term in terms)
 
     def _alike(self, cosines: torch.Tensor) -> torch.Tensor:
         """Return the affinity's attention (B, N, N), for all heads."""

@@ -232,17 +232,21 @@ def averages(
     for title, by_benchmark in _by_panel(results).items():
         found = [by_benchmark[name] for name in BENCHMARKS if name in by_benchmark]
         complete = [by_method for by_method in found if by_method.keys() >= set(names)]
-        if not complete:
-            continue
-
-        first = [by_method[names[0]] for by_method in complete]
-        titles = ", ".join(result.benchmark.title + _few(result.settings) for result in first)
-        mean = "mean of " if len(complete) > 1 else ""
-        panels[f"{title}\n{mean}{titles}"] = {
-            method: 100 * fmean(by_method[str(method)].matrix.mean_iou for by_method in complete)
-            for method in methods
-        }
+        if complete:
+            first = [by_method[names[0]] for by_method in complete]
+            panel = f"{title}\n{_titles_of(first)}"
+            panels[panel] = {method: _mean_percent(complete, str(method)) for method in methods}
     return panels
+
+
+def _titles_of(results: Sequence[RunResult]) -> str:
+    """Return the titles of the benchmarks that a mean is of."""
+    titles = ", ".join(result.benchmark.title + _few(result.settings) for result in results)
+    return f"mean of {titles}" if len(results) > 1 else titles
+
+
+def _mean_percent(by_benchmark: Sequence[Mapping[str, RunResult]], method: str) -> float:
+    return 100 * fmean(by_method[method].matrix.mean_iou for by_method in by_benchmark)
 
 
 def _by_panel(results: Sequence[RunResult]) -> dict[str, dict[str, dict[str, RunResult]]]:

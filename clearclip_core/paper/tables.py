@@ -129,20 +129,21 @@ def table_1(results: Sequence[RunResult]) -> str:
 
     The mean is of the table's five benchmarks; other benchmarks follow it.
     """
-    own = own_rows(each for each in results if each.settings.method in map(str, TABLE_1))
+    methods = set(map(str, TABLE_1))
+    own = own_rows(each for each in results if each.settings.method in methods)
     columns = _benchmarks(2)
     measured = {name for row in own for name in row.miou}
     others = [name for name in BENCHMARKS if name in measured - set(columns)]
-    not_measured = ["-"] * len(others)
 
     rows = []
     for model in dict.fromkeys([TABLE_1_MODEL, *(row.model for row in own)]):
         for method, paper in TABLE_1.items():
-            parts = ["qq", _tick(method.residual), _tick(method.ffn)]
+            parts = [model, "qq", _tick(method.residual), _tick(method.ffn)]
             if model == TABLE_1_MODEL:
-                rows.append([model, *parts, *paper, *not_measured, "paper, measured"])
-            same = [row for row in own if (row.model, row.method) == (model, str(method))]
-            rows += [[model, *parts, *row.cells(columns, others)] for row in same]
+                rows.append([*parts, *paper, *("-" for _ in others), "paper, measured"])
+            for row in own:
+                if row.model == model and row.method == str(method):
+                    rows.append(parts + row.cells(columns, others))
     head = ["Model", "Attn", "RC", "FFN", *_titles(columns), "Avg.", *_titles(others), "source"]
     return markdown(head, *rows)
 

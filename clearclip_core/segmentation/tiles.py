@@ -99,22 +99,16 @@ class TileArgmax:
         ends = cell_ends(corners)
 
         owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
+        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
+            labels[top:bottom] = owners[row]
+
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
             own = large[:, None, None]
             own_ends = [  # (C, m, n) each
                 np.take_along_axis(end, own, 2)[:, :, 0].swapaxes(0, 1) for end in ends
             ]
-            functions = _interpolate(own_ends, self._columns.sizes_px, self._along)
-
-        step = max(1, _BATCH_PX // len(self._along))
-        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
-            labels[top:bottom] = owners[row]
-            for first in range(top, bottom, step) if with_values else ():
-                part = slice(first, min(first + step, bottom))
-                down = self._down[start + part.start : start + part.stop, None]
-                planes = [plane[part] for plane in colours]
-                _evaluate(functions[:, row], down, planes, values[part])
+            self._evaluate_rows(own_ends, first_px, colours, values)
 
         sizes = self._rows.sizes_px[cells]
         # Rows of pixels of cells; the last is repeated in those that have fewer.
@@ -131,6 +125,31 @@ class TileArgmax:
                 if with_values:
                     _stretches(values, own_width)[at] = largest[:, some, :own_width]
         return values
+
+    def _evaluate_rows(
+        self,
+        ends: Sequence[Values],
+        first_px: Indices,
+        colours: Sequence[npt.NDArray[np.uint8]],
+        values: Values,
+    ) -> None:
+        """Write the value of each cell's own map at its pixels, row of cells by row of cells.
+
+        Args:
+            ends: four (C, m, n), the functions of the largest map at the corners of the cells.
+            first_px: (m + 1,) first row of pixels of each row of cells, and the one after the last.
+            colours: three (H, W) of the band's colours; none where there is no image.
+            values: (H, W) of the band; is written to.
+        """
+        functions = _interpolate(ends, self._columns.sizes_px, self._along)
+        start = int(first_px[0])
+        step = max(1, _BATCH_PX // len(self._along))
+        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
+            for first in range(top, bottom, step):
+                part = slice(first, min(first + step, bottom))
+                down = self._down[start + part.start : start + part.stop, None]
+                planes = [plane[part] for plane in colours]
+                _evaluate(functions[:, row], down, planes, values[part])
 
     def _ambiguous(
         self, large: Indices, rivals: npt.NDArray[np.bool_], heights: Indices
