@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from backend.jobs.ray_prelabeler import ClusterPrelabeler
     from backend.jobs.set_up import SetUps
     from backend.learning.learner import Learner
+    from backend.learning.next_pictures import NextPictureStore
     from backend.prediction.batches import TaskRunner
     from backend.prediction.predictor import Predictor
 
@@ -114,16 +115,26 @@ class Services(StudioAccess):
         """The learner; its examples and versions belong to the model of the settings."""
         from backend.learning.examples import ExampleStore
         from backend.learning.learner import Learner
-        from backend.learning.versions import VersionStore, model_key
+        from backend.learning.versions import VersionStore
 
-        def key() -> str:
-            return model_key(self.settings, self.engine.model_id)
-
-        examples = ExampleStore(self.database, key)
-        versions = VersionStore(self.database, self.owner, key)
+        examples = ExampleStore(self.database, self._model_key)
+        versions = VersionStore(self.database, self.owner, self._model_key)
         mark = self.annotations.mark
         read_image = self.images.read
         return Learner(self.settings, self.engine, read_image, examples, versions, mark=mark)
+
+    @cached_property
+    def next_pictures(self) -> NextPictureStore:
+        """The pictures whose masks the newest corrections would change most."""
+        from backend.learning.next_pictures import NextPictureStore
+
+        return NextPictureStore(self.database, self._model_key)
+
+    def _model_key(self) -> str:
+        """Return the key of the model of the settings; asked each time, as weights may come."""
+        from backend.learning.versions import model_key
+
+        return model_key(self.settings, self.engine.model_id)
 
     @cached_property
     def connection_watch(self) -> ConnectionWatch:
@@ -230,6 +241,7 @@ class Services(StudioAccess):
 
         It takes the predictor that answers requests, so that both tell the same tracker.
         """
+        from backend.learning.next_picture_search import NextPictureSearch
         from backend.runs.runner import KINDS, Runner
 
         client = self.client
@@ -247,13 +259,17 @@ class Services(StudioAccess):
         )
         reader = AnnotationReader(self.annotations, client, self.learner)
         runner = Runner(KINDS, self.runs, self.run_parts(client), self.stopping)
+        search = NextPictureSearch(self.learner, self.next_pictures, self.scores, self._is_busy)
         rounds: dict[str, Round] = {
             "runs": runner.run_next,
             "jobs": jobs.run_next,
             "late": partial(jobs.run_next, late=True),
             "annotations": lambda: reader.read_some(pause=self.stopping.is_set) > 0,
             # annotations that are due, or being read, make one version together
-            "steps": lambda: not self.annotations.has_due() and self.learner.take_due_step(client),
+            "steps": lambda: (
+                not self.annotations.has_due()
+                and (self.learner.take_due_step(client) or search.search_one(client))
+            ),
             "reviews": partial(write_due, self.reviews, self.brief_client or client),
             "scores": partial(read_scores, self.scores, client),
             "changes": self.change_poller.poll,
@@ -262,6 +278,17 @@ class Services(StudioAccess):
         leased = self.annotations, self.change_poller.polls, self.runs, self.reviews
         leases = [each.leases for each in leased]
         return Worker(rounds, leases, self.stopping, self._end_leases)
+
+    def _is_busy(self) -> bool:
+        """Tell whether something that people wait for is to be done, or the process ends."""
+        jobs = self.store.count_states()
+        return bool(
+            self.stopping.is_set()
+            or jobs["queued"]
+            or jobs["running"]
+            or self.runs.at_work()
+            or self.annotations.has_due()
+        )
 
     def _end_leases(self) -> None:
         """End all leases, so that the end of this process is no death; else they end later."""

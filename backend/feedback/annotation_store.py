@@ -9,7 +9,7 @@ leaves the row for one that has one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any, Concatenate, Final, Literal, NamedTuple, ParamSpec, TypeVar
@@ -215,6 +215,15 @@ class AnnotationStore:
         """Return the tasks of a project of which anything was read, in ascending order."""
         query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
         return sorted(task for (task,) in self._database.rows(query.distinct()))
+
+    def annotated(self, project: int, tasks: Collection[int]) -> set[int]:
+        """Return those of some tasks that have an annotation, be it read or still to be read."""
+        found: set[int] = set()
+        for some in key_batches(tasks):
+            query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.task.in_(some))
+            its = query.where(sa.or_(_ROW.kind != "", _ROW.open == 1)).distinct()
+            found |= {row.task for row in self._database.rows(its)}
+        return found
 
     def of_task(self, project: int, task: int) -> list[KnownAnnotation]:
         """Return what is known of the annotations of a task, by ascending id."""

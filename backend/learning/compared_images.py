@@ -316,7 +316,7 @@ class ImageComparer:
         if is_annotated:
             gained, lost = differs & (adapted == drawn), differs & (words == drawn)
             shown = np.select([gained, lost], [np.int16(0), np.int16(1)], np.int16(-1))
-            colours = np.array([GAINED_RGB, LOST_RGB], np.uint8)
+            changes = _draw_on_grey(image.rgb, shown, np.array([GAINED_RGB, LOST_RGB], np.uint8))
             compared = msgspec.structs.replace(
                 compared,
                 text_work=Work.of(words, drawn),
@@ -325,24 +325,41 @@ class ImageComparer:
                 lost=float(lost.mean()),
             )
         else:
-            shown = np.where(differs, np.where(adapted < 0, count, adapted), -1).astype(np.int16)
-            colours = np.vstack((colours, _UNLABELLED_RGB)).astype(np.uint8)
+            changes = draw_new_labels(image.rgb, words, adapted, colours)
 
         if differs.any():
-            grey = cv2.cvtColor(cv2.cvtColor(image.rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-            picture = thumbnail(np.asarray(grey, np.uint8), shown, colours, _SIDE_PX)
-            compared = msgspec.structs.replace(compared, changes=to_data_url(picture))
+            compared = msgspec.structs.replace(compared, changes=changes)
         labels = [index for index in np.unique((drawn, words, adapted)).tolist() if index >= 0]
         return compared, self.config.legend_of(image.tag, labels)
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
         """Predict an image as predictions do; return its label map."""
-        predict = MaskPredictor(self.engine, self.settings, self.config, self.project).predict
-        masks = predict(image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation)
-        label_map = np.full(image.truth.shape, -1, np.int16)
-        for index, mask in masks.items():
-            label_map[mask] = index
-        return label_map
+        predictor = MaskPredictor(self.engine, self.settings, self.config, self.project)
+        return predictor.predict_map(
+            image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation
+        )
+
+
+def draw_new_labels(rgb: RGBArray, before: _LabelMap, after: _LabelMap, colours: RGBArray) -> str:
+    """Draw an image grey, and where two predictions differ in the colour of the new label.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        before: (H, W) int16, indices into `colours`, -1 for no label.
+        after: likewise; white where it takes a label away.
+        colours: (labels, 3) uint8.
+
+    Returns:
+        A data URL of a JPEG.
+    """
+    shown = np.where(after < 0, np.int16(len(colours)), after)
+    shown = np.where(before != after, shown, np.int16(-1))
+    return _draw_on_grey(rgb, shown, np.vstack((colours, _UNLABELLED_RGB)).astype(np.uint8))
+
+
+def _draw_on_grey(rgb: RGBArray, shown: _LabelMap, colours: RGBArray) -> str:
+    grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return to_data_url(thumbnail(np.asarray(grey, np.uint8), shown, colours, _SIDE_PX))
 
 
 def _most_changed_first(images: list[ComparedImage]) -> tuple[ComparedImage, ...]:

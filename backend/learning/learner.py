@@ -6,13 +6,17 @@ that passes the gate on held-out images goes live, and otherwise the words alone
 waits for the model: it is for a background thread.
 """
 
+from __future__ import annotations
+
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
+import torch
 
 from backend.database.leases import NO_TASK
 from backend.errors import (
@@ -34,13 +38,35 @@ from backend.learning.compared_images import (
     PropagationTrial,
     propagated,
 )
-from backend.learning.examples import ExampleStore, build_examples, read_examples
+from backend.learning.examples import (
+    ExampleStore,
+    TrainingExample,
+    build_examples,
+    read_examples,
+)
 from backend.learning.unlabelled import UnlabelledImages, fit_words
 from backend.learning.versions import LearningState, Person, StepLease, Version, VersionStore
 from backend.settings import Adapt, Settings
-from clearclip_core import Example, Fit, HeldOutAdaptations, Method, adapt, judge_adaptation
+from clearclip_core import (
+    Example,
+    Fit,
+    HeldOutAdaptations,
+    Method,
+    Vocabulary,
+    adapt,
+    judge_adaptation,
+)
 
 log = logging.getLogger(__name__)
+
+
+class Fitted(NamedTuple):
+    """What was learned of corrections, and of which."""
+
+    fit: Fit
+    used: list[tuple[int, Example]]  # the examples, each with the id of its annotation
+    embed: Callable[[Sequence[str]], torch.Tensor]  # prompts -> (N, D) unit embeddings
+    vocabulary: Vocabulary
 
 
 @dataclass(eq=False)
@@ -186,15 +212,8 @@ class Learner:
             return self._learn_unlabelled(lease, client, config, mode)
         if mode == "off" or not stored:
             return self.versions.commit(lease, None, None, mode)
-        annotations = [each.annotation for each in stored]
-        read, embed, vocabulary = read_examples(stored, self.engine, config)
-        pairs = zip(annotations, read, strict=True)
-        used = [pair for pair in pairs if pair[1].annotator not in lease.left_out]
-        examples = [example for _, example in used]
-        bound = self.settings.adapt_label_loss / 100
-        fit = self.fit_examples(
-            examples, embed, vocabulary, label_loss=bound, as_words=lease.as_words
-        )
+        fitted = self.fit(lease, config, stored)
+        fit, used = fitted.fit, fitted.used
         fit, trial = self._choose_propagation(
             fit, self._comparer(client, project, config, fit.held_out), used
         )
@@ -203,7 +222,9 @@ class Learner:
         version = version_of(fit, len({annotation for annotation, _ in used}), people, trial)
         live = self.versions.version(project, lease.live) if lease.live else (None, None)
         if live[0] is not None and live[0].unlabelled and live[1] is not None:
-            judged = judge_adaptation(live[1], examples, embed, vocabulary)
+            judged = judge_adaptation(
+                live[1], [example for _, example in used], fitted.embed, fitted.vocabulary
+            )
             version = msgspec.structs.replace(
                 version,
                 unlabelled_gain=judged.gain,
@@ -214,6 +235,27 @@ class Learner:
         if kept is not None:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
+
+    def fit(self, lease: StepLease, config: LabelConfig, stored: list[TrainingExample]) -> Fitted:
+        """Fit what all corrections of a project teach; waits for the model.
+
+        Args:
+            lease: says which labels keep their words, and who is left out.
+            config: the labels of today.
+            stored: all examples of the project; empty afterwards, see `read_examples`.
+        """
+        annotations = [each.annotation for each in stored]
+        read, embed, vocabulary = read_examples(stored, self.engine, config)
+        pairs = zip(annotations, read, strict=True)
+        used = [pair for pair in pairs if pair[1].annotator not in lease.left_out]
+        fit = self.fit_examples(
+            [example for _, example in used],
+            embed,
+            vocabulary,
+            label_loss=self.settings.adapt_label_loss / 100,
+            as_words=lease.as_words,
+        )
+        return Fitted(fit, used, embed, vocabulary)
 
     def _choose_propagation(
         self, fit: Fit, comparer: ImageComparer, used: list[tuple[int, Example]]

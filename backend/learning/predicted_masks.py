@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from backend.inference.engine import Engine
 from backend.inference.queue import Priority
 from backend.label_studio.label_config import LabelConfig, least_thresholds, prediction_rule
@@ -47,3 +50,22 @@ class MaskPredictor:
         labels = tuple(labels or self.config.labels_of(tag))
         encoded = self.engine.encode(image, labels, Priority.BATCH, self.project, adaptation)
         return draw_masks(segmenter, encoded.scores, rgb, self.rule(tag))
+
+    def predict_map(
+        self,
+        tag: str,
+        rgb: RGBArray,
+        *,
+        prepared: PreparedImage | None = None,
+        adaptation: Adaptation | None = None,
+    ) -> npt.NDArray[np.int16]:
+        """Predict an image as `predict` does.
+
+        Returns:
+            (H, W) int16, indices in `LabelConfig.labels_of` the tag, -1 for no label.
+        """
+        masks = self.predict(tag, rgb, prepared=prepared, adaptation=adaptation)
+        label_map = np.full(rgb.shape[:2], -1, np.int16)
+        for index, mask in masks.items():
+            label_map[mask] = index
+        return label_map

@@ -33,6 +33,7 @@ from backend.database.leases import (
 from backend.errors import LearningRefused
 from backend.learning.compared_images import BeforeAfter, PropagationTrial
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
+from backend.learning.next_pictures import NEXT_PICTURES, to_search
 from backend.settings import Adapt, Settings
 from clearclip_core import Adaptation
 
@@ -184,6 +185,7 @@ class StepLease:
     as_words: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()  # keys of people, sorted
     unlabelled: bool = False  # whether to learn from pictures that nobody has corrected
+    newest: int = 0  # number of the newest version
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +279,8 @@ class VersionStore:
         with self._locked(project) as locked:
             locked.connection.execute(sa.update(STATES).where(of_others).values(live=None))
             locked.connection.execute(sa.delete(VERSIONS).where(*locked.own(VERSIONS)))
-            locked.connection.execute(sa.delete(EXAMPLES).where(EXAMPLES.c.project == project))
+            for table in (EXAMPLES, NEXT_PICTURES):
+                locked.connection.execute(sa.delete(table).where(table.c.project == project))
             fresh = {"live": None, "pinned": 0, "as_words": "[]", "left_out": "{}"}
             fresh |= {"asked": 0, "adapt": None}
             locked.change(changed=0, decided=0, trouble="", due=0.0, **fresh, **FINISHED)
@@ -318,11 +321,32 @@ class VersionStore:
         query = query.where(_STATE.model == self._model_key()).limit(1)
         if project is not None:
             query = query.where(_STATE.project == project)
+        return self._lease(query, {"trouble": _DEADLY, "changed": 0, "asked": 0, **FINISHED})
+
+    def lease_search(self, every: int) -> StepLease | None:
+        """Lease a project whose pictures to correct next are to be found; None: there is none.
+
+        One whose step is due is left to that. Predictions use a version then, or will do.
+        """
+        query = to_search(self._database.clock()).where(
+            _STATE.model == self._model_key(), _STATE.pinned == 0, ~_is_step_wanted(every)
+        )
+        return self._lease(query.limit(1), dict(RELEASED))
+
+    def end_search(self, lease: StepLease) -> None:
+        """End the lease of a search; deaths of its owners stay, until a step is made."""
+        self.leases.let_go(lease.project, self._model_key())
+        with self._locked(lease.project) as locked:
+            if locked.row.owner == self._owner:
+                locked.change(**RELEASED)
+
+    def _lease(self, query: sa.Select[Any], hopeless: dict[str, Any]) -> StepLease | None:
+        """Lease the row of a query, if there is one; one that is hopeless gets those values."""
         leased: list[StepLease] = []
 
         def begin(row: sa.Row[Any], deaths: Deaths) -> dict[str, Any]:
             if is_hopeless(deaths):
-                return {"trouble": _DEADLY, "changed": 0, "asked": 0, **FINISHED}
+                return hopeless
             lease = StepLease(
                 project=row.project,
                 changed=row.changed,
@@ -330,6 +354,7 @@ class VersionStore:
                 as_words=tuple(json.loads(row.as_words)),
                 left_out=_left_out(row),
                 unlabelled=row.asked == _UNLABELLED,
+                newest=row.newest,
             )
             leased.append(lease)
             return {}
@@ -622,13 +647,17 @@ def _delete_old_versions(locked: StateRow, live: int | None) -> None:
 
 def _due_first(every: int, now: float) -> sa.Select[Any]:
     """Select the steps that are due and free, the longest due first."""
+    has_come = is_due(_STATE.due, now, LONGEST_RETRY_S)
+    query = sa.select(STATES).where(_is_step_wanted(every), has_come, _STATE.pinned == 0)
+    return query.order_by(_STATE.due, _STATE.project)
+
+
+def _is_step_wanted(every: int) -> sa.ColumnElement[bool]:
+    """Match rows with enough changes for a step, and those for which somebody has asked."""
     annotations = (
         sa.select(sa.func.count(EXAMPLES.c.annotation.distinct()))
         .where(EXAMPLES.c.project == _STATE.project, EXAMPLES.c.model == _STATE.model)
         .scalar_subquery()
     )
     enough = sa.and_(_STATE.changed >= every, _STATE.changed >= annotations // _CHANGED_OF)
-    is_wanted = sa.or_(enough, _STATE.asked != 0)
-    has_come = is_due(_STATE.due, now, LONGEST_RETRY_S)
-    query = sa.select(STATES).where(is_wanted, has_come, _STATE.pinned == 0)
-    return query.order_by(_STATE.due, _STATE.project)
+    return sa.or_(enough, _STATE.asked != 0)

@@ -25,6 +25,7 @@ from backend.views.learning import (
     learning_plots,
     missing_figures,
 )
+from backend.views.next_pictures import NextPicturesView
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import MAX_FORM_BYTES, PROJECT, ActionRequest, parse_fields
@@ -103,6 +104,8 @@ class LearningRoutes:
         routes = Blueprint("learning", __name__)
         actions = f"<any({', '.join(map(repr, ACTIONS))}):action>"
         routes.add_url_rule(_LEARNING, "show", self.show, methods=["GET"])
+        pictures = f"{PROJECT}/next-pictures"
+        routes.add_url_rule(pictures, "next_pictures", self.next_pictures, methods=["GET"])
         routes.add_url_rule(f"{_LEARNING}/{actions}", "act", self.act, methods=["POST"])
         return routes
 
@@ -111,6 +114,16 @@ class LearningRoutes:
         if is_for_people():
             return self._page(project)
         return json_response(LearningView.read(self.learner, project))
+
+    def next_pictures(self, project: int) -> Response:
+        """Answer with the pictures to correct next: a part of a page, or JSON."""
+        strip = NextPicturesView.read(self.services, project)
+        if not is_for_people():
+            return json_response(strip)
+        part = html_page("next_pictures.html", project=project, strip=strip)
+        part.add_etag()
+        part.make_conditional(request)
+        return part
 
     def act(self, project: int, action: str) -> Response:
         """Do what a person has decided; `action` is one of `ACTIONS`."""
@@ -164,6 +177,7 @@ class LearningRoutes:
             "learning.html",
             refusal,
             learned=view,
+            strip=NextPicturesView.read(self.services, project),
             versions=view.versions[:_VERSIONS_SHOWN],
             standing=view.standing(unread),
             done=() if refusal else done,

@@ -36,6 +36,7 @@ from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
 from backend.views.glance import GlancedTask, glance
 from backend.views.jobs import JobDetail, JobNotes
+from backend.views.next_pictures import NextPicturesView
 from backend.views.next_step import TaskCounts
 from backend.views.project import (
     Finding,
@@ -95,6 +96,7 @@ class ProjectRoutes:
             view=view,
             job=job,
             notes=notes,
+            strip=NextPicturesView.read(self.services, project),
             own_address=own_address(self.services.settings),
             no_key=no_key(self.services.page_client, USE),
         )

@@ -57,6 +57,7 @@ def upgrade() -> None:
     # the people whose annotations a project does not learn from: key -> name, as JSON
     left_out = sa.Column("left_out", sa.Text(), nullable=False, server_default="{}")
     op.add_column("learning_states", left_out)
+    _add_next_pictures()
 
     # the tasks of a project that are still to be annotated; NULL: nobody has counted them
     op.add_column("polls", sa.Column("tasks_left", sa.Integer()))
@@ -78,3 +79,14 @@ def _add_scores() -> None:
     ended = sa.Column("ended", sa.Float(), nullable=False)
     is_open = sa.Column("open", sa.Integer(), nullable=False)
     op.create_table("score_walks", project, cursor, began, ended, is_open)
+
+
+def _add_next_pictures() -> None:
+    """Add the pictures whose masks the newest corrections would change most."""
+    project = sa.Column("project", sa.Integer(), primary_key=True, autoincrement=False)
+    model = sa.Column("model", sa.String(64), primary_key=True)
+    due = sa.Column("due", sa.Float(), nullable=False)
+    newest = sa.Column("newest", sa.Integer(), nullable=False)
+    changed = sa.Column("changed", sa.Integer(), nullable=False)
+    pictures = sa.Column("pictures", sa.Text(), nullable=False)
+    op.create_table("next_pictures", project, model, due, newest, changed, pictures)
