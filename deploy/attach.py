@@ -201,8 +201,9 @@ def place_of(container: Container, containers: list[Container]) -> Place:
     network = named or OWN_NETWORK
     _check_name_is_free(network, containers)
 
+    where = f"the network {network}" if named else f"Docker's default network; it joins {network}"
     return Place(
-        found=f"Label Studio is the container {container.name} on the network {network}.",
+        found=f"Label Studio is the container {container.name} on {where}.",
         url=f"http://{_host_on(container, named)}:{port}",
         browser_url=variables.get("LABEL_STUDIO_HOST") or _published(container, port),
         network=network,
@@ -362,6 +363,8 @@ def commands(place: Place, given: argparse.Namespace) -> list[list[str]]:
     command = f"{inside} connect --url {place.backend_url}" if given.project else f"{inside} doctor"
     for number in given.project:
         command += f" --project {number}"
+    if given.project and given.yes:
+        command += " --yes"
     return [*found, command.split()]
 
 
@@ -442,6 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--project", type=int, action="append", default=[], help="number of a project to connect"
     )
+    parser.add_argument("--yes", action="store_true", help="change labeling configs unasked")
     parser.add_argument("--container", help="Label Studio's, where several run")
     parser.add_argument("--port", type=int, default=8080, help="Label Studio's without Docker")
     parser.add_argument("--browser-url", default="", help="where people open Label Studio")
