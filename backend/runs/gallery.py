@@ -19,7 +19,6 @@ from backend.dataset.output_folder import IMAGES_FILE
 from backend.label_studio.label_config import LabelConfig
 from backend.runs.crops import crop_of
 from backend.runs.label_errors import painted
-from clearclip_core import RGBArray
 from clearclip_core.images.drawing import palette, thumbnail
 from clearclip_core.images.opening import to_data_url
 
@@ -67,36 +66,38 @@ class GalleryMaker:
     rule: MapRule
     _images: dict[tuple[bool, str, str], _Drawn] = field(default_factory=dict)
     _crops: dict[str, _Drawn] = field(default_factory=dict)  # by class
-    _colours: dict[str, str] = field(default_factory=dict)  # by class
 
     def add(self, seen: SeenImage) -> None:
         """Look at a picture of the data set, and draw it if it is to be shown."""
-        labels = [label.name for label in self.config.labels_of(seen.tag)]
-        colours = self.config.colours_of(seen.tag)
-
         key = not seen.labelled.regions, seen.digest, seen.name
         if len(self._images) < _SHOWN or key < max(self._images):
-            self._images[key] = self._draw(seen, labels, colours)
+            self._images[key] = self._draw(seen)
             if len(self._images) > _SHOWN:
                 del self._images[max(self._images)]
 
         for region in seen.labelled.regions:
-            if region.label in labels and region.label not in self._crops:
-                self._crop(seen, region, colours[[labels.index(region.label)]])
+            if region.label not in self._crops:
+                self._crop(seen, region)
 
-    def _draw(self, seen: SeenImage, labels: list[str], colours: RGBArray) -> _Drawn:
+    def _draw(self, seen: SeenImage) -> _Drawn:
+        labels = self._labels(seen)
         regions = seen.labelled.regions
         label_map = painted(draw_label_map(regions, seen.file.size_hw, self.rule).truth(labels))
         legend = self.config.legend_of(seen.tag)
         shown = {name: legend[name] for name in labels if any(r.label == name for r in regions)}
+        colours = self.config.colours_of(seen.tag)
         picture = to_data_url(thumbnail(seen.file.rgb, label_map, colours, _SIDE_PX))
         return _Drawn(seen.task, seen.name, picture, shown)
 
-    def _crop(self, seen: SeenImage, region: LabelledRegion, colour: RGBArray) -> None:
-        mask = region.read_mask()
-        if mask.any():
+    def _crop(self, seen: SeenImage, region: LabelledRegion) -> None:
+        labels, mask = self._labels(seen), region.read_mask()
+        if region.label in labels and mask.any():
+            colour = self.config.colours_of(seen.tag)[[labels.index(region.label)]]
             picture = crop_of(seen.file.rgb, mask, colour, _CROP_PX)
             self._crops[region.label] = _Drawn(seen.task, seen.name, picture)
+
+    def _labels(self, seen: SeenImage) -> list[str]:
+        return [label.name for label in self.config.labels_of(seen.tag)]
 
     def finish(self, report: DatasetReport, folder: Path, max_megapixels: float) -> Gallery:
         """Return the pictures of a data set that is written into a folder.
