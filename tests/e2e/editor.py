@@ -59,6 +59,16 @@ def keep_picture(page: Page, name: str, folder: Path, size: tuple[int, int]) -> 
     resize(page, SIZE)
 
 
+def keep_part(part: Locator, name: str, folder: Path, size: tuple[int, int]) -> None:
+    """Take a picture of a part of a page that is not scrolled, as `keep_picture` does."""
+    page = part.page
+    resize(page, size)
+    path = (IMAGES if os.environ.get("TAKE_PICTURE") else folder) / name
+    settled(page, path=path, clip=part.bounding_box(), full_page=True)
+    resize(page, PHONE)
+    resize(page, SIZE)
+
+
 def keep_editor_picture(page: Page, name: str, folder: Path) -> None:
     """Take a picture of the editor without the list of tasks, as `keep_picture` does."""
     canvas: Any = page.locator(".konvajs-content").bounding_box()

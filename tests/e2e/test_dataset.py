@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image, ImageDraw
+from playwright.sync_api import Page, expect
 from pycocotools.coco import COCO
 
+from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.dataset.drawn_tasks import bitmask_region, brush_region, picture_bytes, region
-from tests.e2e.servers import get, run_command, sdk
+from tests.e2e.editor import keep_editor_picture, keep_part, no_complaints, open_task, visit
+from tests.e2e.servers import finished_run, get, run_command, sdk
 
 CONFIG = """<View>
   <Image name="front" value="$front" smoothing="false"/><Image name="rear" value="$rear"/>
@@ -22,6 +26,8 @@ CONFIG = """<View>
   <KeyPointLabels name="click" toName="front" smart="true"><Label value="sky"/></KeyPointLabels>
 </View>"""
 NOTHING = 255
+PHOTOGRAPHS = Path(__file__).parents[2] / "examples/photographs"
+OUTLINED = ["cat", "eye", "saucer", "spoon", "cup", "coffee", "rocket", "tower"]
 
 
 def uploaded(studio: LabelStudioProcess, project: int, files: dict[str, bytes]) -> list[str]:
@@ -118,3 +124,30 @@ def test_what_was_painted_is_kept(studio: LabelStudioProcess, project: int, tmp_
     for name in told:
         mask = f"masks/{Path(name).stem}.png"
         assert (exported / "set" / mask).read_bytes() == (tmp_path / mask).read_bytes()
+
+
+def test_the_guides_pictures_of_photographs_that_a_hand_has_outlined(
+    page: Page, studio: LabelStudioProcess, backend_url: str, tmp_path: Path
+) -> None:
+    """The outlines of `examples` as annotations: in the editor, and on their data set's page."""
+    project = demo.create_project(studio, OUTLINED, title="Photographs")
+    photographs = sorted(PHOTOGRAPHS.glob("*.jpg"))
+    demo.upload(studio, project, [(each.name, each.read_bytes()) for each in photographs])
+    run_command(studio, "import-masks", PHOTOGRAPHS, "--project", project, "--as", "annotations")
+
+    address = f"{backend_url}/projects/{project}/datasets"
+    assert requests.post(address, json={"formats": ["coco"]}, timeout=60).ok
+    finished_run(address)
+    with no_complaints(page, backend_url):
+        visit(page, address)
+        shown = page.locator("#shown")
+        expect(shown.get_by_role("img")).to_have_count(len(photographs))
+        for name in OUTLINED:
+            expect(shown.locator(".legend")).to_contain_text(name)
+        keep_part(shown, "photographs.png", tmp_path, (600, 900))
+
+    rocket = photographs.index(PHOTOGRAPHS / "rocket.jpg")
+    task = sorted(each.id for each in sdk(studio).tasks.list(project=project))[rocket]
+    open_task(page, studio, project, task)
+    keep_editor_picture(page, "photograph.png", tmp_path)
+    sdk(studio).projects.delete(id=project)
