@@ -143,9 +143,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
         """What these corrections say of the version from unlabelled pictures; "" without one."""
         if self.unlabelled_gain is None:
             return ""
+        points = f"{100 * abs(self.unlabelled_gain):.1f} points"
         told = (
-            "On the corrected pictures the mean IoU of the version from pictures that nobody had "
-            f"corrected is {100 * self.unlabelled_gain:+.1f} points beside that of the words"
+            "On the corrected pictures the version from unlabelled pictures has a mean IoU "
+            f"{points} {'below' if self.unlabelled_gain < 0 else 'above'} that of the words"
         )
         told += ": it was taken back." if self.unlabelled_lost else "."
         if self.unlabelled_losing:

@@ -113,7 +113,7 @@ def find_exchanged(targets: Targets, logits: Float32Array) -> list[AnnotatorFind
         judged = {
             annotator: counted[:, one, other]
             for annotator, counted in counts.items()
-            if counted[1, one, other] >= FEWEST_PICTURES
+            if counted[1, one, other] >= _FEWEST_OF_EACH
         }
         exchanging = [each for each, (count, shown) in judged.items() if _is_most(count, shown)]
         if len(judged) < FEWEST_ANNOTATORS or 2 * len(exchanging) >= len(judged):

@@ -352,7 +352,7 @@ def test_it_learns_from_unlabelled_pictures_is_used_judged_and_replaced(
     assert newest["unlabelled_gain"] is not None
     assert first["live"] != newest["unlabelled_lost"]
     visit(page, team.learning)
-    expect(page.locator("#learned")).to_contain_text("that nobody had corrected is")
+    expect(page.locator("#learned")).to_contain_text("the version from unlabelled pictures has")
     page.get_by_role("button", name="Use version 2").click()
     wait_for(lambda: team.version().endswith(" v2"), "what corrections teach")
 

@@ -283,7 +283,7 @@ def test_a_version_of_unlabelled_pictures_shows_areas_and_its_gain(dashboard: Da
     judged = {"unlabelled_gain": -0.021, "unlabelled_lost": True, "unlabelled_losing": ("wine",)}
     learn(stores, "blue", **judged)
     told = " ".join(dashboard.page(LEARNING).text.split())
-    assert "-2.1 points beside that of the words: it was taken back." in told
+    assert "2.1 points below that of the words: it was taken back." in told
     assert "The words do better on wine." in told
 
 
