@@ -1,7 +1,9 @@
 """`clearclip segment`: write label maps and overlays of image files."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from tqdm import tqdm
@@ -22,6 +24,7 @@ from clearclip_core.quantities import quantity
 from clearclip_core.vocabulary import Label
 
 if TYPE_CHECKING:
+    from clearclip_core.clip.weights import KnownModel
     from clearclip_core.segmentation.segmentation import Segmentation
 
 
@@ -105,7 +108,7 @@ def segment(
         raise SystemExit(1)
 
 
-def write_segmentation(target: Path, image: RGBArray, result: "Segmentation") -> None:
+def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> None:
     """Write the label map and the overlay of an image to `target`, to which suffixes are added."""
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +142,15 @@ def parse_labels(text: str) -> tuple[Label, ...]:
     return tuple(labels)
 
 
+_MODELS_HEAD: Final = (
+    f"{'MODEL':48} {'FAMILY':10} {'IMAGE+TEXT':>11} {'MEMORY':>8}  {'LICENCE':18} ON DISK"
+)
+_MODELS_FOOT: Final = (
+    "MEMORY: weights and a batch of windows in fp32; half of that in fp16. LICENCE: as publishers "
+    "state it.\nOf all these only demo was ever run with its weights by this project's authors."
+)
+
+
 @click.command()
 @click.option("--download", metavar="NAME", help="Fetch these weights, such as ViT-B-16/openai.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), help="Folder to fetch them to.")
@@ -153,7 +165,17 @@ def models(download: str | None, folder: Path | None, model_dir: Path | None) ->
         with click_errors():
             click.echo(download_weights(download, folder))
         return
+    click.echo(_MODELS_HEAD)
     for model in (*known_models(model_dir), *known_click_models(model_dir)):
-        where = str(model.path) if model.path else "-"
-        needs = f"  needs [{model.needs}]" if model.needs else ""
-        click.echo(f"{model.name:48} {model.licence:18} {where}{needs}")
+        click.echo(_model_row(model))
+    click.echo(f"\n{_MODELS_FOOT}")
+
+
+def _model_row(model: KnownModel) -> str:
+    """Return the line of a model."""
+    size = "-" if model.size is None else str(model.size)
+    memory_gb = None if model.size is None else model.size.memory_gb
+    memory = "-" if memory_gb is None else f"{memory_gb:.1f} GB"
+    needs = f"  needs [{model.needs}]" if model.needs else ""
+    kind = f"{model.name:48} {model.family:10}"
+    return f"{kind} {size:>11} {memory:>8}  {model.licence:18} {model.path or '-'}{needs}"

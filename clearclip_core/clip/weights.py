@@ -26,6 +26,8 @@ from urllib.request import getproxies
 
 import huggingface_hub
 
+from clearclip_core.clip.families import ModelSize, family_of, model_sizes
+
 WeightsSource = Literal[
     "tag", "file", "local-dir", "hf-hub", "demo", "random", "timm", "transformers"
 ]
@@ -331,6 +333,8 @@ class KnownModel:
     licence: str  # licence of the weights, as their publisher states it
     path: Path | None  # file or folder of the weights, None where they are not on disk
     needs: str  # extra that has to be installed, or ``""``
+    family: str = ""  # what kind of image tower it has
+    size: ModelSize | None = None  # None where it is not known
 
 
 def known_models(folder: Path | None = None) -> list[KnownModel]:
@@ -339,17 +343,25 @@ def known_models(folder: Path | None = None) -> list[KnownModel]:
     Args:
         folder: folder of weights; `DEFAULT_FOLDER` by default.
     """
-    rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "")]
+    sizes = model_sizes()
+    rows = [KnownModel("demo", "Apache-2.0", DEMO_FOLDER, "", "demo", sizes["demo"])]
     for repository, licence in TIPSV2_MODELS.items():
         name = ModelName(f"hf-hub:{repository}", "transformers", "", repository)
-        rows.append(KnownModel(name.name, licence, find_weights(name, folder), "hf"))
+        path = find_weights(name, folder)
+        rows.append(
+            KnownModel(name.name, licence, path, "hf", family_of(repository), sizes[name.name])
+        )
+
     for arch, tag in _tags().list_pretrained():
         # A name with and one without -quickgelu are the same weights: the tag decides.
         if arch.endswith("-quickgelu"):
             continue
         name = ModelName(f"{arch}/{tag}", "tag", arch, tag)
         needs = "hf" if needs_hf(arch) else ""
-        rows.append(KnownModel(name.name, licence_of(tag), find_weights(name, folder), needs))
+        path = find_weights(name, folder)
+        rows.append(
+            KnownModel(name.name, licence_of(tag), path, needs, family_of(arch), sizes.get(arch))
+        )
     return rows
 
 
@@ -362,7 +374,8 @@ def known_click_models(folder: Path | None = None) -> list[KnownModel]:
     rows = []
     for repository, licence in CLICK_MODELS.items():
         name = ModelName(repository, "transformers", "", repository)
-        rows.append(KnownModel(repository, licence, find_weights(name, folder), "sam"))
+        path = find_weights(name, folder)
+        rows.append(KnownModel(repository, licence, path, "sam", "clicks"))
     return rows
 
 

@@ -31,11 +31,11 @@ def test_models_are_listed_with_their_licences(tmp_path: Path) -> None:
     carried.write_bytes(b"one")
     result = clearclip("models", "--model-dir", tmp_path)
     assert result.exit_code == 0
-    rows = {line.split()[0]: line.split() for line in result.output.splitlines()}
-    assert rows["demo"][1] == "Apache-2.0"
-    assert rows["ViT-B-16/openai"][1] == "MIT"
-    assert rows["ViT-B-32/openai"] == ["ViT-B-32/openai", "MIT", str(carried)]
-    assert rows["facebook/sam3"][1:] == ["SAM", "License", "-", "needs", "[sam]"]
+    rows = {line.split(" ")[0]: line.split()[1:] for line in result.output.splitlines()}
+    assert rows["demo"][-2] == "Apache-2.0"
+    assert rows["ViT-B-16/openai"] == ["ViT", "86+63", "M", "0.8", "GB", "MIT", "-"]
+    assert rows["ViT-B-32/openai"][-2:] == ["MIT", str(carried)]
+    assert rows["facebook/sam3"][-5:] == ["SAM", "License", "-", "needs", "[sam]"]
     assert rows["roberta-ViT-B-32/laion2b_s12b_b32k"][-2:] == ["needs", "[hf]"]
 
 

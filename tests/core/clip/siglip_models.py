@@ -56,6 +56,10 @@ def write_siglip(folder: Path, logit_scale: float = 117.3) -> Path:
         model = open_clip.CustomTextCLIP(
             **{key: value for key, value in CONFIG.items() if key != "custom_text"}
         )
+        # So that words and places differ as those of trained weights do.
+        for each in model.parameters():
+            if each.ndim > 1:
+                each.data += 0.3 * torch.randn_like(each)
     model.logit_scale.data = torch.tensor(logit_scale).log()
     weights = {name: each.clone() for name, each in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")

@@ -11,6 +11,7 @@ from clearclip_core.clip.encoders import check_tower, make_encoder
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.towers import Tower
 from clearclip_core.clip.weights import ModelName, known_models
+from tests.core.clip.architecture_sizes import build_image_tower
 from tests.packages import Packages
 
 
@@ -42,13 +43,7 @@ def _kinds_of_towers() -> dict[tuple[str, ...], str]:
 @pytest.mark.thorough
 @pytest.mark.parametrize("arch", _kinds_of_towers().values())
 def test_the_image_tower_of_each_kind_is_taken(arch: str) -> None:
-    config = open_clip.get_model_config(arch)
-    with torch.device("meta"):
-        visual = open_clip.model._build_vision_tower(
-            config["embed_dim"], config["vision_cfg"], bool(config.get("quick_gelu"))
-        )
-    model = torch.nn.Module()
-    model.visual = visual
+    model = build_image_tower(arch)
     check_tower(model)
     encoder = make_encoder(model, Method())
     assert isinstance(encoder, DenseEncoder | Tower)
