@@ -178,17 +178,24 @@ class TimmTower(Tower):
             grid_hw: h and w.
 
         Returns:
-            (B*h*w, C, 1, 1), or (B*h*w, 1, C); where the mean over places is the pooling, which
-            leaves the prefix tokens out, (B*h*w, prefix + 1, C).
+            (B*h*w, C, 1, 1), or (B*h*w, 1, C); where the pooling leaves the prefix tokens out,
+            (B*h*w, prefix + 1, C).
         """
         if features.ndim == 4:
             return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1], 1, 1)
         count = grid_hw[0] * grid_hw[1]
         places = features[:, -count:].reshape(-1, 1, features.shape[-1])
         prefix = features[:, :-count]
-        if not prefix.shape[1] or getattr(self.trunk, "global_pool", "") != "avg":
+        if not prefix.shape[1] or not self._pools_without_prefix:
             return places
         return torch.cat([prefix.repeat_interleave(count, 0), places], 1)
+
+    @property
+    def _pools_without_prefix(self) -> bool:
+        """Whether the pooling drops prefix tokens; Eva's attention pooling takes them."""
+        pooling = getattr(self.trunk, "global_pool", "")
+        takes_prefix = getattr(self.trunk, "pool_include_prefix", pooling == "map")
+        return pooling in ("avg", "map") and not takes_prefix
 
 
 class ResNetTower(Tower):

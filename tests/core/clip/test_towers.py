@@ -26,6 +26,7 @@ FAMILIES = {
     "ViTamin": ("vitamin_small_224", "", "linear"),
     "MobileCLIP, a ViT": ("vit_base_mci_224", "token", ""),
     "MobileCLIP, FastViT": ("fastvit_mci0", "avg", ""),
+    "attention that leaves the CLS out": ("test_vit", "map", ""),
     "ConvNeXt": ("convnext_atto", "", "mlp"),
 }
 
@@ -79,6 +80,26 @@ def test_where_all_places_are_equal_a_feature_is_the_pictures_embedding(
     whole = F.normalize(embedded, dim=-1)[:, None, None]
     assert patches.shape[:3] == (2, 3, 5)
     torch.testing.assert_close(patches, whole.expand_as(patches))
+
+
+@torch.inference_mode()
+def test_a_place_is_read_without_the_tokens_before_the_places(
+    visual: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = TimmTower(visual, Method())
+    maps_of = tower.trunk.forward_features
+
+    def other_prefix(pixels: torch.Tensor) -> torch.Tensor:
+        maps: torch.Tensor = maps_of(pixels).clone()
+        if maps.ndim == 3:
+            maps[:, : -3 * 5] += 1
+        return maps
+
+    pixels = pixels_for(tower)
+    expected = tower(pixels).patches
+    assert expected.norm(dim=-1).min() > 0.99
+    monkeypatch.setattr(tower.trunk, "forward_features", other_prefix)
+    torch.testing.assert_close(tower(pixels).patches, expected)
 
 
 @torch.inference_mode()
