@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from backend.annotations.annotated_image import AnnotationChoice
-from backend.cli.evaluate import AnnotatedProject
+from backend.annotations.annotated_project import AnnotatedProject
 from backend.dataset.dataset_options import DatasetOptions
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.image_file import LocalImages
