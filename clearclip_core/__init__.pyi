@@ -10,7 +10,13 @@ from .adaptation.unlabelled import (
 from .clip.dense_encoder import WindowFeatures
 from .clip.methods import METHODS, Method
 from .clip.text_encoder import BEST_TEMPLATES, TEMPLATES
-from .clip.weights import WeightsNotFoundError, check_weights, missing_weights, weights_id
+from .clip.weights import (
+    WeightsNotFoundError,
+    check_weights,
+    known_second_encoders,
+    missing_weights,
+    weights_id,
+)
 from .demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from .images.preprocessing import RGBArray
 from .prompting.click_model import ClickFeatures, ClickModel, ClickModelPredictor
@@ -62,6 +68,7 @@ __all__ = [
     "check_weights",
     "drop_islands",
     "judge_adaptation",
+    "known_second_encoders",
     "missing_weights",
     "render_scene",
     "weights_id",

@@ -1,6 +1,7 @@
 """Segmenter: encode an image, score it against words, decide the label of each pixel."""
 
 import hashlib
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +48,9 @@ from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 log = logging.getLogger(__name__)
+
+#: Name of the precision of each number format, see `load_model`.
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 #: A contrast word means the same as a label if the cosine of their embeddings is at least this.
 _SAME_MEANING = 0.95
@@ -194,6 +198,61 @@ class Segmenter:
             second_short_side_px=second_short_side_px,
             click_model=clicks,
         )
+
+    def variant(
+        self,
+        method: str | Method,
+        short_side_px: int | None = None,
+        second: str | None = None,
+        *,
+        second_short_side_px: int | None = None,
+        folder: Path | str | None = None,
+    ) -> "Segmenter":
+        """Make a segmenter of the same weights of CLIP and the same embedded words.
+
+        Args:
+            method: name of a preset, or a `Method`.
+            short_side_px: as in `load`.
+            second: name of a second encoder, which is loaded unless it is this segmenter's; its
+                weights have to be on disk. None: without one.
+            second_short_side_px: as in `load`.
+            folder: folder of weights.
+
+        Raises:
+            ValueError: a method that the weights or the second encoder do not allow, or an unknown
+                name.
+            WeightsNotFoundError: the second encoder's weights are not on disk.
+        """
+        method = Method.of(method)
+
+        beside = self.second if self.second is not None and self.second.name == second else None
+        if second is not None and beside is None:
+            beside = load_second_encoder(
+                second,
+                str(self.encoder.device),
+                _PRECISIONS[self.encoder.dtype],
+                None if folder is None else Path(folder).expanduser(),
+                download=False,
+            )
+
+        sides = method.sizes_px if short_side_px is None else (short_side_px,)
+        made = Segmenter(
+            self.model,
+            method,
+            Preprocessing.of_short_side(self.model.mean, self.model.std, *sides),
+            templates=self.embed.templates,
+            second=beside,
+            second_short_side_px=second_short_side_px,
+        )
+        made.embed = self.embed
+        return made
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the numbers of all its networks, in the memory of the model's device."""
+        networks = [self.model.clip, *([] if self.second is None else [self.second.model])]
+        tensors = itertools.chain(*(each.state_dict().values() for each in networks))
+        return sum(each.numel() * each.element_size() for each in tensors)
 
     @cached_property
     def features_id(self) -> str:

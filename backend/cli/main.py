@@ -24,7 +24,7 @@ BACKEND_COMMANDS: Final = {
     "task": ("backend.cli.task:task", "Say what has happened to a task."),
     "run": (
         "backend.cli.run:run",
-        "Make a report on a project: words, label-errors, agreement, eval.",
+        "Make a report on a project: words, label-errors, agreement, models, eval.",
     ),
     "adapt": (
         "backend.cli.adapt:adapt_group",

@@ -35,6 +35,7 @@ from clearclip_core.quantities import quantity
 if TYPE_CHECKING:
     from backend.runs.agreement import Agreement
     from backend.runs.label_errors import LabelErrors
+    from backend.runs.models import ModelsReport
     from backend.runs.words import WordsReport
 
 _USE: Final = "The project is read from Label Studio"  # what these commands need Label Studio for
@@ -188,6 +189,24 @@ def show_agreement(report: Agreement) -> None:
 
     disputes = {">task": "task", ">people": "people", ">in dispute": "disputed"}
     _print_table(report.disputes, disputes)
+
+
+@_command("models", MODEL_SETTINGS)
+def show_models(report: ModelsReport) -> None:
+    """Compare the settings in use with others.
+
+    With other methods, second encoders and sizes, one thing at a time, on annotated pictures: by
+    the words, and by what the other pictures teach. The project's page shows the same table.
+    """
+    from backend.views.runs import MODEL_COLUMNS, model_rows, model_verdict  # torch
+
+    click.echo(f"{quantity(report.pictures, 'picture')}, {quantity(report.labels, 'label')}")
+    click.echo(f"{text_table(MODEL_COLUMNS, model_rows(report))}\n")
+    click.echo(model_verdict(report))
+    for line in report.best.lines if report.is_sure else ():
+        click.echo(f"  {line}")
+    for name, reason in report.refused.items():
+        click.echo(printable(f"Not compared: {name}: {reason}"))
 
 
 @_command(

@@ -7,9 +7,11 @@ a large vocabulary delays nobody but those who use it.
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
@@ -154,6 +156,14 @@ _SENTENCES_PER_WINDOW = 20  # so many sentences cost a ViT-B as much as one wind
 _LAST_BATCH_S = 5.0  # how long `Engine.join` waits for the batch that is running
 
 
+@dataclass(frozen=True, eq=False)
+class _Lent(Generic[Result]):
+    """What is computed in the engine's thread for somebody else, see `Engine.lend`."""
+
+    compute: Callable[[], Result]
+    result: Future[Result] = field(default_factory=Future)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The state and the counts of the engine at one moment."""
@@ -203,6 +213,7 @@ class Engine:
         self._collector = BatchCollector(self._images, self._words, self._cache)
         self._encoder = BatchEncoder(self._changed)
         self._clicks = ClickQueue(self._changed, self._cache)
+        self._lent: deque[_Lent[Any]] = deque()
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -372,6 +383,23 @@ class Engine:
         """Compute in the caller's thread beside the model, see `BatchEncoder.with_room`."""
         return self._encoder.with_room(compute, self.segmenter())
 
+    def lend(self, compute: Callable[[], Result]) -> Result:
+        """Compute in the engine's own thread, between its batches; wait for the result.
+
+        For what runs other encoders than the segmenter's: it takes turns with the model, and no
+        annotator waits for more than one computation. Errors of `compute` are raised here.
+
+        Raises:
+            ModelUnavailable: the model is not there, or the engine stops.
+        """
+        lent = _Lent(compute)
+        self.segmenter()
+        with self._changed:
+            self._loader.loaded()
+            self._lent.append(lent)
+            self._changed.notify_all()
+        return lent.result.result()
+
     def _enqueue(self, request: ImageRequest) -> None:
         with self._changed:
             if request.priority is not Priority.INTERACTIVE:
@@ -387,6 +415,10 @@ class Engine:
         self._images.fail_all(reason)
         self._words.fail_all(reason)
         self._clicks.fail_all(reason)
+        with self._changed:
+            lent, self._lent = self._lent, deque()
+        for each in lent:
+            each.result.set_exception(ModelUnavailable(reason))
 
     # The methods from here on run in the model's own thread.
 
@@ -399,6 +431,7 @@ class Engine:
         self._words.prompts_at_once = max(1, sentences // len(segmenter.embed.templates))
         while self._wait_for_work():
             self._encode_for_a_click(segmenter)
+            self._compute_lent(segmenter)
             words = self._words.next()
             if words is None:
                 self._encode_some(segmenter)
@@ -410,7 +443,13 @@ class Engine:
         """Wait for something to do; return False once the engine has stopped."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._images or self._words or self._clicks or self._loader.has_stopped
+                lambda: (
+                    self._images
+                    or self._words
+                    or self._clicks
+                    or self._lent
+                    or self._loader.has_stopped
+                )
             )
             return not self._loader.has_stopped
 
@@ -420,6 +459,20 @@ class Engine:
             self._clicks.encode_next(
                 segmenter.click_model, lambda compute: self._encoder.with_room(compute, segmenter)
             )
+
+    def _compute_lent(self, segmenter: Segmenter) -> None:
+        """Compute what one borrower waits for, while nobody waits for an image."""
+        with self._changed:
+            people = (Priority.INTERACTIVE, Priority.OPENED)
+            if not self._lent or any(self._images.waiting(each) for each in people):
+                return
+            lent = self._lent.popleft()
+        try:
+            result = self._encoder.with_room(lent.compute, segmenter)
+        except Exception as error:  # noqa: BLE001 -- the borrower hears of it
+            lent.result.set_exception(error)
+        else:
+            lent.result.set_result(result)
 
     def _encode_some(self, segmenter: Segmenter) -> None:
         """Encode and score the images whose turn it is."""

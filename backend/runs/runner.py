@@ -17,13 +17,21 @@ from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.models import MODELS
 from backend.runs.run_store import Progress, Run, RunKind, RunParts, RunStore
 from backend.runs.words import WORDS
 
 log = logging.getLogger(__name__)
 
 #: All kinds of runs.
-KINDS: Final[tuple[RunKind[Any, Any], ...]] = (LABEL_ERRORS, AGREEMENT, WORDS, DATASETS, CHECKS)
+KINDS: Final[tuple[RunKind[Any, Any], ...]] = (
+    LABEL_ERRORS,
+    AGREEMENT,
+    WORDS,
+    MODELS,
+    DATASETS,
+    CHECKS,
+)
 
 _NOTE_EVERY_S: Final = 1.0  # time between two notes of the progress, in seconds
 

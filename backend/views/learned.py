@@ -14,6 +14,7 @@ from backend.learning.compared_images import BeforeAfter, Work
 from backend.learning.learner import Learner
 from backend.learning.versions import LearningState, Version
 from backend.runs.label_errors import Suspicion
+from backend.runs.models import FEWEST_PICTURES
 from backend.views.learning import told_ious, too_few
 from backend.views.project import UrlOf
 from backend.views.text import Part, Pill, Sentence, ago, count_with_noun, sentence
@@ -369,6 +370,14 @@ class LearningView(LearningState, frozen=True, kw_only=True):
             url = url_of("words.page", project=self.project, label=label)
             parts += [", " if place else "", Part(label, url)]
         return sentence(*parts, ". Try other words there first: they may do more than corrections.")
+
+    def compare_models(self, url_of: UrlOf) -> Sentence:
+        """Say that other settings can be compared; () where there are too few corrections."""
+        if self.annotations < FEWEST_PICTURES or not self.can_learn:
+            return ()
+        url = url_of("models.page", project=self.project)
+        told = ": would another method, second encoder or size do better on these corrections?"
+        return sentence(Part("Compare models", url), told)
 
     def word_note(self, label: str, version: VersionView) -> str:
         """Say that a label keeps its words in a version, or from the next one on; "" if neither."""

@@ -13,11 +13,12 @@ from backend.runs.agreement import Agreement, AgreementOnLabel, AnnotatorFigures
 from backend.runs.dataset import DatasetFile
 from backend.runs.gallery import ShownImage, ShownPair, lacking_classes
 from backend.runs.label_errors import LabelErrors, Suspicion
+from backend.runs.models import FEWEST_PICTURES, ComparedModel, ModelsReport
 from backend.runs.run_store import Run
 from backend.runs.words import TriedWords, WordsReport
 from backend.views.project import UrlOf
 from backend.views.text import Colour, Part, Pill, Sentence, ago, count_with_noun, sentence, size
-from clearclip_core.quantities import grouped
+from clearclip_core.quantities import grouped, inflected
 
 _COLOURS: Final[dict[str, Colour]] = {"done": "good", "failed": "bad", "cancelled": "soft"}
 
@@ -361,10 +362,105 @@ class AgreementRuns(RunsView, frozen=True, kw_only=True):
         return f"picture {dispute.item_index + 1}, {people}"
 
 
+#: The columns of compared models; a heading that begins with ">" is of numbers.
+MODEL_COLUMNS: Final = (
+    "What is chosen",
+    ">Words",
+    ">Learned",
+    ">Beside now",
+    ">Saved paint",
+    ">Seconds",
+    ">MB",
+)
+
+
+def model_rows(report: ModelsReport) -> list[list[str]]:
+    """Return the rows of compared models, those in use first, for the page and the command."""
+    return [_model_row(each) for each in report.models]
+
+
+def _model_row(model: ComparedModel) -> list[str]:
+    return [
+        model.name,
+        in_percent(model.words_iou),
+        in_percent(model.learned_iou),
+        _gain(model) if model.lines else "",
+        in_percent(model.saved_paint),
+        f"{model.seconds:.2f}",
+        grouped(round(model.weights_mb)),
+    ]
+
+
+def _gain(model: ComparedModel) -> str:
+    """Tell what a model gains, in points of mean IoU, and its range.
+
+    >>> _gain(ComparedModel("", ("METHOD=pearl",), 0, 0, 0, 0, 0, 0.021, -0.004, 0.03, ("car",)))
+    '+2.1 (-0.4 to +3.0); car loses'
+    """
+    low, high = (f"{100 * each:+.1f}" for each in (model.low, model.high))
+    lost = "; " + ", ".join(model.losing) if model.losing else ""
+    loses = lost and inflected(len(model.losing), " loses", " lose")
+    return f"{100 * model.gain:+.1f} ({low} to {high}){lost}{loses}"
+
+
+def model_verdict(report: ModelsReport) -> str:
+    """Say which of the compared models is the best, and whether that may be chance."""
+    best = report.best
+    if report.pictures < FEWEST_PICTURES:
+        pictures = count_with_noun(report.pictures, "picture")
+        return f"{pictures}: too few to tell. Correct {FEWEST_PICTURES} or more, and compare again."
+    if not best.lines:
+        return "Nothing that was tried is better than the settings in use."
+    if not report.is_sure:
+        return (
+            f"Too few pictures to tell: “{best.name}” looks best, and that may be chance. Keep "
+            "what is in use, or correct more pictures and compare again."
+        )
+    return (
+        f"The best is “{best.name}”. Copy its lines to the settings and start the backend again; "
+        "what was learned is learned again by itself."
+    )
+
+
+class ModelsRuns(RunsView, frozen=True, kw_only=True):
+    """Comparisons of the settings in use with others."""
+
+    report: ModelsReport | None
+
+    @property
+    def verdict(self) -> str:
+        return "" if self.report is None else model_verdict(self.report)
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The table, see `MODEL_COLUMNS`."""
+        return [] if self.report is None else model_rows(self.report)
+
+    @property
+    def columns(self) -> list[tuple[str, bool]]:
+        """The headings, and whether the column is of numbers."""
+        return [(each.removeprefix(">"), each.startswith(">")) for each in MODEL_COLUMNS]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of settings of the best; () where it may be no better."""
+        return self.report.best.lines if self.report is not None and self.report.is_sure else ()
+
+    @property
+    def compared(self) -> str:
+        """What was compared, and when."""
+        if self.report is None:
+            return ""
+        pictures = count_with_noun(self.report.pictures, "annotated picture")
+        labels = count_with_noun(self.report.labels, "label")
+        return f"Compared {self.made} on {pictures} with {labels}."
+
+
 #: Name of a kind -> how its runs are shown; others as `RunsView`.
 VIEWS: Final[Mapping[str, type[RunsView]]] = {
     "datasets": DatasetRuns,
     "words": WordsRuns,
     "label-errors": LabelErrorRuns,
     "agreement": AgreementRuns,
+    "models": ModelsRuns,
 }

@@ -18,6 +18,7 @@ from backend.runs.agreement import AGREEMENT
 from backend.runs.checks import CHECKS
 from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.models import MODELS
 from backend.runs.words import WORDS
 from backend.services import Services
 from backend.settings import Settings
@@ -182,6 +183,7 @@ def _blueprints(
         (LabelErrorRoutes, LABEL_ERRORS),
         (RunRoutes, AGREEMENT),
         (RunRoutes, CHECKS),
+        (RunRoutes, MODELS),
         (DatasetRoutes, DATASETS),
         (WordsRoutes, WORDS),
     ):

@@ -379,6 +379,20 @@ def known_click_models(folder: Path | None = None) -> list[KnownModel]:
     return rows
 
 
+def known_second_encoders(folder: Path | None = None) -> list[str]:
+    """List the second encoders whose weights `download_weights` has written into a folder.
+
+    Args:
+        folder: folder of weights; `DEFAULT_FOLDER` by default.
+
+    Returns:
+        Names of timm's models with their tags, sorted.
+    """
+    files = Path(folder or DEFAULT_FOLDER).expanduser().glob("*")
+    stems = (path.name.removesuffix(path.suffix) for path in files if path.suffix in _SUFFIXES)
+    return sorted({stem for stem in stems if "." in stem and stem in _timm_names()})
+
+
 def licence_of(tag: str) -> str:
     """Return the licence of a tag's weights, as far as it is known.
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.resources import files
@@ -34,6 +34,7 @@ from clearclip_core.vocabulary import Label, MapNames, Vocabulary
 if TYPE_CHECKING:  # torch
     from clearclip_core.adaptation.fitting import HeldOutAdaptations
     from clearclip_core.segmentation.scores import Scores
+    from clearclip_core.segmentation.windows import DenseFeatures
     from clearclip_core.segmenter import Segmenter
 
 
@@ -67,6 +68,7 @@ class Candidate:
     prompts: str
     rule: PredictionRule = AS_BACKEND
     learned: HeldOutAdaptations | None = None  # what is added to the words' scores, by image
+    encode_by: Callable[[RGBArray], DenseFeatures] | None = None  # None: by the segmenter itself
 
     @property
     def name(self) -> tuple[str, str, str]:
@@ -77,6 +79,10 @@ class Candidate:
     def vocabulary(self) -> Vocabulary:
         """The labels and, where the rule has them, contrast words."""
         return self.segmenter.vocabulary(self.labels, self.rule.contrast)
+
+    def encode(self, rgb: RGBArray) -> DenseFeatures:
+        """Encode an image, (H, W, 3) uint8 RGB."""
+        return (self.encode_by or self.segmenter.encode)(rgb)
 
     def embed(self) -> None:
         """Embed the words, so that no image's time includes it."""
@@ -129,7 +135,7 @@ def predict_all(
         key = id(candidate.segmenter)
         if key not in encoded:
             began = time.perf_counter()
-            features = candidate.segmenter.encode(rgb)
+            features = candidate.encode(rgb)
             encoded[key] = features, time.perf_counter() - began
         features, encoding_s = encoded[key]
         began = time.perf_counter()
@@ -221,6 +227,7 @@ class CandidateFigures:
     def __init__(self, labels: int) -> None:
         # Of each label the overlaps on the pictures where it was predicted or is true.
         self.labels: list[list[MaskOverlap]] = [[] for _ in range(labels)]
+        self.pictures: list[Sequence[MaskOverlap]] = []  # of each picture those of all labels
         self.wrong_px: list[int] = []  # of each picture, to paint and to erase
         self.seconds: list[float] = []  # of each picture, from the picture in memory to its masks
 
@@ -229,6 +236,7 @@ class CandidateFigures:
         for found, overlap in zip(self.labels, overlaps, strict=True):
             if overlap.iou is not None:
                 found.append(overlap)
+        self.pictures.append(overlaps)
         self.wrong_px.append(sum(overlaps, MaskOverlap()).wrong_px)
         self.seconds.append(seconds)
 
@@ -291,6 +299,8 @@ def compare(
     candidates: Sequence[Candidate],
     shown: int = 0,
     leave_out: tuple[type[Exception], ...] = (),
+    *,
+    shows_progress: bool = True,
 ) -> Comparison:
     """Predict all pictures with each candidate and compare the masks with the truth.
 
@@ -299,6 +309,7 @@ def compare(
         shown: number of worst pictures to keep: those with the largest share of pixels to paint or
             erase, on average over the candidates.
         leave_out: errors of a picture for which it is left out; others end the comparison.
+        shows_progress: whether a bar shows the progress.
 
     Raises:
         LayoutError: a picture cannot be read, or does not fit its label map.
@@ -311,7 +322,7 @@ def compare(
     figures = [CandidateFigures(count) for _ in candidates]
     worst = _WorstImages(shown, count)
     left_out: list[tuple[str, str]] = []
-    for picture, content in _read_all(folder, leave_out):
+    for picture, content in _read_all(folder, leave_out, shows_progress):
         if isinstance(content, Exception):
             left_out.append((picture.name, str(content)))
             continue
@@ -390,7 +401,11 @@ def _caption(candidate: Candidate, overlaps: Sequence[MaskOverlap]) -> str:
 
 
 def learn_held_out(
-    folder: LabelledFolder, candidate: Candidate, leave_out: tuple[type[Exception], ...] = ()
+    folder: LabelledFolder,
+    candidate: Candidate,
+    leave_out: tuple[type[Exception], ...] = (),
+    *,
+    shows_progress: bool = True,
 ) -> HeldOutAdaptations:
     """Learn from the label maps of a folder as from corrections, without each image in turn.
 
@@ -398,6 +413,7 @@ def learn_held_out(
         folder: the images and their label maps; all of them are encoded.
         candidate: whose features and words are learned with.
         leave_out: as in `compare`.
+        shows_progress: as in `compare`.
 
     Returns:
         What is learned of the other images, by name; nothing where the gate lets nothing pass.
@@ -407,12 +423,12 @@ def learn_held_out(
 
     names = [label.name for label in folder.labels]
     examples = []
-    for picture, content in _read_all(folder, leave_out):
+    for picture, content in _read_all(folder, leave_out, shows_progress):
         if isinstance(content, Exception):
             continue
         rgb, truth = content
         masks = {name: truth == index for index, name in enumerate(names)}
-        features = candidate.segmenter.encode(rgb)
+        features = candidate.encode(rgb)
         examples.append(Example.of(features, masks, names, picture.name))
 
     fit = adapt(examples, candidate.segmenter.embed, candidate.vocabulary)
@@ -456,7 +472,7 @@ def learn_unlabelled(images: Path, candidate: Candidate) -> HeldOutAdaptations:
 
 
 def _read_all(
-    folder: LabelledFolder, leave_out: tuple[type[Exception], ...]
+    folder: LabelledFolder, leave_out: tuple[type[Exception], ...], shows_progress: bool
 ) -> Iterator[tuple[Readable, tuple[RGBArray, Truth] | Exception]]:
     def read(picture: Readable) -> tuple[RGBArray, Truth] | Exception:
         try:
@@ -466,7 +482,12 @@ def _read_all(
 
     pictures = folder.pictures
     contents = read_ahead(read, pictures)
-    yield from tqdm(zip(pictures, contents, strict=True), total=len(pictures), unit="picture")
+    yield from tqdm(
+        zip(pictures, contents, strict=True),
+        total=len(pictures),
+        unit="picture",
+        disable=not shows_progress,
+    )
 
 
 def _drawn(

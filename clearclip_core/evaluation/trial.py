@@ -10,6 +10,7 @@ from clearclip_core.adaptation.fitting import LABEL_LOSS, UNSURE, find_losing
 from clearclip_core.images.label_maps import IGNORE, Truth
 
 _DRAWS = 200  # draws of images with replacement (bootstrap)
+_TAIL = 0.05  # share of the draws below the range of a gain, and above it
 
 Counts = npt.NDArray[np.int64]
 
@@ -23,11 +24,15 @@ class Trial:
         is_better: whether three draws of the images in four say that the mean gains, and no label
             loses too much.
         losing: indices of labels that surely lose more than `LABEL_LOSS`.
+        low: gain that 19 draws in 20 are above.
+        high: gain that 19 draws in 20 are below.
     """
 
     gain: float
     is_better: bool
     losing: tuple[int, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
 
 
 def count_overlaps(label_map: npt.NDArray[np.int16], truth: Truth, labels: int) -> Counts:
@@ -77,4 +82,5 @@ def judge(now: Sequence[Counts], other: Sequence[Counts], label_loss: float = LA
     gains = change[:, is_there].mean(axis=1) if is_there.any() else np.zeros(len(change))
     losing = np.flatnonzero(find_losing(change, label_loss) & is_there).tolist()
     is_better = bool(np.quantile(gains[1:], UNSURE) > 0) and not losing
-    return Trial(float(gains[0]), is_better, tuple(losing))
+    low, high = np.quantile(gains[1:], (_TAIL, 1 - _TAIL)).tolist()
+    return Trial(float(gains[0]), is_better, tuple(losing), low, high)

@@ -48,6 +48,7 @@ NEED_A_TOKEN = (
     "run words --project 7",
     "run label-errors --project 7",
     "run agreement --project 7",
+    "run models --project 7",
     "adapt step --project 7",
     "dataset --project 7 --format coco --to .",
     "import-masks --project 7 --from .",

@@ -13,8 +13,10 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.runs.agreement import AGREEMENT
 from backend.runs.label_errors import LABEL_ERRORS
+from backend.runs.models import MODELS
 from backend.runs.run_store import RunStore
 from backend.settings import Settings
+from backend.views.runs import model_rows
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.runs.scene_project import MODEL, painted, scene_studio, scenes
 from tests.backend.runs.shared_project import brushed, shared_studio
@@ -123,3 +125,17 @@ def test_a_wrong_request_of_words_ends_with_a_sentence() -> None:
     assert result.exit_code == 1
     assert 'Expected "label" to name the label' in result.output
     assert "corrected picture" not in result.output, "nothing is measured"
+
+
+def test_models_are_compared_as_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.runs.models._METHODS", ("clearclip", "rfclip"))
+    made = run(scene_studio(annotated=2), "models", *MODEL)
+    assert made.exit_code == 0, made.output
+    kept = RunStore(Database.from_settings(Settings())).last(MODELS, 7)
+    assert kept is not None
+    for row in model_rows(kept[1]):
+        assert " ".join(row).split() == next(
+            line.split() for line in made.output.splitlines() if line.startswith(row[0])
+        )
+    assert "2 pictures: too few to tell" in made.output
+    assert "Not compared: method rfclip" in made.output

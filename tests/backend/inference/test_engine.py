@@ -294,3 +294,41 @@ def test_the_models_thread_alone_computes_with_several() -> None:
         model.submit(load_segmenter, Settings(model="demo", device="cpu")).result()
         assert model.submit(torch.get_num_threads).result() == usable_cpus()
         assert other.submit(torch.get_num_threads).result() == 1
+
+
+# What is lent
+
+
+def test_what_is_lent_is_computed_in_the_models_thread_after_people() -> None:
+    scene = Scene()
+    scene.hold()
+
+    def compute() -> None:
+        scene.segmenter.log.append(("embed", (threading.current_thread().name,)))
+
+    with ThreadPoolExecutor() as pool:
+        lent = pool.submit(scene.engine.lend, compute)
+        wait_for(lambda: len(scene.engine._lent) == 1)
+        scene.ask(5, CLICK)
+        scene.release()
+        lent.result(60)
+    assert scene.served() == [(5,), ("model",)]
+
+
+def test_an_error_of_what_is_lent_is_the_borrowers_alone() -> None:
+    scene = Scene()
+    with pytest.raises(KeyError, match="mine"):
+        scene.engine.lend(lambda: {}["mine"])
+    assert scene.engine.lend(lambda: 7) == 7
+
+
+def test_what_is_lent_ends_with_the_engine() -> None:
+    scene = Scene()
+    scene.hold()
+    with ThreadPoolExecutor() as pool:
+        lent = pool.submit(scene.engine.lend, lambda: 7)
+        wait_for(lambda: len(scene.engine._lent) == 1)
+        scene.engine.stop()
+        with pytest.raises(ModelUnavailable, match="shutting down"):
+            lent.result(60)
+        scene.release()

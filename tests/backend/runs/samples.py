@@ -18,6 +18,7 @@ from backend.runs.agreement import (
 from backend.runs.checks import AskedChecks, CheckResult, Checks
 from backend.runs.dataset import AskedDataset, DatasetFile
 from backend.runs.label_errors import LabelErrors, Suspicion
+from backend.runs.models import ComparedModel, ModelsReport
 from backend.runs.run_store import AskedNothing, RunParts
 from backend.runs.words import Advice, AskedWords, TriedWords, WordsOnImage, WordsReport
 from backend.settings import Settings
@@ -77,11 +78,28 @@ DATASET: Final = DatasetFile(2, {"train": 2, "val": 0}, 5, 1, [], {41: EVIL}, 7,
 
 CHECKS: Final = Checks([CheckResult("project", "ok", EVIL), CheckResult("backend", "FAIL", EVIL)])
 
+MODELS: Final = ModelsReport(
+    *(12, 2),
+    models=(
+        ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.0),
+        ComparedModel(
+            *(f"second encoder {EVIL}", (f"SECOND_MODEL={EVIL}",), 0.3, 0.6, 0.5, 2.0, 360.0),
+            gain=0.1,
+            low=0.05,
+            high=0.15,
+        ),
+    ),
+    refused={"method rfclip": EVIL},
+    left_out={4: EVIL},
+    left_out_count=1,
+)
+
 #: Name of a kind -> what is asked for, and a report.
 SAMPLES: Final[dict[str, tuple[Any, Any]]] = {
     "label-errors": (AskedNothing(), LABEL_ERRORS),
     "agreement": (AskedNothing(), AGREEMENT),
     "words": (AskedWords("tree", ("fir", "oak, pine")), WORDS),
+    "models": (AskedNothing(), MODELS),
     "checks": (AskedChecks(EVIL), CHECKS),
     "datasets": (AskedDataset(formats=("coco",), split="80/20"), DATASET),
 }

@@ -203,3 +203,14 @@ def test_a_version_that_is_being_made_is_waited_for() -> None:
 def test_only_a_label_of_the_project_is_named() -> None:
     assert done("learn-label", "car").startswith("car is learned from corrections again")
     assert done("learn-label", "<b>").startswith("The label is learned from corrections again")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "can_learn", "is_offered"),
+    [(10, True, True), (9, True, False), (10, False, False)],
+)
+def test_models_can_be_compared_after_ten_corrections(
+    annotations: int, can_learn: bool, is_offered: bool
+) -> None:
+    offered = view(annotations=annotations, can_learn=can_learn).compare_models(url_of)
+    assert [part.url for part in offered if part.url] == ["/models.page/7"] * is_offered

@@ -9,14 +9,17 @@ from msgspec.structs import replace
 
 from backend.dataset.dataset_report import ClassCount
 from backend.runs.gallery import ShownImage
+from backend.runs.models import ComparedModel, ModelsReport
 from backend.runs.run_store import Run
 from backend.views.runs import (
     AgreementRuns,
     Confirmed,
     DatasetRuns,
     LabelErrorRuns,
+    ModelsRuns,
     RunsView,
     WordsRuns,
+    model_rows,
 )
 from backend.views.text import plain
 from tests.backend.runs import samples
@@ -182,3 +185,34 @@ def test_a_picture_of_several_has_its_number() -> None:
     of_one, of_several = samples.AGREEMENT.disputes
     shown = view(AgreementRuns, samples.AGREEMENT)
     assert (shown.where(of_one), shown.where(of_several)) == ("2 people", "picture 2, 3 people")
+
+
+NOW = ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.2)
+PEARL = ComparedModel(
+    *("method pearl", ("METHOD=pearl",), 0.3, 0.6, None, 2, 845), gain=0.1, low=0.05, high=0.2
+)
+
+
+def test_the_table_of_models_has_a_range_for_all_but_those_in_use() -> None:
+    assert model_rows(ModelsReport(12, 2, (NOW, PEARL))) == [
+        ["as it is now", "30.0 %", "50.0 %", "", "40.0 %", "1.25", "345"],
+        ["method pearl", "30.0 %", "60.0 %", "+10.0 (+5.0 to +20.0)", "–", "2.00", "845"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "models", "sentence", "lines"),
+    [
+        (12, (NOW, PEARL), "The best is “method pearl”.", ("METHOD=pearl",)),
+        (9, (NOW, PEARL), "9 pictures: too few to tell.", ()),
+        (12, (NOW, replace(PEARL, low=-0.01)), "Too few pictures to tell: “method pearl”", ()),
+        (12, (NOW, replace(PEARL, losing=("car",))), "Too few pictures to tell", ()),
+        (12, (NOW, replace(PEARL, learned_iou=0.4)), "Nothing that was tried is better", ()),
+    ],
+)
+def test_the_lines_of_the_best_model_are_shown_beyond_chance(
+    pictures: int, models: tuple[ComparedModel, ...], sentence: str, lines: tuple[str, ...]
+) -> None:
+    shown = view(ModelsRuns, ModelsReport(pictures, 2, models))
+    assert shown.verdict.startswith(sentence)
+    assert shown.lines == lines

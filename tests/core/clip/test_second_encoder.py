@@ -350,3 +350,33 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "nan.pth")
     with pytest.raises(ValueError, match=r"norm\.weight holds numbers that are not finite"):
         load_second_encoder(f"test_vit@{tmp_path}/nan.pth", "cpu", "fp32")
+
+
+def test_a_variant_sees_as_a_segmenter_that_is_loaded_alone(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    name = file_of("test_vit", tmp_path)
+    plain = Segmenter(model, preprocessing=SIZES)
+    variant = plain.variant("naclip", 64, name)
+    alone = Segmenter(
+        model,
+        "naclip",
+        Preprocessing.of_short_side(MEAN, STD, 64),
+        second=load_second_encoder(name, "cpu", "fp32"),
+    )
+    image = picture(64, 140)
+    made, expected = variant.encode(image), alone.encode(image)
+    assert torch.equal(made.patches, expected.patches)
+    assert made.second is not None
+    assert expected.second is not None
+    assert torch.equal(made.second, expected.second)
+    assert variant.embed is plain.embed
+
+
+def test_the_bytes_of_all_networks_are_counted(model: LoadedModel, tmp_path: Path) -> None:
+    plain = Segmenter(model, preprocessing=SIZES)
+    beside = plain.variant("clearclip", 64, file_of("test_vit", tmp_path))
+    numbers = sum(
+        each.numel() for each in timm.create_model("test_vit", num_classes=0).parameters()
+    )
+    assert beside.weights_bytes - plain.weights_bytes == pytest.approx(4 * numbers, rel=0.01)

@@ -20,6 +20,7 @@ from clearclip_core.clip.weights import (
     download_weights,
     find_weights,
     known_models,
+    known_second_encoders,
     licence_of,
     uses_quick_gelu,
     verify_checksum,
@@ -55,6 +56,14 @@ def test_known_models_and_their_licences() -> None:
 )
 def test_quick_gelu_is_the_weights_own(arch: str, tag: str, quick_gelu: bool) -> None:
     assert uses_quick_gelu(arch, tag) is quick_gelu
+
+
+def test_second_encoders_that_were_brought_are_known_by_name(tmp_path: Path) -> None:
+    name = "vit_small_patch14_dinov2.lvd142m"
+    others = ("ViT-B-16--openai.pt", "notes.txt", f"{name}.safetensors.sha256", "unknown.pt")
+    for file in (f"{name}.safetensors", *others):
+        (tmp_path / file).touch()
+    assert known_second_encoders(tmp_path) == [name]
 
 
 def test_an_id_is_a_tags_name_and_follows_a_files_content(tmp_path: Path) -> None:
