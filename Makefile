@@ -27,7 +27,7 @@ QUICK := clearclip_core backend tests/test_conventions.py tests/test_readability
 	$(addprefix tests/backend/,annotations feedback label_studio network telemetry)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-all lowest rehearse test-compose check docs settings lock bench picture browser postgres
+.PHONY: help demo test quick test-all lowest newest rehearse test-compose check docs settings lock bench picture browser postgres
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,14 @@ lowest: postgres ## the tests without servers, with the oldest releases of all d
 rehearse: $(VENV)/.made ## build the packages, and live a first day on Python 3.10 to 3.13 (ARGS: --address URL --tag v0.3.0)
 	$(VENV)/bin/python -m pip install --quiet '$(UV)'
 	$(TOOLS) PYTHONPATH=. $(VENV)/bin/python -m tests.deploy.rehearse $(ARGS)
+
+newest: $(VENV)/.made postgres ## the tests without servers, with the newest releases, also of what label-studio-sdk holds back (ARGS: a part)
+	$(VENV)/bin/python -m pip install --quiet '$(UV)'
+	mkdir -p $(VENV)-newest && echo torch > $(VENV)-newest/without.txt
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --target $(VENV)-newest --no-deps --upgrade \
+	--excludes $(VENV)-newest/without.txt --requirement pyproject.toml
+	PYTHONPATH=$(abspath $(VENV)-newest) OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto \
+	-m 'not thorough' $(or $(ARGS),tests/core tests/backend)
 
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
