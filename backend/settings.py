@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         "SAM 3 or EdgeTAM in transformers' format, a folder or a repository such as "
         "facebook/sam2.1-hiera-tiny. Needs the extra [sam].",
     )
+    regions: bool = Field(
+        default=False,
+        description="Regions that CLICK_MODEL proposes vote on predictions: each gets the label "
+        "that most of its pixels have. It is asked at 1,024 points of each picture: for a GPU.",
+    )
     device: Device = Field(
         default="auto", description="Where the model runs: auto, cpu, cuda, cuda:1, mps."
     )
@@ -371,6 +376,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 "LABEL_STUDIO_API_KEY needs LABEL_STUDIO_URL, the one host that it may be sent to"
             )
+        if self.regions and self.click_model is None:
+            raise ValueError("REGIONS needs CLICK_MODEL, the model that proposes them")
         object.__setattr__(self, "model_dir", self.model_dir.expanduser())
         return self
 

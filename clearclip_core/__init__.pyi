@@ -21,6 +21,7 @@ from .demo.render import HELD_OUT_SEEDS, SCENE_LABELS, render_scene
 from .images.preprocessing import RGBArray
 from .prompting.click_model import ClickFeatures, ClickModel, ClickModelPredictor
 from .prompting.prompts import Point, PromptedMask, PromptPredictor
+from .prompting.regions import RegionFilter, Regions, propose_regions, regions_of
 from .segmentation.masks import LabelMasks, drop_islands
 from .segmentation.runs import BoolMask, RunMask
 from .segmentation.scores import Scores
@@ -54,6 +55,8 @@ __all__ = [
     "PromptPredictor",
     "PromptedMask",
     "RGBArray",
+    "RegionFilter",
+    "Regions",
     "RunMask",
     "Scores",
     "Segmentation",
@@ -70,6 +73,8 @@ __all__ = [
     "judge_adaptation",
     "known_second_encoders",
     "missing_weights",
+    "propose_regions",
+    "regions_of",
     "render_scene",
     "weights_id",
 ]

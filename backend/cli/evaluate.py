@@ -93,6 +93,8 @@ _WORST: Final = 12  # pictures on the page, the worst
     "device",
     "precision",
     *MASK_SETTINGS,
+    "click_model",
+    "regions",
     "model_dir",
     *IMAGE_SETTINGS,
 )

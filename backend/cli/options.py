@@ -229,7 +229,7 @@ def check_model(
     from clearclip_core import Method, WeightsNotFoundError, check_weights
 
     Method.of(settings.method).check_second_encoder(settings.second_model is not None)
-    clicks = settings.click_model if answers_clicks else None
+    clicks = settings.click_model if answers_clicks or settings.regions else None
     try:
         check_weights(settings.model, settings.model_dir, settings.second_model, clicks)
     except WeightsNotFoundError as error:

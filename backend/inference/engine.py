@@ -228,6 +228,7 @@ class Engine:
             ValueError: a model or method that does not exist, a model that is never served, or
                 caches that do not fit this machine.
         """
+        answers_clicks = answers_clicks or settings.regions
         if settings.model.endswith("/random"):
             raise ValueError("MODEL: random weights are for benchmarks and are never served.")
         Method.of(settings.method)
@@ -542,7 +543,8 @@ def load_segmenter(settings: Settings, answers_clicks: bool = False) -> Segmente
     reserve_torch_threads()
     is_short = settings.templates == len(BEST_TEMPLATES)
     templates = BEST_TEMPLATES if is_short else TEMPLATES
-    click_model = settings.click_model if answers_clicks else None
+    needs_click_model = answers_clicks or settings.regions
+    click_model = settings.click_model if needs_click_model else None
     return Segmenter.load(
         settings.model,
         method=settings.method,

@@ -112,6 +112,8 @@ class Control:
     overlap: bool = True  # whether its regions may cover others that are drawn already
     is_predicted: bool = True  # else it answers prompts alone, for labels that no other one has
     tool: str = ""  # name of the ``<Brush>`` or other tool that draws for a ``<Labels>``
+    #: Whether each thing gets a region of its own, where a click model proposes things.
+    has_instances: bool = False
 
     def names(self) -> dict[str, str]:
         """Return alias or value -> name of the label; an alias wins, as the editor writes it."""
@@ -356,4 +358,5 @@ def prediction_rule(settings: Settings, thresholds: Sequence[float]) -> Predicti
         tuple(thresholds),
         min_island_share=settings.min_island_share,
         propagate=settings.propagate,
+        regions=settings.regions,
     )

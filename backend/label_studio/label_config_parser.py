@@ -348,6 +348,7 @@ def _control(found: FoundControl, images: Mapping[str, ImageTag]) -> Control:
         overlap=not forbids_overlap,
         is_predicted=all(prelabel_of(element) != "no" for element in found.elements),
         tool="" if found.tool is None else attribute_of(found.tool, "name"),
+        has_instances=any(has_word(each, "prelabel_instances", "yes") for each in found.elements),
     )
 
 

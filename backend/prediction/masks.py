@@ -38,11 +38,13 @@ from clearclip_core import (
     Point,
     PromptedMask,
     PromptPredictor,
+    Regions,
     RunMask,
     Scores,
     Segmentation,
     Uncertainty,
     drop_islands,
+    propose_regions,
 )
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,8 @@ class LabelMask:
     source: HasConfidence
     mean_confidence: float  # mean of the confidence in the mask
     threshold: float | None = None  # of the controls that draw it; None: all
+    #: Its things, for controls that draw each as a region of its own; () where none are known.
+    things: tuple[RunMask, ...] = ()
 
     @classmethod
     def of(cls, label: str, made: PromptedMask) -> "LabelMask":
@@ -271,7 +275,7 @@ class ImagePredictor:
             spec.project,
             spec.adaptation,
         )
-        if isinstance(query, Clicks | Boxes):
+        if isinstance(query, Clicks | Boxes) or (query.asks_all and self._settings.regions):
             digest = image.prepared.digest
             encoded = self._engine.encode_for_clicks(encoded, image.rgb, digest, spec.project)
         return query, encoded
@@ -307,7 +311,7 @@ class ImagePredictor:
             else:
                 yield from segment_boxes(query, predictor)
         elif query.asks_all:
-            yield from self._label_masks(image, encoded.scores)
+            yield from self._label_masks(image, encoded)
         else:
             segmentation = self._decide(encoded.scores, image)
             yield from segment_phrases(query, segmentation, self._min_px(image))
@@ -318,13 +322,17 @@ class ImagePredictor:
             return PromptPredictor(encoded.features, encoded.scores, image.rgb)
         return ClickModelPredictor(model, encoded.seen, encoded.scores)
 
-    def _label_masks(self, image: TaskImage, scores: Scores) -> Iterator[LabelMask]:
-        """Yield the masks of labels, where they win against all others.
+    def _label_masks(self, image: TaskImage, encoded: EncodedImage) -> Iterator[LabelMask]:
+        """Yield the masks of labels, where they win against all others or in their region.
 
         A label has one mask for each threshold that a control has for it. Labels are disjoint, so
         one label map serves a threshold of each; a second one of a label needs another.
         """
-        segmentation = self._decide(scores, image)
+        segmentation = self._decide(encoded.scores, image)
+        regions = self._regions(encoded, image)
+        if regions is not None:
+            segmentation = regions.vote(segmentation)
+
         wanted = dict.fromkeys(
             (label.name, label.threshold)
             for control in image.controls
@@ -339,8 +347,26 @@ class ImagePredictor:
             cleaned |= dict.fromkeys(thresholds.items(), masks)
         for (name, threshold), masks in ((pair, cleaned[pair]) for pair in wanted):
             label = segmentation.labels.index(name)
-            mean = masks.mean_confidence(label)
-            yield LabelMask(name, masks.runs(label), segmentation, mean, threshold)
+            mean, runs = masks.mean_confidence(label), masks.runs(label)
+            things = self._things(regions, runs, image)
+            yield LabelMask(name, runs, segmentation, mean, threshold, things)
+
+    def _things(
+        self, regions: Regions | None, mask: RunMask, image: TaskImage
+    ) -> tuple[RunMask, ...]:
+        """Split the mask of a label into its things, where they are known and a control asks."""
+        if regions is None or not any(control.has_instances for control in image.controls):
+            return ()
+        min_px = max(1, self._min_px(image))
+        return tuple(RunMask.of(part) for part in regions.parts(mask.to_mask(), min_px))
+
+    @stage("regions")
+    def _regions(self, encoded: EncodedImage, image: TaskImage) -> Regions | None:
+        """Propose the regions of an image; None where predictions do without."""
+        model = self._engine.segmenter().click_model
+        if not self._settings.regions or model is None or encoded.seen is None:
+            return None
+        return propose_regions(model, encoded.seen, image.size_hw)
 
     @stage("decide")
     def _decide(self, scores: Scores, image: TaskImage) -> Segmentation:
@@ -406,17 +432,20 @@ class ImagePredictor:
             if spec.prompt is not None:
                 drawn, place = self._in_place_of(drawn, (control, label), image, spec.prompt)
 
-            for region in draw_regions(
-                drawn,
-                mask.source,
-                control,
-                label if mask.threshold is not None else replace(label, threshold=0.0),
-                image.tag,
-                mean_confidence=mean,
-                item_index=image.item_index,
-                owner=owner,
-            ):
-                yield order.index(control), replace(region, id=place) if place else region
+            drawn_label = label if mask.threshold is not None else replace(label, threshold=0.0)
+            parts = mask.things if control.has_instances and mask.things else (drawn,)
+            for number, part in enumerate(parts):
+                for region in draw_regions(
+                    part,
+                    mask.source,
+                    control,
+                    drawn_label,
+                    image.tag,
+                    mean_confidence=mean if part is drawn else None,
+                    item_index=image.item_index,
+                    owner=f"{owner}/{number}" if number else owner,
+                ):
+                    yield order.index(control), replace(region, id=place) if place else region
 
     def _in_place_of(
         self,

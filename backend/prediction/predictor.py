@@ -295,6 +295,9 @@ class ModelVersions:
             _config_parts(config),
             None if learned is None else learned.adaptation.digest,
         ]
+        if settings.regions:
+            parts.append(f"regions of {settings.click_model}")
+
         digest = hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
         count = "" if learned is None else f" +{learned.annotations} v{learned.number}"
         return f"{settings.model} {settings.method} {digest[:8]}{count}"
@@ -302,8 +305,11 @@ class ModelVersions:
 
 def _config_parts(config: LabelConfig) -> list[Any]:
     """Return the parts of a labeling config that change masks: not the labels' colours."""
-    controls = [
-        replace(control, labels=tuple(replace(own, colour="") for own in control.labels))
-        for control in config.controls
-    ]
+    controls = []
+    for control in config.controls:
+        labels = tuple(replace(own, colour="") for own in control.labels)
+        written = msgspec.to_builtins(replace(control, labels=labels))
+        if not control.has_instances:
+            del written["has_instances"]  # versions of before had no such key
+        controls.append(written)
     return [config.images, controls, config.labels]

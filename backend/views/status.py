@@ -18,6 +18,7 @@ _STAGES: Final = {
     "prepare": "resizing the picture",
     "wait": "waiting for the model",
     "model": "in the model",
+    "regions": "proposing regions",
     "decide": "choosing the labels",
     "draw": "drawing the regions",
 }

@@ -51,6 +51,7 @@ class PredictionRule:
     #: or filled.
     min_island_share: float = 0.0005
     propagate: bool = False  # scores are drawn together where the image has no edge, before that
+    regions: bool = False  # regions of the segmenter's click model vote, where it has one
 
 
 AS_BACKEND: Final = PredictionRule()  # the backend's defaults
@@ -109,7 +110,15 @@ def draw_masks(
     """
     labels = scores.vocabulary.labels
     thresholds = rule.threshold or (0.0,) * len(labels)
-    made = segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
+    if rule.regions and segmenter.click_model is not None:
+        from clearclip_core.prompting.regions import regions_of  # torch
+
+        voted = regions_of(segmenter.click_model, rgb).vote(
+            segmenter.decide(scores, 0.0, rgb, rule.refine, rule.propagate)
+        )
+        made = voted.above(dict(zip(voted.labels, thresholds, strict=True)))
+    else:
+        made = segmenter.decide(scores, thresholds, rgb, rule.refine, rule.propagate)
     min_px = round(rule.min_island_share * made.label_map.size)
     index = {label.name: number for number, label in enumerate(labels)}
     masks = made.masks(min_px, min_px)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, overload
@@ -160,7 +160,6 @@ class ClickModel:
             (n, h, w) float32 log-odds of the whole image, and (n,) float32 of the IoU that the
             model expects of each.
         """
-        height, width = size_hw
         given: dict[str, object]
         if box_xyxy is None:
             places = [[point.x_px, point.y_px] for point in points]
@@ -168,12 +167,43 @@ class ClickModel:
             given = {"input_points": [[places]], "input_labels": [[kinds]]}
         else:
             given = {"input_boxes": [[[float(side) for side in box_xyxy]]]}
-        prompt = self.processor(original_sizes=[[height, width]], return_tensors="pt", **given)
+        log_odds, expected_iou = self._ask(features, size_hw, given, several)
+        return log_odds[0], expected_iou[0]
 
+    @torch.inference_mode()
+    def masks_at(
+        self, features: ClickFeatures, size_hw: tuple[int, int], points: Sequence[Point]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute three masks for each of some points, of which each is a prompt of its own.
+
+        Args:
+            features: of the image, from `encode`; on any device, in any dtype.
+            size_hw: size of the image in px.
+            points: one or more.
+
+        Returns:
+            (points, 3, h, w) float32 log-odds of the whole image, and (points, 3) float32 of the
+            IoU that the model expects of each.
+        """
+        given = {
+            "input_points": [[[[point.x_px, point.y_px]] for point in points]],
+            "input_labels": [[[int(point.positive)] for point in points]],
+        }
+        return self._ask(features, size_hw, given, several=True)
+
+    def _ask(
+        self,
+        features: ClickFeatures,
+        size_hw: tuple[int, int],
+        given: Mapping[str, object],
+        several: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (prompts, n, h, w) log-odds and (prompts, n) expected IoU of prompts."""
+        prompt = self.processor(original_sizes=[list(size_hw)], return_tensors="pt", **given)
         seen = [each[None].to(self.device, torch.float32) for each in features]
         asked = {name: prompt[name].to(self.device) for name in given}
         out = self.model(image_embeddings=seen, multimask_output=several, **asked)
-        return out.pred_masks[0, 0], out.iou_scores[0, 0]
+        return out.pred_masks[0], out.iou_scores[0]
 
     def enlarge(self, log_odds: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
         """Enlarge a mask of `masks` to the size of the image.

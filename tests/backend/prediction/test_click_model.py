@@ -10,7 +10,14 @@ from backend.settings import Settings
 from clearclip_core import Point, Segmenter
 from tests.backend.fakes.click_model import HalfModel
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, colour_engine, flag
-from tests.backend.prediction.annotator import CONFIG, Annotator, keypoint, rectangle, textarea
+from tests.backend.prediction.annotator import (
+    CONFIG,
+    Annotator,
+    keypoint,
+    mask_of,
+    rectangle,
+    textarea,
+)
 from tests.core.conftest import picture
 from tests.core.prompting.click_models import write_click_model
 
@@ -67,6 +74,37 @@ def test_words_and_predictions_ask_the_click_model_nothing() -> None:
     assert not model.log
     annotator.asks(IMAGE, keypoint(10, 50))
     assert model.log == [80]
+
+
+def regions_annotator(*shares: float) -> Annotator:
+    segmenter = ColourSegmenter()
+    segmenter.click_model = model = HalfModel()
+    object.__setattr__(model, "regions", shares)
+    return Annotator(colour_engine(segmenter), regions=True, click_model="halves")
+
+
+def test_pixels_of_a_region_get_the_label_that_most_of_them_have() -> None:
+    red, blue = regions_annotator(0.75).predicted(IMAGE)
+    assert np.array_equal(mask_of(red), columns(60))
+    assert np.array_equal(mask_of(blue), ~columns(60))
+
+
+@pytest.mark.parametrize(("attribute", "count"), [("", 1), ('prelabel_instances="yes"', 2)])
+def test_things_of_a_label_are_regions_of_their_own_where_that_is_asked(
+    attribute: str, count: int
+) -> None:
+    config = CONFIG.replace('name="mask"', f'name="mask" {attribute}')
+    found = regions_annotator(0.25, 0.5).predicted(IMAGE, config)
+    red = [mask_of(each) for each in found if each["value"]["brushlabels"] == ["red"]]
+    assert len(red) == count
+    assert np.array_equal(np.logical_or.reduce(red), columns(40))
+    assert sum(int(mask.sum()) for mask in red) == 40 * 40, "none twice"
+    assert len({each["id"] for each in found}) == len(found)
+
+
+def test_regions_need_a_click_model() -> None:
+    with pytest.raises(ValueError, match="CLICK_MODEL"):
+        Settings(regions=True)
 
 
 def test_versions_of_predictions_do_not_depend_on_the_click_model() -> None:
