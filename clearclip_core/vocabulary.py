@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -91,8 +92,8 @@ class Vocabulary:
             contrast: words that compete with the labels and are none.
 
         Raises:
-            ValueError: a single string, which would be read letter by letter, or something else
-                than names, labels and words.
+            ValueError: a single string, which would be read letter by letter, a set, whose order
+                is another in each process, or something else than names, labels and words.
 
         >>> Vocabulary.of(["sky", Label("tree")]).names
         ('sky', 'tree')
@@ -103,6 +104,11 @@ class Vocabulary:
             return labels
         if isinstance(labels, str) or not isinstance(labels, Iterable):
             raise ValueError(f"Expected argument `labels` to be several names, but got {labels!r}.")
+        if isinstance(labels, AbstractSet):
+            raise ValueError(
+                "Expected argument `labels` to be in an order, which is that of the label map, but "
+                f"got a set: give sorted({labels!r})."
+            )
         given = labels.items() if isinstance(labels, Mapping) else labels
         return cls(tuple(map(_label, given)), tuple(contrast))
 

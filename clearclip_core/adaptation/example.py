@@ -138,7 +138,13 @@ class Example:
         Raises:
             ValueError: a mask of another size or dtype, a label without a name, or features of a
                 method that weighs classes by the windows' CLS features, which cannot be adapted.
+            TypeError: features that are none, such as the picture itself.
         """
+        if not isinstance(features, DenseFeatures):
+            raise TypeError(
+                "Expected argument `features` to be what Segmenter.encode returns for the picture, "
+                f"but got {type(features).__name__}."
+            )
         if features.remove_redundancy:
             raise ValueError(
                 "Expected argument `features` to be of a method that scores patches by themselves, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -36,21 +36,47 @@ def to_rgb(image: Image.Image | npt.NDArray[Any]) -> RGBArray:
 
     Pillow images are turned by their EXIF orientation, where it can be read. Transparent pixels
     are laid over white and 16-bit grey keeps its upper 8 bits, as browsers show both. Floats are
-    taken as 0 to 1, or as 0 to 255 where a value is above 1.
+    taken as 0 to 1, or as 0 to 255 where a value is above 1. An array that was normalised for a
+    network is refused.
 
     Args:
         image: a Pillow image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4): uint8, uint16, bool or float.
 
     Raises:
-        ValueError: an array of another shape or dtype, or an empty image.
+        ValueError: an array of another shape or dtype, an empty image, or floats that are neither 0
+            to 1 nor 0 to 255.
 
     >>> to_rgb(Image.new("LA", (2, 1), (0, 0))).tolist()
     [[[255, 255, 255], [255, 255, 255]]]
     """
     if isinstance(image, Image.Image):
         return _pillow_to_rgb(image)
-    return _array_to_rgb(np.asarray(image))
+    array = np.asarray(image)
+    if np.issubdtype(array.dtype, np.floating) and array.size:
+        _check_not_normalised(array)
+    return _array_to_rgb(array)
+
+
+#: Largest value of floats that are normalised by mean and standard deviation: white is below 3.
+_MOST_NORMALISED: Final = 4.0
+
+_OVERSHOOT: Final = 0.1  # of floats that were resized, as a share of their range
+
+
+def _check_not_normalised(array: npt.NDArray[Any]) -> None:
+    """Check that floats are 0 to 1 or 0 to 255, but for what resizing adds to these."""
+    finite = array[np.isfinite(array)]
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    scale = 1 if high <= 1 + _OVERSHOOT else 255
+    if low < -_OVERSHOOT * scale or 1 + _OVERSHOOT < high < _MOST_NORMALISED:
+        raise ValueError(
+            "Expected argument `image` to hold floats from 0 to 1, or from 0 to 255, but got "
+            f"{low:.3g} to {high:.3g}: give the picture as it was before it was normalised, which "
+            "happens here."
+        )
 
 
 def decode_rgb(image: Image.Image) -> RGBArray:
@@ -126,7 +152,7 @@ def _to_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         return array.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(array.dtype, np.floating):
         finite = np.nan_to_num(array.astype(np.float32), posinf=0, neginf=0)
-        scaled = finite if finite.max() > 1 else finite * 255
+        scaled = finite if finite.max() > 1 + _OVERSHOOT else finite * 255
         return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either byte order
         return (array >> 8).astype(np.uint8)

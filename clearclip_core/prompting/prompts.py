@@ -18,6 +18,7 @@ are decided once, at the end.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan
 from typing import Literal, overload
 
 import cv2
@@ -228,17 +229,20 @@ def points_of(given: Sequence[Point | tuple[float, float]]) -> list[Point]:
     """Return what `click` was given as points.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or a place that is no number.
         TypeError: one is none, as in ``click(60, 40)``.
     """
     if not given:
         raise ValueError("Expected argument `points` to hold one or more, but got none.")
     try:
         points = [point if isinstance(point, Point) else Point(*point) for point in given]
-        return [replace(each, x_px=float(each.x_px), y_px=float(each.y_px)) for each in points]
+        places = [replace(each, x_px=float(each.x_px), y_px=float(each.y_px)) for each in points]
     except TypeError:
         told = "Expected argument `points` to hold (x, y) in px or `Point`s"
         raise TypeError(f"{told}, but got {tuple(given)}.") from None
+    if any(isnan(place) for each in places for place in (each.x_px, each.y_px)):
+        raise ValueError(f"Expected argument `points` to hold numbers, but got {tuple(given)}.")
+    return places
 
 
 def label_index(scores: Scores, label: str | None) -> int | None:

@@ -168,6 +168,14 @@ class Scores:
                 f"but got {len(self.cosines)}."
             )
 
+    def __repr__(self) -> str:
+        queries, height, width = self.cosines.shape
+        height_px, width_px = self.plan.image_hw
+        return (
+            f"<Scores of {width_px} × {height_px} px: {width} × {height} patches, {queries} "
+            f"queries, labels {', '.join(self.vocabulary.names)}>"
+        )
+
     @classmethod
     def of(
         cls,

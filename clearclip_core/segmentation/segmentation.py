@@ -58,11 +58,16 @@ class Segmentation:
         """Write the label map as a grey PNG: values are indices of labels, 255 is no label.
 
         Args:
-            path: of the file, which is replaced.
+            path: of the file, which is replaced; it ends in ``.png``, or has no ending.
 
         Raises:
-            ValueError: more than 255 labels.
+            ValueError: another ending, or more than 255 labels.
         """
+        if Path(path).suffix.lower() not in ("", ".png"):
+            raise ValueError(
+                f"Expected argument `path` to end in .png, but got {str(path)!r}. Of numbers take "
+                "np.savez_compressed(path, label_map=result.label_map, labels=result.labels)."
+            )
         if (count := len(self.labels)) > NONE_VALUE:
             raise ValueError(f"A PNG holds at most {NONE_VALUE} labels, but got {count}.")
         values = np.where(self.label_map < 0, NONE_VALUE, self.label_map).astype(np.uint8)

@@ -210,6 +210,15 @@ class DenseFeatures:
                 "Expected argument `cls` to be given with `remove_redundancy`, got None."
             )
 
+    def __repr__(self) -> str:
+        windows, height, width = self.patches.shape[:3]
+        height_px, width_px = self.plan.image_hw
+        dtype = str(self.patches.dtype).removeprefix("torch.")
+        return (
+            f"<DenseFeatures of {width_px} × {height_px} px: {windows} windows of {width} × "
+            f"{height} patches, {self.width} numbers each, {dtype} on {self.patches.device}>"
+        )
+
     @property
     def width(self) -> int:
         """Dimension of the features, of both encoders together."""

@@ -332,6 +332,8 @@ def test_a_segmentation_gives_masks_by_name_above_a_threshold(tmp_path: Path) ->
     result.save(tmp_path / "labels")
     with Image.open(tmp_path / "labels") as read:
         assert np.asarray(read.convert("L")).tolist() == [[0, 0, 255], [2, 0, 2]]  # as others do
+    with pytest.raises(ValueError, match=r"`path` to end in \.png, .* np\.savez_compressed"):
+        result.save(tmp_path / "labels.npz")
     Segmentation(label_map, confidence, ("dog",) * 255).save(tmp_path / "labels")
     with pytest.raises(ValueError, match="at most 255 labels, but got 256"):
         Segmentation(label_map, confidence, ("dog",) * 256).save(tmp_path / "labels")

@@ -1,5 +1,6 @@
 """Labels, their prompts and contrast words as queries."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_wrong_vocabularies_are_refused() -> None:
         Vocabulary.of(["dog", Label("dog", ("puppy",))])
     with pytest.raises(ValueError, match="at most one background label"):
         Vocabulary((Label("a", background=True), Label("b", background=True)))
+
+
+@pytest.mark.parametrize("labels", [{"sky", "tree"}, frozenset({"sky", "tree"})])
+def test_a_set_of_labels_is_refused_for_it_has_no_order(labels: Collection[str]) -> None:
+    with pytest.raises(ValueError, match=r"that of the label map, but got a set: give sorted"):
+        Vocabulary.of(labels)
 
 
 def test_words_come_by_name_in_pairs_and_in_arrays() -> None:

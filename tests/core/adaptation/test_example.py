@@ -39,6 +39,11 @@ def example_of(seed: int, names: Sequence[str] = ("sky", "sofa")) -> Example:
     return Example.of(features_of(seed), masks_of(seed, names), ["sofa", "sky", "dog"])
 
 
+def test_a_picture_in_place_of_features_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"what Segmenter\.encode returns .* but got ndarray"):
+        Example.of(np.zeros((80, 64, 3)), {}, ["sky"])  # type: ignore[arg-type]
+
+
 def left_half() -> Mask:
     mask = np.zeros((80, 64), np.bool_)
     mask[:, :32] = True

@@ -64,11 +64,22 @@ def test_sixteen_bit_grey_keeps_its_upper_bits() -> None:
 
 
 def test_floats_are_zero_to_one_or_zero_to_255() -> None:
-    unit = np.array([[0, 0.5, 1, -1, np.nan]])
+    unit = np.array([[0, 0.5, 1.02, -0.05, np.nan]])  # as resizing leaves them
     assert to_rgb(unit)[0, :, 0].tolist() == [0, 128, 255, 0, 0]
     wide = np.array([[0, 0.5, 1, 254.6, 999]], np.float32)
     assert to_rgb(wide)[0, :, 0].tolist() == [0, 0, 1, 255, 255]
     assert to_rgb(reread(Image.fromarray(wide), "tiff"))[0, :, 0].tolist() == [0, 0, 1, 255, 255]
+
+
+@pytest.mark.parametrize("values", [(-2.1, 2.6), (-1.0, 1.0), (1.2, 2.6), (-40.0, 255.0)])
+def test_arrays_that_were_normalised_are_refused(values: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="give the picture as it was before it was normalised"):
+        to_rgb(np.array([values], np.float32))
+
+
+def test_files_of_floats_may_hold_any() -> None:
+    heights = Image.fromarray(np.array([[-12.5, 2.0]], np.float32))
+    assert to_rgb(reread(heights, "tiff"))[0, :, 0].tolist() == [0, 2]
 
 
 def _exif(*entries: bytes) -> bytes:

@@ -302,6 +302,8 @@ def test_what_does_not_fit_is_refused(two_dogs: Picture) -> None:
     for points in ((60, 40), ([(60, 40), (1, 2)],)):
         with pytest.raises(TypeError, match=r"`points` to hold \(x, y\) .* but got .*60, 40\)"):
             two_dogs.predictor.click(*points)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`points` to hold numbers"):
+        two_dogs.predictor.click((60, float("nan")))
     with pytest.raises(ValueError, match=r"`label` to be in .*'boat'\), but got 'cat'"):
         two_dogs.predictor.click(Point(1, 1), label="cat")
     other = Picture(disc((100, 100), (50, 50), 20))

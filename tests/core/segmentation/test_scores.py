@@ -43,6 +43,16 @@ def test_neither_bands_nor_a_gpu_matter(monkeypatch: pytest.MonkeyPatch, element
         assert banded[1] == pytest.approx(confidence, abs=1e-3)
 
 
+def test_a_glance_shows_shapes_and_no_numbers() -> None:
+    plan = WindowPlan((40, 80), (32, 64), 32, 32, (16, 16))
+    features = DenseFeatures(torch.ones(2, 2, 2, 5), plan)
+    scores = Scores.of(features, torch.ones(3, 5), Vocabulary.of(["dog", "sky"], ["wall"]))
+    assert repr(features) == (
+        "<DenseFeatures of 80 × 40 px: 2 windows of 2 × 2 patches, 5 numbers each, float32 on cpu>"
+    )
+    assert repr(scores) == "<Scores of 80 × 40 px: 4 × 2 patches, 3 queries, labels dog, sky>"
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="`cosines` to hold 8 queries, but got 7"):
         Scores.of(features_of(), unit(7, 12, seed=2), WORDS)
