@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 
 from backend.cli import connect as commands
@@ -110,6 +111,38 @@ def test_one_press_sets_a_project_up(studio: LabelStudioProcess, backend_url: st
     (connected,) = sdk(studio).ml.list(project=project)
     assert connected.is_interactive
     wait_for(lambda: len(list(sdk(studio).predictions.list(project=project))) == 1, "the job")
+    sdk(studio).projects.delete(id=project)
+
+
+def test_a_project_without_a_config_gets_one_of_what_is_typed(
+    studio: LabelStudioProcess, backend_url: str
+) -> None:
+    project = int(sdk(studio).projects.create(title="Typed").id)
+    demo.upload(studio, project, [demo.scene_file(10_000_200)])
+    (uploaded,) = sdk(studio).tasks.list(project=project)
+    (address,) = uploaded.data.values()
+    sdk(studio).tasks.delete(id=uploaded.id)
+    sdk(studio).tasks.create(project=project, data={"photo": address})
+
+    def press(labels: str) -> requests.Response:
+        asked = {"project": project, "url": backend_url, "labels": labels}
+        return requests.post(f"{backend_url}/set-up", json=asked, timeout=60)
+
+    nothing = press("")
+    assert nothing.status_code == 400
+    assert "label" in nothing.json()["error"]
+    assert "<Image" not in nothing.json()["error"]
+    assert press("sky; tree, sky\nhouse").status_code == 201
+    wait_for(lambda: len(list(sdk(studio).predictions.list(project=project))) == 1, "the job")
+    config = sdk(studio).projects.get(id=project).label_config
+    assert '"$photo"' in config
+    assert re.findall(r'<Label value="(\w+)"', config) == ["sky", "tree", "house"]
+
+    area = '<PolygonLabels name="area" toName="image"><Label value="sky"/></PolygonLabels>'
+    config = config.replace("</View>", f"{area}</View>")
+    sdk(studio).projects.update(id=project, label_config=config)
+    said = doctor(studio, project).texts.values()
+    assert any("their predictions twice" in text for text in said), said
     sdk(studio).projects.delete(id=project)
 
 

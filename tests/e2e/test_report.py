@@ -130,9 +130,9 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
     studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(LABELS, seeds=[10_000_320 + n for n in range(24)])
-    demo.connect(studio, project, backend_url)
     url = f"{backend_url}/projects/{project}"
-    requests.post(f"{url}/report/measure", timeout=60).raise_for_status()
+    asked = {"project": project, "url": backend_url, "measure": True}
+    requests.post(f"{backend_url}/set-up", json=asked, timeout=60).raise_for_status()
 
     def prelabelled() -> set[int]:
         asked = {"project": project}
@@ -148,6 +148,26 @@ def test_tasks_that_are_to_be_drawn_from_nothing_get_no_prediction(
     assert len(left_out) < 12
     requests.post(f"{url}/report/stop", timeout=60).raise_for_status()
     assert prelabelled() == tasks
+
+    # ---- ten predictions are drawn anew, as they are ---------------------------------------------
+    predicted = {each.task: each for each in sdk(studio).predictions.list(project=project)}
+    for task in sorted(tasks)[:10]:
+        anew = [{**each, "id": f"anew-{each['id']}"} for each in predicted[task].result]
+        known = {"parent_prediction": predicted[task].id, "lead_time": 20.0}
+        sdk(studio).annotations.create(id=task, result=anew, **known)
+    told = report(backend_url, project, compared=10)
+    total = told["all"]["total"]
+    assert (total["mean_iou"], total["saved_paint"]) == (1.0, 0.0)
+    of_people = requests.get(f"{url}/report", headers={"Accept": "text/html"}, timeout=60).text
+    assert "leave the label out" not in of_people
+
+    # ---- the next one ends by itself -------------------------------------------------------------
+    demo.upload(studio, project, map(demo.scene_file, range(10_000_344, 10_000_346)))
+    requests.post(f"{url}/report/measure", timeout=60).raise_for_status()
+    for each in sdk(studio).tasks.list(project=project):
+        if not each.total_annotations:
+            sdk(studio).annotations.create(id=each.id, result=[], lead_time=20.0)
+    wait_for_json(f"{url}/report.json", lambda told: told["experiment"]["ended"] is not None)
 
 
 def check_the_page(page: Page, backend_url: str, project: int) -> None:

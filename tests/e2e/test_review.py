@@ -175,10 +175,20 @@ def test_what_the_editor_makes_of_checked_pictures_says_how_far_a_reviewer_can_b
     page: Page, studio: LabelStudioProcess, backend_url: str, new_project: Callable[..., int]
 ) -> None:
     project = new_project(LABELS, seeds=list(range(21_000, 21_004)))
+    config = sdk(studio).projects.get(id=project).label_config
+    kind = '<Choices name="kind" toName="image" required="true"><Choice value="day"/></Choices>'
+    config = config.replace("</View>", f"{kind}</View>")
+    sdk(studio).projects.update(id=project, label_config=config)
     demo.connect(studio, project, backend_url)
     demo.retrieve_predictions(studio, project)
     predicted = [*sdk(studio).predictions.list(project=project)]
     url = f"{backend_url}/projects/{project}/review"
+    assert "requires “kind” beside the masks" in html(f"{url}?seat=z")
+    _, low, high, _ = sorted(each.score for each in predicted)
+    slider = f"{url}?seat=z&least={(low + high) / 2}"
+    wait_for(lambda: html(slider).count(' data-task="') == 2, "those with a higher score")
+    requests.post(url, json={"seat": "z", "since": 1.0, "verdicts": [], "next": []}, timeout=60)
+
     checked = [as_checked(studio, each) for each in predicted[:3]]
     good = {"verdict": "good", "seconds": 1, "version": predicted[0].model_version}
     verdicts = [{"task": each.task, "prediction": each.id} | good for each in checked]
