@@ -34,10 +34,11 @@ from backend.prediction.predictor import Predictor
 from backend.review.queue import PICTURES, AskedPage, OpenPages, Queue, as_version
 from backend.review.repair import MOST_STEPS, Step
 from backend.review.repair_clicks import RepairClick, Repairer
-from backend.review.verdicts import CHECKED, TOO_FAST_S, Reviewed, TakingBack
+from backend.review.verdicts import TOO_FAST_S, Reviewed, TakingBack
 from backend.runs.crops import around
 from backend.runs.label_errors import painted
 from backend.services import Services
+from backend.views.review import ReviewPage, ReviewTally
 from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import PROJECT, URL_NUMBER, no_key, parse_fields
@@ -131,51 +132,54 @@ class ReviewRoutes:
     def _page(self, project: int, refusal: BackendError | None = None) -> Response:
         part = request.args.get("part", "")
         template = {"ahead": "review_part.html", "tally": "review_tally.html"}.get(part)
-        shown: dict[str, Any] = {
-            "project": project,
-            "no_key": no_key(self.services.page_client, _USE),
-        }
-        if not shown["no_key"]:
+        trouble = no_key(self.services.page_client, _USE)
+        tally: ReviewTally | None = None
+        shown: ReviewPage | None = None
+        if not trouble:
             try:
-                shown |= self._tally(project)
-                shown |= {} if part == "tally" else self._cards(project, shown["seat"])
+                tally = self._tally(project)
+                if part != "tally":
+                    shown = self._cards(project, tally)
             except (LabelConfigError, ModelUnavailable, StudioRefused, StudioUnreachable) as error:
-                shown["trouble"] = str(error)
-        if template is None or shown["no_key"] or "trouble" in shown:
-            template = "review.html"
+                trouble = str(error)
 
-        answer = html_page(template, refusal, **shown)
-        if "seat" in shown:  # who leaves the page and comes back has the same pictures
-            answer.set_cookie("seat", shown["seat"], httponly=True, samesite="Lax")
-            answer.set_cookie(
-                "person", shown["person"], max_age=_NAMED_S, httponly=True, samesite="Lax"
-            )
+        if template is None or trouble:
+            template = "review.html"
+        person = _person()
+        answer = html_page(
+            template,
+            refusal,
+            project=project,
+            trouble=trouble,
+            tally=tally,
+            shown=shown,
+            person=person,
+            too_fast_s=TOO_FAST_S,
+        )
+        if tally is not None:  # who leaves the page and comes back has the same pictures
+            answer.set_cookie("seat", tally.seat, httponly=True, samesite="Lax")
+            answer.set_cookie("person", person, max_age=_NAMED_S, httponly=True, samesite="Lax")
         return answer
 
-    def _tally(self, project: int) -> dict[str, Any]:
+    def _tally(self, project: int) -> ReviewTally:
         reviews = self.services.reviews
         known = request.args.get("seat") or request.cookies.get("seat")
         seat = (known or secrets.token_hex(4))[:16]
         self._pages.renew(project, seat)
-        tallies = reviews.tallies(project)
         last_page = reviews.last_page(project, seat)
-        undo = {
-            "last_page": len(last_page),
-            "last_at": last_page[0].at if last_page else None,
-            "taking_back": self._taking_back(project, seat),
-        }
-        return undo | {
-            "seat": seat,
-            "asked": self._asked(),
-            "person": _person(),
-            "tallies": tallies,
-            "to_correct": len(reviews.to_correct(project)),
-            "too_fast_s": TOO_FAST_S,
-        }
+        return ReviewTally.of(
+            project=project,
+            seat=seat,
+            asked=self._asked(),
+            tallies=reviews.tallies(project),
+            last_page=(len(last_page), last_page[0].at if last_page else None),
+            to_correct=len(reviews.to_correct(project)),
+            taking_back=self._taking_back(project, seat),
+        )
 
-    def _cards(self, project: int, seat: str) -> dict[str, Any]:
+    def _cards(self, project: int, tally: ReviewTally) -> ReviewPage:
         services, config = self.services, self._config(project)
-        asked, made_at = self._asked(), services.database.clock()
+        made_at = services.database.clock()
         walk = services.scores.walk(project)
         services.scores.ask(project)
         made = request.args.get("made", type=int)
@@ -187,30 +191,24 @@ class ReviewRoutes:
             project=project,
             config=config,
             current=self.predictor.versions.current(config, project),
-            asked=asked,
+            asked=tally.asked,
             pages=self._pages,
         )
 
-        return {
-            "cards": queue.cards(seat, ahead="part" in request.args),
-            "since": made_at,
-            "measures": services.experiments.is_running(project),
-            "is_sorting": walk.is_open,
-            "by_confidence": config.score == "confidence",
-            "legends": [config.legend_of(image.name) for image in config.annotated],
-            "labels": [label.name for label in config.labels],
-            "colours": {
-                label: colour
-                for image in config.annotated
-                for label, colour in config.legend_of(image.name).items()
-            },
-            "me": self._ask(LabelStudioClient.me).name,
-            "not_done": services.reviews.not_done(project, made_at - _TOLD_S),
-            "checked": CHECKED,
-            "unfilled": _unfilled(config),
-            "view": made,
-            "worst": self._to_correct(project)[:_WORST] if made else [],
-        }
+        task_url = services.files.task_url(project)
+        return ReviewPage.of(
+            cards=queue.cards(tally.seat, ahead="part" in request.args),
+            config=config,
+            tally=tally,
+            url_of=url_for,
+            since=made_at,
+            is_measuring=services.experiments.is_running(project),
+            is_sorting=walk.is_open,
+            token_user=self._ask(LabelStudioClient.me).name,
+            not_done=services.reviews.not_done(project, made_at - _TOLD_S),
+            made_view=f"{task_url or ''}?tab={made}" if made else "",
+            worst=self._to_correct(project)[:_WORST] if made else (),
+        )
 
     def _taking_back(self, project: int, seat: str) -> TakingBack | None:
         """Return how far a page's verdicts are taken back, or that those it asks about are."""
@@ -385,17 +383,6 @@ def _person() -> str:
     """Return the name of who reviews, as they gave it in this browser."""
     given = request.args.get("person", request.cookies.get("person", ""))
     return given.replace("\0", "").strip()[:_NAME_LETTERS]
-
-
-def _unfilled(config: LabelConfig) -> str:
-    """Return the sentence about what *Good* leaves empty; empty where that is nothing."""
-    if not config.required:
-        return ""
-    names = " and ".join(f"“{name}”" for name in config.required)
-    return (
-        f"The labeling config requires {names} beside the masks. Good leaves that empty: mark "
-        "pictures as needing work, or fill it in afterwards."
-    )
 
 
 def _cut(
