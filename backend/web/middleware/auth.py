@@ -51,7 +51,8 @@ _TRIES: Final = 10  # wrong passwords of an address, and how long it waits after
 _WAIT_S: Final = 100
 
 _MAX_CLIENTS: Final = 4096  # the most addresses that are remembered
-OPEN_ROUTES: Final = ("/health", "/ready", "/webhook")  # routes without a password
+#: Routes without a password.
+OPEN_ROUTES: Final = ("/health", "/ready", "/webhook", "/page.css")
 
 #: Most bytes of a webhook that are taken, as anybody may send one; the poll finds what a larger one
 #: tells, too.

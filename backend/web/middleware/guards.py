@@ -169,7 +169,8 @@ class BodyReader:
 
 
 #: The type that is declared is what a browser takes an answer for. No page of another site frames
-#: an answer. No browser or proxy keeps one: all are private, those of errors too, which name tasks.
+#: an answer. No browser or proxy keeps one but the style sheet: all others are private, those of
+#: errors too, which name tasks.
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -181,7 +182,7 @@ def add_security_headers(app: Flask) -> None:
     @app.after_request
     def add_headers(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
-            response.headers[name] = value
+            response.headers.setdefault(name, value)
         return response
 
 
