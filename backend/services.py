@@ -16,7 +16,7 @@ from backend.database.database import Database
 from backend.database.leases import end_all, new_owner
 from backend.feedback.annotation_reader import AnnotationReader
 from backend.feedback.annotation_store import AnnotationStore
-from backend.feedback.experiment import Experiments
+from backend.feedback.experiment import ExperimentStore
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
@@ -96,7 +96,7 @@ class Services(StudioAccess):
         return TaskScope.of(self.database)
 
     @property
-    def experiments(self) -> Experiments:
+    def experiments(self) -> ExperimentStore:
         """The experiments that measure what prelabels save."""
         return self.task_scope.experiments
 

@@ -91,7 +91,7 @@ class AnnotationChoice:
 
 
 #: The regions of an annotation or a prediction, as they came, and where they came from.
-Said = tuple[Sequence[Any], Provenance]
+SourcedRegions = tuple[Sequence[Any], Provenance]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,15 +161,19 @@ def _size(shape: Sequence[int]) -> str:
 
 def find_images(
     task: Task,
-    said: Iterable[Said],
+    annotated: Iterable[SourcedRegions],
     config: LabelConfig,
     names_of: Callable[[Area], Iterable[str]] | None = None,
 ) -> list[AnnotatedImage]:
     """Return the images of a task with what annotations say of each, which may be nothing.
 
-    `said` is of each annotation that counts. For `names_of` and errors see `read_regions`.
+    Args:
+        task: the task.
+        annotated: the regions of each annotation that counts.
+        config: the project's labeling config.
+        names_of: see `read_regions`, also for errors.
     """
-    read = [read_regions(result, config, names_of, whole) for result, whole in said]
+    read = [read_regions(result, config, names_of, source) for result, source in annotated]
 
     def versions(place: Place) -> tuple[tuple[LabelledRegion, ...], ...]:
         return tuple(tuple(each.get(place, ())) for each in read)
@@ -181,12 +185,17 @@ def find_images(
     ]
 
 
-def said_by(annotation: Annotation, model_version: str = "") -> Said:
-    """Return what an annotation says; `model_version` is that of the prediction it began with."""
-    whole = Provenance(
+def sourced_regions(annotation: Annotation, model_version: str = "") -> SourcedRegions:
+    """Return the regions of an annotation with their source.
+
+    Args:
+        annotation: the annotation.
+        model_version: that of the prediction that it began with; empty where nobody knows.
+    """
+    source = Provenance(
         model_version=model_version, annotation=annotation.id, annotator=annotation.annotator
     )
-    return annotation.result, whole
+    return annotation.result, source
 
 
 def find_chosen_image(
@@ -206,7 +215,7 @@ def find_chosen_image(
     if not chosen:
         raise ValueError("It has no annotation that was submitted.")
     (annotation,) = chosen
-    for image in find_images(task, [said_by(annotation)], config):
+    for image in find_images(task, [sourced_regions(annotation)], config):
         if (image.tag, image.item_index) == (tag, item_index) and image.size_hw is not None:
             return image
     raise ValueError(f"Annotation {annotation.id} has no region of a label on it.")

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 from backend.annotations.annotated_image import (
     AnnotatedImage,
     AnnotationChoice,
-    Said,
+    SourcedRegions,
     find_images,
-    said_by,
+    sourced_regions,
 )
 from backend.annotations.label_map import MapRule, draw_label_map, vote
 from backend.annotations.regions import LabelledRegion, Provenance
@@ -200,11 +200,11 @@ class TaskLoader:
     def _load(self, reference: TaskReference) -> LoadedTask:
         try:
             record = reference.read()
-            said = self._said(record)
+            chosen = self._choose(record)
             created = min((each.created for each in record.annotations), default=math.inf)
             config, names_of = self.names.config, self.names.names_of
-            found = find_images(record.task, said, config, names_of) if said else ()
-            areas = (area for result, _ in said for area in drawn_areas(result) if is_shape(area))
+            found = find_images(record.task, chosen, config, names_of) if chosen else ()
+            areas = (area for result, _ in chosen for area in drawn_areas(result) if is_shape(area))
             lost = Counter(a.control for a in areas if a.control not in config.control_names)
             return LoadedTask(reference.id, tuple(map(self._load_image, found)), "", lost, created)
         except (BadRequest, DatasetError, TaskError) as error:
@@ -220,32 +220,45 @@ class TaskLoader:
 
     def label(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> LabelledImage:
         """Return a picture of a size in px with its regions, if they fit and have known labels."""
-        for text in self.names.unknown_labels(image):
-            told = f'the label "{text[:100]}", which the labeling config does not have there'
-            raise DatasetError(f"A region has {told if text else 'no label'}.")
-        drawn, classes = image.size_hw, self.names.classes
-        if drawn is not None and drawn != size_hw:
-            own, its = (f"{width}×{height} px" for height, width in (drawn, size_hw))
-            raise DatasetError(f"Its regions were drawn on {own}, but the picture has {its}.")
+        self._check(image, size_hw)
         versions = [_with_masks_kept(each) for each in image.versions]
         draws = [partial(draw_label_map, each, size_hw, self.rule) for each in versions]
         if len(versions) == 1:
-            things = tuple(each for each in versions[0] if each.label != classes.background)
+            background = self.names.classes.background
+            things = tuple(each for each in versions[0] if each.label != background)
             return LabelledImage(size_hw, things, draws[0])
-        voted = vote([draw() for draw in draws], classes.names)
-        made = (
-            LabelledRegion(name, mask, None, Provenance("majority"), "majority")
-            for name in classes.names
-            if (mask := cache(partial(voted.mask_of, name)))().any()
-        )
-        return LabelledImage(size_hw, tuple(made), lambda: voted)
 
-    def _said(self, record: TaskRecord) -> list[Said]:
+        voted = vote([draw() for draw in draws], self.names.classes.names)
+        regions = []
+        for name in self.names.classes.names:
+            mask = cache(partial(voted.mask_of, name))
+            if mask().any():
+                source = Provenance("majority")
+                regions.append(LabelledRegion(name, mask, None, source, "majority"))
+        return LabelledImage(size_hw, tuple(regions), lambda: voted)
+
+    def _check(self, image: AnnotatedImage, size_hw: tuple[int, int]) -> None:
+        """Refuse a picture with a region of no known label, or drawn on another size.
+
+        Raises:
+            DatasetError: says which.
+        """
+        for text in self.names.unknown_labels(image):
+            told = f'the label "{text[:100]}", which the labeling config does not have there'
+            raise DatasetError(f"A region has {told if text else 'no label'}.")
+
+        drawn_hw = image.size_hw
+        if drawn_hw is not None and drawn_hw != size_hw:
+            own, its = (f"{width}×{height} px" for height, width in (drawn_hw, size_hw))
+            raise DatasetError(f"Its regions were drawn on {own}, but the picture has {its}.")
+
+    def _choose(self, record: TaskRecord) -> list[SourcedRegions]:
+        """Return the regions that count, of the prediction or of the annotations of a task."""
         if record.prediction is not None:
             version, regions = record.prediction
             return [(regions, Provenance("prediction", plain_text(version)))]
         return [
-            said_by(each, plain_text(record.versions.get(each.prediction or 0, "")))
+            sourced_regions(each, plain_text(record.versions.get(each.prediction or 0, "")))
             for each in self.choice.choose(record.annotations)
         ]
 

@@ -139,10 +139,10 @@ ones, a prediction saves more than that.',)
         )
 
 
-class Experiments:
+class ExperimentStore:
     """The newest experiment of each project, in a database.
 
-    >>> experiments = Experiments(Database("sqlite://"))
+    >>> experiments = ExperimentStore(Database("sqlite://"))
     >>> experiments.begin(7)
     >>> 50 < len(experiments.withhold(7, range(1000))) < 150, experiments.withhold(8, range(1000))
     (True, set())

@@ -18,7 +18,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
+from backend.annotations.annotated_image import (
+    LEAVE_OUT,
+    AnnotatedImage,
+    find_images,
+    sourced_regions,
+)
 from backend.errors import StudioRefused, StudioUnreachable
 from backend.feedback.report.statistics import in_percent
 from backend.inference.engine import Engine
@@ -277,7 +282,7 @@ class ImageComparer:
         task = None if there is None else self.client.task(self.project, there.task)
         if there is None or task is None:
             return None
-        for found in find_images(task, [said_by(there)], self.config):
+        for found in find_images(task, [sourced_regions(there)], self.config):
             if found.size_hw is None:
                 continue
             rgb = self.read_image(found.source, task)

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from backend.database.database import Database
-from backend.feedback.experiment import LEAST, UNSEEN, Experiments
+from backend.feedback.experiment import LEAST, UNSEEN, ExperimentStore
 from backend.feedback.report.hours_left import count_left, count_tasks
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import ProjectRow
@@ -58,13 +58,13 @@ class TaskScope:
     Methods that take a client ask Label Studio, and raise `StudioRefused` or `StudioUnreachable`.
     """
 
-    experiments: Experiments
+    experiments: ExperimentStore
     failures: FailureStore
 
     @classmethod
     def of(cls, database: Database) -> TaskScope:
         """Make one from the stores of a database."""
-        return cls(Experiments(database), FailureStore(database))
+        return cls(ExperimentStore(database), FailureStore(database))
 
     def withhold(self, project: int | None, tasks: Iterable[int]) -> set[int]:
         """Return which of some tasks are to get no prediction now; everybody who predicts asks.

@@ -18,7 +18,7 @@ from backend.annotations.annotated_image import (
     AnnotationChoice,
     find_images,
     read_annotated_image,
-    said_by,
+    sourced_regions,
 )
 from backend.annotations.label_map import MapRule, draw_label_map
 from backend.annotations.regions import LabelledRegion
@@ -281,7 +281,7 @@ def _compare(task: Task, every: Iterable[Annotation], config: LabelConfig) -> li
     if len(annotations) < 2:
         return []
     people = tuple(int(each.annotator or 0) for each in annotations)
-    images = find_images(task, map(said_by, annotations), config)
+    images = find_images(task, map(sourced_regions, annotations), config)
     return [_compare_image(each, people, config) for each in images if any(each.versions)]
 
 

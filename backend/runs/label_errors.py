@@ -13,7 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from backend.annotations.annotated_image import LEAVE_OUT, AnnotatedImage, find_images, said_by
+from backend.annotations.annotated_image import (
+    LEAVE_OUT,
+    AnnotatedImage,
+    find_images,
+    sourced_regions,
+)
 from backend.database.database import LOCK, METADATA, Database
 from backend.errors import BadRequest
 from backend.inference.queue import Priority
@@ -278,7 +283,7 @@ class _Search:
     def _images(self, task: Task, annotation: Annotation) -> list[AnnotatedImage]:
         """Return the images of the tag on which an annotation has a region of a label."""
         try:
-            found = find_images(task, [said_by(annotation)], self.config)
+            found = find_images(task, [sourced_regions(annotation)], self.config)
         except LEAVE_OUT as error:
             self._leave_out(task, error)
             return []

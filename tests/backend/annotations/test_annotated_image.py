@@ -9,7 +9,7 @@ from backend.annotations.annotated_image import (
     AnnotatedImage,
     AnnotationChoice,
     find_images,
-    said_by,
+    sourced_regions,
 )
 from backend.errors import BadRequest
 from backend.label_studio.label_config_parser import parse_label_config
@@ -71,7 +71,7 @@ def boxed(label: str, x: float, width: float) -> Any:
 
 def images(*regions: Any) -> list[AnnotatedImage]:
     task = Task(1, 1, {"image": "i.png", "pages": ["a.png", "b.png"]})
-    return find_images(task, [said_by(Annotation(1, 1, 1, list(regions)))], CONFIG)
+    return find_images(task, [sourced_regions(Annotation(1, 1, 1, list(regions)))], CONFIG)
 
 
 def drawn(*regions: Any, image: str = "img", item_index: int | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Experiments with annotators whose times are known, and what counts in them."""
+"""ExperimentStore with annotators whose times are known, and what counts in them."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from backend.database.database import Database
 from backend.feedback import experiment
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import AnnotationOrigin, ReadAnnotation
-from backend.feedback.experiment import ENOUGH, LEAST, Experiment, Experiments, Saved, Timed
+from backend.feedback.experiment import ENOUGH, LEAST, Experiment, ExperimentStore, Saved, Timed
 from tests.backend.conftest import Clock
 
 TASKS = range(1, 1001)
@@ -39,7 +39,7 @@ class Studio:
 
 
 def test_an_experiment_ends_and_says_what_is_saved(database: Database, clock: Clock) -> None:
-    experiments, studio = Experiments(database), Studio(database)
+    experiments, studio = ExperimentStore(database), Studio(database)
     assert experiments.withhold(7, TASKS) == set()
     experiments.begin(7)
     drawn = sorted(experiments.withhold(7, TASKS))
@@ -75,7 +75,7 @@ def test_an_experiment_ends_and_says_what_is_saved(database: Database, clock: Cl
 
 def test_tasks_that_were_withheld_once_stay_so(database: Database) -> None:
     """Requests and jobs each ask about some of the tasks."""
-    experiments = Experiments(database)
+    experiments = ExperimentStore(database)
     experiments.begin(7)
     first, second = (experiments.withhold(7, some) for some in (TASKS[:500], TASKS[500:]))
     assert experiments.withheld(7) == tuple(sorted(first | second))
@@ -84,7 +84,7 @@ def test_tasks_that_were_withheld_once_stay_so(database: Database) -> None:
 
 
 def test_what_no_bound_cures_is_counted_beside_the_result(database: Database, clock: Clock) -> None:
-    experiments, studio = Experiments(database), Studio(database)
+    experiments, studio = ExperimentStore(database), Studio(database)
     experiments.begin(7)
     drawn = sorted(experiments.withhold(7, TASKS))[:33]
     others = [task for task in TASKS if task not in experiments.withheld(7)]
@@ -136,7 +136,7 @@ def test_the_bootstrap_draws_annotators_too() -> None:
 
 
 def test_an_experiment_stopped_early_tells_nothing(database: Database, clock: Clock) -> None:
-    experiments, studio = Experiments(database), Studio(database)
+    experiments, studio = ExperimentStore(database), Studio(database)
     experiments.begin(7)
     experiments.begin(7)
     drawn = sorted(experiments.withhold(7, TASKS))

@@ -11,7 +11,7 @@ import pytest
 
 from backend.database.database import Database
 from backend.errors import Busy, LabelConfigChanged, StudioRefused
-from backend.feedback.experiment import ENOUGH, ONE_IN, Experiments
+from backend.feedback.experiment import ENOUGH, ONE_IN, ExperimentStore
 from backend.jobs import set_up as room
 from backend.jobs.job_store import JobStore
 from backend.jobs.set_up import SetUpDone, SetUpRequest, SetUps
@@ -165,7 +165,7 @@ def test_what_a_prediction_saves_is_measured_from_the_first_job_on(
     studio.tasks = {task: {"image": "/data/a.png"} for task in range(1, ONE_IN * ENOUGH + 1)}
     pressed = done(processes("one").set_up(client, asked(measure=True), checks=True))
     assert "not measured" not in pressed.notices
-    assert Experiments(database).is_running(7)
+    assert ExperimentStore(database).is_running(7)
 
 
 def test_few_tasks_are_not_measured_and_the_set_up_says_so(
@@ -173,7 +173,7 @@ def test_few_tasks_are_not_measured_and_the_set_up_says_so(
 ) -> None:
     pressed = done(processes("one").set_up(client, asked(measure=True), checks=True))
     assert "that takes 300 tasks" in pressed.notices
-    assert not Experiments(database).is_running(7)
+    assert not ExperimentStore(database).is_running(7)
 
 
 def test_a_job_that_predicts_already_is_not_measured(
@@ -183,4 +183,4 @@ def test_a_job_that_predicts_already_is_not_measured(
     first = done(processes("one").set_up(client, asked(), checks=True)).job.id
     pressed = done(processes("one").set_up(client, asked(measure=True), checks=True))
     assert f"job {first} predicts the tasks now" in pressed.notices
-    assert not Experiments(database).is_running(7)
+    assert not ExperimentStore(database).is_running(7)

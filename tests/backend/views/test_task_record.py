@@ -5,7 +5,7 @@ import pytest
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
-from backend.feedback.experiment import Experiments
+from backend.feedback.experiment import ExperimentStore
 from backend.projects.failures import FailureStore
 from backend.review.verdicts import Reviewed, ReviewStore
 from backend.services import Services
@@ -76,7 +76,7 @@ def test_annotations_say_who_made_them_and_how_they_were_read(
 
 
 def test_withheld_tasks_are_named(services: Services) -> None:
-    experiments = Experiments(services.database)
+    experiments = ExperimentStore(services.database)
     experiments.begin(7)
     drawn = experiments.withhold(7, range(1, 500))
     assert drawn

@@ -12,7 +12,7 @@ from PIL import Image
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
-from backend.feedback.experiment import Experiments
+from backend.feedback.experiment import ExperimentStore
 from backend.label_studio.client import LabelStudioClient
 from backend.projects.scores import ScoreStore
 from backend.review.queue import OpenPages
@@ -340,10 +340,10 @@ def test_without_a_token_or_an_answer_and_during_a_measurement_the_page_says_so(
     dashboard: Dashboard, lead: Dashboard, studio: FakeStudio
 ) -> None:
     assert tasks(dashboard.page(f"{REVIEW}?seat=a")) == []
-    Experiments(Database.from_settings(Settings())).begin(7)
+    ExperimentStore(Database.from_settings(Settings())).begin(7)
     page = lead.page(f"{REVIEW}?seat=a")
     assert tasks(page) == []
     assert "is being measured" in page.text
-    Experiments(Database.from_settings(Settings())).stop(7)
+    ExperimentStore(Database.from_settings(Settings())).stop(7)
     studio.fault = lambda _: Answer(401)
     assert "check LABEL_STUDIO_API_KEY" in lead.page(f"{REVIEW}?seat=b").text
