@@ -1,5 +1,7 @@
 """Segmenter: encode an image, score it against words, decide the label of each pixel."""
 
+from __future__ import annotations
+
 import hashlib
 import itertools
 import logging
@@ -9,7 +11,7 @@ from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -26,7 +28,8 @@ from clearclip_core.clip.encoders import make_encoder
 from clearclip_core.clip.loading import LoadedModel, load_model
 from clearclip_core.clip.methods import Method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
-from clearclip_core.clip.text_encoder import TEMPLATES, Template, TextEncoder
+from clearclip_core.clip.text_encoder import BEST_TEMPLATES, TEMPLATES, Template, TextEncoder
+from clearclip_core.devices import choose_device
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.prompting.click_model import (
@@ -121,6 +124,7 @@ class Segmenter:
         click_model: ClickModel | None = None,
     ) -> None:
         self.model = model
+        self._loaded_by: dict[str, Any] | None = None  # arguments of `load`, for other processes
         self.method = Method.of(method)
         self.method.check_second_encoder(second is not None)
         self.encoder = make_encoder(model.clip, self.method, model.sink_channels)
@@ -154,7 +158,7 @@ class Segmenter:
         *,
         second_short_side_px: int | None = None,
         click_model: str | None = None,
-    ) -> "Segmenter":
+    ) -> Segmenter:
         """Load a model by name.
 
         Args:
@@ -187,9 +191,10 @@ class Segmenter:
         model = load_model(name, *where)
         beside = load_second_encoder(second, *where) if second else None
         clicks = load_click_model(click_model, *where) if click_model else None
+
         sides = method.sizes_px if short_side_px is None else (short_side_px,)
         sizes = Preprocessing.of_short_side(model.mean, model.std, *sides)
-        return cls(
+        made = cls(
             model,
             method,
             sizes,
@@ -199,6 +204,97 @@ class Segmenter:
             click_model=clicks,
         )
 
+        made._loaded_by = {
+            "name": name,
+            "method": method,
+            "short_side_px": short_side_px,
+            "folder": folder,
+            "download": download,
+            "second": second,
+            "second_short_side_px": second_short_side_px,
+            "click_model": click_model,
+        }
+        return made
+
+    def __repr__(self) -> str:
+        parts = [f"{self.model.name}, {self.method}"]
+        if self.second is not None:
+            parts.append(f"beside {self.second.name}")
+        if self.click_model is not None:
+            parts.append(f"clicks by {self.click_model.name}")
+        parts.append(f"{self.encoder.precision} on {self.device}")
+        parts.append(f"pictures of {self.preprocessing.short_side_px} px")
+        return f"<Segmenter {', '.join(parts)}>"
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model."""
+        return self.encoder.device
+
+    def to(self, device: torch.device | str) -> Segmenter:
+        """Return a copy on another device, or this one where it lies there.
+
+        It computes in the same precision. This one stays as it is.
+
+        Args:
+            device: ``cpu``, ``cuda``, ``cuda:1`` or ``mps``, or ``auto``: CUDA where there is one.
+
+        Raises:
+            ValueError: an unknown device, or one that is not there.
+
+        >>> segmenter = Segmenter.load("demo", device="cpu")
+        >>> segmenter.to("cpu") is segmenter
+        True
+        """
+        target = choose_device(str(device))
+        return self if target == self.device else self._copied(target)
+
+    def _copied(self, device: torch.device) -> Segmenter:
+        """Copy the segmenter and its weights to a device."""
+        second, clicks = self.second, self.click_model
+        if second is not None:
+            second = replace(second, model=deepcopy(second.model).to(device))
+        if clicks is not None:
+            clicks = replace(clicks, model=deepcopy(clicks.model).to(device))
+
+        made = Segmenter(
+            replace(self.model, clip=deepcopy(self.model.clip).to(device)),
+            self.method,
+            self.preprocessing,
+            templates=self.embed.templates,
+            second=second,
+            second_short_side_px=self.second_short_side_px,
+            click_model=clicks,
+        )
+        made._loaded_by = self._loaded_by
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Segmenter:
+        made = self._copied(self.device)
+        made.windows_at_once = self.windows_at_once
+        return made
+
+    def __copy__(self) -> Segmenter:
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name of the weights, which the other process loads for itself.
+
+        Raises:
+            TypeError: a segmenter that `load` has not made.
+        """
+        if self._loaded_by is None:
+            raise TypeError(
+                "Expected a segmenter of Segmenter.load, whose weights have a name, but got one "
+                f"that was made of a model: {self!r}. Make it anew in the other process."
+            )
+        where = {"device": str(self.device), "precision": self.encoder.precision}
+        own = self.embed.templates
+        named = next((name for name, each in _TEMPLATES.items() if each == own), own)
+        return _load_again, (self._loaded_by | where, named, self.windows_at_once)
+
     def variant(
         self,
         method: str | Method,
@@ -207,7 +303,7 @@ class Segmenter:
         *,
         second_short_side_px: int | None = None,
         folder: Path | str | None = None,
-    ) -> "Segmenter":
+    ) -> Segmenter:
         """Make a segmenter of the same weights of CLIP and the same embedded words.
 
         Args:
@@ -359,7 +455,7 @@ class Segmenter:
         return replace(precise, **windows.to(self.encoder.device, torch.float16)._asdict())
 
     @cached_property
-    def _in_fp32(self) -> "Segmenter":
+    def _in_fp32(self) -> Segmenter:
         precise = copy(self)
         precise.encoder = deepcopy(self.encoder).float()
         if self.second is not None:
@@ -576,6 +672,20 @@ class Segmenter:
                 )
             return Segmentation(*decide_refined(*given), scores.vocabulary.names)
         return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+
+
+#: Templates that are functions without a name, which cannot be pickled.
+_TEMPLATES: Final = {"all": TEMPLATES, "best": BEST_TEMPLATES}
+
+
+def _load_again(
+    arguments: dict[str, Any], templates: str | Sequence[Template], windows_at_once: int
+) -> Segmenter:
+    """Make the segmenter that was pickled, from its weights on this machine."""
+    own = _TEMPLATES[templates] if isinstance(templates, str) else templates
+    made = Segmenter.load(**arguments, templates=own)
+    made.windows_at_once = windows_at_once
+    return made
 
 
 def _second_of(image: PreparedImage) -> RGBArray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,34 @@ class Adaptation:
                 adapted[query] += torch.from_numpy(self.directions[row[name]]).to(adapted)
                 bias[query] = float(self.offsets[row[name]])
         return adapted, bias
+
+    def save(self, path: Path | str) -> None:
+        """Write the adaptation as a safetensors file.
+
+        Args:
+            path: of the file, which is replaced.
+
+        >>> import tempfile
+        >>> learned = Adaptation(("sea",), np.ones((1, 2), np.float32), np.ones(1, np.float32), 3)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     learned.save(f"{folder}/street.safetensors")
+        ...     Adaptation.load(f"{folder}/street.safetensors").names
+        ('sea',)
+        """
+        Path(path).write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Adaptation":
+        """Read an adaptation that `save` has written.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is damaged, or of another format.
+        """
+        return cls.from_bytes(Path(path).read_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the adaptation as the bytes of a safetensors file."""

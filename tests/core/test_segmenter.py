@@ -5,6 +5,7 @@ of it against the plain reference, with windows, synonyms, contrast, thresholds 
 import copy
 import dataclasses
 import itertools
+import pickle
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from clearclip_core import (
+    BEST_TEMPLATES,
     METHODS,
     SCENE_LABELS,
     Adaptation,
@@ -456,6 +458,45 @@ def test_a_model_of_fewer_blocks_is_read_out_whole(clip_model: open_clip.CLIP, n
     (window,) = Reference(model.clip, SIZES, METHODS[name]).encode(image)
     features = Segmenter(model, name, SIZES).encode(image)
     assert relative(features.patches[0], window.features) <= 1e-5
+
+
+def test_a_glance_shows_model_method_precision_and_device() -> None:
+    segmenter = Segmenter.load("demo", "sclip", device="cpu", precision="fp32")
+    assert repr(segmenter) == "<Segmenter demo, sclip, fp32 on cpu, pictures of 448 px>"
+
+
+def test_a_pickled_segmenter_loads_its_weights_by_name() -> None:
+    segmenter = Segmenter.load(
+        "demo", "sclip", "cpu", "fp32", short_side_px=224, templates=BEST_TEMPLATES
+    )
+    pickled = pickle.dumps(segmenter)
+    assert len(pickled) < 2000
+    again = pickle.loads(pickled)
+    assert repr(again) == repr(segmenter)
+    assert again.features_id == segmenter.features_id
+    assert again.embed.templates == BEST_TEMPLATES
+
+
+def test_a_segmenter_of_a_model_without_a_name_is_not_pickled(segmenter: Segmenter) -> None:
+    with pytest.raises(TypeError, match=r"of Segmenter\.load, whose weights have a name"):
+        pickle.dumps(segmenter)
+
+
+def test_a_deep_copy_has_weights_of_its_own(segmenter: Segmenter) -> None:
+    other = copy.deepcopy(segmenter)
+    with torch.no_grad():
+        next(other.model.clip.visual.parameters()).add_(1)
+    assert other.features_id != Segmenter(segmenter.model, preprocessing=SIZES).features_id
+
+
+def test_a_copy_on_another_device_leaves_the_first_where_it_is(
+    segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert segmenter.to("cpu") is segmenter
+    monkeypatch.setattr("clearclip_core.segmenter.choose_device", torch.device)
+    moved = segmenter.to("meta")
+    assert (moved.device.type, segmenter.device.type) == ("meta", "cpu")
+    assert {each.device.type for each in moved.model.clip.parameters()} == {"meta"}
 
 
 def is_native(arch: str) -> bool:
