@@ -45,6 +45,7 @@ _TIMEOUT_S: Final = 60.0
 @with_settings(*STUDIO_SETTINGS, *SERVER_SETTINGS)
 def connect(
     settings: Settings,
+    *,
     projects: tuple[int, ...],
     all_of_them: bool,
     url: str | None,
@@ -64,7 +65,6 @@ def connect(
     address = (url or own_address(settings)).rstrip("/")
     if not address.startswith(("http://", "https://")):
         raise click.BadParameter(f"Expected http://HOST:PORT, but got {url}.", param_hint="--url")
-    here = own_address(settings, is_here=True)
     asked = {
         "url": address,
         "uniform": uniform,
@@ -72,22 +72,39 @@ def connect(
         "tools": "change" if yes else "offer",
     }
 
+    # All are tried, also after one that fails.
+    chosen = projects or sorted(client.project_titles())
+    are_well = [_connect_one(settings, each, asked, may_be_left=all_of_them) for each in chosen]
+    raise SystemExit(0 if all(are_well) else 1)
+
+
+def _connect_one(
+    settings: Settings, project: int, asked: dict[str, Any], *, may_be_left: bool
+) -> bool:
+    """Set a project up and check it, and tell what was found; return whether all is well.
+
+    Args:
+        settings: those of the backend.
+        project: the project's number.
+        asked: what `SetUp` is asked for.
+        may_be_left: whether a project that cannot be predicted is no fault.
+    """
+    click.secho(f"Project {project}", bold=True)
+    here = own_address(settings, is_here=True)
     is_well = True
-    for project in projects or sorted(client.project_titles()):
-        click.secho(f"Project {project}", bold=True)
-        try:
-            _set_up(Setup(settings, project, here), asked)
-        except LabelConfigError as error:
-            click.echo(f"It is left as it is: {error}")
-            is_well = is_well and all_of_them
-            continue
-        except (BackendError, CheckFailed) as error:
-            click.echo(str(error))
-            is_well = False
-        for finding in check_setup(settings, project, backend_url=here):
-            click.echo(finding)
-            is_well = is_well and finding.mark != "FAIL"
-    raise SystemExit(0 if is_well else 1)
+    try:
+        _set_up(Setup(settings, project, here), asked)
+    except LabelConfigError as error:
+        click.echo(f"It is left as it is: {error}")
+        return may_be_left
+    except (BackendError, CheckFailed) as error:
+        click.echo(str(error))
+        is_well = False
+
+    for finding in check_setup(settings, project, backend_url=here):
+        click.echo(finding)
+        is_well = is_well and finding.mark != "FAIL"
+    return is_well
 
 
 def _set_up(backend: Setup, asked: dict[str, Any]) -> None:

@@ -124,6 +124,7 @@ _PICTURES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
 @click.option("--studio-port", default=8080, show_default=True, help="Port of Label Studio.")
 @click.option("--backend-port", default=9090, show_default=True, help="Port of the backend.")
 def demo(
+    *,
     images: Path | None,
     labels: str,
     model: str,
@@ -188,15 +189,12 @@ def _report(studio: LabelStudioProcess, project: int, backend: str) -> int:
     found = [held.predictions for task in tasks if (held := together.take(task))]
     predicted = [each[-1].regions for each in found if each]
     regions = sum(len({region["id"] for region in each}) for each in predicted)
-    _say(
-        "",
-        f"Label Studio  {studio.url}/projects/{project}/data",
-        f"Dashboard     {backend}/projects/{project}",
-        f"Login         {studio.username}  {studio.password}",
-        f"Tasks         {len(tasks)}, {len(predicted)} of them with predictions",
-        f"Regions       {regions}",
-        f"Smart clicks  {_COVERED_SPOT}",
-    )
+    _say("", f"Label Studio  {studio.url}/projects/{project}/data")
+    _say(f"Dashboard     {backend}/projects/{project}")
+    _say(f"Login         {studio.username}  {studio.password}")
+    _say(f"Tasks         {len(tasks)}, {len(predicted)} of them with predictions")
+    _say(f"Regions       {regions}")
+    _say(f"Smart clicks  {_COVERED_SPOT}")
     return len(tasks) - len(predicted)
 
 

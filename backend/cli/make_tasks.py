@@ -68,6 +68,7 @@ _BATCH_SIZE = 16  # pictures between two steps of the progress bar; those of one
 )
 def make_tasks(
     settings: Settings,
+    *,
     pictures: tuple[str, ...],
     labels: str | None,
     config_file: Path | None,

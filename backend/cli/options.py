@@ -137,6 +137,23 @@ def read_renamings(texts: Iterable[str]) -> dict[str, str]:
     return {name.strip(): label.strip() for name, _, label in pairs.values()}
 
 
+def _setting_option(name: str, *, is_hidden: bool) -> Callable[[Command], Command]:
+    """Make the flag of a field of `Settings`."""
+    field = Settings.model_fields[name]
+    choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
+    default = "" if field.default in (None, "") else f"; default {field.default}"
+    flag = f"--{name.replace('_', '-')}"
+    return click.option(
+        flag,
+        name,
+        type=click.Choice(choices, case_sensitive=False) if choices else str,
+        metavar=_VALUES.get(field.annotation),
+        default=None,
+        hidden=is_hidden,
+        help=f"{field.description} [{name.upper()}{default}]",
+    )
+
+
 def settings_options(*fields: str) -> Callable[[Command], Command]:
     """Add one flag for each of these fields of `Settings`, or for all of them.
 
@@ -146,18 +163,8 @@ def settings_options(*fields: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for name in reversed(fields or tuple(Settings.model_fields)):
-            field = Settings.model_fields[name]
-            choices = [str(value) for value in get_args(field.annotation) if isinstance(value, str)]
-            default = "" if field.default in (None, "") else f"; default {field.default}"
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                type=click.Choice(choices, case_sensitive=False) if choices else str,
-                metavar=_VALUES.get(field.annotation),
-                default=None,
-                hidden=not fields and name not in MAIN_SETTINGS,
-                help=f"{field.description} [{name.upper()}{default}]",
-            )(command)
+            is_hidden = not fields and name not in MAIN_SETTINGS
+            command = _setting_option(name, is_hidden=is_hidden)(command)
         return command if fields else _help_all(command)
 
     return add

@@ -138,6 +138,7 @@ def _lease(services: Services, job: Job, show: Callable[[Job], None]) -> Job | N
 @with_settings(*MODEL_SETTINGS)
 def prelabel(
     settings: Settings,
+    *,
     project: int,
     only: Only,
     view: int | None,
@@ -185,13 +186,11 @@ def prelabel(
 
 def _describe(job: Job, failures: Sequence[FailingTask]) -> str:
     """Return the result of a job in lines for people."""
+    state = f"Job {job.id}, project {job.project}: {job.state}. {printable(job.reason)}".rstrip()
+    counts = f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}"
+    lines = [state, f"{counts}, {job.rate:.1f} pictures/s"]
     reasons = Counter(failure.reason for failure in failures).most_common(_MAX_REASONS)
-    lines = [
-        f"Job {job.id}, project {job.project}: {job.state}. {printable(job.reason)}".rstrip(),
-        f"{job.done} done, {job.skipped} skipped, {job.failed} failed of {job.total}, "
-        f"{job.rate:.1f} pictures/s",
-        *(f"{count} x {printable(reason)}" for reason, count in reasons),
-    ]
+    lines += [f"{count} x {printable(reason)}" for reason, count in reasons]
     if job.state == "paused":
         lines.append("The same command goes on from here.")
     return "\n".join(lines)

@@ -105,11 +105,12 @@ class ImportReport(msgspec.Struct):
 
     def plan(self) -> str:
         has = "annotations" if self.kind == "annotations" else "this version"
+        files, without = quantity(self.files, "file"), quantity(self.tasks_without, "task")
+        ready = quantity(self.ready, "task")
         lines = [
             f'Project {self.project}, {self.kind} of the version "{self.version}":',
-            f"{quantity(self.files, 'file')} of masks, {self.matched} for a picture of a task; "
-            f"{quantity(self.tasks_without, 'task')} without masks.",
-            f"{quantity(self.ready, 'task')} to write; {self.present} with {has} already, "
+            f"{files} of masks, {self.matched} for a picture of a task; {without} without masks.",
+            f"{ready} to write; {self.present} with {has} already, "
             f"{self.replaced} with it replaced.",
         ]
 
@@ -189,7 +190,7 @@ class RegionDrawer:
         place = matched.place
         for number, (target, mask, score) in enumerate(self._parts(matched, size_hw)):
             whole = ""
-            for region in draw_regions(
+            regions = draw_regions(
                 RunMask.of(mask),
                 score,
                 target.control,
@@ -199,7 +200,8 @@ class RegionDrawer:
                 tolerance_px=_TOLERANCE_PX,
                 with_holes=True,
                 owner=f"{place.task.id}/{matched.source.name}/{number}",
-            ):
+            )
+            for region in regions:
                 part_of = {"parentID": whole} if whole and matched.source.has_objects else {}
                 whole = whole or region.id
                 yield from (entry | part_of for entry in region.entries())

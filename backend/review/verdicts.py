@@ -347,14 +347,11 @@ class ReviewStore:
         def count(condition: Any) -> Any:
             return sa.func.sum(sa.case((condition, 1), else_=0))
 
-        counts = sa.select(
-            _ROW.person,
-            count(_ROW.verdict == "good").label("good"),
-            count(_ROW.verdict == "work").label("work"),
-            count(_ROW.verdict == "skip").label("skip"),
-            count((_ROW.verdict == "good") & (_ROW.seconds < TOO_FAST_S)).label("too_fast"),
-        ).where(_ROW.project == project, _ROW.undo == 0)
-        rows = self.database.rows(counts.group_by(_ROW.person).order_by(_ROW.person))
+        verdicts = [count(_ROW.verdict == each).label(each) for each in ("good", "work", "skip")]
+        is_too_fast = (_ROW.verdict == "good") & (_ROW.seconds < TOO_FAST_S)
+        query = sa.select(_ROW.person, *verdicts, count(is_too_fast).label("too_fast"))
+        query = query.where(_ROW.project == project, _ROW.undo == 0)
+        rows = self.database.rows(query.group_by(_ROW.person).order_by(_ROW.person))
 
         checks = self._checks(project)
         tallies = []
@@ -369,20 +366,17 @@ class ReviewStore:
 
         As in the report, what was submitted unchanged at once tells nothing.
         """
-        query = (
-            sa.select(_ROW.person, _ROW.task, _READ.changes)
-            .where(_ROW.project == project, _ROW.checked == 1, _READ.task == _ROW.task)
-            .where(
-                _READ.project == project, _READ.kind == "compared", _READ.version == _ROW.version
-            )
-            .order_by(_READ.annotation.desc())
-        )
+        was_checked = sa.and_(_ROW.project == project, _ROW.checked == 1)
+        was_read = sa.and_(_READ.project == project, _READ.kind == "compared")
+        is_same = sa.and_(_READ.task == _ROW.task, _READ.version == _ROW.version)
+        query = sa.select(_ROW.person, _ROW.task, _READ.changes)
+        query = query.where(was_checked, was_read, is_same).order_by(_READ.annotation.desc())
         first = {(row.person, row.task): row.changes for row in self.database.rows(query)}
         found: dict[str, list[bool]] = {}
         for (person, _), text in first.items():
             changes = msgspec.json.decode(text, type=tuple[LabelDiff, ...])
-            is_same = all(each.iou in (1, None) for each in changes)
-            found.setdefault(person, []).append(is_same)
+            is_unchanged = all(each.iou in (1, None) for each in changes)
+            found.setdefault(person, []).append(is_unchanged)
         return found
 
     def lease_due(self) -> sa.Row[Any] | None:

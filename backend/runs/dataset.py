@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -184,24 +184,32 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
     size_bytes = move_into_zip(folder, file_of(settings, run))
     shutil.rmtree(folder, ignore_errors=True)
 
+    score = [str(report.score)] if report.score else []
     return DatasetFile(
-        report.pictures,
-        dict(report.parts),
-        report.regions,
-        report.unlabelled,
-        [*([str(report.score)] if report.score else []), *report.notes],
-        {each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
-        len(report.skipped),
-        size_bytes,
-        report.asked if len(report.parts) > 1 else {},
-        {
-            name: counts
-            for name, counts in report.classes.items()
-            if any(each.objects for each in counts.values())
-        },
-        report.changes,
-        shown,
+        pictures=report.pictures,
+        parts=dict(report.parts),
+        regions=report.regions,
+        unlabelled=report.unlabelled,
+        notes=score + report.notes,
+        left_out={each.task: each.reason for each in report.skipped[:MOST_LEFT_OUT]},
+        left_out_count=len(report.skipped),
+        size_bytes=size_bytes,
+        asked=report.asked if len(report.parts) > 1 else {},
+        classes=_found_classes(report.classes),
+        changes=report.changes,
+        gallery=shown,
     )
+
+
+def _found_classes(
+    classes: Mapping[str, dict[str, ClassCount]],
+) -> dict[str, dict[str, ClassCount]]:
+    """Return the classes that an object has."""
+    return {
+        name: counts
+        for name, counts in classes.items()
+        if any(each.objects for each in counts.values())
+    }
 
 
 def _earlier(settings: Settings, run: Run) -> Iterator[Path | zipfile.Path]:

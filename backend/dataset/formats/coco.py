@@ -329,16 +329,17 @@ class CocoWriter(FormatWriter):
 
     def entry(self, thing: LabelledObject, mask: BoolMask) -> dict[str, Any]:
         runs = runs_of(mask)
-        return {
+        entry = {
             "id": f"{thing.label}/{thing.key}",
             "category_id": self.frame.classes.names.index(thing.label) + 1,
             "segmentation": {"size": list(mask.shape), "counts": runs.tolist()},
             "area": int(runs[1::2].sum()),
             "bbox": list(cv2.boundingRect(mask.view(np.uint8))),
             "iscrowd": 0,
-            **({} if thing.score is None else {"score": thing.score}),
-            "provenance": msgspec.structs.asdict(thing.regions[0].provenance),
         }
+        if thing.score is not None:
+            entry["score"] = thing.score
+        return entry | {"provenance": msgspec.structs.asdict(thing.regions[0].provenance)}
 
     def write_part(self, part: str, rows: ReadRows) -> None:
         classes, output = self.frame.classes, self.frame.output
