@@ -16,7 +16,6 @@ from clearclip_core.cli.options import (
     model_options,
     read_image,
 )
-from clearclip_core.images.drawing import overlay
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.label_maps import NONE_VALUE
 from clearclip_core.images.preprocessing import RGBArray
@@ -113,7 +112,7 @@ def write_segmentation(target: Path, image: RGBArray, result: Segmentation) -> N
     label_map_suffix, overlay_suffix = RESULT_SUFFIXES
     target.parent.mkdir(parents=True, exist_ok=True)
     result.save(f"{target}{label_map_suffix}")
-    overlay(image, result.label_map, result.labels).save(f"{target}{overlay_suffix}")
+    result.overlay(image).save(f"{target}{overlay_suffix}")
 
 
 def parse_labels(text: str) -> tuple[Label, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clearclip_core.images.drawing import FILL_OPACITY, overlay
 from clearclip_core.images.label_maps import NONE_VALUE, label_shares
+from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.segmentation.masks import LabelMasks
 from clearclip_core.segmentation.runs import BoolMask, LabelRuns
 from clearclip_core.segmentation.scores import Scores
@@ -72,6 +75,46 @@ class Segmentation:
             raise ValueError(f"A PNG holds at most {NONE_VALUE} labels, but got {count}.")
         values = np.where(self.label_map < 0, NONE_VALUE, self.label_map).astype(np.uint8)
         Image.fromarray(values).save(path, "PNG", optimize=True)
+
+    def overlay(self, image: ImageLike | None = None, opacity: float = FILL_OPACITY) -> Image.Image:
+        """Draw the labels in colours, with contours and a legend; notebooks show what it returns.
+
+        Args:
+            image: the image below them, as `Segmenter.segment` takes it; None: white.
+            opacity: of the fill, 0 (contours alone) to 1.
+
+        Returns:
+            A Pillow image, H px high, with the legend to the right.
+
+        Raises:
+            ValueError: an image of another size.
+
+        >>> found = np.array([[0, 0, -1], [0, 1, 1]], np.int16)
+        >>> result = Segmentation(found, np.ones((2, 3), np.float16), ("sky", "sea"))
+        >>> result.overlay().height
+        2
+        """
+        rgb = np.full((*self.size_hw, 3), 255, np.uint8) if image is None else read_rgb(image)
+        if rgb.shape[:2] != self.size_hw:
+            raise ValueError(
+                f"Expected argument `image` to be of {self.size_hw} px (height, width), but got "
+                f"{rgb.shape[:2]}."
+            )
+        return overlay(rgb, self.label_map, self.labels, opacity)
+
+    def show(self, image: ImageLike | None = None) -> None:
+        """Open the overlay in the viewer of the system.
+
+        Args:
+            image: as in `overlay`.
+        """
+        self.overlay(image).show()
+
+    def _repr_png_(self) -> bytes:
+        """Show the labels in a notebook."""
+        content = BytesIO()
+        self.overlay().save(content, "PNG")
+        return content.getvalue()
 
     def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
         """Return one mask for each label that has a pixel.

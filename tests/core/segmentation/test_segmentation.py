@@ -1,6 +1,7 @@
 """The two figures against a softmax of every pixel, class by class."""
 
 import math
+from io import BytesIO
 from itertools import groupby
 
 import numpy as np
@@ -8,9 +9,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from clearclip_core import Label, Scores, Uncertainty, Vocabulary
+from clearclip_core import Label, Scores, Segmentation, Uncertainty, Vocabulary
 from clearclip_core.segmentation.windows import WindowPlan
+from tests.core.conftest import picture
 from tests.core.segmentation.test_scores import WORDS
 from tests.core.segmentation.test_windows import plan_of
 
@@ -96,3 +99,36 @@ def test_a_figure_that_cannot_be_is_refused() -> None:
         Uncertainty(0.5, 1.5)
     with pytest.raises(ValueError, match="`threshold` to be one number or 3"):
         Uncertainty.of(scores_of(WORDS), [0.1])
+
+
+def two_labels() -> Segmentation:
+    label_map = np.full((40, 60), -1, np.int16)
+    label_map[:, :20], label_map[:, 40:] = 0, 1
+    return Segmentation(label_map, np.ones((40, 60), np.float16), ("sky", "sea"))
+
+
+def test_an_overlay_leaves_pixels_without_a_label_as_they_are() -> None:
+    image = picture(40, 60)
+    drawn = np.asarray(two_labels().overlay(image))
+    assert np.array_equal(drawn[:, 25:35], image[:, 25:35])
+    assert not np.array_equal(drawn[:, :20], image[:, :20])
+
+
+def test_an_overlay_on_a_picture_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"of \(40, 60\) px \(height, width\), but got \(60, 40\)"):
+        two_labels().overlay(picture(60, 40))
+
+
+def test_a_notebook_shows_each_label_in_its_colour() -> None:
+    with Image.open(BytesIO(two_labels()._repr_png_())) as shown:
+        pixels = np.asarray(shown.convert("RGB"))
+    assert pixels.shape[0] == 40
+    assert len({tuple(pixels[20, x]) for x in (10, 30, 50)}) == 3
+    assert tuple(pixels[20, 30]) == (255, 255, 255)
+
+
+def test_show_opens_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Image.Image] = []
+    monkeypatch.setattr(Image.Image, "show", lambda image: opened.append(image))
+    two_labels().show(picture(40, 60))
+    assert [each.height for each in opened] == [40]
