@@ -27,7 +27,7 @@ from .segmentation.runs import BoolMask, RunMask
 from .segmentation.scores import Scores
 from .segmentation.segmentation import Segmentation, Uncertainty
 from .segmentation.windows import DenseFeatures
-from .segmenter import PreparedImage, Segmenter
+from .segmenter import PreparedImage, SegmentedImage, Segmenter
 from .vocabulary import BACKGROUND_NAMES, Label, MapNames, Vocabulary
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "RunMask",
     "Scores",
     "Segmentation",
+    "SegmentedImage",
     "Segmenter",
     "Uncertainty",
     "UnlabelledFit",

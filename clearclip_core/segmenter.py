@@ -6,14 +6,16 @@ import hashlib
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 import torch
+from PIL import Image
+from tqdm import tqdm
 
 from clearclip_core.adaptation.adaptation import Adaptation
 from clearclip_core.clip.dense_encoder import (
@@ -30,6 +32,7 @@ from clearclip_core.clip.methods import Method
 from clearclip_core.clip.second_encoder import SecondEncoder, load_second_encoder
 from clearclip_core.clip.text_encoder import BEST_TEMPLATES, TEMPLATES, Template, TextEncoder
 from clearclip_core.devices import choose_device
+from clearclip_core.images.files import is_hidden, is_image
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
 from clearclip_core.prompting.click_model import (
@@ -48,6 +51,7 @@ from clearclip_core.segmentation.refined_argmax import (
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
+from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -80,6 +84,52 @@ class PreparedImage:
             digest.update(repr(self.for_second.shape).encode())
             digest.update(self.for_second.tobytes())
         return digest.hexdigest()
+
+
+class SegmentedImage(NamedTuple):
+    """An image of `Segmenter.segment_all`, and what was found on it."""
+
+    source: Path | int  #: path of its file, or its position, from 0 on
+    image: RGBArray  #: (H, W, 3) uint8 RGB
+    result: Segmentation
+
+
+class _Read(NamedTuple):
+    """An image that waits for its batch."""
+
+    source: Path | int
+    image: RGBArray
+    prepared: PreparedImage
+
+
+#: Images of a batch at most: of 12 megapixels, eight take 0.3 GB.
+_IMAGES_TOGETHER: Final = 8
+
+
+def images_of(images: Path | str | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """Return the image files of a folder, in the order of their paths; or the images given.
+
+    Raises:
+        ValueError: a path that is no folder.
+    """
+    if not isinstance(images, Path | str):
+        return images
+    folder = Path(images).expanduser()
+    if not folder.is_dir():
+        raise ValueError(
+            f"Expected argument `images` to be a folder or several images, but got {str(images)!r}."
+        )
+    found = (path for path in folder.rglob("*") if is_image(path))
+    return sorted(path for path in found if not is_hidden(path, folder))
+
+
+def _sources(images: Iterable[ImageLike]) -> Iterator[tuple[Path | int, ImageLike]]:
+    for index, image in enumerate(images):
+        yield (Path(image) if isinstance(image, Path | str) else index), image
+
+
+def _log_unreadable(source: Path | int, error: Exception) -> None:
+    log.warning("%s cannot be read and is left out: %s", source, error)
 
 
 class Segmenter:
@@ -600,6 +650,87 @@ class Segmenter:
         rgb = read_rgb(image)
         scores = self.score(self.encode(rgb), labels, contrast, adaptation)
         return self.decide(scores, threshold, rgb, refine, propagate)
+
+    def segment_all(
+        self,
+        images: Path | str | Iterable[ImageLike],
+        labels: Labels,
+        *,
+        contrast: bool = False,
+        threshold: float | Sequence[float] = 0.0,
+        refine: bool = False,
+        adaptation: Adaptation | None = None,
+        propagate: bool = False,
+        progress: bool = False,
+        on_error: Callable[[Path | int, Exception], None] | None = None,
+    ) -> Iterator[SegmentedImage]:
+        """Segment many images in their order, a few in memory at a time.
+
+        Images are read and resized ahead in another thread, and the windows of several share
+        batches. One that cannot be read is left out.
+
+        Args:
+            images: a folder, whose image files are taken in the order of their paths; or paths,
+                Pillow images and arrays.
+            labels: as `segment` takes them.
+            contrast: let the model's contrast words compete.
+            threshold: probability below which a pixel gets no label, as in `segment`.
+            refine: let masks follow the image's edges.
+            adaptation: what `adapt` has learned.
+            propagate: draw scores together where the image has no edge, see `decide`.
+            progress: draw a bar.
+            on_error: takes the path of an image that cannot be read, or its position, and why; by
+                default the log names it.
+
+        Yields:
+            Each image with its result.
+
+        Raises:
+            ValueError: a path that is no folder.
+
+        >>> from clearclip_core import render_scene
+        >>> scenes = [render_scene(seed, size_hw=(48, 64)).image for seed in (1, 2)]
+        >>> segmenter = Segmenter.load("demo", device="cpu")
+        >>> [found.source for found in segmenter.segment_all(scenes, ["sky", "grass"])]
+        [0, 1]
+        """
+        given = images_of(images)
+        vocabulary = self.vocabulary(labels, contrast)
+        tell = _log_unreadable if on_error is None else on_error
+
+        def read(item: tuple[Path | int, ImageLike]) -> _Read | None:
+            try:
+                rgb = read_rgb(item[1])
+                return _Read(item[0], rgb, self.prepare(rgb))
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                tell(item[0], error)
+                return None
+
+        length = len(given) if isinstance(given, Sized) else None
+        with tqdm(total=length, unit="picture", disable=not progress) as bar:
+            for some in self._together(read_ahead(read, _sources(given)), bar):
+                encoded = self.encode_batch([each.prepared for each in some])
+                for each, features in zip(some, encoded, strict=True):
+                    scores = self.score(features, vocabulary, adaptation=adaptation)
+                    result = self.decide(scores, threshold, each.image, refine, propagate)
+                    yield SegmentedImage(each.source, each.image, result)
+
+    def _together(
+        self, images: Iterable[_Read | None], bar: tqdm[NoReturn]
+    ) -> Iterator[list[_Read]]:
+        """Group images whose windows fill a batch, few enough for their pixels to be kept."""
+        some: list[_Read] = []
+        for image in images:
+            bar.update()
+            if image is None:
+                continue
+            some.append(image)
+            windows = sum(each.prepared.plan.count for each in some)
+            if windows >= self.windows_at_once or len(some) == _IMAGES_TOGETHER:
+                yield some
+                some = []
+        if some:
+            yield some
 
     def set_image(
         self, image: ImageLike, labels: Labels | None = None, adaptation: Adaptation | None = None

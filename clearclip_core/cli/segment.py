@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
-from tqdm import tqdm
 
 from clearclip_core.cli.options import (
     FiniteRange,
@@ -14,7 +13,6 @@ from clearclip_core.cli.options import (
     click_errors,
     model_dir_option,
     model_options,
-    read_image,
 )
 from clearclip_core.images.files import RESULT_SUFFIXES, find_images, output_names
 from clearclip_core.images.label_maps import NONE_VALUE
@@ -90,19 +88,23 @@ def segment(
     paths = find_images(pictures)
     segmenter = options.load()
 
-    named = list(zip(paths, output_names(paths), strict=True))
-    failed = 0
-    for path, name in tqdm(named, unit="picture", disable=len(paths) == 1):
-        image = read_image(path)
-        if image is None:
-            failed += 1
-            continue
-        result = segmenter.segment(
-            image, vocabulary, contrast, threshold, refine, propagate=propagate
-        )
-        write_segmentation(out / name, image, result)
+    names = dict(zip(paths, output_names(paths), strict=True))
+    written = 0
+    for found in segmenter.segment_all(
+        paths,
+        vocabulary,
+        contrast=contrast,
+        threshold=threshold,
+        refine=refine,
+        propagate=propagate,
+        progress=len(paths) > 1,
+        on_error=lambda path, error: click.echo(f"{path}: {error}", err=True),
+    ):
+        write_segmentation(out / names[Path(str(found.source))], found.image, found.result)
+        written += 1
 
-    click.echo(f"{quantity(len(paths) - failed, 'picture')} segmented into {out}, {failed} failed.")
+    failed = len(paths) - written
+    click.echo(f"{quantity(written, 'picture')} segmented into {out}, {failed} failed.")
     if failed:
         raise SystemExit(1)
 

@@ -499,6 +499,56 @@ def test_a_copy_on_another_device_leaves_the_first_where_it_is(
     assert {each.device.type for each in moved.model.clip.parameters()} == {"meta"}
 
 
+def test_many_images_are_segmented_in_order_as_one_by_one(segmenter: Segmenter) -> None:
+    images = [picture(64, 140), picture(90, 64, seed=1), picture(64, 140, seed=2)]
+    found = list(segmenter.segment_all(iter(images), WORDS))
+    assert [each.source for each in found] == [0, 1, 2]
+    for each, image in zip(found, images, strict=True):
+        assert np.array_equal(each.image, image)
+        alone = segmenter.segment(image, WORDS)
+        assert np.mean(each.result.label_map == alone.label_map) > 0.999  # batches round otherwise
+
+
+def test_windows_of_several_images_share_a_batch(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = Segmenter(model, preprocessing=SIZES, windows_at_once=8)
+    sizes = []
+    forward = segmenter.encoder.forward
+    monkeypatch.setattr(
+        segmenter.encoder, "forward", lambda pixels: sizes.append(len(pixels)) or forward(pixels)
+    )
+    list(segmenter.segment_all([picture(64, 64)] * 12, WORDS))
+    assert max(sizes) == 8
+
+
+def test_many_images_are_not_read_all_at_once(segmenter: Segmenter) -> None:
+    taken = itertools.count()
+    images = (picture(64, 64, seed=next(taken)) for _ in range(1000))
+    next(segmenter.segment_all(images, WORDS))
+    assert next(taken) < 20
+
+
+def test_of_a_folder_files_that_cannot_be_read_are_named_and_left_out(
+    segmenter: Segmenter, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("a.png", "b/c.jpg", ".hidden.png"):
+        Image.fromarray(picture(64, 64)).save(tmp_path / name)
+    (tmp_path / "b" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "notes.txt").write_text("none either")
+
+    found = [each.source for each in segmenter.segment_all(tmp_path, WORDS)]
+
+    assert found == [tmp_path / "a.png", tmp_path / "b" / "c.jpg"]
+    assert f"{tmp_path}/b/broken.png cannot be read and is left out" in caplog.text
+
+
+def test_a_file_in_place_of_a_folder_of_images_is_refused(segmenter: Segmenter) -> None:
+    with pytest.raises(ValueError, match=r"a folder or several images, but got 'photo\.jpg'"):
+        next(segmenter.segment_all("photo.jpg", WORDS))
+
+
 def is_native(arch: str) -> bool:
     """Whether the image tower is open_clip's own Vision Transformer, and its pooling a token."""
     if arch == "demo":
