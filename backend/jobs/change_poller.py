@@ -27,7 +27,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
 from math import inf
 from typing import Any, Final, TypeGuard
 
@@ -307,18 +306,14 @@ class ChangePoller:
         created, done, unserved = set[int](), poll, dict(poll.unserved)
 
         self._ask_again(client, project, unserved)
-        # nothing has changed since a walk that came too late to miss anything
-
+        # Nothing has changed since a walk that came too late to miss anything.
         is_settled = poll.walked >= poll.noted + OVERLAP_S
         if newest > poll.since or not is_settled:
-            connected = [each.created for each in client.backends(project)]
-            if not connected:
+            since = self._begin(client, poll)
+            if since is None:
                 self._forget(project)
                 return
-            since = poll.since or min(connected)
-            # at first the annotations that the project had when it was connected, too
-            earlier = () if poll.since else client.annotated_tasks(project)
-            for rows in chain(earlier, client.changed_tasks(project, since - OVERLAP_S)):
+            for rows in self._changed_pages(client, poll, since):
                 self._mark(client, project, rows, unserved)
                 self._prelabel(client, project, since - OVERLAP_S, rows)
                 created |= {row.id for row in rows if since < row.created <= newest}
@@ -326,8 +321,8 @@ class ChangePoller:
                     self.polls.leases.let_go(project)
                     return
                 yield True
-            done = replace(poll, since=since, walked=began)
 
+            done = replace(poll, since=since, walked=began)
             if newest > since:
                 done = replace(done, since=newest, noted=began)
 
@@ -345,6 +340,19 @@ class ChangePoller:
     def _forget(self, project: int) -> None:
         self.polls.remove(project)
         self._added.discard(project)
+
+    def _begin(self, client: LabelStudioClient, poll: Poll) -> float | None:
+        """Return from when on changes count; None where the project is not connected any more."""
+        connected = [each.created for each in client.backends(poll.project)]
+        return (poll.since or min(connected)) if connected else None
+
+    def _changed_pages(
+        self, client: LabelStudioClient, poll: Poll, since: float
+    ) -> Iterator[Sequence[TaskRow]]:
+        """Yield pages of changed tasks; at first also those that were annotated before."""
+        if not poll.since:
+            yield from client.annotated_tasks(poll.project)
+        yield from client.changed_tasks(poll.project, since - OVERLAP_S)
 
     def _mark(
         self,
@@ -368,9 +376,7 @@ class ChangePoller:
                 unserved.pop(row.id, None)
             except BadRequest as error:
                 log.warning("Project %d: task %d is left out: %s", project, row.id, error)
-                tries = unserved[row.id].tries + 1 if row.id in unserved else 1
-                due = self.polls.now + min(retry_delay_s(tries), LONGEST_RETRY_S)
-                unserved[row.id] = UnservedTask(str(error), tries, due, float(row.updated))
+                unserved[row.id] = self._put_off(row, unserved.get(row.id), str(error))
                 failed += 1
                 if failed > _MOST_UNSERVED:  # it is not the tasks
                     raise
@@ -379,6 +385,12 @@ class ChangePoller:
         marked = self.annotations.mark_different(project, found)
         if marked:
             log.info("Project %d: %d annotations have changed", project, marked)
+
+    def _put_off(self, row: TaskRow, before: UnservedTask | None, reason: str) -> UnservedTask:
+        """Return when a task that is not served is asked for again: later each time."""
+        tries = 1 if before is None else before.tries + 1
+        due = self.polls.now + min(retry_delay_s(tries), LONGEST_RETRY_S)
+        return UnservedTask(reason, tries, due, float(row.updated))
 
     def _rests(self, row: TaskRow, before: UnservedTask | None) -> bool:
         return bool(before and before.updated == row.updated and not self._is_due(before))

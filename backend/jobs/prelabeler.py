@@ -61,23 +61,26 @@ def predict_and_write(
     version: str,
     tasks: Sequence[Task],
     predict: Callable[[Sequence[Task]], list[Outcome]],
+    *,
     halt: threading.Event,
 ) -> ChunkResult:
     """Predict one task or more and write their predictions, in one request.
 
-    Where the host of its image was away, a task is predicted again; once `halt` is set, it is left.
+    Args:
+        client: where they are written.
+        project: id of the project.
+        version: model version of the predictions.
+        tasks: one or more.
+        predict: predicts some of them. Where the host of its image was away, a task is predicted
+            again.
+        halt: once it is set, such a task is left.
     """
-    by_id: dict[int, Outcome] = {}
-    again = tasks
-    for attempt in range(_TRIES):
-        if attempt and not halt.is_set():
-            client.label_config(project)  # waits where Label Studio is away
-        made = list(zip(again, predict(again), strict=True))
-        by_id |= {int(task.id or 0): outcome for task, outcome in made}
-        again = [task for task, outcome in made if outcome.may_pass]
-        if not again:
-            break
 
+    def wait() -> None:
+        if not halt.is_set():
+            client.label_config(project)  # waits where Label Studio is away
+
+    by_id = _predict_all(tasks, predict, wait)
     entries = {id_: each.entry for id_, each in by_id.items() if isinstance(each.entry, dict)}
     refused = client.write_predictions(project, version, entries)
     failures = {id_: each.reason for id_, each in by_id.items() if each.reason} | refused
@@ -283,13 +286,32 @@ class Prelabeler:
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
             return self._task_runner.run_all(tasks, spec, work)
 
-        return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt)
+        return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt=halt)
 
     def _spec(self, job: Job) -> PredictionSpec:
         """Return what to predict, by the version that the job has started with where it can."""
         config = self._client.config(job.project)
         learned = self._predictor.versions.active_model(config, job.project, keep=job.version)
         return self._predictor.spec(config, Priority.BATCH, job.project, learned)
+
+
+def _predict_all(
+    tasks: Sequence[Task],
+    predict: Callable[[Sequence[Task]], list[Outcome]],
+    wait: Callable[[], None],
+) -> dict[int, Outcome]:
+    """Return task -> its outcome; what may pass is predicted again a few times, after a wait."""
+    by_id: dict[int, Outcome] = {}
+    again = tasks
+    for attempt in range(_TRIES):
+        if attempt:
+            wait()
+        made = list(zip(again, predict(again), strict=True))
+        by_id |= {int(task.id or 0): outcome for task, outcome in made}
+        again = [task for task, outcome in made if outcome.may_pass]
+        if not again:
+            break
+    return by_id
 
 
 def chunk_size(total: int) -> int:

@@ -140,6 +140,6 @@ class Actor:
             self._version,
             tasks,
             lambda some: self._predictor.outcomes(some, self._spec),
-            threading.Event(),
+            halt=threading.Event(),
         )
         return {"made": [json.dumps(step.made)], "failures": [json.dumps(step.failures)]}

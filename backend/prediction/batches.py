@@ -93,6 +93,14 @@ class _MadeTask:
     def reason(self) -> str:
         return self.outcome.reason if self.outcome else ""
 
+    def is_to_hand(self, asked: float) -> bool:
+        """Return whether its prediction is there, for who asked at a monotonic time."""
+        return bool(self.outcome and self.packed) and self.handed_at <= asked
+
+    def is_nobodys(self, asked: float) -> bool:
+        """Return whether nobody waits for it, has had it since, or knows why it fails."""
+        return not (self.waiters or self.handed_at > asked or self.reason)
+
     def pack(self, prediction: Mapping[str, Any]) -> None:
         text = msgspec.json.encode(prediction)
         self.packed, self.json_bytes = zlib.compress(text, 1), len(text)
@@ -110,6 +118,12 @@ class _Run:
         self.wanted = {_result_key(task, spec.version): task for task in tasks}
         self.spec, self.work, self.notes_failures = spec, work, notes_failures
         self.made: dict[str, _MadeTask] = {}  # those that were started, joined or kept
+
+    def raise_error(self) -> None:
+        """Raise the error of a task that is not the task's own fault, if there is one."""
+        for each in self.made.values():
+            if each.error is not None:
+                raise each.error
 
 
 class TaskRunner:
@@ -212,11 +226,11 @@ class TaskRunner:
                 made = run.made.get(key)
                 if made is None:
                     late.append(task)
-                elif made.outcome and made.packed and made.handed_at <= asked and most_bytes > 0:
+                elif most_bytes > 0 and made.is_to_hand(asked):
                     made.handed_at = time.monotonic()
                     most_bytes -= made.json_bytes
                     taken.add(key)
-                elif not (made.waiters or made.handed_at > asked or made.reason):
+                elif made.is_nobodys(asked):
                     late.append(task)
 
         outcomes = {
@@ -232,8 +246,7 @@ class TaskRunner:
         while True:
             while queue and (self._join(run, queue[0]) or self._start(run, queue[0])):
                 queue.popleft()
-            for error in filter(None, (each.error for each in run.made.values())):
-                raise error
+            run.raise_error()
             is_done = not queue and all(each.outcome for each in run.made.values())
             left_s = end - time.monotonic()
             if is_done or left_s <= 0:

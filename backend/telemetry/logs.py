@@ -229,12 +229,7 @@ class LogFormatter(logging.Formatter):
         raised = record.exc_info[1] if record.exc_info else None
         error = self._scrub(_describe(raised)) if raised is not None else ""
 
-        facts = {
-            name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
-            for name, value in facts_of(record).items()
-            if value is not None and value != ""
-        }
-
+        facts = self._facts(record)
         if self._as_json:
             return _json_line(record, message, error, facts)
 
@@ -242,6 +237,14 @@ class LogFormatter(logging.Formatter):
         pairs = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
         line = f"{at} {record.levelname} {record.name}: {message}"
         return line + (f" | {error}" if error else "") + (f" ({pairs})" if pairs else "")
+
+    def _facts(self, record: logging.LogRecord) -> dict[str, Fact]:
+        """Return the facts of a record that say something, texts without secrets."""
+        told = {name: value for name, value in facts_of(record).items() if value not in (None, "")}
+        return {
+            name: self._scrub(value, _FACT_LENGTH) if isinstance(value, str) else value
+            for name, value in told.items()
+        }
 
     def _scrub(self, text: str, length: int = _MESSAGE_LENGTH) -> str:
         return scrub(text, self._secrets, length)

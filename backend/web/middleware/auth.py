@@ -167,6 +167,11 @@ class Gate:
         if environ["PATH_INFO"] not in OPEN_ROUTES:
             self.check_password(environ)
 
+    def _warn_of_proxy(self, environ: WSGIEnvironment, address: str) -> None:
+        """Say why many people have to wait for the wrong passwords of one."""
+        if self._guesses.is_full(address) and self._trusts_nobody and _is_forwarded(environ):
+            log.warning("A proxy's clients share its address: set TRUSTED_PROXIES=1.")
+
     def check_password(self, environ: WSGIEnvironment) -> None:
         """Let a request in that has the password, where there is one.
 
@@ -176,16 +181,18 @@ class Gate:
         """
         if self._auth is None:
             return
+
         given, address = _credentials(environ)
         is_right = self._auth.accepts(given)
         if given and not (is_right and self._is_label_studio(environ)):
-            if self._guesses.is_full(address) and self._trusts_nobody and _is_forwarded(environ):
-                log.warning("A proxy's clients share its address: set TRUSTED_PROXIES=1.")
+            self._warn_of_proxy(environ, address)
             self._guesses.check(address, given, is_right=is_right)
-        if given and not is_right:
+        if is_right:
+            return
+
+        if given:
             self._look_up_label_studio()
-        if not is_right:
-            raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
+        raise Unauthorized("Expected basic auth with BASIC_AUTH_USER and BASIC_AUTH_PASS.")
 
     def body_limit(self, environ: WSGIEnvironment) -> int:
         """Return how many bytes of a request's body are taken, before any is; waits for nothing.
