@@ -255,8 +255,9 @@ def served_backend(
     # A database of its own: projects of another Label Studio have the same numbers.
     own = {"DATABASE_URL": f"sqlite:///{log.absolute().with_suffix('.db')}", "POLL_INTERVAL_S": "2"}
     serve = [sys.executable, "-m", "backend", "serve", "--model", model]
+    serve += ["--host", "127.0.0.1", "--port", str(port)]
     with running(
-        [*serve, "--host", "127.0.0.1", "--port", str(port)],
+        serve,
         variables={**reach, **unset, **own, **(variables or {})},
         health=f"{url}/",  # /health answers before the rest does
         loading=f"{url}/health",

@@ -260,8 +260,8 @@ def _print_trials(report: WordsReport) -> None:
 
 
 def _print_check(report: WordsReport) -> None:
-    shares = {"label": lambda row: row[0], ">of the pictures": lambda row: row[1]}
-    _print_table(report.shares.items(), shares)
+    cells = [(label, in_percent(share)) for label, share in report.shares.items()]
+    click.echo(f"{text_table(['label', '>of the pictures'], cells)}\n")
     for found in report.advice:
         click.echo(f"{printable(found.finding)}\n  {printable(found.remedy)}")
     if not report.advice:

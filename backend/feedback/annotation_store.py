@@ -169,13 +169,13 @@ class AnnotationStore:
 
     def _known(self, project: int, tasks: Iterable[int], ids: Iterable[int]) -> list[sa.Row[Any]]:
         """Read the rows of annotations that are of some tasks, or have some ids."""
-        columns = (_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
+        known = sa.select(_ROW.annotation, _ROW.task, _ROW.updated, _ROW.open, _ROW.kind)
         conditions = [_ROW.task.in_(batch) for batch in key_batches(sorted(tasks))]
         conditions += [_ROW.annotation.in_(batch) for batch in key_batches(sorted(ids))]
         rows: list[sa.Row[Any]] = []
         with self._database.read() as connection:
             for condition in conditions:
-                query = sa.select(*columns).where(unindexed(_ROW.project) == project, condition)
+                query = known.where(unindexed(_ROW.project) == project, condition)
                 rows += connection.execute(query)
         return rows
 

@@ -250,7 +250,7 @@ class LabelStudioClient:
         """List the tasks in a view of the data manager, in the order of their ids."""
         found: dict[int, TaskRow] = {}
         for page in itertools.count(1):
-            rows, total = self.listed(project, page, view, TaskFilter(), TaskRow)
+            rows, total = self.listed(project, page, view, TaskFilter(), kind=TaskRow)
             found |= {row.id: row for row in rows}
             if not rows or page * PAGE >= total:
                 break
@@ -262,6 +262,7 @@ class LabelStudioClient:
         page: int,
         view: int | None,
         wanted: TaskFilter,
+        *,
         kind: type[_Row],
         size: int = PAGE,
     ) -> tuple[list[_Row], int]:

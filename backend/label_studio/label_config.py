@@ -314,11 +314,11 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
     path = variable[1:]
     if path in data:
         return data[path]
-    found: Any = data
+    found: object = data
     for key in re.findall(r"[^.[\]]+", path):
         if isinstance(found, list) and key.isdecimal() and int(key) < len(found):
             found = found[int(key)]
-        elif isinstance(found, dict) and key in found:
+        elif isinstance(found, Mapping) and key in found:
             found = found[key]
         else:
             known = ", ".join(map(str, data)) or "nothing"

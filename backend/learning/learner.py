@@ -141,8 +141,12 @@ class Learner:
             return
         examples = build_examples(self.engine, self.read_image, diff)
         if self.examples.replace(diff.annotation, diff.project, examples):
-            told = diff.project, diff.annotation, len(examples)
-            log.info("Project %d: annotation %d gives %d training examples", *told)
+            log.info(
+                "Project %d: annotation %d gives %d training examples",
+                diff.project,
+                diff.annotation,
+                len(examples),
+            )
 
     def forget(self, annotation: int) -> None:
         """Delete the training examples of an annotation that is deleted, skipped or emptied."""
@@ -282,8 +286,7 @@ class Learner:
         self, lease: StepLease, client: LabelStudioClient, config: LabelConfig, mode: Adapt
     ) -> Version | None:
         """Make a version of pictures that nobody has corrected; somebody has to decide on it."""
-        place = client, lease.project, config
-        images = UnlabelledImages(self.engine, self.read_image, *place)
+        images = UnlabelledImages(self.engine, self.read_image, client, lease.project, config)
         examples = list(images.examples())
         self.versions.begin(lease, NO_TASK)
         fit = fit_words(self.engine, examples, config.labels)
@@ -298,7 +301,9 @@ class Learner:
         pictures = BeforeAfter()
         if made is not None:
             held_out = HeldOutAdaptations(others=made)
-            pictures = self._comparer(*place, held_out).compare_unlabelled(images.images)
+            pictures = self._comparer(client, lease.project, config, held_out).compare_unlabelled(
+                images.images
+            )
         return self.versions.commit(lease, version, made, mode, pictures)
 
     def _comparer(
@@ -308,8 +313,9 @@ class Learner:
         config: LabelConfig,
         held_out: HeldOutAdaptations,
     ) -> ImageComparer:
-        parts = self.settings, self.engine, self.read_image, client
-        return ImageComparer(*parts, project, config, held_out)
+        return ImageComparer(
+            self.settings, self.engine, self.read_image, client, project, config, held_out
+        )
 
 
 def _name_people(fit: Fit, client: LabelStudioClient) -> tuple[Person, ...]:

@@ -209,7 +209,7 @@ class Queue:
     def _listed(self, page: int, wanted: TaskFilter) -> tuple[list[PredictedRow], int]:
         """Return the tasks of a page of Label Studio's list, and how many all pages have."""
         return self.client.listed(
-            self.project, page, self.asked.view, wanted, PredictedRow, PICTURES
+            self.project, page, self.asked.view, wanted, kind=PredictedRow, size=PICTURES
         )
 
     def _open(self, rows: Sequence[PredictedRow]) -> Iterator[PredictedRow]:

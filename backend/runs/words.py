@@ -329,8 +329,10 @@ class _Measurement:
         active = parts.versions.active(self.project, self.config.adapt)
         if active is None or active.annotations:
             return 0
-        place = parts.client, self.project, self.config
-        examples = list(UnlabelledImages(parts.engine, parts.images.read, *place).examples())
+        unlabelled = UnlabelledImages(
+            parts.engine, parts.images.read, parts.client, self.project, self.config
+        )
+        examples = list(unlabelled.examples())
         for trial in trials:
             fit = fit_words(parts.engine, examples, trial.labels)
             trial.adaptation, images = fit.adaptation, fit.images

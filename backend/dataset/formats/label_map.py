@@ -59,8 +59,12 @@ NOTHING: Final = ("background", "void")
 _VOC_VOID: Final = (224, 224, 192)
 
 _NO_CLASSES: Final = (
-    *(LookupError, RecursionError, TypeError, ValueError),
-    *(msgspec.ValidationError, yaml.YAMLError),
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    msgspec.ValidationError,
+    yaml.YAMLError,
 )
 
 #: Of a YAML file with the names of classes.
