@@ -132,6 +132,7 @@ class ReviewTally(Struct, frozen=True, kw_only=True):
 class ReviewPage(Struct, frozen=True, kw_only=True):
     """The pictures that a person judges now."""
 
+    filters: str  # which pictures are shown, and for whom, on one line
     cards: tuple[Card, ...]
     since: float  # when the page was made, in seconds since the epoch
     labels: tuple[str, ...]
@@ -155,6 +156,7 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
         config: LabelConfig,
         tally: ReviewTally,
         url_of: UrlOf,
+        person: str,
         since: float,
         is_measuring: bool,
         is_sorting: bool,
@@ -170,6 +172,7 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
             config: the project's labeling config.
             tally: what was said so far.
             url_of: the name and the values of a route -> its address.
+            person: name of who reviews; "" where nobody has given one.
             since: when the page was made, in seconds since the epoch.
             is_measuring: whether the time that a prediction saves is measured now.
             is_sorting: whether scores of earlier predictions are being read.
@@ -183,6 +186,7 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
         shown = [_only(label, each) for each in legends] if label else legends
 
         return cls(
+            filters=describe_filters(tally.asked, person),
             cards=() if is_measuring else tuple(cards),
             since=since,
             labels=tuple(each.name for each in config.labels),
@@ -198,6 +202,23 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
             made_view=made_view,
             worst=tuple(worst),
         )
+
+
+def describe_filters(asked: AskedPage, person: str) -> str:
+    """Say which pictures a page shows, and for whom, on the line that the filters fold to.
+
+    >>> describe_filters(AskedPage(label="car", least=0.5), "Ada")
+    'Crops of car · score from 0.50 · reviewed by Ada'
+    >>> describe_filters(AskedPage(view=3), "")
+    'Whole pictures · view 3 of Label Studio · say your name here'
+    """
+    parts = [
+        f"Crops of {asked.label}" if asked.label else "Whole pictures",
+        f"score from {asked.least:.2f}" if asked.least else "",
+        f"view {asked.view} of Label Studio" if asked.view else "",
+        f"reviewed by {person}" if person else "say your name here",
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def _only(label: str, legend: Mapping[str, str]) -> dict[str, str]:

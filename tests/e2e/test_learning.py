@@ -182,6 +182,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
     made_of, number = learned.rpartition(" +")[2].split(" v")
     assert int(made_of) in (CORRECTED - 1, CORRECTED)
     assert int(number) >= 1
+    team.correct(rest[-1], first[rest[-1]])
     team.retrieve(rest)
     before, after = team.quality(words, rest), team.quality(learned, rest)
     print(f"IoU with the words alone: {before}; with {learned}: {after}")
@@ -190,6 +191,7 @@ def test_corrections_are_measured_learned_from_shown_as_pictures_and_forgotten(
         assert before[unknown] < 0.2 < 0.3 < after[unknown]
     assert team.shown(rest[0]) == {learned}
     check_before_and_after(page, team, tmp_path)
+    check_next(page, team, rest[:-1])
     decide(page, team)
 
     for annotation in team.exported():
@@ -223,6 +225,16 @@ def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
     unknown = page.locator("#learned a[href*=words]")
     assert sorted(unknown.all_inner_texts()) == ["lane", "vegetation"]
     keep_picture(page, "learning.png", tmp_path, (1280, 1295))
+
+
+def check_next(page: Page, team: Team, waiting: list[int]) -> None:
+    """See on the open page which pictures the newest correction would change, and open one."""
+    expect(page.locator("#next-pictures img").first).to_be_visible(timeout=120_000)
+    link = page.locator("#next-pictures figcaption a").first
+    assert int((link.get_attribute("href") or "").partition("?task=")[2]) in waiting
+    link.click()
+    expect(page.locator(".konvajs-content canvas").first).to_be_visible(timeout=60_000)
+    visit(page, team.learning)
 
 
 def decide(page: Page, team: Team) -> None:

@@ -19,7 +19,7 @@ from backend.cli.demo_servers import LabelStudioProcess
 from backend.review.verdicts import Reviewed
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
-from tests.e2e.editor import DESK, keep_picture, no_complaints, open_task, resize, visit
+from tests.e2e.editor import DESK, PHONE, keep_picture, no_complaints, open_task, resize, visit
 from tests.e2e.servers import get, run_command, sdk, wait_for_json
 
 LABELS = ["sky", "grass", "tree", "house"]
@@ -85,6 +85,10 @@ def test_a_page_is_judged_by_keys_and_what_is_corrected_later_is_no_review_any_m
         marked = page.locator("#page [data-verdict=good]")
         expect(marked).to_have_count(15)  # a range has ten at most
         keep_picture(page, "review.png", tmp_path, DESK)
+        resize(page, PHONE)
+        ends = "card => card.getBoundingClientRect().bottom + scrollY"
+        assert cards.first.evaluate(ends) < PHONE[1], "a phone shows a picture at once"
+        resize(page, DESK)
         expect(page.locator("#page #said")).to_contain_text("23 not marked")
         taken = next(e for e, drawn in zip(tasks[:5], is_checked) if not drawn)  # noqa: B905
         sdk(studio).annotations.create(id=taken, result=[])

@@ -201,6 +201,7 @@ class ReviewRoutes:
             config=config,
             tally=tally,
             url_of=url_for,
+            person=_person(),
             since=made_at,
             is_measuring=services.experiments.is_running(project),
             is_sorting=walk.is_open,

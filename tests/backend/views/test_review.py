@@ -39,6 +39,7 @@ def tally(asked: AskedPage = ALL, **changed: object) -> ReviewTally:
 def page(asked: AskedPage = ALL, **changed: object) -> ReviewPage:
     values = {
         "cards": [CARD],
+        "person": "",
         "since": 1.0,
         "is_measuring": False,
         "is_sorting": False,
@@ -117,3 +118,9 @@ def test_what_good_leaves_empty_is_named() -> None:
 
 def test_verdicts_that_are_not_done_are_counted() -> None:
     assert page(not_done=[NotDone(1, "Gone.")]).not_done_title == "1 verdict not done"
+
+
+def test_the_filters_are_told_though_they_are_folded() -> None:
+    assert page().filters == "Whole pictures · say your name here"
+    told = page(AskedPage(label="sky", view=12, least=0.25), person="Bo").filters
+    assert told == "Crops of sky · score from 0.25 · view 12 of Label Studio · reviewed by Bo"
