@@ -144,6 +144,19 @@ class ScoreStore:
             yield [Score(row.task, row.version, row.at) for row in rows]
             start += len(rows)
 
+    def first_tasks(self, projects: Collection[int]) -> dict[int, int]:
+        """Return project -> its first task that has a score, of those projects that have one."""
+        found: dict[int, int] = {}
+        for some in key_batches(projects):
+            firsts = (
+                sa.select(sa.func.min(_ROW.task)).where(_ROW.project == each).scalar_subquery()
+                for each in some
+            )
+            for row in self.database.rows(sa.select(*firsts)):
+                pairs = zip(some, row, strict=True)
+                found |= {project: task for project, task in pairs if task is not None}
+        return found
+
     def close(self, project: int, tasks: Collection[int]) -> None:
         """Leave tasks out for a while, since Label Studio does not list them as waiting."""
         now = self.database.clock()

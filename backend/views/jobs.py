@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from backend.jobs.job_store import Job
 from backend.views.next_step import Facts, TaskCounts, next_step
@@ -238,19 +239,22 @@ class ServedProject(Struct, frozen=True):
     step: str  # what to do next
     share: float | None  # of the tasks that are not left to annotate, in [0, 1]; None: not known
     failing: str = ""  # tasks without a prediction, after the progress; "" where there are none
+    pictured: int | None = None  # the task whose picture stands for it; None: nothing is predicted
 
 
 def served_projects(
-    served: Iterable[Mapping[str, Any]], jobs: Iterable[Job]
+    served: Iterable[Mapping[str, Any]], jobs: Iterable[Job], pictured: Mapping[int, int]
 ) -> tuple[ServedProject, ...]:
     """Return the projects of a dashboard in the given order.
 
     Args:
         served: figures of each, as the status has them.
         jobs: the newest jobs, as the status has them.
+        pictured: project -> the task whose picture stands for it.
     """
     working = {each.project: each for each in jobs if each.state in ("running", "queued")}
-    return tuple(_served(each, working.get(each["project"])) for each in served)
+    rows = (_served(each, working.get(each["project"])) for each in served)
+    return tuple(replace(each, pictured=pictured.get(each.project)) for each in rows)
 
 
 def _served(figures: Mapping[str, Any], job: Job | None) -> ServedProject:

@@ -215,6 +215,13 @@ def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
     drawn = page.locator(".compared img")
     widths = drawn.evaluate_all("all => all.map(image => image.naturalWidth)")
     assert widths == [320] * 24
+    first = drawn.first
+    masked = first.get_attribute("src")
+    page.keyboard.press("p")
+    expect(first).to_have_attribute("src", re.compile("plain=1"))
+    expect(first).to_have_js_property("naturalWidth", 480)
+    page.keyboard.press("p")
+    expect(first).to_have_attribute("src", str(masked))
     words, version = (
         [float(text.split()[0]) for text in page.locator(f".compared {which} b").all_inner_texts()]
         for which in ("figure:nth-child(2)", "figure:nth-child(3)")

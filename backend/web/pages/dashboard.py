@@ -219,7 +219,9 @@ class DashboardRoutes:
             "part.html" if "part" in request.args else "page.html",
             now=now,
             acted=acted(did, job, url_for("jobs.list")),
-            served=served_projects(now["served"], now["jobs"]),
+            served=served_projects(
+                now["served"], now["jobs"], self.services.scores.first_tasks(served)
+            ),
             jobs=JobFold.of(now["jobs"]),
             errors_head=errors_head(now["failing"]["tasks"], len(now["errors"])),
             others=others,

@@ -48,7 +48,7 @@ from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
 #: Long sides of a picture in the list and of one alone, in px: twice what they take on the page.
-_SIDES_PX: Final = {"small": 480, "large": 1600}
+_SIDES_PX: Final = {"tiny": 144, "small": 480, "large": 1600}
 
 _KEPT_BYTES: Final = 64 << 20  # memory for pictures that were drawn, in bytes: of some fifty pages
 

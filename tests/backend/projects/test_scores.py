@@ -60,3 +60,10 @@ def test_a_task_with_an_annotation_does_not_wait(scores: ScoreStore) -> None:
     annotations.mark(7, [5])
     annotations.complete(annotations.lease(1)[0], ReadAnnotation(5, 7, 2, "compared"))
     assert in_order(scores) == [1]
+
+
+def test_a_project_has_a_first_task_once_something_is_predicted() -> None:
+    scores = ScoreStore(Database("sqlite://"))
+    scores.keep(7, "v1", {5: 0.5, 3: 0.9})
+    scores.keep(8, "v1", {4: 0.5})
+    assert scores.first_tasks([7, 8, 9]) == {7: 3, 8: 4}

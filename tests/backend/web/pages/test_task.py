@@ -42,3 +42,18 @@ def test_the_picture_is_of_the_newest_prediction() -> None:
         shown = np.asarray(Image.open(io.BytesIO(answer.data))).astype(int)
         assert abs(shown - 100).max() < 4, "the newest one has no mask"
         assert lead.client.get("/projects/7/tasks/4/picture").status_code == 404
+
+
+def test_the_picture_is_there_without_its_masks_too() -> None:
+    picture = data_url(np.full((4, 8, 3), 100, np.uint8))
+    studio = FakeStudio(brush_config("sky", "car"), {3: {"image": picture}})
+    mask = np.ones((4, 8), np.bool_)
+    studio.add(3, "v1", result=[brush_region(mask, "car", to_name="image")])
+    with studio.served() as server:
+        lead = Dashboard(label_studio_url=server.url, label_studio_api_key=TOKEN)
+        (shown,) = lead.page("/projects/7/tasks/3").all("img")
+        masked, plain = (
+            np.asarray(Image.open(io.BytesIO(lead.client.get(str(shown[name])).data))).mean((0, 1))
+            for name in ("src", "data-plain")
+        )
+    assert np.ptp(plain) < 2 < 10 < np.ptp(masked), "it is grey"
