@@ -249,8 +249,10 @@ class ImageComparer:
 
             names = tuple(label.name for label in self.config.labels_of(found[1].tag))
             adaptation = self.held_out.by_picture[digest]
-            for way, each in zip(ways, (adaptation, propagated(adaptation)), strict=True):
-                label_map = self._predict(found[1], each)
+            maps = self._predictor.predict_propagated(
+                found[1].tag, found[1].prepared, found[1].rgb, adaptation
+            )
+            for way, label_map in zip(ways, maps, strict=True):
                 way.append(count_overlaps(label_map, found[1].truth, len(names)))
 
         return PropagationTrial.of(names, *ways)
@@ -339,10 +341,13 @@ class ImageComparer:
 
     def _predict(self, image: _Image, adaptation: Adaptation | None) -> _LabelMap:
         """Predict an image as predictions do; return its label map."""
-        predictor = MaskPredictor(self.engine, self.settings, self.config, self.project)
-        return predictor.predict_map(
+        return self._predictor.predict_map(
             image.tag, image.rgb, prepared=image.prepared, adaptation=adaptation
         )
+
+    @property
+    def _predictor(self) -> MaskPredictor:
+        return MaskPredictor(self.engine, self.settings, self.config, self.project)
 
 
 def draw_new_labels(rgb: RGBArray, before: _LabelMap, after: _LabelMap, colours: RGBArray) -> str:

@@ -1,7 +1,7 @@
 """The masks that a project's predictions have, to be compared with what annotations say."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +65,33 @@ class MaskPredictor:
             (H, W) int16, indices in `LabelConfig.labels_of` the tag, -1 for no label.
         """
         masks = self.predict(tag, rgb, prepared=prepared, adaptation=adaptation)
-        label_map = np.full(rgb.shape[:2], -1, np.int16)
-        for index, mask in masks.items():
-            label_map[mask] = index
-        return label_map
+        return _label_map(masks, rgb)
+
+    def predict_propagated(
+        self, tag: str, image: PreparedImage, rgb: RGBArray, adaptation: Adaptation
+    ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+        """Predict an image with its scores as they are, and propagated; encode it once.
+
+        Args:
+            tag: name of the image's tag.
+            image: the image, prepared.
+            rgb: (H, W, 3) uint8, the image itself.
+            adaptation: what the scores follow.
+
+        Returns:
+            Two label maps, see `predict_map`.
+        """
+        labels = self.config.labels_of(tag)
+        encoded = self.engine.encode(image, labels, Priority.BATCH, self.project, adaptation)
+        segmenter, rule = self.engine.segmenter(), self.rule(tag)
+        plain = draw_masks(segmenter, encoded.scores, rgb, rule)
+        propagated = draw_masks(segmenter, encoded.scores, rgb, replace(rule, propagate=True))
+        return _label_map(plain, rgb), _label_map(propagated, rgb)
+
+
+def _label_map(masks: Mapping[int, BoolMask], rgb: RGBArray) -> npt.NDArray[np.int16]:
+    """Return (H, W) int16 indices of the labels of masks, -1 for none."""
+    label_map = np.full(rgb.shape[:2], -1, np.int16)
+    for index, mask in masks.items():
+        label_map[mask] = index
+    return label_map

@@ -398,13 +398,13 @@ def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
     is_used: bool | None,
 ) -> None:
     """The stand-in sees wine only where scores are propagated, or only where they are not."""
-    score = ColourSegmenter.score
+    decide = ColourSegmenter.decide
 
-    def some(*given: Any, adaptation: Adaptation | None = None, **more: Any) -> Any:
-        sees = adaptation is not None and adaptation.propagate == sees_propagated
-        return score(*given, adaptation=adaptation if sees else None, **more)
+    def some(self: Any, scores: Any, *how: Any) -> Any:
+        sees = how[-1] == sees_propagated
+        return decide(self, scores if sees else replace(scores, taught={}), *how)
 
-    monkeypatch.setattr(ColourSegmenter, "score", some)
+    monkeypatch.setattr(ColourSegmenter, "decide", some)
     school, there = School(database), Studio(CONFIG)
     school.learner.read_image = flags
     for number in range(1, count + 1):
