@@ -105,7 +105,8 @@ def _positive_log_odds(
 ) -> list[FloatMap]:
     """Return (h, w) for each size: for each cell the largest of the log-odds of all clicks.
 
-    Further clicks, which correct, reach as far as their likeliest mask.
+    Further clicks, which correct, reach as far as their likeliest mask, and no farther than at the
+    middle level: what they correct is most often small.
     """
     similarity = image.similarity
     clicked = float(text[image.geometry.cells(pixels)].max())
@@ -127,7 +128,9 @@ def _positive_log_odds(
         alike = trust * by_words + (1 - trust) * np.exp(classes[number])
         masks.append(extents(log_odds[number], alike.clip(0, 1), cell))
 
-    corrections = [log_odds[number] - masks[number][0].level for number in range(1, len(pixels))]
+    corrections = [
+        log_odds[number] - max(masks[number][0].level, 0) for number in range(1, len(pixels))
+    ]
     return [
         np.stack([log_odds[0] - size.level, *corrections]).max(axis=0)
         for size in three_sizes(masks[0])
