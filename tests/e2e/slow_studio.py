@@ -1,4 +1,4 @@
-"""A proxy before Label Studio that takes its time: a busy Label Studio, for the backend alone."""
+"""A proxy before Label Studio: one that is busy, or fails at one call, for the backend alone."""
 
 import time
 from dataclasses import dataclass
@@ -12,14 +12,18 @@ _HANDED_ON = ("Content-Type", "Location")
 
 @dataclass
 class SlowStudio:
-    """The route of a `LocalServer` that hands calls on; `delay_s` may change at any time."""
+    """The route of a `LocalServer` that hands calls on; its fields may change at any time."""
 
     url: str
     delay_s: float = 0.0
+    broken: str = ""  # the path whose calls by POST it answers itself, with an error; "" for none
+    error: int = 500  # the status of that answer
 
     def route(self, asked: Asked) -> Answer:
         """Hand a call on after the delay, which no client of Label Studio's can tell from work."""
         time.sleep(self.delay_s)
+        if asked.method == "POST" and asked.path == self.broken:
+            return Answer(self.error, b'{"detail": "It is broken."}')
         headers = {"Content-Type": "application/json", "Authorization": asked.authorization or ""}
         try:
             answer = requests.request(

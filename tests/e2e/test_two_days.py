@@ -82,6 +82,10 @@ class Team:
         """Press a button on a page of the backend, as a program does."""
         return requests.post(f"{self.backend.url}/{path}", json=body, timeout=300)
 
+    def configure(self, config: str) -> None:
+        """Have the lead change the labeling config."""
+        self.lead.ask("PATCH", f"/api/projects/{self.project}/", json={"label_config": config})
+
     def pictures(self) -> dict[int, int]:
         """Return task -> seed of its scene, in the order of tasks."""
         query = f"/api/tasks?project={self.project}&page_size=200"
@@ -156,6 +160,7 @@ def team(
 
 @dataclass(frozen=True)
 class SetUp:
+    refused: requests.Response  # to a press at which Label Studio forbids the connection
     answers: list[int]  # statuses of the presses
     said: str  # to the lead's colleague, who has typed another label
     imported: list[int]  # tasks that came with an annotation
@@ -164,6 +169,7 @@ class SetUp:
     predictions: dict[int, list[Region]]
     page: dict[str, Any]
     report: dict[str, Any]
+    renamed: dict[str, Any]  # the page, while a label of imported annotations had another name
 
 
 @pytest.fixture(scope="module")
@@ -184,22 +190,38 @@ def set_up(team: Team) -> SetUp:
         asked = {"project": team.project, "url": team.backend.url, "labels": labels}
         return team.post("set-up", **asked)
 
+    team.slow.broken, team.slow.error = "/api/ml/", 403
+    refused = press("sky")
+    team.slow.broken, team.slow.error = "", 500
     with ThreadPoolExecutor(3) as together:
         answers = [*together.map(press, ["sky; grass"] * 3)]
     colleague = press("sky; lake")
     jobs = [each.json()["id"] for each in (*answers, colleague) if each.status_code == 201]
     for job in {*jobs}:
         team.ended(job)
+    page = team.comes(lambda told: told["next"] == "correct")
+    report = team.comes(lambda told: told["annotations"]["scratch"] == 4, "/report.json")
+    config = team.lead.ask("GET", f"/api/projects/{team.project}/")["label_config"]
+    team.configure(CONFIG.replace('"sky"', '"heaven"'))
+    renamed = team.comes(lambda told: bool(told["counts"]["unknown"]))
+    team.configure(CONFIG)
     return SetUp(
+        refused=refused,
         answers=[each.status_code for each in answers],
         said=colleague.json()["said"],
         imported=imported,
         connections=team.lead.ask("GET", f"/api/ml?project={team.project}"),
-        config=team.lead.ask("GET", f"/api/projects/{team.project}/")["label_config"],
+        config=config,
         predictions=team.predictions(),
-        page=team.comes(lambda told: told["next"] == "correct"),
-        report=team.comes(lambda told: told["annotations"]["scratch"] == 4, "/report.json"),
+        page=page,
+        report=report,
+        renamed=renamed,
     )
+
+
+def test_a_connection_that_is_forbidden_is_no_success(set_up: SetUp) -> None:
+    assert set_up.refused.status_code == 424
+    assert "did not connect" in set_up.refused.json()["error"]
 
 
 def test_imported_annotations_keep_the_control_that_shows_them(set_up: SetUp) -> None:
@@ -234,6 +256,12 @@ def test_the_page_counts_imported_annotations_as_done(set_up: SetUp) -> None:
 
 def test_imported_annotations_are_drawn_from_nothing(set_up: SetUp) -> None:
     assert set_up.report["annotations"]["scratch"] == len(IMPORTED)
+
+
+def test_a_renamed_label_of_imported_annotations_is_told(set_up: SetUp) -> None:
+    regions = [each for seed in IMPORTED for each in painted(seed)]
+    skies = [each for each in regions if each["value"]["brushlabels"] == ["sky"]]
+    assert set_up.renamed["counts"]["unknown"] == {"sky": len(skies)}
 
 
 # ---- the first day: two people correct -----------------------------------------------------------
@@ -375,13 +403,21 @@ def test_a_verdict_of_no_task_of_the_project_is_refused(review: Review) -> None:
 class SlowHour:
     page: dict[str, Any]
     setup: requests.Response
+    picture: requests.Response  # of a prediction, as a program asks for it
+    failing: int  # a task whose annotation Label Studio fails to store
+    meanwhile: dict[int, list[Region]]  # the annotations, when those of the others were there
     written: list[int]
     annotations: dict[int, list[Region]]
 
 
 @pytest.fixture(scope="module")
-def slow_hour(team: Team, review: Review, reviewers: tuple[Reviewer, Reviewer]) -> SlowHour:
-    """Each call takes 6 s at first, longer than a page waits, then half a second."""
+def slow_hour(
+    team: Team, first_day: FirstDay, review: Review, reviewers: tuple[Reviewer, Reviewer]
+) -> SlowHour:
+    """Each call takes 6 s at first, longer than a page waits, then half a second.
+
+    At one verdict of three Label Studio fails for a time.
+    """
     _, bo = reviewers
     bo.opens()
     cards = bo.cards[:3]
@@ -389,12 +425,27 @@ def slow_hour(team: Team, review: Review, reviewers: tuple[Reviewer, Reviewer]) 
     page = requests.get(team.page, timeout=60).json()
     body = {"project": f"{team.project}.1", "schema": CONFIG, "hostname": team.studio.studio.url}
     setup = team.post("setup", **body)
+    corrected = first_day.done[0]
+    prediction = first_day.predictions[corrected][-1]["id"]
+    picture = requests.get(f"{team.page}/review/{corrected}/{prediction}", timeout=60)
     team.slow.delay_s = 0.5
+    failing, *others = there = accepted(cards)
+    team.slow.broken = f"/api/tasks/{failing}/annotations/"
     bo.says("good", cards)
-    there = accepted(cards)
+    wait_for(lambda: all(team.annotations()[task] for task in others), "the other verdicts")
+    meanwhile = team.annotations()
+    team.slow.broken = ""
     wait_for(lambda: all(team.annotations()[task] for task in there), "verdicts, slowly")
     team.slow.delay_s = 0.0
-    return SlowHour(page, setup, there, team.annotations())
+    return SlowHour(
+        page=page,
+        setup=setup,
+        picture=picture,
+        failing=failing,
+        meanwhile=meanwhile,
+        written=there,
+        annotations=team.annotations(),
+    )
 
 
 def test_a_slow_label_studio_is_said_to_be_busy(slow_hour: SlowHour) -> None:
@@ -408,6 +459,15 @@ def test_the_page_keeps_what_it_was_told_before(slow_hour: SlowHour) -> None:
 
 def test_label_studio_opens_tasks_meanwhile(slow_hour: SlowHour) -> None:
     assert slow_hour.setup.status_code == 200
+
+
+def test_a_program_reads_that_label_studio_is_busy(slow_hour: SlowHour) -> None:
+    assert slow_hour.picture.status_code == 503
+    assert "is busy" in slow_hour.picture.json()["error"]
+
+
+def test_one_verdict_that_label_studio_fails_at_stops_no_other(slow_hour: SlowHour) -> None:
+    assert not slow_hour.meanwhile[slow_hour.failing]
 
 
 def test_verdicts_of_a_slow_hour_are_written_once(slow_hour: SlowHour) -> None:
@@ -522,6 +582,11 @@ def second_day(team: Team, morning: Morning) -> SecondDay:
 
 def test_the_pace_of_two_days_is_known(second_day: SecondDay) -> None:
     assert second_day.report["hours_left"]["expected"]["days"] == 2
+
+
+def test_two_days_tell_no_range_of_hours(second_day: SecondDay) -> None:
+    expected = second_day.report["hours_left"]["expected"]
+    assert (expected["low"], expected["high"]) == (None, None)
 
 
 def test_a_data_set_has_each_annotated_picture(second_day: SecondDay) -> None:
