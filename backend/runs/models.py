@@ -101,7 +101,7 @@ def choices(
         second_px: short side of the pictures that the second encoder in use gets.
 
     >>> [*choices(Settings(model="demo", method="pearl"))][-2:]
-    ['scores drawn together', 'pictures at 672 px']
+    ['scores drawn together', 'pictures at 504 px']
     """
     found: dict[str, dict[str, Any]] = {
         f"method {each}": {"method": each} for each in _other_methods(settings)
