@@ -19,6 +19,15 @@ def client():
     return app.test_client()
 
 
+def test_start_takes_a_port_and_a_host(monkeypatch):
+    import _wsgi
+
+    asked = {}
+    monkeypatch.setattr(_wsgi.app.__class__, "run", lambda _, **given: asked.update(given))
+    _wsgi.main(["-p", "9191", "--host", "0.0.0.0", "--check"])
+    assert asked == {"host": "0.0.0.0", "port": 9191, "debug": False}
+
+
 def picture():
     """A blue half above a green one, as a data: URL."""
     image = Image.new("RGB", (64, 48), (90, 150, 230))

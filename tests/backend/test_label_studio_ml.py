@@ -87,4 +87,4 @@ def test_the_example_for_its_own_server_predicts_brush_masks(tmp_path: Path) -> 
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "2 passed" in ran.stdout
+    assert "3 passed" in ran.stdout
