@@ -11,6 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
+from tests.core.clip.siglip_models import write_siglip
 from tests.e2e.conftest import MODEL, DemoRun, WithPersonalToken
 from tests.e2e.servers import sdk
 
@@ -52,3 +53,24 @@ def test_images_are_fetched_with_a_personal_token_where_legacy_tokens_are_off(
         demo.connect(personal, project, url)
         demo.retrieve_predictions(personal, project)
     assert len(list(sdk(personal).predictions.list(project=project))) == 1
+
+
+@pytest.mark.thorough
+def test_a_model_of_another_family_predicts_labels_in_japanese(
+    studio: LabelStudioProcess, new_project: Callable[..., int], tmp_path: Path
+) -> None:
+    labels = ["空", "木", "道路", "background"]
+    project = new_project(labels, seeds=[10_000_100])
+    model = f"local-dir:{write_siglip(tmp_path / 'siglip', logit_scale=1e4)}"
+    with demo_servers.served_backend(
+        studio, model=model, port=free_port(), log=tmp_path / "log"
+    ) as url:
+        demo.connect(studio, project, url)
+        demo.retrieve_predictions(studio, project)
+    (prediction,) = sdk(studio).predictions.list(project=project)
+    found = [
+        region["value"]["labels"] for region in prediction.result if region["type"] == "labels"
+    ]
+    assert any(region["type"] == "brush" for region in prediction.result)
+    assert {name for names in found for name in names} <= set(labels)
+    assert found
