@@ -387,7 +387,8 @@ def test_a_browser_keeps_its_reviewers_name(review: Review) -> None:
 
 
 def test_verdicts_are_counted_by_the_name_that_was_given(review: Review) -> None:
-    rows = dict(re.findall(r'<tr><td>(\w+)</td><td [^>]*data-of="Good">(\d+)<', review.bo_again))
+    row = r'<tr>\s*<td>(\w+)</td>\s*<td [^>]*data-of="Good">(\d+)<'
+    rows = dict(re.findall(row, review.bo_again))
     assert rows == {"Bo": "4"}
 
 
