@@ -56,9 +56,6 @@ from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
 
 log = logging.getLogger(__name__)
 
-#: Name of the precision of each number format, see `load_model`.
-_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-
 #: A contrast word means the same as a label if the cosine of their embeddings is at least this.
 _SAME_MEANING = 0.95
 
@@ -376,7 +373,7 @@ class Segmenter:
             beside = load_second_encoder(
                 second,
                 str(self.encoder.device),
-                _PRECISIONS[self.encoder.dtype],
+                self.encoder.precision,
                 None if folder is None else Path(folder).expanduser(),
                 download=False,
             )
