@@ -1,6 +1,7 @@
 """Other settings are measured as the library predicts with them, and one thing at a time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from clearclip_core import SCENE_LABELS, Segmenter
 from tests.backend.fakes.label_studio import TOKEN
 from tests.backend.runs.conftest import Maker
 from tests.backend.runs.scene_project import LABELS, SIZE_HW, scene_studio, scenes
+from tests.core.clip.siglip_models import write_siglip
 
 MIN_PX = round(0.0005 * SIZE_HW[0] * SIZE_HW[1])
 
@@ -58,6 +60,20 @@ def test_each_choice_is_measured_as_the_library_predicts(
     assert (now.gain, now.lines, naclip.lines) == (0, (), ("METHOD=naclip",))
     assert [done for done, _ in steps] == [*range(24)]
     assert steps[-1] == (23, 24), "of what is refused nothing is counted"
+
+
+def test_another_family_is_compared_and_refuses_the_methods_of_clip(tmp_path: Path) -> None:
+    model = f"local-dir:{write_siglip(tmp_path / 'siglip')}"
+    made = Services(Settings(model=model, device="cpu", precision="fp32", short_side_px=160))
+    with scene_studio(annotated=2).served() as server, made.engine:
+        report = Maker(MODELS, made, LabelStudioClient(server.url, TOKEN, retry_for_s=1))()
+
+    names = ["as it is now", "scores drawn together", "pictures at 240 px"]
+    assert [each.name for each in report.models] == names
+    assert all(each.words_iou and each.seconds > 0 for each in report.models)
+    of_vits = ["naclip", "pearl", "sfp", "scclip", "rfclip"]
+    assert list(report.refused) == [f"method {each}" for each in of_vits]
+    assert all("native Vision Transformer" in reason for reason in report.refused.values())
 
 
 def test_a_comparison_ends_where_its_progress_says_so(measure: Maker) -> None:
