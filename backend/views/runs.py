@@ -422,6 +422,18 @@ def model_verdict(report: ModelsReport) -> str:
     )
 
 
+def model_refusals(report: ModelsReport) -> list[str]:
+    """Say what could not be compared, a sentence a reason.
+
+    >>> model_refusals(ModelsReport(2, 3, (), {"method sfp": "No.", "method pearl": "No."}))
+    ['method sfp, method pearl: No.']
+    """
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in report.refused.items():
+        by_reason.setdefault(reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
 class ModelsRuns(RunsView, frozen=True, kw_only=True):
     """Comparisons of the settings in use with others."""
 
@@ -445,6 +457,11 @@ class ModelsRuns(RunsView, frozen=True, kw_only=True):
     def lines(self) -> tuple[str, ...]:
         """The lines of settings of the best; () where it may be no better."""
         return self.report.best.lines if self.report is not None and self.report.is_sure else ()
+
+    @property
+    def refusals(self) -> list[str]:
+        """What could not be compared, and why."""
+        return [] if self.report is None else model_refusals(self.report)
 
     @property
     def compared(self) -> str:
