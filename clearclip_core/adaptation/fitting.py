@@ -27,6 +27,7 @@ from clearclip_core.adaptation.people import (
     AnnotatorFinding,
     find_disputed,
     find_exchanged,
+    find_mistaken,
     find_moved,
 )
 from clearclip_core.adaptation.targets import Targets
@@ -567,11 +568,13 @@ class _Fitting:
             held = folds == fold
             logits[held] = regression.logits(regression.mode(~held, precisions), held)
 
-        exchanged = find_exchanged(targets, logits)
-        self.people += exchanged
-        for each in exchanged:
-            reason = f"Somebody seems to exchange “{each.labels[0]}” and “{each.labels[1]}”."
-            self._refused |= dict.fromkeys(each.labels, reason)
+        found = find_exchanged(targets, logits)
+        exchanged = {frozenset(each.labels) for each in found}
+        mistaken = find_mistaken(targets, logits)
+        found += [each for each in mistaken if frozenset(each.labels) not in exchanged]
+        self.people += found
+        for each in found:
+            self._refused |= dict.fromkeys(each.labels, each.refusal)
         for label in np.flatnonzero(find_disputed(targets, logits, LABEL_LOSS)).tolist():
             self._refused.setdefault(targets.names[label], _DISPUTED)
         names = np.array(targets.names)[self._learning]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, groupby
+from itertools import combinations, groupby, permutations
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ FEWEST_ANNOTATORS = 3  # of two, nobody knows which one is right
 _BETTER = 0.02
 _LEAST_AREA = 0.005  # share of a picture that a label covers, to be judged
 _FEWEST_OF_EACH = 2  # pictures that show each of two labels that seem to be exchanged
+_LARGE_AREA = 0.02  # and to be named for it: what is smaller often looks like what is around it
+_MISTAKEN = 0.7  # share of a drawn label's area that has to be another one by what others teach
 
 #: Share of right pictures that may seem moved where words know little, and how unlikely as many as
 #: were found have to be then: of three and of four pictures all, of ten six.
@@ -38,13 +40,15 @@ class AnnotatorFinding:
         annotator: key of the annotator, see `Example.annotator`; "" for all whom nobody knows.
         reason: what was found, as a sentence that does not name the annotator.
         is_left_out: whether nothing was learned of the annotator's pictures.
-        labels: names of the two labels that the annotator seems to exchange, or none.
+        labels: names of the two labels that the annotator seems to exchange or to mistake, or none.
+        refusal: why these labels keep their words, as a sentence.
     """
 
     annotator: str
     reason: str
     is_left_out: bool = False
     labels: tuple[str, ...] = ()
+    refusal: str = ""
 
 
 def by_annotator(examples: Sequence[Example]) -> Iterator[tuple[str, list[Example]]]:
@@ -127,8 +131,58 @@ def find_exchanged(targets: Targets, logits: Float32Array) -> list[AnnotatorFind
                 "exchanged: what the other annotators draw says so. Both labels keep their words "
                 "meanwhile. Check these annotations, or learn without them."
             )
-            found.append(AnnotatorFinding(annotator, reason, labels=labels))
+            refusal = f"Somebody seems to exchange “{labels[0]}” and “{labels[1]}”."
+            found.append(AnnotatorFinding(annotator, reason, labels=labels, refusal=refusal))
     return found
+
+
+def find_mistaken(targets: Targets, logits: Float32Array) -> list[AnnotatorFinding]:
+    """Find annotators who alone draw one label where what the others teach has another.
+
+    Who draws the grass as a tree, and no tree, exchanges nothing and spoils the trees all the same.
+    Labels that look alike on most pictures of somebody else are nobody's mistake.
+
+    Args:
+        targets: the pixels.
+        logits: (N, G) of each pixel, by what the pictures of other annotators teach.
+    """
+    annotators = sorted({*targets.annotator.tolist()} - {""})
+    every = {each: _mistaken(targets, logits, each, _LEAST_AREA) for each in annotators}
+    large = {each: _mistaken(targets, logits, each, _LARGE_AREA) for each in annotators}
+
+    found = []
+    for drawn, seen in permutations(np.flatnonzero(targets.labels).tolist(), 2):
+        annotator = _alone(every, drawn, seen)
+        if annotator is None:
+            continue
+        count, shown = int(large[annotator][drawn, seen]), int(large[annotator][drawn, drawn])
+        if not _is_most(count, shown):
+            continue
+
+        labels = targets.names[drawn], targets.names[seen]
+        reason = (
+            f"On {count} of {shown} pictures “{labels[0]}” seems to be “{labels[1]}”: what the "
+            "other annotators draw says so. Both labels keep their words meanwhile. Check these "
+            "annotations, or learn without them."
+        )
+        refusal = f"Somebody seems to draw “{labels[0]}” where the others draw “{labels[1]}”."
+        found.append(AnnotatorFinding(annotator, reason, labels=labels, refusal=refusal))
+    return found
+
+
+def _alone(counts: Mapping[str, npt.NDArray[np.intp]], drawn: int, seen: int) -> str | None:
+    """Return the only annotator on most of whose pictures a drawn label is seen as another one.
+
+    None where there is none or more than one, or where too few annotators draw the label.
+
+    Args:
+        counts: annotator -> what `_mistaken` counts.
+        drawn: index of the drawn label.
+        seen: index of the other one.
+    """
+    judged = [each for each in counts if counts[each][drawn, drawn] >= _FEWEST_OF_EACH]
+    most = [each for each in judged if 2 * counts[each][drawn, seen] > counts[each][drawn, drawn]]
+    return most[0] if len(judged) >= FEWEST_ANNOTATORS and len(most) == 1 else None
 
 
 def find_disputed(targets: Targets, logits: Float32Array, bound: float) -> BoolArray:
@@ -192,6 +246,30 @@ def _exchanged(targets: Targets, logits: Float32Array, annotator: str) -> npt.ND
     is_other = total > total.diagonal()[:, None]
     is_shown = np.minimum.outer(shown, shown) >= _FEWEST_OF_EACH
     counts[0] *= is_other & is_other.T & is_shown
+    return counts
+
+
+def _mistaken(
+    targets: Targets, logits: Float32Array, annotator: str, least_area: float
+) -> npt.NDArray[np.intp]:
+    """Count an annotator's pictures on which a drawn label is another one by the logits: (G, G).
+
+    On the diagonal stand all pictures on which the label was drawn. What stands as a prediction
+    showed it is nobody's mistake.
+    """
+    groups = len(targets.names)
+    counts = np.zeros((groups, groups), np.intp)
+    own = (targets.annotator == annotator) & targets.drawn
+    drawn, best = targets.target.argmax(axis=1), logits.argmax(axis=1)
+
+    for image in np.unique(targets.image[own]):
+        some = own & (targets.image == image)
+        pairs = np.zeros((groups, groups))
+        np.add.at(pairs, (drawn[some], best[some]), targets.weights[some])
+        area = pairs.sum(axis=1, keepdims=True)
+        is_mistaken = pairs > _MISTAKEN * area
+        np.fill_diagonal(is_mistaken, True)
+        counts += is_mistaken & (area >= least_area)
     return counts
 
 

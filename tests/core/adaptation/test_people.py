@@ -117,7 +117,20 @@ def test_an_exchange_is_found_where_no_picture_shows_both_labels() -> None:
 def test_whoever_takes_one_label_for_the_other_exchanges_nothing() -> None:
     wrong = [one_label(seed, "sofa", "sky") for seed in range(40, 44)]
     right_one = one_label(44, "sofa", "sofa")
-    assert adapt([*OTHERS, *wrong, right_one], embed, WORDS).people == ()
+    (found,) = adapt([*OTHERS, *wrong, right_one], embed, WORDS).people
+    assert (found.annotator, found.labels) == ("cy", ("sky", "sofa"))
+    assert "On 4 of 4 pictures “sky” seems to be “sofa”" in found.reason
+
+
+def test_labels_that_look_alike_to_everybody_are_nobodys_mistake() -> None:
+    """Words and features have the sofa of all three for the sky."""
+    alike = PLACES | {"sofa": PLACES["sky"]}
+    examples = []
+    for number, annotator in enumerate(["ann", "bo", "cy"]):
+        for seed in range(20 * number, 20 * number + 4):
+            features, masks = drawn_image(seed, alike)
+            examples.append(Example.of(features, masks, KNOWN, f"{seed}", annotator=annotator))
+    assert adapt(examples, embed, WORDS).people == ()
 
 
 def test_of_two_who_disagree_nobody_is_named() -> None:
