@@ -50,6 +50,7 @@ from clearclip_core.segmentation.refined_argmax import (
 )
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.segmentation import Segmentation
+from clearclip_core.segmentation.segmentation import decide as decide_plain
 from clearclip_core.segmentation.windows import DenseFeatures, WindowPlan
 from clearclip_core.thread_pools import read_ahead
 from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
@@ -787,7 +788,7 @@ class Segmenter:
             name = "refine" if refine else "propagate"
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
         if image is None or not (refine or propagate):
-            return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+            return decide_plain(scores, threshold)
         rgb, patch_px = read_rgb(image), scores.plan.patch_image_px
         if propagate:
             words = self.embed(scores.vocabulary.queries)
@@ -799,7 +800,7 @@ class Segmenter:
                     *decide_refined_on_device(*given), scores.vocabulary.names
                 )
             return Segmentation(*decide_refined(*given), scores.vocabulary.names)
-        return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+        return decide_plain(scores, threshold)
 
 
 #: Templates that are functions without a name, which cannot be pickled.

@@ -22,6 +22,7 @@ from clearclip_core.vocabulary import STUFF_WORDS
 if TYPE_CHECKING:  # torch takes seconds, which no help needs
     import torch
 
+    from clearclip_core.segmentation.segmentation import Segmentation
     from clearclip_core.segmenter import Segmenter
 
 _T = TypeVar("_T")
@@ -159,7 +160,7 @@ def stage_seconds(
         prepared = stage("resize", lambda: segmenter.prepare(rgb))
         (features,) = stage("encode", lambda: segmenter.encode_batch([prepared]))
         scores = stage("score", lambda: segmenter.score(features, words))
-        result = stage("decide", lambda: segmenter.decide(scores))
+        result = stage("decide", lambda: _with_label_map(segmenter.decide(scores)))
         stage("masks", result.masks)
 
     picture()  # the first call is slow: memory is allocated, kernels are chosen
@@ -168,6 +169,12 @@ def stage_seconds(
     while not times or time.monotonic() < ends:
         picture()
     return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _with_label_map(result: Segmentation) -> Segmentation:
+    """Return a result whose label map is computed, which a CPU does when it is asked for."""
+    assert result.label_map.shape == result.size_hw
+    return result
 
 
 def _stage_lines(stages_s: Mapping[str, float]) -> list[str]:

@@ -1,7 +1,8 @@
 """The label of each pixel of an image, how certain it is, and its masks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from math import ceil
 from pathlib import Path
@@ -139,9 +140,10 @@ class Segmentation:
             min_hole_px: holes of fewer pixels are filled; 0 fills none.
             numbers: labels that share a mask, see `LabelMasks`.
         """
+        # First: where it is computed on request, the label map comes with it.
+        confidence = self.confidence
         runs = LabelRuns.of(self.label_map)
-        sums = runs.sums(self.confidence)
-        return LabelMasks(runs, sums, min_island_px, min_hole_px, numbers)
+        return LabelMasks(runs, runs.sums(confidence), min_island_px, min_hole_px, numbers)
 
     def above(self, thresholds: Mapping[str, float]) -> "Segmentation":
         """Return the segmentation without the pixels that are below their label's threshold.
@@ -153,16 +155,74 @@ class Segmentation:
         limits = self._limits(thresholds)
         if not limits.any():
             return self
+
+        confidence = self.confidence  # first, as in `label_masks`
         runs = LabelRuns.of(self.label_map)
+
         # As integers, floats of 0 and more have their own order, and compare many times as fast.
         least = limits.view(np.uint16)[runs.labels].repeat(runs.lengths).reshape(self.size_hw)
-        reached = self.confidence.view(np.uint16) >= least
+        reached = confidence.view(np.uint16) >= least
         label_map = np.where(reached, self.label_map, np.int16(-1))
-        return replace(self, label_map=label_map)
+        return Segmentation(label_map, confidence, self.labels)
 
     def _limits(self, thresholds: Mapping[str, float]) -> npt.NDArray[np.float16]:
         """Return (labels + 1,) float16, the threshold of each label; the last is that of -1."""
         return np.array([thresholds.get(name, 0.0) for name in self.labels] + [0.0], np.float16)
+
+
+class LazySegmentation(Segmentation):
+    """A segmentation without a threshold, computed from scores when it is asked for.
+
+    The confidence takes three times as long as the label map, and who saves label maps or asks for
+    masks by name needs none. Both together cost what the confidence costs if it is read first.
+
+    Args:
+        scores: of the image, on the CPU; they are kept, some hundred kB.
+    """
+
+    _scores: Scores
+
+    def __init__(self, scores: Scores) -> None:
+        object.__setattr__(self, "_scores", scores)
+        object.__setattr__(self, "labels", scores.vocabulary.names)
+
+    @cached_property
+    def label_map(self) -> npt.NDArray[np.int16]:
+        """(H, W) int16, see ``Scores.label_map``."""
+        return self._scores.label_map()
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float16]:
+        """(H, W) float16 in [0, 1], see ``Scores.decide``."""
+        label_map, confidence = self._scores.decide()
+        self.__dict__.setdefault("label_map", label_map)
+        return confidence
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width in px."""
+        return self._scores.plan.image_hw
+
+    def masks(self, min_island_px: int = 0, min_hole_px: int = 0) -> dict[str, BoolMask]:
+        """Return one mask for each label, see `Segmentation.masks`; no confidence is computed."""
+        runs = LabelRuns.of(self.label_map)
+        masks = LabelMasks(runs, np.zeros(len(runs)), min_island_px, min_hole_px)
+        return {self.labels[index]: mask for index, mask in masks}
+
+
+def decide(scores: Scores, threshold: float | Sequence[float] = 0.0) -> Segmentation:
+    """Decide the best label of each pixel: at once on a GPU or with a threshold, else when asked.
+
+    Args:
+        scores: of the image.
+        threshold: probability below which a pixel gets no label, see ``Scores.label_map``.
+
+    Raises:
+        ValueError: neither one threshold nor one for each label.
+    """
+    if scores.is_on_device or scores.thresholds(threshold).any():
+        return Segmentation(*scores.decide(threshold), scores.vocabulary.names)
+    return LazySegmentation(scores)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clearclip_core import Label, Scores, Segmentation, Uncertainty, Vocabulary
+from clearclip_core.segmentation.segmentation import decide
 from clearclip_core.segmentation.windows import WindowPlan
 from tests.core.conftest import picture
 from tests.core.segmentation.test_scores import WORDS
@@ -132,3 +133,38 @@ def test_show_opens_the_overlay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image.Image, "show", lambda image: opened.append(image))
     two_labels().show(picture(40, 60))
     assert [each.height for each in opened] == [40]
+
+
+@pytest.mark.parametrize("first", ["label_map", "confidence"])
+def test_a_lazy_segmentation_is_the_one_decided_at_once(first: str) -> None:
+    scores = scores_of(WORDS)
+    found = decide(scores)
+    getattr(found, first)
+    label_map, confidence = scores.decide()
+    assert np.array_equal(found.label_map, label_map)
+    assert np.array_equal(found.confidence, confidence)
+
+
+def test_a_label_map_and_masks_need_no_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = scores_of(WORDS)
+    expected, _ = scores.decide()
+    monkeypatch.setattr(Scores, "decide", None)
+    masks = decide(scores).masks()
+    assert masks
+    for name, mask in masks.items():
+        assert np.array_equal(mask, expected == WORDS.names.index(name))
+
+
+def test_masks_with_a_mean_compute_the_label_map_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = scores_of(WORDS)
+    label_map, confidence = scores.decide()
+    monkeypatch.setattr(Scores, "label_map", None)
+    masks = decide(scores).label_masks()
+    label = masks.labels[0]
+    expected = confidence[label_map == label].mean(dtype=np.float64)
+    assert masks.mean_confidence(label) == pytest.approx(expected)
+
+
+def test_a_threshold_out_of_range_is_refused_when_labels_are_decided() -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        decide(scores_of(WORDS), -0.5)
