@@ -43,6 +43,11 @@ class Segmentation:
         parts = ", ".join(f"{label} {share:.0%}" for share, label in found if share)
         return f"<Segmentation {width} × {height} px: {parts}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the arrays, and not the scores or the device that they come from."""
+        confidence = self.confidence  # first, as in `label_masks`
+        return Segmentation, (self.label_map, confidence, self.labels)
+
     def mask(self, label: str) -> BoolMask:
         """Return the mask of a label: (H, W) bool, all False where it has no pixel.
 

@@ -1,6 +1,7 @@
 """The two figures against a softmax of every pixel, class by class."""
 
 import math
+import pickle
 from io import BytesIO
 from itertools import groupby
 
@@ -168,3 +169,12 @@ def test_masks_with_a_mean_compute_the_label_map_once(monkeypatch: pytest.Monkey
 def test_a_threshold_out_of_range_is_refused_when_labels_are_decided() -> None:
     with pytest.raises(ValueError, match="threshold"):
         decide(scores_of(WORDS), -0.5)
+
+
+def test_a_pickled_lazy_segmentation_holds_arrays_alone() -> None:
+    result = decide(scores_of(WORDS))
+    again = pickle.loads(pickle.dumps(result))
+    assert type(again) is Segmentation
+    assert again.labels == WORDS.names
+    assert np.array_equal(again.label_map, result.label_map)
+    assert np.array_equal(again.confidence, result.confidence)
