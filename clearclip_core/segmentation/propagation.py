@@ -9,8 +9,9 @@ The result are scores of a single window whose patches are the cells. So all tha
 label maps stays exact, and a guided filter may follow.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,10 @@ _EPSILON = 1e-6
 #: A residual below this many rounding errors of the first one is solved: further steps would divide
 #: rounding errors by each other.
 _SOLVED = 8
+
+#: Queries that are computed together: few enough that 3,000 labels take little more memory than
+#: their scores, and that a step's arrays stay in the processor's cache.
+_QUERIES_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -108,42 +113,59 @@ def solve(
     Returns:
         (Q, h, w).
     """
-    shares = np.exp(logits - logits.max(axis=0))
-    shares /= shares.sum(axis=0)
-    weighted = own.astype(logits.dtype)[:, None, None] * shares
-    agreement = (weighted * shares).sum(axis=0).clip(0, 1)
-    confidence = shares.max(axis=0).clip(_LEAST_CONFIDENCE) ** 2 * (1 + agreement)
-    down = _edge_weights(brightness, weighted, shares, 0, propagation.sharpness)
-    along = _edge_weights(brightness, weighted, shares, 1, propagation.sharpness)
+    net = _weigh(logits, brightness, own.astype(logits.dtype), propagation.sharpness)
+    solution = np.empty_like(logits)
+    for some in _groups(len(logits)):
+        solution[some] = net.solve(logits[some], propagation.steps)
+    return solution
 
-    def product(values: Values) -> Values:
+
+class _Net(NamedTuple):
+    """The weights that all queries share."""
+
+    confidence: Values  # (h, w), of the cells
+    down: Values  # (h - 1, w), between each cell and the one below
+    along: Values  # (h, w - 1), between each cell and the one to its right
+
+    def product(self, values: Values) -> Values:
         """Multiply (Q, h, w) maps with C + L."""
-        made: Values = confidence * values
-        steps = (values[:, 1:] - values[:, :-1]) * down
+        made: Values = self.confidence * values
+        steps = (values[:, 1:] - values[:, :-1]) * self.down
         made[:, 1:] += steps
         made[:, :-1] -= steps
-        steps = (values[:, :, 1:] - values[:, :, :-1]) * along
+        steps = (values[:, :, 1:] - values[:, :, :-1]) * self.along
         made[:, :, 1:] += steps
         made[:, :, :-1] -= steps
         return made
 
-    solution = logits.copy()
-    residual = confidence * logits - product(solution)
-    direction = residual.copy()
-    square = _squares(residual)
-    limit = (_SOLVED * np.finfo(logits.dtype).eps) ** 2 * square
-    for _ in range(propagation.steps):
-        image = product(direction)
-        curvature = (direction * image).sum(axis=(1, 2), keepdims=True)
-        going = (square > limit) & (curvature > 0)
-        if not going.any():
-            break
-        step = np.where(going, square / np.where(going, curvature, 1), 0)
-        solution += step * direction
-        residual -= step * image
-        before, square = square, _squares(residual)
-        direction = residual + np.where(going, square / np.where(going, before, 1), 0) * direction
-    return solution
+    def solve(self, logits: Values, most_steps: int) -> Values:
+        """Solve for the propagated logits of some queries, (Q, h, w)."""
+        solution = logits.copy()
+        residual = self.confidence * logits - self.product(solution)
+        direction = residual.copy()
+        square = _squares(residual)
+        limit = (_SOLVED * np.finfo(logits.dtype).eps) ** 2 * square
+
+        for _ in range(most_steps):
+            image = self.product(direction)
+            curvature = (direction * image).sum(axis=(1, 2), keepdims=True)
+            going = (square > limit) & (curvature > 0)
+            if not going.any():
+                break
+
+            step = np.where(going, square / np.where(going, curvature, 1), 0)
+            solution += step * direction
+            residual -= step * image
+            before, square = square, _squares(residual)
+            kept = np.where(going, square / np.where(going, before, 1), 0)
+            direction = residual + kept * direction
+        return solution
+
+
+def _groups(queries: int) -> Iterator[slice]:
+    """Yield the queries in groups that are pooled, weighed and solved together."""
+    for first in range(0, queries, _QUERIES_AT_ONCE):
+        yield slice(first, first + _QUERIES_AT_ONCE)
 
 
 def _squares(maps: Values) -> Values:
@@ -151,16 +173,35 @@ def _squares(maps: Values) -> Values:
     return squares
 
 
-def _edge_weights(
-    brightness: Values, weighted: Values, shares: Values, axis: int, sharpness: float
-) -> Values:
+def _weigh(logits: Values, brightness: Values, own: Values, sharpness: float) -> _Net:
+    """Weigh cells and their neighbours; see `solve` for the arguments."""
+    top = logits.max(axis=0)
+    total = np.zeros_like(top)
+    for some in _groups(len(logits)):
+        total += np.exp(logits[some] - top).sum(axis=0)
+
+    agreement = np.zeros_like(top)
+    agreement_down, agreement_along = np.zeros_like(top[1:]), np.zeros_like(top[:, 1:])
+    for some in _groups(len(logits)):
+        shares = np.exp(logits[some] - top) / total
+        weighted = own[some, None, None] * shares
+        agreement += (weighted * shares).sum(axis=0)
+        agreement_down += (weighted[:, :-1] * shares[:, 1:]).sum(axis=0)
+        agreement_along += (weighted[:, :, :-1] * shares[:, :, 1:]).sum(axis=0)
+
+    surest = 1 / total  # probability of the best query
+    return _Net(
+        confidence=surest.clip(_LEAST_CONFIDENCE) ** 2 * (1 + agreement.clip(0, 1)),
+        down=_edge_weights(brightness, agreement_down, 0, sharpness),
+        along=_edge_weights(brightness, agreement_along, 1, sharpness),
+    )
+
+
+def _edge_weights(brightness: Values, agreement: Values, axis: int, sharpness: float) -> Values:
     """Return the weights between each cell and the next one along an axis, in (0, 1]."""
-    count = brightness.shape[axis]
-    here, there = np.arange(count - 1), np.arange(1, count)
-    steps = np.abs(brightness.take(there, axis) - brightness.take(here, axis))
+    steps = np.abs(np.diff(brightness, axis=axis))
     mean = steps.mean() if steps.size else 0.0
     alike = np.exp(-sharpness * steps / (mean + _EPSILON))
-    agreement = (weighted.take(here, axis + 1) * shares.take(there, axis + 1)).sum(axis=0)
     weights: Values = np.minimum(1, alike * (1 + agreement)).astype(brightness.dtype)
     return weights
 
@@ -184,13 +225,15 @@ def _cell_starts(side_px: int, cells: int) -> Indices:
 
 def _pool_scores(scores: Scores, rows: Indices, columns: Indices) -> npt.NDArray[np.floating]:
     """Return (Q, h, w) mean cosines of the cells' pixels."""
+    cosines = scores.cosines.transpose(0, 1).contiguous().cpu().numpy()  # (patches, Q, patches)
     down, along = (
-        _means(axis.matrix, starts)
+        _means(axis.matrix, starts).astype(cosines.dtype)
         for axis, starts in ((scores.plan.rows, rows), (scores.plan.columns, columns))
     )
-    cosines = scores.cosines.transpose(0, 1).contiguous().cpu().numpy()
-    pooled = upsample(cosines, down.astype(cosines.dtype), along.astype(cosines.dtype))
-    return np.ascontiguousarray(pooled.transpose(1, 0, 2))
+    pooled = np.empty((cosines.shape[1], len(rows), len(columns)), cosines.dtype)
+    for some in _groups(len(pooled)):
+        pooled[some] = upsample(cosines[:, some], down, along).swapaxes(0, 1)
+    return pooled
 
 
 def _pool_image(image: RGBArray, rows: Indices, columns: Indices) -> Matrix:

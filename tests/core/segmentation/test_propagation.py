@@ -1,6 +1,7 @@
 """The propagation against the formula with a dense matrix, cell by cell and query by query."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import SCENE_LABELS, Scores, Segmenter, render_scene
+from clearclip_core import SCENE_LABELS, Scores, Segmenter, Vocabulary, render_scene
+from clearclip_core.segmentation import propagation
 from clearclip_core.segmentation.propagation import Propagation, propagate
 from clearclip_core.segmentation.refined_argmax import decide_refined
 from tests.core.segmentation.test_scores import WORDS, features_of, scores_of, unit
@@ -76,8 +78,11 @@ def plain(logits: Floats, gray: Floats, words: Floats, steps: int) -> Floats:
 
 
 @pytest.mark.parametrize(("steps", "cells"), [(1, 6), (3, 6), (25, 15)])
-def test_it_is_the_formula_of_pooled_cosines_interpolated(steps: int, cells: int) -> None:
-    """As many cells a side, of several windows."""
+def test_it_is_the_formula_of_pooled_cosines_interpolated(
+    monkeypatch: pytest.MonkeyPatch, steps: int, cells: int
+) -> None:
+    """As many cells a side, of several windows; of eight queries three are computed at once."""
+    monkeypatch.setattr(propagation, "_QUERIES_AT_ONCE", 3)
     plan = plan_of((60, 90), (60, 90))
     words = unit(8, 12, seed=2)
     cosines = Scores.of(features_of(plan), words, WORDS).cosines.double()
@@ -99,6 +104,21 @@ def test_it_is_the_formula_of_pooled_cosines_interpolated(steps: int, cells: int
     bands = made.logits_at(np.arange(60.0), np.arange(90.0))
     logits = np.concatenate([logits for _, logits in bands])
     assert logits == pytest.approx(50 * full.permute(1, 2, 0).numpy(), abs=1e-4)
+
+
+def test_many_labels_take_little_more_memory_than_their_scores() -> None:
+    """The logits and their solution, and arrays of a few queries at once."""
+    words = unit(300, 12, seed=2)
+    labels = Vocabulary.of([f"label {number}" for number in range(300)])
+    scores = Scores.of(features_of(plan_of((160, 160), (160, 160))), words, labels)
+    tracemalloc.start()
+    try:
+        made = propagate(scores, picture(160, 160), words, STD, Propagation(steps=2))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert made.cosines.shape == (300, 80, 80)
+    assert peak_bytes < 3.5 * made.cosines.nbytes
 
 
 def test_what_does_not_fit_is_refused() -> None:
