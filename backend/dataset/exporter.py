@@ -343,6 +343,7 @@ class DatasetExporter:
         file = None
         if loaded.content is not None:
             file = read_image_file(loaded.content, self.max_megapixels, suffix)
+            suffix = file.suffix
         size_hw = file.size_hw if file is not None else image.size_hw
         assert size_hw is not None, "a picture without a region is read"
 
@@ -351,10 +352,9 @@ class DatasetExporter:
         things = labelled.objects(self.options.by_label)
         entries = self._entries(things)
         written = WrittenImage(name, self._label_map(labelled), file)
-        row = _row(image, file, labelled, things)
         row = msgspec.structs.replace(
-            row,
-            image=name + ((file.suffix if file is not None else suffix) or ".png"),
+            _row(image, file, labelled, things),
+            image=name + (suffix or ".png"),
             entries={w.name: some for w, some in entries if w.keeps_entries},
         )
 
@@ -364,7 +364,7 @@ class DatasetExporter:
             seen = SeenImage(row.image, task, image.tag.name, row.digest, file, labelled)
             self._look_at(seen, written)
         self._rows.write(msgspec.json.encode(row) + b"\n")
-        known = self.earlier.parts.get(row.digest, "") if self.earlier else ""
+        known = self._known_part(row.digest)
         self._keys.append(SplitKey(row.digest, value, (created, task), known, row.objects))
         self._taken.add(folded(name))
         self._report.pictures += 1
@@ -399,6 +399,10 @@ class DatasetExporter:
     def _free_name(self, wanted: Sequence[str], task: int) -> str:
         numbered = (f"{wanted[-1]}-task{task}{f'-{n}' if n > 1 else ''}" for n in count(1))
         return next(name for name in chain(wanted, numbered) if folded(name) not in self._taken)
+
+    def _known_part(self, digest: str) -> str:
+        """Return the part that a picture is in by an earlier set; empty without one."""
+        return self.earlier.parts.get(digest, "") if self.earlier is not None else ""
 
     def _entries(self, things: Sequence[LabelledObject]) -> list[_Entries]:
         """Return what each writer says of the objects; each mask is drawn once, and let go."""

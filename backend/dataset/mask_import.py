@@ -106,13 +106,13 @@ class ImportReport(msgspec.Struct):
     def plan(self) -> str:
         has = "annotations" if self.kind == "annotations" else "this version"
         files, without = quantity(self.files, "file"), quantity(self.tasks_without, "task")
-        ready = quantity(self.ready, "task")
-        lines = [
-            f'Project {self.project}, {self.kind} of the version "{self.version}":',
-            f"{files} of masks, {self.matched} for a picture of a task; {without} without masks.",
-            f"{ready} to write; {self.present} with {has} already, "
-            f"{self.replaced} with it replaced.",
-        ]
+        ready, present = quantity(self.ready, "task"), f"{self.present} with {has} already"
+
+        lines = [f'Project {self.project}, {self.kind} of the version "{self.version}":']
+        lines.append(
+            f"{files} of masks, {self.matched} for a picture of a task; {without} without masks."
+        )
+        lines.append(f"{ready} to write; {present}, {self.replaced} with it replaced.")
 
         if self.classes:
             lines.append("Classes:")
@@ -189,18 +189,21 @@ class RegionDrawer:
     def draw(self, matched: Matched, size_hw: tuple[int, int]) -> Iterator[dict[str, Any]]:
         place = matched.place
         for number, (target, mask, score) in enumerate(self._parts(matched, size_hw)):
-            whole = ""
+            owner = f"{place.task.id}/{matched.source.name}/{number}"
+            drawn_label = replace(target.label, threshold=0.0)  # it is for the model's predictions
             regions = draw_regions(
                 RunMask.of(mask),
                 score,
                 target.control,
-                replace(target.label, threshold=0.0),  # thresholds are for the model's predictions
+                drawn_label,
                 place.tag,
                 item_index=place.item_index,
                 tolerance_px=_TOLERANCE_PX,
                 with_holes=True,
-                owner=f"{place.task.id}/{matched.source.name}/{number}",
+                owner=owner,
             )
+
+            whole = ""
             for region in regions:
                 part_of = {"parentID": whole} if whole and matched.source.has_objects else {}
                 whole = whole or region.id

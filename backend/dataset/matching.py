@@ -52,8 +52,7 @@ class ClassMapping:
     def target(self, name: str, tag: str) -> Target:
         """Return where the regions of a class go on the image of a tag."""
         wanted = self.renamed.get(name, name)
-        controls = [each for each in self._controls() if tag in each.to_names]
-        targets = [Target(control, label) for control in controls for label in control.labels]
+        targets = self._targets(tag)
         found = [each for each in targets if wanted in each.label.spellings]
         if not found:
             found = [each for each in targets if _sounds_as(wanted, each.label)]
@@ -65,12 +64,18 @@ class ClassMapping:
             told = f'The class "{name}" could be the labels {_quoted(sorted(labels))}'
             raise DatasetError(f'{told}: say which by --map "{name}=LABEL".')
 
-        drawn_by = f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
+        known = _quoted(sorted({each.label.name for each in targets}))
         raise DatasetError(
-            f'The class "{wanted}" is no label {drawn_by}, which have '
-            f"{_quoted(sorted({each.label.name for each in targets}))}: name one by --map "
-            f'"{name}=LABEL", or leave the class out by --map "{name}=".'
+            f'The class "{wanted}" is no label {self._drawn_by()}, which have {known}: name one by '
+            f'--map "{name}=LABEL", or leave the class out by --map "{name}=".'
         )
+
+    def _targets(self, tag: str) -> list[Target]:
+        controls = [each for each in self._controls() if tag in each.to_names]
+        return [Target(control, label) for control in controls for label in control.labels]
+
+    def _drawn_by(self) -> str:
+        return f"of {' and '.join(self.controls)}" if self.controls else _DRAWN_BY
 
     def _controls(self) -> Sequence[Control]:
         all_ = (*self.config.controls, *self.config.boxes)

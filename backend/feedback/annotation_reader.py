@@ -236,10 +236,15 @@ def _compare(
         return replace(read, kind="repaired"), diff
     if read.kind == "converted":
         return read, None
-    was_quick = (read.seconds or _LOOKED_S) < _LOOKED_S
-    if read.kind == "compared" and was_quick and _is_unchanged(read):
+    if _is_unchecked(read):
         return replace(read, kind="unchecked"), diff
     return read, diff
+
+
+def _is_unchecked(read: ReadAnnotation) -> bool:
+    """Return whether a prediction was taken over as it is, and faster than anybody looks at it."""
+    was_quick = (read.seconds or _LOOKED_S) < _LOOKED_S
+    return read.kind == "compared" and was_quick and _is_unchanged(read)
 
 
 def _is_unchanged(read: ReadAnnotation) -> bool:

@@ -154,15 +154,8 @@ class AnnotationStore:
         """
         now = {id_: updated for each in found.values() for id_, updated in each.items()}
         tasks = {id_: task for task, each in found.items() for id_ in each}
-        different = set(now)
-        for row in self._known(project, found, now):
-            id_, is_there = row.annotation, row.annotation in now
-            is_gone = row.task in found and row.kind and not is_there
-            is_read = is_there and row.updated == now[id_]
-            if is_gone:
-                different.add(id_)
-            if row.open or is_read:
-                different.discard(id_)
+        known = self._known(project, found, now)
+        different = _differing(known, found, now)
         if different:
             self.mark(project, different, tasks)
         return len(different)
@@ -424,6 +417,28 @@ def _first_due(
         ordered = query.order_by(_ROW.due, _ROW.annotation.desc()).limit(limit)
         found.update((row.annotation, row) for row in connection.execute(ordered))
     return sorted(found.values(), key=lambda row: (row.due, -row.annotation))[:limit]
+
+
+def _differing(
+    known: Iterable[sa.Row[Any]],
+    found: Mapping[int, Mapping[int, float]],
+    now: Mapping[int, float],
+) -> set[int]:
+    """Return the annotations that are not as they are known, but those that are marked already.
+
+    Args:
+        known: the rows of annotations that are of the tasks, or have the ids.
+        found: task -> annotation -> time of its last change.
+        now: annotation -> time of its last change.
+    """
+    different = set(now)
+    for row in known:
+        is_there = row.annotation in now
+        if is_there and (row.open or row.updated == now[row.annotation]):
+            different.discard(row.annotation)
+        elif not is_there and row.task in found and row.kind and not row.open:
+            different.add(row.annotation)
+    return different
 
 
 def retry_delay_s(tries: int) -> float:

@@ -22,7 +22,7 @@ What the annotation says beyond that, to those who learn from it: `backend.feedb
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -152,12 +152,17 @@ def _compare_image(
         counted = _compare_areas(label, before, after, known, left)
         changes.append(structs.replace(counted, **_count_pixels(before, after, size_hw)))
 
-    for region in final:
-        if region.label not in labels:
-            region.read_mask()  # raises here where it is broken, not as somebody learns from it
+    _check_others(final, labels)
     evidence = find_evidence(predicted, final, size_hw)
     told = tuple(changes) if has_begun else ()
     return ImageDiff(tag, item_index, size_hw, bool(final), evidence, told)
+
+
+def _check_others(final: Sequence[LabelledRegion], counted: Collection[str]) -> None:
+    """Read the masks of labels that are not counted: a broken one raises here, not in learning."""
+    for region in final:
+        if region.label not in counted:
+            region.read_mask()
 
 
 def _choose_regions(
@@ -177,14 +182,20 @@ def _choose_regions(
         chosen = _first_there(controls, new) or _first_there(controls, old)
         if chosen is None:
             continue
-        left_out |= {(label, each.name) for each in controls if each is not chosen}
         asked = [chosen] if chosen.is_predicted else [chosen, *controls]
-        began_with = _first_there(asked, old)
-        gone |= {(label, each.name) for each in controls if each is not began_with}
+        left_out |= _other_names(label, controls, chosen)
+        gone |= _other_names(label, controls, _first_there(asked, old))
 
     known = {label.name for label in (*config.labels, *config.box_labels)}
     still_there = [each for each in final if each.label in known]
     return _without(predicted, gone), _without(still_there, left_out)
+
+
+def _other_names(
+    label: str, controls: Iterable[Control], chosen: Control | None
+) -> set[tuple[str, str]]:
+    """Return a label with the name of each control but the chosen one."""
+    return {(label, each.name) for each in controls if each is not chosen}
 
 
 def _without(
@@ -211,6 +222,19 @@ def _compare_areas(
     known: Mapping[str, Sequence[str]],
     left: Mapping[str, Sequence[str]],
 ) -> LabelDiff:
+    counts, relabelled = _count_predicted(was, is_, left)
+
+    before = {area.id for area in was if area.id}
+    new = [area for area in is_ if area.id not in before]
+    counts["received"] += sum(area.id in known for area in new)
+    counts["added"] += sum(area.id not in known for area in new)
+    return LabelDiff(label, relabelled=dict(relabelled), **counts)
+
+
+def _count_predicted(
+    was: Sequence[Area], is_: Sequence[Area], left: Mapping[str, Sequence[str]]
+) -> tuple[Counter[str], Counter[str]]:
+    """Count what has become of a label's predicted areas, and the labels that some have now."""
     after = {area.id: area for area in is_ if area.id}
     counts: Counter[str] = Counter()
     relabelled: Counter[str] = Counter()
@@ -222,12 +246,7 @@ def _compare_areas(
             relabelled[left[area.id][0]] += 1
         else:
             counts["deleted"] += 1
-
-    before = {area.id for area in was if area.id}
-    new = [area for area in is_ if area.id not in before]
-    counts["received"] += sum(area.id in known for area in new)
-    counts["added"] += sum(area.id not in known for area in new)
-    return LabelDiff(label, relabelled=dict(relabelled), **counts)
+    return counts, relabelled
 
 
 def _labels_by_id(side: Mapping[str, Sequence[Area]]) -> dict[str, list[str]]:

@@ -73,21 +73,10 @@ def find_evidence(
     predicted: Sequence[LabelledRegion], final: Sequence[LabelledRegion], size_hw: tuple[int, int]
 ) -> ImageEvidence:
     """Find what an annotation says of an image, by its regions and the prediction's, if at hand."""
-    before, after = by_label(predicted), by_label(final)
+    before = by_label(predicted)
     known = {label: _by_id(areas) for label, areas in before.items()}
     painted = _Painted([each for each in final if not each.is_rectangle], known, size_hw)
-    began_anew = not _ids(predicted) & _ids(final)
-
-    removed = {}
-    was_shown = by_label(each for each in predicted if not each.is_rectangle)
-    for label, shown in was_shown.items():
-        left = after.get(label, ())
-        if _is_left_whole(shown, left):
-            continue
-        if not began_anew:
-            removed[label] = partial(_removed, shown, left, None)
-        elif painted.drawn_beside(label):
-            removed[label] = partial(_removed, shown, left, painted)
+    removed = _find_removed(predicted, final, painted)
 
     return ImageEvidence(
         LazyMasks({each: partial(painted.mask, each) for each in painted.labels}),
@@ -190,3 +179,23 @@ def _removed(shown: Sequence[Area], final: Sequence[Area], painted: _Painted | N
     size_hw = shown[0].size_hw
     gone = draw_areas(shown, size_hw) & ~draw_areas(final, size_hw)
     return gone if painted is None else gone & painted.drawn()
+
+
+def _find_removed(
+    predicted: Sequence[LabelledRegion], final: Sequence[LabelledRegion], painted: _Painted
+) -> dict[str, Callable[[], BoolMask]]:
+    """Return label -> what draws its removed pixels, for the labels that have some."""
+    began_anew = not _ids(predicted) & _ids(final)
+    after = by_label(final)
+    was_shown = by_label(each for each in predicted if not each.is_rectangle)
+
+    removed: dict[str, Callable[[], BoolMask]] = {}
+    for label, shown in was_shown.items():
+        left = after.get(label, ())
+        if _is_left_whole(shown, left):
+            continue
+        if not began_anew:
+            removed[label] = partial(_removed, shown, left, None)
+        elif painted.drawn_beside(label):
+            removed[label] = partial(_removed, shown, left, painted)
+    return removed

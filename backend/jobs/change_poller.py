@@ -116,6 +116,14 @@ class Poll:
     trouble: str = ""  # why the last poll failed; empty where it did not
     unserved: Mapping[int, UnservedTask] = field(default_factory=dict)
 
+    def has_all(self, newest: float) -> bool:
+        """Return whether nothing has changed since a walk that came too late to miss anything.
+
+        Args:
+            newest: the time of the project's newest change, on Label Studio's clock.
+        """
+        return newest <= self.since and self.walked >= self.noted + OVERLAP_S
+
 
 _OF_POLL: Final = [_ROW[each.name] for each in fields(Poll)]
 
@@ -306,9 +314,7 @@ class ChangePoller:
         created, done, unserved = set[int](), poll, dict(poll.unserved)
 
         self._ask_again(client, project, unserved)
-        # Nothing has changed since a walk that came too late to miss anything.
-        is_settled = poll.walked >= poll.noted + OVERLAP_S
-        if newest > poll.since or not is_settled:
+        if not poll.has_all(newest):
             since = self._begin(client, poll)
             if since is None:
                 self._forget(project)
@@ -316,7 +322,7 @@ class ChangePoller:
             for rows in self._changed_pages(client, poll, since):
                 self._mark(client, project, rows, unserved)
                 self._prelabel(client, project, since - OVERLAP_S, rows)
-                created |= {row.id for row in rows if since < row.created <= newest}
+                created |= _created_between(rows, since, newest)
                 if self.is_stopping():  # the next backend finds the rest
                     self.polls.leases.let_go(project)
                     return
@@ -371,8 +377,7 @@ class ChangePoller:
             if self.is_stopping():
                 return
             try:
-                task = tasks.take(row.id) if row.annotations else None
-                found[row.id] = {e.id: e.updated for e in task.annotations} if task else {}
+                found[row.id] = _annotation_times(tasks, row)
                 unserved.pop(row.id, None)
             except BadRequest as error:
                 log.warning("Project %d: task %d is left out: %s", project, row.id, error)
@@ -462,6 +467,16 @@ class ChangePoller:
 def _poll(row: sa.Row[Any]) -> Poll:
     unserved = msgspec.json.decode(row.unserved, type=dict[int, UnservedTask])
     return Poll(**row._asdict() | {"unserved": unserved})
+
+
+def _annotation_times(tasks: TasksTogether[TaskContents], row: TaskRow) -> dict[int, float]:
+    """Return annotation of a task -> time of its last change, in seconds since the epoch."""
+    task = tasks.take(row.id) if row.annotations else None
+    return {} if task is None else {each.id: each.updated for each in task.annotations}
+
+
+def _created_between(rows: Iterable[TaskRow], since: float, newest: float) -> set[int]:
+    return {row.id for row in rows if since < row.created <= newest}
 
 
 def _delete_second(client: LabelStudioClient, task: int) -> None:

@@ -221,36 +221,54 @@ def parse_label_config(
     images = {tag.name: tag for tag in image_tags(root)}
     repeated = find_repeated(root)
     found = _FoundControls.of(root, images, repeated)
-    if not found.predicted and (must_draw or not found.undrawn):
+    if not (found.predicted if must_draw else found.all):
         raise LabelConfigError(_why_nothing(root, images, bool(repeated)))
 
-    labels = tuple(_labels(each.labels for each in found.drawn))
-    known = {label.name for label in labels}
-    box_labels = tuple(_labels((each.labels for each in found.boxes), known=known))
-    _check_words(labels + box_labels)
-
-    controls = tuple(_control(each, images) for each in found.drawn)
-    others = tuple(_control(each, images) for each in found.undrawn)
+    labels, box_labels = _read_labels(found)
+    controls = _controls(found.drawn, images)
+    others = _controls(found.undrawn, images)
     elements = [element for each in found.drawn for element in each.elements]
-    given = settings or _DEFAULTS
-    score = _word(elements, "score", get_args(ScoreKind)) or given.score
-    adapt = _word(elements, "adapt", get_args(Adapt)) or given.adapt
+    score, adapt = _choices(elements, settings or _DEFAULTS)
     return LabelConfig(
         images=_images_of(controls, images),
         controls=controls,
         labels=labels,
         tools=tuple(_tools(root, images)),
-        boxes=tuple(_control(each, images) for each in found.boxes),
+        boxes=_controls(found.boxes, images),
         box_labels=box_labels,
         undrawn=others,
         annotated=_images_of(controls + others, images),
         names=_names(root, [*found.drawn, *found.undrawn], found.boxes),
-        tag_names=None if repeated else frozenset(attribute_of(x, "name") for x in root.iter()),
+        tag_names=None if repeated else _tag_names(root),
         required=tuple(_required(root, {each.name for each in controls})),
         prelabel=any(prelabel_of(element) == "auto" for element in elements),
-        score=cast("ScoreKind", score),
-        adapt=cast("Adapt", adapt),
+        score=score,
+        adapt=adapt,
     )
+
+
+def _read_labels(found: _FoundControls) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    """Read the labels of what is drawn, and those that only boxes for prompts have."""
+    labels = tuple(_labels(each.labels for each in found.drawn))
+    known = {label.name for label in labels}
+    box_labels = tuple(_labels((each.labels for each in found.boxes), known=known))
+    _check_words(labels + box_labels)
+    return labels, box_labels
+
+
+def _tag_names(root: Element) -> frozenset[str]:
+    return frozenset(attribute_of(element, "name") for element in root.iter())
+
+
+def _choices(elements: Sequence[Element], settings: Settings) -> tuple[ScoreKind, Adapt]:
+    """Return how a config wants scores and learning, else how the settings do."""
+    score = _word(elements, "score", get_args(ScoreKind)) or settings.score
+    adapt = _word(elements, "adapt", get_args(Adapt)) or settings.adapt
+    return cast("ScoreKind", score), cast("Adapt", adapt)
+
+
+def _controls(found: Iterable[FoundControl], images: Mapping[str, ImageTag]) -> tuple[Control, ...]:
+    return tuple(_control(each, images) for each in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,6 +296,11 @@ class _FoundControls:
     def predicted(self) -> list[FoundControl]:
         """Those that get an answer: all but what only people draw with."""
         return self.drawn + self.boxes
+
+    @property
+    def all(self) -> list[FoundControl]:
+        """Those that get an answer, and what only people draw with."""
+        return self.predicted + self.undrawn
 
 
 def _images_of(controls: Iterable[Control], images: Mapping[str, ImageTag]) -> tuple[ImageTag, ...]:

@@ -86,11 +86,7 @@ def read_context(raw: Any) -> Context | None:
 
     message = raw if isinstance(raw, dict) else {"result": raw}
     event = read_text(message, "event")
-    regions = message.get("result")
-    if regions is None and event:
-        regions = []  # only prompts have some
-    if not isinstance(regions, list):
-        raise BadRequest('Expected "context" to hold a list "result".')
+    regions = _read_regions(message, event)
 
     found = (_read_prompt(region) for region in regions)
     prompts = tuple(_labelled(prompt, regions) for prompt in found if prompt is not None)
@@ -101,6 +97,16 @@ def read_context(raw: Any) -> Context | None:
             "reject some suggestions first."
         )
     return Context(prompts, event or "predict")
+
+
+def _read_regions(message: Mapping[str, Any], event: str) -> list[Any]:
+    """Read the regions of a context; only those of prompts have some."""
+    regions = message.get("result")
+    if regions is None and event:
+        return []
+    if not isinstance(regions, list):
+        raise BadRequest('Expected "context" to hold a list "result".')
+    return regions
 
 
 def _read_prompt(region: Any) -> Prompt | None:
@@ -186,6 +192,11 @@ class Phrases:
     phrases: tuple[Phrase, ...] = ()
     asks_all: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is asked for."""
+        return not self.phrases and not self.asks_all
+
 
 @dataclass(frozen=True)
 class PromptRequest:
@@ -206,38 +217,61 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
     if context.event != "predict" or not context.prompts:
         return None
 
-    tools = {tool.name: tool for tool in reversed(config.tools)}  # of equal names the first
-    prompts = [prompt for prompt in context.prompts if _asks(prompt, tools)]
+    prompts = [prompt for prompt in context.prompts if _asks(prompt, config)]
     if not prompts:
         log.info("All that was drawn or typed was made with tools that ask nothing.")
         return None
 
     last = prompts[-1]
     same = [prompt for prompt in prompts if _same_target(prompt) == _same_target(last)]
-    ids = frozenset(prompt.id for prompt in same if prompt.id)
     image, label = _target(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
         return None
 
+    query = _query(same, image, label, config)
+    if query is None:
+        return None
+    ids = frozenset(prompt.id for prompt in same) - {""}
+    return PromptRequest(image, _item_index(last), query, ids)
+
+
+def _query(
+    prompts: Sequence[Prompt], image: ImageTag, label: Label | None, config: LabelConfig
+) -> Clicks | Boxes | Phrases | None:
+    """Return what prompts of one kind, label and image ask for; None where nothing can answer."""
+    last = prompts[-1]
     if isinstance(last.shape, str):
-        labels = config.labels_of(image.name)
-        prompt_label = tools[last.control].prompt_label if last.control in tools else ""
-        phrases = read_words(last.shape, config, labels, prompt_label)
-        if not phrases.phrases and not phrases.asks_all:
-            return None
-        return PromptRequest(image, last.item_index, phrases, ids)
+        phrases = _read_phrases(last, last.shape, image, config)
+        return None if phrases.is_empty else phrases
 
     if label is None and last.labels:
         log.info("No control for the image %r draws any of %s.", image.name, last.labels)
         return None
-    return PromptRequest(image, last.item_index or 0, _join_shapes(same, label), ids)
+    return _join_shapes(prompts, label)
 
 
-def _asks(prompt: Prompt, tools: Mapping[str, Tool]) -> bool:
+def _item_index(prompt: Prompt) -> int | None:
+    """Return the image of a list that a prompt is on; words without one are for all of them."""
+    return prompt.item_index if isinstance(prompt.shape, str) else prompt.item_index or 0
+
+
+def _asks(prompt: Prompt, config: LabelConfig) -> bool:
     """Return whether a prompt was made with a tool that asks; one that is not known does."""
-    tool = tools.get(prompt.control)
+    tool = _tool(prompt, config)
     return tool is None or tool.is_smart
+
+
+def _tool(prompt: Prompt, config: LabelConfig) -> Tool | None:
+    """Return the tool that made a prompt: of equal names the first."""
+    return next((tool for tool in config.tools if tool.name == prompt.control), None)
+
+
+def _read_phrases(prompt: Prompt, text: str, image: ImageTag, config: LabelConfig) -> Phrases:
+    """Read the words of a prompt on an image, with the label of its text area, if it has one."""
+    tool = _tool(prompt, config)
+    prompt_label = "" if tool is None else tool.prompt_label
+    return read_words(text, config, config.labels_of(image.name), prompt_label)
 
 
 def _join_shapes(prompts: Sequence[Prompt], label: Label | None) -> Clicks | Boxes:

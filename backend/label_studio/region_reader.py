@@ -158,7 +158,7 @@ has not kept its kind, its shape or the size of its picture. Delete it and draw 
     drawn = [raw for raw in regions if _name_of(raw) and _name_of(raw) in controls]
     found: list[Area] = []
     for raw in drawn:
-        if asked and _id_of(raw) in asked:
+        if _id_of(raw) in asked:
             continue
         area = _read_area(raw)
         if area is None:

@@ -19,6 +19,7 @@ from typing import Any
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.util import Retry
 
 from backend.errors import HostRefused
@@ -142,10 +143,11 @@ class _Adapter(HTTPAdapter):
         given = proxies if self._rules is None else None
         return super().send(request, proxies=given, **options)
 
-    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **options)
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> HTTPConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **options)
+        assert isinstance(pool, HTTPConnectionPool), "requests makes no other"
         kind = _HttpsConnection if pool.scheme == "https" else _HttpConnection
-        pool.ConnectionCls = partial(kind, rules=self._rules)
+        pool.ConnectionCls = partial(kind, rules=self._rules)  # type: ignore[assignment]
         return pool
 
 

@@ -214,15 +214,21 @@ class Queue:
 
     def _open(self, rows: Sequence[PredictedRow]) -> Iterator[PredictedRow]:
         """Yield tasks that nobody has judged, or that have a prediction in use since then."""
+        closed = self._closed(rows)
+        for row in rows:
+            if row.id not in closed and row.predictions and not row.annotations:
+                yield row
+
+    def _closed(self, rows: Sequence[PredictedRow]) -> set[int]:
+        """Return the tasks that were judged, without those predicted anew since by the current."""
         among = self.reviews.among(self.project, [row.id for row in rows])
         judged = {each.id for each in rows if among.get(each.id, ("", 0))[1] > each.created}
         old = tuple(task for task in judged if among[task][0] != self.current)
-        new = TaskFilter(ids=old, with_version=self.current)
-        again = {*self.client.ids(self.project, new)} if old else set()
-        for row in rows:
-            is_open = row.id not in judged or row.id in again
-            if is_open and row.predictions and not row.annotations:
-                yield row
+        if not old:
+            return judged
+        return judged.difference(
+            self.client.ids(self.project, TaskFilter(ids=old, with_version=self.current))
+        )
 
     def _card(self, row: PredictedRow) -> Card | None:
         """Return the newest prediction of a task; None without the label, or below the score."""

@@ -65,8 +65,7 @@ def _take_back(client: LabelStudioClient, row: sa.Row[Any]) -> None:
     if row.annotation is not None:
         there = client.annotation(row.annotation)
     else:  # it may be there though nobody has noted it
-        found = client.contents(row.task)
-        there = None if found is None else _find(client, row, found)
+        there = _find(client, row, client.contents(row.task))
     if there is not None and there.is_reviewed:
         client.delete_annotation(there.id)
 
@@ -78,15 +77,17 @@ def _write(
     found = client.contents(row.task)
     if found is None:
         return None, "The task is not there any more."
-    if (ours := _find(client, row, found)) is not None:
+
+    ours = _find(client, row, found)
+    if ours is not None:
         return ours.id, ""
-    if found.annotations:
-        return None, "It has an annotation since."
-    if found.drafts:
-        return None, "Somebody has begun to annotate it."
-    prediction = client.prediction(row.prediction)
-    if prediction is None or row.prediction not in {each.id for each in found.predictions}:
+    if found.annotations or found.drafts:
+        return None, _who_was_faster(found)
+
+    prediction = _prediction(client, row, found)
+    if prediction is None:
         return None, "Its prediction was deleted."
+
     try:
         result = _repaired(client, row, prediction)
     except (BadRequest, LabelConfigError) as error:
@@ -97,10 +98,26 @@ def _write(
     try:
         return client.write_review(row.task, prediction, row.seconds, result), ""
     except StudioRefused as error:
-        again = client.contents(row.task) if error.status == HTTPStatus.CONFLICT else None
-        if again is None or (ours := _find(client, row, again)) is None:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+        ours = _find(client, row, client.contents(row.task))
+        if ours is None:
             raise
         return ours.id, ""
+
+
+def _who_was_faster(found: TaskContents) -> str:
+    if found.annotations:
+        return "It has an annotation since."
+    return "Somebody has begun to annotate it."
+
+
+def _prediction(
+    client: LabelStudioClient, row: sa.Row[Any], found: TaskContents
+) -> PredictionRegions | None:
+    """Return the prediction of a verdict; None where it is gone, or is not that task's."""
+    prediction = client.prediction(row.prediction)
+    return prediction if row.prediction in {each.id for each in found.predictions} else None
 
 
 def _repaired(
@@ -113,9 +130,11 @@ def _repaired(
     return repair_regions(prediction.regions, steps, client.config(row.project))
 
 
-def _find(client: LabelStudioClient, row: sa.Row[Any], found: TaskContents) -> Annotation | None:
+def _find(
+    client: LabelStudioClient, row: sa.Row[Any], found: TaskContents | None
+) -> Annotation | None:
     """Return the annotation of a verdict that was written though nobody has noted it."""
-    for each in found.annotations:
+    for each in found.annotations if found is not None else ():
         there = client.annotation(each.id) if each.prediction == row.prediction else None
         if there is not None and there.is_reviewed:
             return there

@@ -147,6 +147,7 @@ def logging_config(settings: Settings, level: str | None = None) -> dict[str, An
     server = {"level": "INFO", "handlers": [], "propagate": True}
     silent = {"level": "CRITICAL", "handlers": [], "propagate": False}  # of each request that waits
     lines = {"()": LogFormatter, "as_json": settings.log_format == "json"}
+
     return {
         "version": 1,
         "disable_existing_loggers": False,
