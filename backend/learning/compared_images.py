@@ -142,12 +142,12 @@ class PropagationTrial(msgspec.Struct, frozen=True):
         """What was found, for people.
 
         >>> PropagationTrial(12, 0.0132, True).sentence
-        'Scores are drawn together where pictures have no edge: +1.3 points on 12 pictures.'
+        'Calmer masks (PROPAGATE) are used: +1.3 points of mean IoU on 12 corrected pictures.'
         """
-        how = "are" if self.is_used else "are not"
-        told = f"{100 * self.gain:+.1f} points on {self.pictures} pictures"
+        how = "are used" if self.is_used else "were tried and are not used"
+        points = f"{100 * self.gain:+.1f} points of mean IoU on {self.pictures} corrected pictures"
         lost = f", and {', '.join(self.losing)} would lose" if self.losing else ""
-        return f"Scores {how} drawn together where pictures have no edge: {told}{lost}."
+        return f"Calmer masks (PROPAGATE) {how}: {points}{lost}."
 
 
 def propagated(adaptation: Adaptation) -> Adaptation:

@@ -53,6 +53,7 @@ class Unit(Struct, frozen=True):
 
 
 PERCENT: Final = Unit(" %", 100.0)
+POINTS: Final = Unit("", 100.0)  # differences of percentages
 MINUTES: Final = Unit(" min", 1 / 60)
 COUNT: Final = Unit()
 

@@ -143,6 +143,11 @@ class VersionView(Version, frozen=True, kw_only=True):
         return in_percent(self.text_iou), in_percent(self.adapted_iou)
 
     @property
+    def gain_cell(self) -> str:
+        """Its gain over all labels in points, as a table has it."""
+        return "–" if self.gain is None else f"{100 * self.gain:+.1f}"
+
+    @property
     def losing(self) -> list[str]:
         """The labels that lose, the most first."""
         losses = {name: iou - self.adapted_ious[name] for name, iou in self.text_ious.items()}
@@ -180,8 +185,8 @@ class VersionView(Version, frozen=True, kw_only=True):
                 "masks below before you use it. Corrections will measure it, and replace it."
             )
         return (
-            "Look at its figures and pictures below: a mistake that all have made is seen by "
-            "people only."
+            "Look at its figures and pictures below: only people see a mistake that everybody has "
+            "made."
         )
 
     @property

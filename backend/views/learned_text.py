@@ -50,9 +50,10 @@ def _reasons(view: LearningView) -> Iterator[str]:
 
 
 def _table(versions: Sequence[VersionView]) -> list[str]:
-    head = (">version", "", ">made", ">annotations", ">words alone", ">learned")
+    head = (">version", "", ">made", ">annotations", ">words alone", ">learned", ">gain")
     return [
-        "Held-out IoU: mean over labels, on corrected pictures that learning did not use",
+        "Held-out IoU: mean over labels with a figure, on corrected pictures that learning did not "
+        "use; its gain in points over all labels",
         text_table(head, map(_row, versions)),
         "A version's model version ends with its annotations and number.",
     ]
@@ -63,4 +64,5 @@ def _row(version: VersionView) -> tuple[str, ...]:
     made = datetime.fromtimestamp(version.created).strftime("%Y-%m-%d %H:%M")
     before, after = version.iou_cells
     number, annotations = str(version.number), str(version.annotations)
-    return number, "live" if version.live else state, made, annotations, before, after
+    live = "live" if version.live else state
+    return number, live, made, annotations, before, after, version.gain_cell

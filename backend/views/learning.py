@@ -13,7 +13,7 @@ from backend.feedback.report.statistics import FEW
 from backend.feedback.sums import GroupSums, LabelSums, ProjectSums
 from backend.learning.compared_images import ComparedImage
 from backend.learning.versions import Version
-from backend.views.curve import Curve, Line
+from backend.views.curve import POINTS, Curve, Line
 from backend.views.pace import saved_curve
 from clearclip_core import Fit
 from clearclip_core.quantities import quantity
@@ -28,31 +28,24 @@ class VersionScore(Struct, frozen=True):
     """What is known of a version's masks."""
 
     number: int  # 0: the words alone
-    iou: float | None  # mean IoU on held-out pictures; None: not measured
-    words_iou: float | None  # that of the words on the same pictures
+    gain: float | None  # of the mean IoU over all labels, see `Version.gain`; None: not measured
     left: float | None = None  # share of the paint that people had left to do; None: not known
 
     @classmethod
     def of(cls, version: Version, left: Mapping[int, float]) -> VersionScore:
-        is_measured = bool(version.text_ious)
-        return cls(
-            number=version.number,
-            iou=version.adapted_iou if is_measured else None,
-            words_iou=version.text_iou if is_measured else None,
-            left=left.get(version.number),
-        )
+        return cls(version.number, version.gain, left.get(version.number))
 
 
 class LearningPlots(Struct, frozen=True):
     """The plots of the learning page; one without two figures is not drawn."""
 
-    iou: Curve  # by version
+    gain: Curve  # by version
     left: Curve  # by version
     saved: Curve  # by day or week
 
     @property
     def drawn(self) -> tuple[Curve, ...]:
-        return tuple(each for each in (self.iou, self.left, self.saved) if each.is_drawn)
+        return tuple(each for each in (self.gain, self.left, self.saved) if each.is_drawn)
 
 
 def learning_plots(
@@ -67,9 +60,9 @@ def learning_plots(
     """
     left = left_to_paint(sums.versions)
     shown = [VersionScore.of(each, left) for each in versions[:_MOST_VERSIONS]][::-1]
-    words = VersionScore(0, None, None, left.get(0))
+    words = VersionScore(0, None, left.get(0))
     return LearningPlots(
-        iou_curve(shown), left_curve([words, *shown]), saved_curve(periods, sums.step)
+        gain_curve(shown), left_curve([words, *shown]), saved_curve(periods, sums.step)
     )
 
 
@@ -91,20 +84,20 @@ def left_to_paint(versions: Mapping[str, GroupSums]) -> dict[int, float]:
     return {number: 1 - share for number, share in saved.items() if share is not None}
 
 
-def iou_curve(scores: Sequence[VersionScore]) -> Curve:
-    """Return the mean IoU on held-out pictures by version, and that of the words on the same.
+def gain_curve(scores: Sequence[VersionScore]) -> Curve:
+    """Return by how much the mean IoU over all labels is above that of the words, by version.
+
+    The mean IoU itself would fall where a version is the first with a figure of a difficult label.
 
     Args:
         scores: those of the newest versions, the oldest of them first; those without a figure are
             gaps.
     """
     return Curve(
-        title="Mean IoU on held-out pictures by version, and by the words alone",
+        title="Mean IoU over all labels on held-out pictures: points above the words, by version",
         steps=tuple(f"v{each.number}" for each in scores),
-        lines=(
-            Line("the version", tuple(each.iou for each in scores)),
-            Line("the words alone", tuple(each.words_iou for each in scores)),
-        ),
+        lines=(Line("points above the words", tuple(each.gain for each in scores)),),
+        unit=POINTS,
     )
 
 
@@ -116,7 +109,7 @@ def left_curve(scores: Sequence[VersionScore]) -> Curve:
     """
     known = [each for each in scores if each.left is not None]
     return Curve(
-        title="Share of the paint that people had left to do, by version that made the masks",
+        title="Share of the painting that was left to people, by whose masks they corrected",
         steps=tuple(f"v{each.number}" if each.number else "words" for each in known),
         lines=(Line("left to paint", tuple(each.left for each in known)),),
     )

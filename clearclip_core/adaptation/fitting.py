@@ -542,8 +542,8 @@ class _Fitting:
                 self._refused[name] = "It is left as the words have it."
             elif shown < FEWEST_IMAGES:
                 self._refused[name] = (
-                    f"It was drawn on {shown} picture, near-duplicates counted once, and "
-                    f"{FEWEST_IMAGES} are needed."
+                    f"Drawn on {shown} picture, near-duplicates counted once; {FEWEST_IMAGES} are "
+                    "needed."
                 )
             else:
                 enough[targets.names.index(name)] = True

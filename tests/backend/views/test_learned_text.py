@@ -29,10 +29,10 @@ def test_the_version_in_use_comes_first() -> None:
 
 def test_versions_are_a_table() -> None:
     rows = [line.split() for line in text().splitlines()]
-    cells = [(row[0], row[1], *row[-4:]) for row in rows if row and row[0] in "12"]
+    cells = [(row[0], row[1], *row[-5:]) for row in rows if row and row[0] in "12"]
     assert cells == [
-        ("2", "not", "40.0", "%", "50.0", "%"),
-        ("1", "live", "40.0", "%", "50.0", "%"),
+        ("2", "not", "40.0", "%", "50.0", "%", "+10.0"),
+        ("1", "live", "40.0", "%", "50.0", "%", "+10.0"),
     ]
 
 

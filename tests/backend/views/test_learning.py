@@ -10,7 +10,7 @@ from backend.learning.compared_images import ComparedImage
 from backend.views.learning import (
     VersionScore,
     changes_sentence,
-    iou_curve,
+    gain_curve,
     learning_plots,
     left_curve,
     left_to_paint,
@@ -25,18 +25,28 @@ def test_the_oldest_version_comes_first() -> None:
         replace(each, number=number) for each, number in zip(newest_first, (2, 1), strict=True)
     )
     plots = learning_plots([newest, oldest], ProjectSums(GroupSums()), ())
-    assert plots.iou.steps == ("v1", "v2")
-    assert plots.drawn == (plots.iou,), "nothing was read of annotations"
+    assert plots.gain.steps == ("v1", "v2")
+    assert plots.drawn == (plots.gain,), "nothing was read of annotations"
 
 
 def test_a_version_without_a_figure_is_a_gap() -> None:
     untold = replace(version_with(adaptation()), text_ious={}, number=2)
-    curve = iou_curve([VersionScore.of(untold, {})])
-    assert curve.rows == (("v2", "–", "–"),)
+    curve = gain_curve([VersionScore.of(untold, {})])
+    assert curve.rows == (("v2", "–"),)
+
+
+def test_a_first_figure_of_a_difficult_label_lets_no_curve_fall() -> None:
+    """Of three labels, the second version is the first one with a figure of the fence."""
+    first = version_with(adaptation())
+    first = replace(first, labels=3, text_ious={"sky": 0.6}, text_iou=0.6, adapted_iou=0.9)
+    both = {"sky": 0.6, "fence": 0.0}
+    second = replace(first, text_ious=both, text_iou=0.3, adapted_iou=0.55)
+    curve = gain_curve([VersionScore.of(each, {}) for each in (first, second)])
+    assert [row[1] for row in curve.rows] == ["10.0", "16.7"]
 
 
 def test_one_version_is_no_curve() -> None:
-    assert not iou_curve([VersionScore(1, 0.6, 0.4)]).is_drawn
+    assert not gain_curve([VersionScore(1, 0.2)]).is_drawn
 
 
 def group(painted: int, pictures: int = 9) -> GroupSums:
@@ -66,8 +76,8 @@ def test_what_few_pictures_show_is_not_told() -> None:
 
 
 def test_versions_that_nobody_corrected_leave_no_gap() -> None:
-    words, first = VersionScore(0, None, None, 0.5), VersionScore(1, 0.6, 0.4)
-    curve = left_curve([words, first, VersionScore(2, 0.6, 0.4, 0.25)])
+    words, first = VersionScore(0, None, 0.5), VersionScore(1, 0.2)
+    curve = left_curve([words, first, VersionScore(2, 0.2, 0.25)])
     assert curve.rows == (("words", "50.0 %"), ("v2", "25.0 %"))
 
 

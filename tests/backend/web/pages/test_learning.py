@@ -69,7 +69,7 @@ def test_versions_with_figures_have_a_plot(dashboard: Dashboard) -> None:
     learn(stores_of(), "red", pictures=PICTURES, **FIGURES)
     assert not dashboard.page(LEARNING).all("polyline"), "one is no curve"
     learn(stores_of(), "red", "blue", pictures=PICTURES, **FIGURES)
-    assert len(dashboard.page(LEARNING).all("polyline")) == 2, "that of the version and the words"
+    assert len(dashboard.page(LEARNING).all("polyline")) == 1, "the gain of the versions"
 
 
 def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
@@ -81,7 +81,7 @@ def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
         assert each in page.text
     assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
     fills = {each["fill"] for each in page.all("rect")}
-    assert fills == {"#ff8000", "currentColor"}, "those of the legend and of the plot"
+    assert fills == {"#ff8000"}, "those of the legend"
     forms = page.all("form")
     asks = {str(form["action"]).rsplit("/", 1)[1]: "data-confirm" in form for form in forms}
     assert {turn for turn, is_asked in asks.items() if is_asked} == {"use", "reset"}
