@@ -112,6 +112,7 @@ class Bench:
     postgres: Postgres
     studio_pid: int
     tasks: int
+    folder: Path
     project: int = 0
     said: dict[str, Any] = field(default_factory=dict)
 
@@ -137,9 +138,13 @@ class Bench:
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask Label Studio's database."""
-        where = f"host=127.0.0.1 port={self.postgres.port} user=test dbname=postgres"
-        with psycopg.connect(where) as connection:
+        with self.connected() as connection:
             return connection.execute(statement, values).fetchall()
+
+    def connected(self) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect to the database of Label Studio and of the backend."""
+        where = f"host=127.0.0.1 port={self.postgres.port} user=test dbname=postgres"
+        return psycopg.connect(where)
 
     @contextlib.contextmanager
     def measured(self, name: str, count: int) -> Iterator[None]:
@@ -161,10 +166,14 @@ class Bench:
         made = self.ask("POST", "/api/projects/", json={"title": "Many", "label_config": CONFIG})
         self.project = made["id"]
         with self.measured("import", self.tasks):
-            for first in range(1, self.tasks + 1, IMPORTED_AT_ONCE):
-                numbers = range(first, min(first + IMPORTED_AT_ONCE, self.tasks + 1))
-                rows = [{"image": f"{pictures}/{number}.png"} for number in numbers]
-                self.ask("POST", f"/api/projects/{self.project}/import", json=rows)
+            self.import_more(pictures, range(1, self.tasks + 1))
+
+    def import_more(self, pictures: str, numbers: range) -> None:
+        """Import the pictures of these numbers."""
+        for start in range(0, len(numbers), IMPORTED_AT_ONCE):
+            some = numbers[start : start + IMPORTED_AT_ONCE]
+            rows = [{"image": f"{pictures}/{number}.png"} for number in some]
+            self.ask("POST", f"/api/projects/{self.project}/import", json=rows)
 
     def prelabel(self, kills: int) -> None:
         """Prelabel all tasks, and kill the backend at even shares of them."""
@@ -205,21 +214,25 @@ class Bench:
         self.say("tasks, lacking, twice", (len(rows), lacking, twice))
 
     def correct(self, count: int, seed: int) -> None:
-        """Correct tasks, drawn at random, as annotators do: the first region away, or all right."""
+        """Correct tasks, drawn at random, and wait until the backend has read them."""
+        with self.measured("correct", count):
+            self.annotate(count, seed)
+        with self.measured("read by the poll", count):
+            wait_until(lambda: self.read() >= count, 4 * 3600)
+
+    def annotate(self, count: int, seed: int) -> None:
+        """Annotate tasks as people do, drawn at random: the first region away, or all right."""
         rows = self.query(
             "SELECT p.task_id, p.id, p.result FROM prediction p JOIN task t ON t.id = p.task_id "
-            "WHERE t.project_id = %s ORDER BY p.task_id",
+            "WHERE t.project_id = %s AND NOT t.is_labeled ORDER BY p.task_id",
             self.project,
         )
         chance = random.Random(seed)
-        with self.measured("correct", count):
-            for number, (task, prediction, result) in enumerate(chance.sample(rows, count)):
-                away = result[0]["id"] if number % 2 else None
-                left = [entry for entry in result if entry["id"] != away]
-                body = {"result": left, "parent_prediction": prediction, "lead_time": 20}
-                self.ask("POST", f"/api/tasks/{task}/annotations/", json=body)
-        with self.measured("read by the poll", count):
-            wait_until(lambda: self.read() >= count, 4 * 3600)
+        for number, (task, prediction, result) in enumerate(chance.sample(rows, count)):
+            away = result[0]["id"] if number % 2 else None
+            left = [entry for entry in result if entry["id"] != away]
+            body = {"result": left, "parent_prediction": prediction, "lead_time": 20}
+            self.ask("POST", f"/api/tasks/{task}/annotations/", json=body)
 
     def read(self) -> int:
         """Return how many annotations the backend has compared."""
@@ -315,7 +328,7 @@ def bench(folder: Path, label_studio: str, tasks: int) -> Iterator[Bench]:
         backend = Backend(serve, variables, f"http://127.0.0.1:{own}", folder / "backend.log")
         backend.start()
         stack.callback(lambda: backend.process and backend.process.kill())
-        yield Bench(studio, backend, postgres, int(pids[-1]), tasks)
+        yield Bench(studio, backend, postgres, int(pids[-1]), tasks, folder)
 
 
 @click.command()

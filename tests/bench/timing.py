@@ -36,6 +36,19 @@ def children_s(process: int) -> float:
     return sum(cpu_s(int(child)) for child in children)
 
 
+def whole_cpu_s(process: int) -> float:
+    """Return `cpu_s`, and the time of the children that have ended and of theirs, in seconds."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    seconds = 0.0
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            seconds += whole_cpu_s(int(child))
+
+    # read last, so that the time of those that have just ended is in it
+    ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
+    return seconds + sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 def thread_count(process: int | str = "self") -> int:
     """Return how many threads a process has now."""
     return sum(1 for _ in Path(f"/proc/{process}/task").iterdir())
