@@ -1,10 +1,20 @@
-"""Packages of other people, as pip installs them."""
+"""Packages of other people, as pip installs them, and those that a guide shows."""
 
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+_GUIDE = Path(__file__).parents[1] / "docs/guides/extend.md"
+
+
+def blocks_of_guide(section: str) -> dict[str, str]:
+    """Return the fenced blocks of a section of the guide, by their language."""
+    _, _, after = _GUIDE.read_text(encoding="utf-8").partition(f"\n## {section}\n")
+    text = re.split(r"^## ", after, maxsplit=1, flags=re.MULTILINE)[0]
+    return dict(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL))
 
 
 class Packages:

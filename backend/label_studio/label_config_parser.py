@@ -1,6 +1,6 @@
 """Parse the XML of a labeling config into images, controls, labels and their prompts.
 
-Tags and attributes are explained in ``docs/reference/label-config-attributes.md``; they are
+Tags and attributes are explained in ``docs/guides/labeling-config.md``; they are
 found in any letter case, as the editor does. Controls for masks come first, else the order is that
 of the config. A label is known by its ``value``: written in several controls, it is one query.
 """

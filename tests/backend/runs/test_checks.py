@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,10 +21,9 @@ from backend.settings import Settings, load_settings
 from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio, asks_for_whole
 from tests.backend.fakes.local_server import Answer, Asked, LocalServer
-from tests.packages import Packages
+from tests.packages import Packages, blocks_of_guide
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
-GUIDE = Path(__file__).parents[3] / "docs/guides/add-a-check.md"
 CHECKS = ["label studio", "settings", "project", "label config", "connection", "smart tools"]
 CHECKS += ["backend", "pictures", "prediction", "annotations"]
 SMART = brush_config("red").replace(
@@ -315,7 +313,7 @@ def test_another_backend_gets_no_password(server: LocalServer, studio: FakeStudi
 @pytest.fixture
 def licence_check(packages: Packages) -> None:
     """Install the check of the guide, as another package."""
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(), re.DOTALL))
+    blocks = blocks_of_guide("Add a check")
     point = re.search(r"^licence = .*$", blocks["toml"], re.MULTILINE)
     assert point is not None
     packages.install(

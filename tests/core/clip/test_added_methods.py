@@ -1,22 +1,19 @@
 """Methods and attentions of other packages, and the example of the page."""
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 
 from clearclip_core.clip.attention import Projections, attend
 from clearclip_core.clip.methods import Method
-from tests.packages import Packages
-
-PAGE = Path(__file__).parents[3] / "docs/library/add-a-method.md"
+from tests.packages import Packages, blocks_of_guide
 
 
 @pytest.fixture
 def sharp(packages: Packages) -> None:
     """Install the package of the page."""
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+    blocks = blocks_of_guide("Add a method")
     attention, method = re.findall(r'^sharp\w* = "clearclip_sharp.*$', blocks["toml"], re.MULTILINE)
     points = (attention, "[clearclip.methods]", method)
     packages.install(

@@ -1,7 +1,6 @@
 """Formats of other packages, found by their entry points, and the example of the guide."""
 
 import re
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -10,14 +9,13 @@ from backend.cli.dataset import dataset
 from backend.dataset.formats.writers import WRITERS, find_writer, find_writers
 from backend.errors import DatasetError
 from tests.backend.dataset.drawn_tasks import Bench, brush_region, rectangle
-from tests.packages import Packages
+from tests.packages import Packages, blocks_of_guide
 
 GROUP = "clearclip.writers"
-GUIDE = Path(__file__).parents[4] / "docs/guides/add-a-format.md"
 
 
 def test_the_example_of_the_guide_is_written(bench: Bench, packages: Packages) -> None:
-    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", GUIDE.read_text(), re.DOTALL))
+    blocks = blocks_of_guide("Add a format")
     point = re.search(r'^csv = "(.*)"$', blocks["toml"], re.MULTILINE)
     assert point is not None
     packages.install("clearclip_csv", blocks["py"], GROUP, f"csv = {point[1]}")
