@@ -1,4 +1,4 @@
-"""A second encoder is switched on in a project that uses what it has learned.
+"""A second encoder and a click model are switched on in a project that uses what it has learned.
 
 Label Studio is slow meanwhile, so that what happens while the version is made again can be seen.
 """
@@ -16,10 +16,11 @@ import requests
 from backend.cli import demo
 from backend.cli.demo_servers import LabelStudioProcess
 from backend.views.project import REMAKING
-from clearclip_core import render_scene
+from clearclip_core import Segmenter, render_scene
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.test_kills import second_model
-from tests.e2e.masks import scene_regions
+from tests.core.prompting.click_models import write_click_model
+from tests.e2e.masks import Mask, iou, masks_of, scene_regions
 from tests.e2e.servers import OwnBackend, sdk, wait_for_json
 from tests.e2e.slow_studio import SlowStudio
 
@@ -31,6 +32,7 @@ PAINTED = ["sky", "grass", "tree", "house", "road", "mountain"]
 SEEDS = [10_000_960 + number for number in range(12)]
 CORRECTED = 8
 NEW_SEED = 10_000_975
+CLICK_XY = (300, 380)  # px in the scene of the new task
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Switched:
     after: dict[str, Any]
     versions_after: dict[int, list[str]]
     new_task: int
+    clicked: Mask  # the answer to a click on the new task
+    click_model: str  # the folder of the model that answers clicks
 
 
 def versions(studio: LabelStudioProcess, project: int) -> dict[int, list[str]]:
@@ -71,6 +75,36 @@ def use_what_is_learned(studio: LabelStudioProcess, project: int, page: str) -> 
     return wait_for_json(page, lambda told: told["next"] == "correct" and told["jobs"][0]["over"])
 
 
+def click(studio: LabelStudioProcess, project: int, task: int) -> Mask:
+    """Have Label Studio ask its backend for the thing under a click, as its editor does."""
+    (connection,) = sdk(studio).ml.list(project=project)
+    width, height = render_scene(NEW_SEED).image.shape[1::-1]
+    place = {
+        "x": 100 * CLICK_XY[0] / width,
+        "y": 100 * CLICK_XY[1] / height,
+        "width": 0.3,
+        "labels": ["house"],
+    }
+    point = {
+        "id": "click",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "is_positive": True,
+        "value": place,
+    }
+    told = [
+        {**point, "from_name": "click", "type": "keypoint"},
+        {**point, "from_name": "label", "type": "labels"},
+    ]
+    answer = studio.post(
+        f"/api/ml/{connection.id}/interactive-annotating",
+        json={"task": task, "context": {"result": told}},
+    )
+    return masks_of(answer["data"]["result"])["house"]
+
+
 @pytest.fixture(scope="module")
 def switched(
     studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory
@@ -92,8 +126,13 @@ def switched(
 
             demo.upload(studio, project, [demo.scene_file(NEW_SEED)])
             slow.delay_s = 0.5
-            switched_on = {"SECOND_MODEL": second_model(folder), "AUTO_PRELABEL": str(project)}
-            backend.variables = {**reach, **switched_on}
+            click_model = str(write_click_model("sam2", folder / "sam2"))
+            backend.variables = {
+                **reach,
+                "SECOND_MODEL": second_model(folder),
+                "CLICK_MODEL": click_model,
+                "AUTO_PRELABEL": str(project),
+            }
             backend.start()
             meanwhile = requests.get(page, timeout=60).json()
             html = requests.get(page, headers={"Accept": "text/html"}, timeout=60).text
@@ -112,6 +151,8 @@ def switched(
                 after=after,
                 versions_after=versions(studio, project),
                 new_task=new_task,
+                clicked=click(studio, project, new_task),
+                click_model=click_model,
             )
         finally:
             backend.stop()
@@ -145,3 +186,10 @@ def test_what_is_made_again_is_in_use_by_itself(switched: Switched) -> None:
 def test_a_new_task_waits_for_the_version(switched: Switched) -> None:
     (version,) = switched.versions_after[switched.new_task]
     assert version.endswith(" v1")
+
+
+def test_the_click_model_answers_a_click(switched: Switched) -> None:
+    segmenter = Segmenter.load("demo", device="cpu", click_model=switched.click_model)
+    predictor = segmenter.set_image(render_scene(NEW_SEED).image)
+    sizes = predictor.click((CLICK_XY[0] + 0.5, CLICK_XY[1] + 0.5), several=True)
+    assert max(iou(switched.clicked, size.mask) for size in sizes) > 0.95
