@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -26,14 +26,54 @@ EMAIL = "admin@example.com"
 PICTURES = 12
 
 
-def run(*command: str, text: str | None = None, cwd: Path | None = None) -> str:
-    """Run a command, and return what it prints; a failure has the end of that as its message."""
-    done = subprocess.run(
-        command, cwd=cwd, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)[:200]}\n{done.stdout[-4000:]}")
-    return done.stdout
+WATCH_S = 10.0  # how often containers are looked at while a command of Compose runs, in seconds
+MOST_RESTARTS = 3  # starts of a container by the engine, after which it will not come up any more
+
+
+def run(
+    *command: str,
+    text: str | None = None,
+    cwd: Path | None = None,
+    watch: Callable[[], None] | None = None,
+) -> str:
+    """Run a command, and return what it prints; a failure has the end of that as its message.
+
+    Args:
+        command: its words.
+        text: its input.
+        cwd: the folder in which it runs.
+        watch: is called now and then while it runs; what it raises ends the command.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        stdin=None if text is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            printed = _wait(process, text, watch)
+        except BaseException:
+            process.kill()
+            raise
+
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)[:200]}\n{printed[-4000:]}")
+    return printed
+
+
+def _wait(
+    process: subprocess.Popen[str], text: str | None, watch: Callable[[], None] | None
+) -> str:
+    """Return what a process prints until it ends."""
+    while True:
+        try:
+            return process.communicate(text, timeout=WATCH_S if watch else None)[0]
+        except subprocess.TimeoutExpired:
+            text = None  # it has its input
+            if watch is not None:
+                watch()
 
 
 class Walk:
@@ -53,7 +93,8 @@ class Walk:
         }
         self.rows: list[tuple[str, float]] = []
         files = [folder / "docker-compose.yml", HERE / "closed-network.yml", *more]
-        self._compose = ["docker", "compose", "--project-name", f"walk-{secrets.token_hex(4)}"]
+        self.project = f"walk-{secrets.token_hex(4)}"
+        self._compose = ["docker", "compose", "--project-name", self.project]
         self._compose += [word for file in files for word in ("--file", str(file.resolve()))]
         self._copy()
 
@@ -74,7 +115,21 @@ class Walk:
         (self.folder / ".env").write_text(text, encoding="utf-8")
 
     def compose(self, *words: str, text: str | None = None) -> str:
-        return run(*self._compose, *words, text=text, cwd=self.folder)
+        return run(*self._compose, *words, text=text, cwd=self.folder, watch=self.refuse_restarts)
+
+    def refuse_restarts(self) -> None:
+        """Raise with the log of a container that the engine has started again three times."""
+        label = f"label=com.docker.compose.project={self.project}"
+        containers = run("docker", "ps", "--all", "--quiet", "--filter", label).split()
+        if not containers:
+            return
+        counts = run("docker", "inspect", "--format", "{{.RestartCount}} {{.Name}}", *containers)
+        for line in counts.splitlines():
+            count, name = line.split()
+            if int(count) >= MOST_RESTARTS:
+                container = name.removeprefix("/")
+                logged = run("docker", "logs", "--tail", "40", container)
+                raise RuntimeError(f"{container} was started again {count} times:\n{logged}")
 
     def inside(self, step: str, *words: str) -> dict[str, Any]:
         """Take a step of `inside.py` in the backend's container."""
