@@ -26,6 +26,8 @@ _BOTTOM: Final = 152
 
 _MOST_NAMES: Final = 5  # of steps below the plot; of more, some are left out
 
+_MOST_MARKED: Final = 12  # figures beside each other with a mark each; more are a line alone
+
 #: Dashes of the lines, in turn. The first is solid.
 _DASHES: Final = ("none", "5 4", "1 4")
 
@@ -140,7 +142,8 @@ class Curve(Struct, frozen=True):
 
         size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}"'
         label = f'role="img" aria-label="{escape(self.title)}"'
-        return f'<svg class="curve" {size} {label} font-size="12">{"".join(parts)}</svg>'
+        look = 'fill="currentColor" font-size="12"'
+        return f'<svg class="curve" {size} {label} {look}>{"".join(parts)}</svg>'
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
@@ -186,7 +189,7 @@ def _axes(scale: _Scale, unit: Unit) -> list[str]:
             'stroke-opacity="0.2"/>'
         )
         parts.append(
-            f'<text x="{_LEFT - 5}" y="{y}" dy="4" text-anchor="end" fill="currentColor">'
+            f'<text x="{_LEFT - 5}" y="{y}" dy="4" text-anchor="end">'
             f"{escape(unit.of_axis(value))}</text>"
         )
     return parts
@@ -196,8 +199,8 @@ def _names(steps: Sequence[str], scale: _Scale) -> list[str]:
     """Write the names of steps below: the last one, and others at equal distances before it."""
     every = -(-len(steps) // _MOST_NAMES)
     return [
-        f'<text x="{scale.x(index):.1f}" y="{_HEIGHT - 10}" text-anchor="middle" '
-        f'fill="currentColor">{escape(steps[index])}</text>'
+        f'<text x="{scale.x(index):.1f}" y="{_HEIGHT - 10}" text-anchor="middle">'
+        f"{escape(steps[index])}</text>"
         for index in range(len(steps) - 1, -1, -every)
     ]
 
@@ -217,7 +220,7 @@ def _ranges(line: Line, scale: _Scale) -> list[str]:
 
 
 def _line(line: Line, number: int, scale: _Scale) -> list[str]:
-    """Draw a line, with a gap where nothing was measured, and a mark at each figure."""
+    """Draw a line, with a gap where nothing was measured, and a mark at each of few figures."""
     parts = []
     for is_known, run in groupby(enumerate(line.values), lambda each: each[1] is not None):
         if is_known:
@@ -227,14 +230,16 @@ def _line(line: Line, number: int, scale: _Scale) -> list[str]:
                 f'<polyline points="{points}" fill="none" stroke="currentColor" '
                 f'stroke-width="2" {_dashes(number)}/>'
             )
-            parts += [_mark(x, y, number) for x, y in places]
+            if len(places) <= _MOST_MARKED:
+                parts += [_mark(x, y, number) for x, y in places]
     return parts
 
 
 def _key(number: int) -> str:
     stroke = f'stroke="currentColor" stroke-width="2" {_dashes(number)}'
     line = f'<line x1="0" x2="28" y1="6" y2="6" {stroke}/>'
-    return f'<svg width="28" height="12" aria-hidden="true">{line}{_mark(14, 6, number)}</svg>'
+    look = 'width="28" height="12" fill="currentColor" aria-hidden="true"'
+    return f"<svg {look}>{line}{_mark(14, 6, number)}</svg>"
 
 
 def _dashes(number: int) -> str:
@@ -244,5 +249,5 @@ def _dashes(number: int) -> str:
 def _mark(x: float, y: float, number: int) -> str:
     """Draw a dot for the first line, and a square for the others."""
     if number == 0:
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="currentColor"/>'
-    return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6" fill="currentColor"/>'
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
+    return f'<rect x="{x - 3:.1f}" y="{y - 3:.1f}" width="6" height="6"/>'

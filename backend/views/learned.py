@@ -88,7 +88,7 @@ class VersionView(Version, frozen=True, kw_only=True):
     @property
     def pictures_note(self) -> str:
         """How many uncorrected pictures it has learned from, in a table; "" for none."""
-        return f"({count_with_noun(self.unlabelled, 'picture')})" if self.unlabelled else ""
+        return f" ({count_with_noun(self.unlabelled, 'picture')})" if self.unlabelled else ""
 
     @property
     def heading(self) -> str:
@@ -389,6 +389,12 @@ class LearningView(LearningState, frozen=True, kw_only=True):
         if label in version.refused:
             return "keeps its words"
         return "keeps its words from the next version on" if label in self.as_words else ""
+
+    def keepable(self, version: VersionView) -> list[str]:
+        """Return the labels that may be left to their words: those that lose in a version first."""
+        losing = version.losing
+        others = (label for label in version.shown if label not in losing)
+        return [label for label in (*losing, *others) if not self.word_note(label, version)]
 
     def pills_of(self, version: VersionView) -> list[Pill]:
         """Say in the list of versions which is in use, and which never will be."""

@@ -36,6 +36,7 @@ from backend.web.middleware.guards import (
     add_security_headers,
 )
 from backend.web.ml_backend import MlBackendRoutes
+from backend.web.pages.assets import asset_url, assets_blueprint
 from backend.web.pages.dashboard import DashboardRoutes, JobRoutes
 from backend.web.pages.forms import ProjectCheck
 from backend.web.pages.html import add_filters, error_response
@@ -45,7 +46,6 @@ from backend.web.pages.report import ReportRoutes
 from backend.web.pages.review import ReviewRoutes
 from backend.web.pages.runs import DatasetRoutes, LabelErrorRoutes, RunRoutes, WordsRoutes
 from backend.web.pages.status import StatusReport
-from backend.web.pages.style import style_blueprint, style_url
 from backend.web.pages.task import TaskRoutes
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | No
             projects.check(project)
 
     add_filters(app)
-    app.jinja_env.globals["style_url"] = style_url
+    app.jinja_env.globals["asset_url"] = asset_url
     app.jinja_env.globals["project_title"] = services.connection_watch.project_name
     app.jinja_env.globals["task_url"] = services.files.task_url
     for blueprint in _blueprints(services, predictor, tracker, metrics, projects, gate):
@@ -175,7 +175,7 @@ def _blueprints(
         clicks=clicks,
     ).blueprint()
 
-    yield style_blueprint()
+    yield assets_blueprint()
     yield dashboard.blueprint()
     yield ProjectRoutes(services, predictor.versions, status.serializer).blueprint()
     yield JobRoutes(services, status.serializer, projects, body, dashboard.render).blueprint()

@@ -249,7 +249,8 @@ def decide(page: Page, team: Team) -> None:
     asks = team.config.replace("<Labels", '<Labels adapt="ask"')
     sdk(team.studio).projects.update(id=team.project, label_config=asks)
     first = team.learned()["versions"][0]
-    page.get_by_role("button", name="Keep the words for lane").click()
+    page.get_by_label("Leave a label to its words").select_option("lane")
+    page.get_by_role("button", name="Keep the words").click()
     wait_for(lambda: team.learned()["waits"], "a version that waits")
     newest = team.learned()["versions"][0]
     assert newest["number"] == first["number"] + 1

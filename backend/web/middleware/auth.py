@@ -52,7 +52,7 @@ _WAIT_S: Final = 100
 
 _MAX_CLIENTS: Final = 4096  # the most addresses that are remembered
 #: Routes without a password.
-OPEN_ROUTES: Final = ("/health", "/ready", "/webhook", "/page.css")
+OPEN_ROUTES: Final = ("/health", "/ready", "/webhook", "/page.css", "/page.js")
 
 #: Most bytes of a webhook that are taken, as anybody may send one; the poll finds what a larger one
 #: tells, too.

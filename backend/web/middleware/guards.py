@@ -169,8 +169,8 @@ class BodyReader:
 
 
 #: The type that is declared is what a browser takes an answer for. No page of another site frames
-#: an answer. No browser or proxy keeps one but the style sheet: all others are private, those of
-#: errors too, which name tasks.
+#: an answer. No browser or proxy keeps one but the style sheet and script of the pages: all others
+#: are private, those of errors too, which name tasks.
 SECURITY_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",

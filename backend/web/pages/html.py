@@ -27,7 +27,8 @@ _POLICY = (
 
 
 def add_filters(app: Flask) -> None:
-    """Let templates use the functions that write figures for people."""
+    """Let templates use the functions that write figures for people, without their indentation."""
+    app.jinja_env.lstrip_blocks = True
     for text_filter in (duration, ago, size, hours, pace):
         app.add_template_filter(text_filter)
     app.add_template_filter(grouped, "count")

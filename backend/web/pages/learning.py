@@ -51,7 +51,7 @@ ACTIONS = (
 _USE: Final = "A project learns from what Label Studio has"
 
 _MOST_CHECKED: Final = 3  # label errors that are named where labels lose
-_VERSIONS_SHOWN: Final = 20
+_VERSIONS_SHOWN: Final = 10  # of the list: the newest, until somebody asks for all
 
 
 def ask_for_version(services: Services, project: int) -> None:
@@ -170,6 +170,7 @@ class LearningRoutes:
         """Render the page, with the pictures of the version that the query names."""
         view = LearningView.read(self.learner, project)
         version = view.chosen(request.args.get("version", type=int))
+        most = None if "all" in request.args else _VERSIONS_SHOWN
         unread = self.services.annotations.count_open(project)
         label = request.args.get("label", "")
         done = view.done(request.args.get("did", ""), label, unread, url_for)
@@ -178,7 +179,7 @@ class LearningRoutes:
             refusal,
             learned=view,
             strip=NextPicturesView.read(self.services, project),
-            versions=view.versions[:_VERSIONS_SHOWN],
+            versions=view.versions[:most],
             standing=view.standing(unread),
             done=() if refusal else done,
             plots=self._plots(project, view).drawn,

@@ -71,6 +71,14 @@ def test_no_style_that_the_pages_would_refuse() -> None:
     assert not any("style" in each.attrib for each in drawn(curve).iter())
 
 
+def test_a_figure_between_gaps_is_seen_and_a_long_line_has_no_marks() -> None:
+    lone = Curve("IoU", ("a", "b", "c", "d"), (Line("IoU", (0.2, None, 0.3, None)),))
+    assert len([*drawn(lone).iter("circle")]) == 2
+    steps = tuple(f"v{number}" for number in range(13))
+    long = Curve("IoU", steps, (Line("IoU", (0.5,) * 13),))
+    assert not [*drawn(long).iter("circle")]
+
+
 def test_of_many_steps_the_last_is_named() -> None:
     steps = tuple(f"v{number}" for number in range(1, 51))
     curve = Curve("IoU", steps, (Line("IoU", tuple(number / 50 for number in range(50))),))

@@ -169,6 +169,16 @@ def test_a_label_keeps_its_words_from_the_next_version_on() -> None:
     assert told.word_note("sea", shown) == ""
 
 
+def test_labels_that_lose_are_the_first_to_be_left_to_their_words() -> None:
+    shown = version(
+        refused={"sky": "It may lose."},
+        text_ious={"sea": 0.5, "sky": 0.5, "tree": 0.5},
+        adapted_ious={"sea": 0.6, "sky": 0.4, "tree": 0.4},
+        shown={"sea": 9, "sky": 9, "car": 9, "tree": 9},
+    )
+    assert view(shown, as_words=("car",)).keepable(shown) == ["tree", "sea"]
+
+
 def done(action: str, label: str = "", **more: Any) -> str:
     return plain(view(version(number=2), **more).done(action, label, 1, url_of))
 

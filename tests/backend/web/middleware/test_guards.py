@@ -17,7 +17,7 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 HEADERS |= {"Cache-Control": "no-store"}
 
 #: What is answered without a password.
-OPEN = ("/health", "/ready", "/webhook", "/page.css")
+OPEN = ("/health", "/ready", "/webhook", "/page.css", "/page.js")
 
 
 def answers(app: Flask, **options: Any) -> Iterator[tuple[str, str, int]]:

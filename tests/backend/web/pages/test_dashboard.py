@@ -145,11 +145,14 @@ def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
     for path in ("/", "/?part=1", "/projects/7?job=1"):
         page = dashboard.page(path)
         names = {name for _, attributes in page.elements for name in attributes}
-        assert not [name for name in names if name in ("src", "style") or name.startswith("on")]
+        assert not [name for name in names if name == "style" or name.startswith("on")]
+        sources = {str(attributes.get("src")) for _, attributes in page.elements} - {"None"}
+        assert {each.partition("?")[0] for each in sources} <= {"/page.js"}
         links = {str(each["href"]).partition("?")[0] for each in page.all("link")}
         assert links <= {"data:,", "/page.css"}
-    style = dashboard.client.get("/page.css").text
-    assert not [each for each in ("@import", "url(") if each in style]
+    for name in ("page.css", "page.js"):
+        text = dashboard.client.get(f"/{name}").text
+        assert not [each for each in ("@import", "url(", "http") if each in text]
 
 
 def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> None:

@@ -11,7 +11,8 @@ from backend.cli.main import main
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
-from backend.learning.compared_images import BeforeAfter, ComparedImage, Work
+from backend.learning.compared_images import MOST_IMAGES, BeforeAfter, ComparedImage, Work
+from backend.learning.next_pictures import NextPicture, NextPictures, NextPictureStore
 from backend.learning.versions import Person, model_key
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations, LabelErrors, Suspicion
 from backend.runs.run_store import AskedNothing, RunStore
@@ -21,7 +22,7 @@ from tests.backend.fakes.colour_segmenter import brush_config, data_url, teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.feedback.test_annotation_reader import region
-from tests.backend.web.browser import Dashboard, Page
+from tests.backend.web.browser import PEOPLE, Dashboard, Page
 
 LEARNING = "/projects/7/learning"
 
@@ -65,6 +66,11 @@ FIGURES: Any = {
 }
 
 
+def turns_of(page: Page) -> list[str]:
+    """Return where the buttons lead by which people steer."""
+    return [str(each["formaction"]) for each in page.all("button") if "formaction" in each]
+
+
 def test_versions_with_figures_have_a_plot(dashboard: Dashboard) -> None:
     learn(stores_of(), "red", pictures=PICTURES, **FIGURES)
     assert not dashboard.page(LEARNING).all("polyline"), "one is no curve"
@@ -80,12 +86,12 @@ def test_the_page_shows_before_and_after(dashboard: Dashboard) -> None:
     for each in ("version 2 in use", "62.5 %", "31.2 %", "12.5 %", "3.6 %", "17", "+25 v2"):
         assert each in page.text
     assert [each["src"] for each in page.all("img")] == [URL + "a", URL + "b", URL + "c"]
-    fills = {each["fill"] for each in page.all("rect")}
-    assert fills == {"#ff8000"}, "those of the legend"
-    forms = page.all("form")
-    asks = {str(form["action"]).rsplit("/", 1)[1]: "data-confirm" in form for form in forms}
+    assert {each["fill"] for each in page.all("rect")} == {"#ff8000"}, "those of the legend"
+    buttons = [each for each in page.all("button") if "formaction" in each]
+    asks = {str(each["formaction"]).rsplit("/", 1)[1]: "data-confirm" in each for each in buttons}
     assert {turn for turn, is_asked in asks.items() if is_asked} == {"use", "reset"}
-    assert {*asks} - {"use", "reset"} == {"step", "keep-words", "label-errors"}
+    assert {*asks} - {"use", "reset"} == {"step"}
+    assert f"{LEARNING}/keep-words" in {form.get("action") for form in page.all("form")}
     assert told["weak_words"] == ["<i>rose</i>", "plum"], "of plum little was drawn"
     assert "/projects/7/words?label=%3Ci%3Erose%3C/i%3E" in page.links
 
@@ -97,7 +103,7 @@ def test_a_version_that_has_not_passed_shows_why_and_its_pictures(dashboard: Das
     assert "version 2, which is not used" in page.text
     assert "“wine” may lose" in page.text
     assert len(page.all("img")) == 3
-    assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
+    assert "/projects/7/label-errors" in {form.get("action") for form in page.all("form")}
     link = f"{LEARNING}?version=1#before-after"
     assert link in page.links
     first = dashboard.page(link.partition("#")[0])
@@ -119,6 +125,51 @@ def test_a_label_on_two_pictures_has_no_figure(dashboard: Dashboard) -> None:
     assert "2 pictures: too few to tell" in page.text
     assert "12.5 %" not in page.text
     assert "loses more than a point" not in page.text, "a label without a figure loses nothing"
+
+
+def test_the_largest_page_stays_within_30_kb_beside_its_pictures(dashboard: Dashboard) -> None:
+    """Twenty versions, twelve labels with figures, some of which lose, pictures and a plot."""
+    names = [f"label number {number}" for number in range(12)]
+    figures = {
+        "text_ious": dict.fromkeys(names, 0.5),
+        "adapted_ious": dict.fromkeys(names[:3], 0.25) | dict.fromkeys(names[3:], 0.75),
+        "shown": dict.fromkeys(names, 12),
+        "refused": dict.fromkeys(names[:3], "On held-out pictures it may lose."),
+        "people": (Person("a1", "Ada", "Her labels seem to be exchanged.", is_left_out=False),),
+    }
+    image = ComparedImage(
+        3, URL, URL, URL, Work(0.1, 0.1), Work(0.1, 0.1), URL, changed=0.2, gained=0.1, lost=0.1
+    )
+    colours = dict.fromkeys(names, "#ff8000")
+    shown = BeforeAfter((image,) * MOST_IMAGES, colours)
+    stores = stores_of()
+    learn(stores, *["red", "blue"] * 10, pictures=shown, **figures)
+
+    nexts = NextPictures(tuple(NextPicture(4 + n, URL, 0.5) for n in range(6)), colours, 12, 24)
+    store = NextPictureStore(stores.versions._database, stores.versions._model_key)
+    store.keep(7, nexts, newest=20, changed=1, took_s=1.0)
+    suspicion = Suspicion(
+        task=5,
+        annotation=105,
+        updated=1.0,
+        item_index=None,
+        kind="label",
+        label=names[0],
+        other=names[1],
+        sentence=f"Painted “{names[0]}”, but it looks like “{names[1]}”.",
+        preview=URL,
+        suggestion=URL,
+        colours=dict.fromkeys(names[:2], "#ff8000"),
+    )
+    runs = RunStore(Database.from_settings(Settings()), "me")
+    found = LabelErrors(40, 13, 30, (suspicion,) * 3)
+    runs.add_done(LABEL_ERRORS, 7, AskedNothing(), found, 1.0)
+
+    page = dashboard.page(LEARNING)
+    assert len(page.all("img")) == 4 * MOST_IMAGES + 2 * 3 + 6
+    assert len(page.all("polyline")) == 1
+    html = dashboard.client.get(LEARNING, headers=PEOPLE).get_data(as_text=True)
+    assert len(html.replace(URL, "").encode()) <= 30_000
 
 
 def test_people_whose_pictures_speak_against_their_work_are_named(dashboard: Dashboard) -> None:
@@ -145,8 +196,7 @@ def test_one_press_learns_without_somebody_and_one_with_them_again(dashboard: Da
     learn(stores, people=(Person("a1", "Ada", "She exchanges them.", is_left_out=False),))
     for turn, left_out in (("learn-without", {"a1": "Ada"}), ("learn-with", {})):
         path = f"{LEARNING}/{turn}"
-        (form,) = [each for each in dashboard.page(LEARNING).all("form") if each["action"] == path]
-        assert form is not None
+        assert turns_of(dashboard.page(LEARNING)).count(path) == 1
         sent = {"data": {"person": "a1"}, "content_type": "application/x-www-form-urlencoded"}
         assert dashboard.client.post(path, **sent).status_code == 303
         assert stores.versions.state(7).left_out == left_out
@@ -155,7 +205,7 @@ def test_one_press_learns_without_somebody_and_one_with_them_again(dashboard: Da
 def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashboard) -> None:
     learn(stores_of(), **FIGURES)
     page = dashboard.page(LEARNING)
-    assert "/projects/7/label-errors" in {form["action"] for form in page.all("form")}
+    assert "/projects/7/label-errors" in {form.get("action") for form in page.all("form")}
     runs = RunStore(Database.from_settings(Settings()), "me")
     runs.request(LABEL_ERRORS, 7, AskedNothing())
     run = runs.lease([LABEL_ERRORS.name])
@@ -187,7 +237,7 @@ def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
         ("use", {"number": "0"}, None, True),
         ("unpin", {}, None, False),
     ):
-        assert f"{LEARNING}/{turn}" in [e["action"] for e in dashboard.page(LEARNING).all("form")]
+        assert f"{LEARNING}/{turn}" in turns_of(dashboard.page(LEARNING))
         response = press(turn, **form)
         assert response.status_code == 303
         said = dashboard.page(response.headers["Location"])
