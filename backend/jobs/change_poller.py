@@ -63,6 +63,10 @@ DOUBLE_FOR_S: Final = 60.0
 #: predictions it goes through all tasks.
 _REST_FACTOR: Final = 9
 
+#: How long the number of tasks left stands while no task changes, in seconds. A changed setting of
+#: the project, such as how many annotations a task needs, changes that number and no task.
+_RECOUNT_AFTER_S: Final = 600.0
+
 #: The most tasks of a page that are left out, as Label Studio cannot serve them.
 _MOST_UNSERVED: Final = 20
 
@@ -226,6 +230,7 @@ class ChangePoller:
     _added: set[int] = field(default_factory=set)  # projects that are in the table
     _woken: set[int] = field(default_factory=set)
     _searches: dict[int, _Search] = field(default_factory=dict)
+    _counted: dict[int, float] = field(default_factory=dict)  # project -> when, see `_count_left`
     #: Projects that are being polled, in the order of their turns, and the rest of their pages.
     _walks: deque[tuple[int, Iterator[bool]]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)  # of `_woken`
@@ -337,15 +342,25 @@ class ChangePoller:
         yield from self._remove_doubles(client, project, (newest, predictions))
         self.scope.end_experiment(client, project)
 
-        left = poll.tasks_left
-        if left is None or done is not poll:  # of a project without changes, it is as it was
-            left = self.scope.count_left(client, project)
+        is_as_before = done is poll and tasks == poll.tasks
+        left = self._count_left(client, poll, is_as_before)
         done = replace(done, tasks=tasks, tasks_left=left, unserved=unserved)
         self.polls.finish(done, self.settings.poll_interval_s)
+
+    def _count_left(self, client: LabelStudioClient, poll: Poll, is_as_before: bool) -> int:
+        """Count the tasks left, or return the last count where no task has changed since."""
+        now = self.clock()
+        stands = now < self._counted.get(poll.project, -inf) + _RECOUNT_AFTER_S
+        if poll.tasks_left is not None and is_as_before and stands:
+            return poll.tasks_left
+        left = self.scope.count_left(client, poll.project)
+        self._counted[poll.project] = now
+        return left
 
     def _forget(self, project: int) -> None:
         self.polls.remove(project)
         self._added.discard(project)
+        self._counted.pop(project, None)
 
     def _begin(self, client: LabelStudioClient, poll: Poll) -> float | None:
         """Return from when on changes count; None where the project is not connected any more."""

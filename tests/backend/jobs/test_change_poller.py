@@ -537,3 +537,28 @@ def test_a_poll_ends_an_experiment_that_can_draw_no_more(team: Team, studio: Fak
         studio.annotate(task, [])
     team.poll()
     assert not experiments.is_running(7)
+
+
+def left(team: Team) -> int | None:
+    """Return how many tasks the dashboard says are left."""
+    (poll,) = team.polls.list_polls()
+    return poll.tasks_left
+
+
+def test_deleted_tasks_are_not_left(team: Team, studio: FakeStudio) -> None:
+    assert left(team) == 5
+    del studio.tasks[4], studio.tasks[5]
+    team.poll()
+    assert left(team) == 3
+
+
+def test_what_a_setting_of_the_project_leaves_is_counted_though_no_task_has_changed(
+    team: Team, studio: FakeStudio
+) -> None:
+    studio.annotate(1, [])
+    for _ in range(4):  # until no change can become visible late
+        team.poll()
+    assert left(team) == 4
+    studio.overlap = 2
+    team.poll(600)
+    assert left(team) == 5
