@@ -202,18 +202,19 @@ def test_methods_and_prompts_are_compared_in_one_table(options: list[str], tmp_p
     (tmp_path / "other.txt").write_text("\n".join(SYNONYMS[name][0] for name in SCENE_LABELS))
     page = tmp_path / "page.html"
     result = clearclip(
-        *("eval", *MODEL, *options, "--method=clearclip", "--method=maskclip"),
+        *("eval", *MODEL, *options, "--method=maskclip", "--method=clearclip"),
         *(f"--prompts={tmp_path / 'names.txt'}", f"--prompts={tmp_path / 'other.txt'}"),
         f"--page={page}",
     )
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if line.startswith("| demo ")]
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines]
-    pairs = itertools.product(["clearclip", "maskclip"], ["names.txt", "other.txt"])
+    pairs = itertools.product(["maskclip", "clearclip"], ["names.txt", "other.txt"])
     assert rows == [["demo", *pair] for pair in pairs]
     # Two pictures, their truths and four predictions of each.
     assert page.read_text().count("data:image/jpeg") == 12
     assert result.output.count("These are demo weights") == 1
+    assert "that may be chance" in result.output, "of two pictures"
 
 
 def test_unlabelled_pictures_teach_a_row_of_their_own(options: list[str], tmp_path: Path) -> None:
