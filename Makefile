@@ -41,8 +41,8 @@ test: $(VENV)/.made $(NEEDED) ## the tests, the real Label Studio and Chromium i
 quick: $(VENV)/.made ## tests that need no server, in a minute: of the parts that change most, and all doctests
 	$(VENV)/bin/python -m pytest --numprocesses auto -m 'not thorough' $(QUICK) $(ARGS)
 
-test-all: test ## the tests, then those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
-	$(PYTEST) -m thorough $(ARGS)
+test-all: $(VENV)/.made $(NEEDED) ## the tests with those that take longer: PostgreSQL's doubles, the long fuzz, kills of servers
+	$(PYTEST) $(ARGS)
 
 lowest: postgres ## the tests without servers, with the oldest releases of all direct requirements
 	$(PYTHON) -m venv $(VENV)-lowest

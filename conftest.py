@@ -15,8 +15,11 @@ ROOT = Path(__file__).parent
 #: Folders that tools write to, those whose name begins with a dot apart.
 CACHES = {"__pycache__", "build", "dist", "results"}
 
-#: How the node ids begin of the tests that share one Label Studio and one Chromium.
+#: How the node ids of the end-to-end tests begin.
 END_TO_END = "tests/e2e/"
+
+#: Of these the files with servers of their own; the others share one Label Studio and one Chromium.
+OWN_SERVERS = ("test_prelabel.py", "test_second_model.py", "test_two_days.py")
 
 #: By how much the others give way to them, see nice(1).
 _GIVES_WAY = 10
@@ -38,14 +41,16 @@ def files() -> set[Path]:
 
 
 class FileScheduling(LoadFileScheduling):
-    """A file's tests run in one process, and all end-to-end tests in one.
+    """A file's tests run in one process, and all end-to-end tests that share servers in one.
 
     The marker `xdist_group` would say the same, but pytest-xdist 3.8 forgets it with pytest 9.2,
     whose node ids are fixed at collection.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return END_TO_END if nodeid.startswith(END_TO_END) else str(super()._split_scope(nodeid))
+        file = str(super()._split_scope(nodeid))
+        shares = nodeid.startswith(END_TO_END) and not file.endswith(OWN_SERVERS)
+        return END_TO_END if shares else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,7 +1,7 @@
 """The real Label Studio, the real backend with the demo model, and the real Chromium.
 
-All tests share the servers of one `clearclip-backend demo` in an empty folder: Label Studio's first
-start takes 40 s.
+Most tests share the servers of one `clearclip-backend demo`. Those that stop servers, or make them
+slow, have some of their own, and no `demo_run` (`tests.e2e.servers`).
 """
 
 import os
@@ -24,7 +24,7 @@ from backend.cli import demo, demo_servers
 from backend.cli.demo_servers import LabelStudioProcess
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
-from tests.e2e.servers import sdk
+from tests.e2e.servers import OwnLabelStudio, copy_first_start, sdk
 
 MODEL = "demo"
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
@@ -68,6 +68,7 @@ def studio_command() -> str:
 def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
     """Run the demo; a signal ends it, with both of its servers."""
     data_dir = tmp_path_factory.mktemp("label-studio")
+    copy_first_start(studio_command, data_dir)
     ports = free_port(), free_port()
     command = f"{sys.executable} -m backend demo --model {MODEL}".split()
     command += ["--label-studio", studio_command, "--data-dir", str(data_dir)]
@@ -87,6 +88,17 @@ def demo_run(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> I
         status = process.wait(60)
     ended = 128 + signal.SIGTERM
     assert (status, list(filter(is_listening, ports))) == (ended, []), log.read_text()
+
+
+@pytest.fixture(scope="module")
+def own_studio(
+    studio_command: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OwnLabelStudio]:
+    """A Label Studio of the module, started as the demo does; a test may stop it and start it."""
+    own = OwnLabelStudio.copied(studio_command, tmp_path_factory.mktemp("own") / "label-studio")
+    own.start()
+    yield own
+    own.stop()
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,25 @@ def finished_run(url: str) -> Any:
     return told["report"]
 
 
+def copy_first_start(command: str, data_dir: Path) -> None:
+    """Fill a folder with what Label Studio's first start leaves, since that takes 40 s.
+
+    It is kept in Label Studio's own environment, and made there where nobody has done so.
+    """
+    environment = Path(command).parents[1]
+    kept = environment / "first-start"
+    if not (environment / "pyvenv.cfg").exists():
+        return  # a folder of the system's: this is a first start then
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=environment) as folder:
+            made = Path(folder, "data")
+            with demo_servers.label_studio(command, data_dir=made, port=free_port()):
+                pass
+            with suppress(OSError):  # another process has been faster
+                made.rename(kept)
+    shutil.copytree(kept, data_dir, dirs_exist_ok=True)
+
+
 @dataclass
 class OwnLabelStudio:
     """A Label Studio that a test may stop and start again."""
@@ -73,10 +93,9 @@ class OwnLabelStudio:
     stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
-    def copy_of(cls, other: Path, data_dir: Path, command: str) -> OwnLabelStudio:
-        """Copy the folder of a Label Studio with its users, since a first start takes 40 s."""
-        no_backend = shutil.ignore_patterns("backend.*", "*-journal")  # which comes and goes
-        shutil.copytree(other, data_dir, ignore=no_backend)
+    def copied(cls, command: str, data_dir: Path) -> OwnLabelStudio:
+        """Prepare one that has been started before: it has its user, and is up in 3 s."""
+        copy_first_start(command, data_dir)
         return cls(command, data_dir, free_port())
 
     def start(self) -> LabelStudioProcess:
@@ -115,7 +134,7 @@ class OwnLabelStudio:
 
     @property
     def studio(self) -> LabelStudioProcess:
-        """It and its login, which may also be that of the demo it was copied from."""
+        """It and its login, which is that of the demo."""
         return LabelStudioProcess(f"http://127.0.0.1:{self.port}")
 
 

@@ -25,7 +25,7 @@ from backend.jobs.job_store import JobStore
 from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import free_port
 from tests.backend.fakes.waiting import wait_for
-from tests.e2e.conftest import MODEL, DemoRun
+from tests.e2e.conftest import MODEL
 from tests.e2e.servers import OwnLabelStudio, sdk
 
 pytestmark = pytest.mark.thorough
@@ -37,12 +37,9 @@ SLOW = [sys.executable, "-m", "tests.e2e.slow_segmenter"]
 MakeProject = Callable[[LabelStudioProcess, int], int]
 
 
-@pytest.fixture
-def own_studio(studio_command: str, demo_run: DemoRun, tmp_path: Path) -> Iterator[OwnLabelStudio]:
-    own = OwnLabelStudio.copy_of(demo_run.data_dir, tmp_path / "label-studio", studio_command)
-    own.start()
-    yield own
-    own.stop()
+@pytest.fixture(scope="module")
+def studio(own_studio: OwnLabelStudio) -> LabelStudioProcess:
+    return own_studio.studio
 
 
 @pytest.fixture
@@ -202,9 +199,11 @@ def test_a_bulk_run_that_is_killed_three_times_ends_complete_and_without_duplica
 
 
 def test_a_bulk_run_outlives_a_label_studio_that_is_away_for_a_while(
-    own_studio: OwnLabelStudio, make_project: MakeProject, tmp_path: Path
+    own_studio: OwnLabelStudio,
+    studio: LabelStudioProcess,
+    make_project: MakeProject,
+    tmp_path: Path,
 ) -> None:
-    studio = own_studio.studio
     project = make_project(studio, 80)
     run = bulk_run(studio, project, 0.2, tmp_path / "bulk.db")
     wait_for(lambda: len(predictions(studio, project)) > 0, "the first predictions")

@@ -21,7 +21,7 @@ from tests.backend.fakes.local_server import LocalServer
 from tests.backend.test_kills import second_model
 from tests.core.prompting.click_models import write_click_model
 from tests.e2e.masks import Mask, iou, masks_of, scene_regions
-from tests.e2e.servers import OwnBackend, sdk, wait_for_json
+from tests.e2e.servers import OwnBackend, OwnLabelStudio, sdk, wait_for_json
 from tests.e2e.slow_studio import SlowStudio
 
 pytestmark = pytest.mark.thorough
@@ -107,8 +107,9 @@ def click(studio: LabelStudioProcess, project: int, task: int) -> Mask:
 
 @pytest.fixture(scope="module")
 def switched(
-    studio: LabelStudioProcess, tmp_path_factory: pytest.TempPathFactory
+    own_studio: OwnLabelStudio, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Switched]:
+    studio = own_studio.studio
     folder: Path = tmp_path_factory.mktemp("second-model")
     project = demo.create_project(studio, [CALLED.get(e, e) for e in PAINTED], title="Switched")
     demo.upload(studio, project, map(demo.scene_file, SEEDS))

@@ -26,7 +26,6 @@ from clearclip_core import SCENE_LABELS, render_scene
 from tests.backend.fakes.databases import end_leases
 from tests.backend.fakes.local_server import LocalServer
 from tests.backend.fakes.waiting import wait_for
-from tests.e2e.conftest import DemoRun
 from tests.e2e.masks import brush_region, scene_seed
 from tests.e2e.people import Person
 from tests.e2e.reviewer import Reviewer, accepted
@@ -130,12 +129,10 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(
-    studio_command: str, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Team]:
+def team(studio_command: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Sign three people up, turn old tokens off as new installations have it, and begin."""
     folder = tmp_path_factory.mktemp("two-days")
-    studio = OwnLabelStudio.copy_of(demo_run.data_dir, folder / "label-studio", studio_command)
+    studio = OwnLabelStudio.copied(studio_command, folder / "label-studio")
     reach = studio.start_as_readme_says()
     lead, ann, bo = (Person.sign_up(name, reach) for name in ("Lea", "Ann", "Bo"))
     tokens = {"api_tokens_enabled": True, "legacy_api_tokens_enabled": False}
