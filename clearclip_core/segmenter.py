@@ -35,6 +35,8 @@ from clearclip_core.devices import choose_device
 from clearclip_core.images.files import is_hidden, is_image
 from clearclip_core.images.opening import ImageLike, read_rgb
 from clearclip_core.images.preprocessing import Preprocessing, RGBArray
+from clearclip_core.onnx_export import ImageToLabelMap, Words
+from clearclip_core.onnx_export import write as write_onnx
 from clearclip_core.prompting.click_model import (
     ClickModel,
     ClickModelPredictor,
@@ -615,14 +617,23 @@ class Segmenter:
             ValueError: an adaptation of another model, or a method that cannot be adapted.
         """
         vocabulary = self.vocabulary(labels, contrast)
-        embeddings = self.embed(vocabulary.queries)
-        bias = None
-        if adaptation is not None:
-            embeddings, bias = adaptation.apply(embeddings, vocabulary)
-        # What corrections teach is fitted with the paper's temperature, whatever the model.
-        temperature = self.model.temperature if adaptation is None else TEMPERATURE
+        embeddings, bias = self._words(vocabulary, adaptation)
+        temperature = self._temperature(adaptation)
         scores = Scores.of(features, embeddings, vocabulary, bias, temperature=temperature)
         return replace(scores, propagate=adaptation is not None and adaptation.propagate)
+
+    def _words(
+        self, vocabulary: Vocabulary, adaptation: Adaptation | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return what features are compared with, and what is added: (Q, D), and (Q,) or None."""
+        embeddings = self.embed(vocabulary.queries)
+        if adaptation is None:
+            return embeddings, None
+        return adaptation.apply(embeddings, vocabulary)
+
+    def _temperature(self, adaptation: Adaptation | None) -> float:
+        # What corrections teach is fitted with the paper's temperature, whatever the model.
+        return self.model.temperature if adaptation is None else TEMPERATURE
 
     @torch.inference_mode()
     def segment(
@@ -801,6 +812,67 @@ class Segmenter:
                 )
             return Segmentation(*decide_refined(*given), scores.vocabulary.names)
         return decide_plain(scores, threshold)
+
+    def export(
+        self,
+        path: Path | str,
+        labels: Labels,
+        adaptation: Adaptation | None = None,
+        *,
+        contrast: bool = False,
+        threshold: float = 0.0,
+        size_hw: tuple[int, int] | None = None,
+    ) -> None:
+        """Write an ONNX file that segments images into these labels, without Python or torch.
+
+        Its input ``image`` is (H, W, 3) uint8 RGB, its output ``label_map`` (H, W) int16, see
+        `Segmentation.label_map`. Words and what was learned are inside; its metadata has
+        ``labels``, a JSON list. It computes in float32, what `segment` does without `refine` and
+        `propagate`, and takes 4 bytes a query and pixel: give it pictures of a few megapixels.
+        The file is run once on noise, and compared.
+
+        Args:
+            path: of the file, which is replaced. Weights of 2 GB and more are a file beside it.
+            labels: as `segment` takes them.
+            adaptation: what `adapt` has learned.
+            contrast: let the model's contrast words compete.
+            threshold: probability below which a pixel gets no label.
+            size_hw: height and width in px of the only pictures that it takes, as runtimes of
+                phones want it; None: pictures of any size. Then the short side is resized to the
+                model's whatever the long side is.
+
+        Raises:
+            ModuleNotFoundError: the packages of the extra ``[onnx]`` are missing.
+            ValueError: an adaptation or a method that needs a second encoder, or a network that
+                torch's exporter cannot write.
+        """
+        vocabulary = self.vocabulary(labels, contrast)
+        plain, _ = self._words(vocabulary, None)
+        embeddings, bias = self._words(vocabulary, adaptation)
+        if embeddings.shape != plain.shape or self.method.needs_second_encoder:
+            raise ValueError(
+                "Expected a method and an adaptation of the model alone, but got one that needs a "
+                "second encoder, which no file holds: learn without it."
+            )
+        if bias is not None and self.method.remove_redundancy:
+            raise ValueError(f"The method {self.method} cannot learn: give no adaptation.")
+
+        words = Words(
+            embeddings.float().cpu().clone(),
+            torch.zeros(len(embeddings)) if bias is None else bias.float().cpu().clone(),
+            vocabulary.query_labels,
+            self._temperature(adaptation),
+            threshold,
+        )
+        network = ImageToLabelMap(
+            deepcopy(self.encoder).float().cpu(),
+            self.preprocessing,
+            words,
+            patch_hw=self.encoder.patch_size_hw,
+            remove_redundancy=self.method.remove_redundancy,
+        )
+        facts = {"labels": vocabulary.names, "model": self.model.name, "method": str(self.method)}
+        write_onnx(path, network, facts, size_hw)
 
 
 #: Templates that are functions without a name, which cannot be pickled.

@@ -260,7 +260,7 @@ class DenseEncoder(nn.Module):
         if self._pool is not None:
             dense = pool_each_alone(self._pool, dense)
         dense = F.normalize(self.visual.ln_post(dense) @ self.visual.proj, dim=-1)
-        patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(len(dense), *grid_hw, -1)
+        patches = dense[:, -grid_hw[0] * grid_hw[1] :].reshape(dense.shape[0], *grid_hw, -1)
         return WindowFeatures(patches, dense[:, 0] if self.method.remove_redundancy else None)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -307,8 +307,9 @@ class DenseEncoder(nn.Module):
     def _project_patches(self, pixels: torch.Tensor, grid_hw: tuple[int, int]) -> torch.Tensor:
         """Apply ``conv1``, whose stride equals its kernel, as one matrix product."""
         conv, (patch_h, patch_w) = self.visual.conv1, self.patch_size_hw
-        cut = pixels.reshape(len(pixels), 3, grid_hw[0], patch_h, grid_hw[1], patch_w)
-        flat = cut.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), grid_hw[0] * grid_hw[1], -1)
+        count = pixels.shape[0]  # which may be a variable where the encoder is exported
+        cut = pixels.reshape(count, 3, grid_hw[0], patch_h, grid_hw[1], patch_w)
+        flat = cut.permute(0, 2, 4, 1, 3, 5).reshape(count, grid_hw[0] * grid_hw[1], -1)
         return linear(flat, conv.weight.flatten(1), conv.bias)
 
     def _grid_of(self, pixels: torch.Tensor) -> tuple[int, int]:
