@@ -80,6 +80,9 @@ check: $(VENV)/.made ## format, lint, types and readability of the code; lint an
 	$(TOOLS) check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(TOOLS) check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(TOOLS) shellcheck .ci/run deploy/create-database.sh
+	mkdir -p build && sed -n '/^```yaml/,/^```/p' docs/guides/servers.md | grep -v '^```' > build/kubernetes.yml
+	$(TOOLS) kubernetes-validate --strict --quiet build/kubernetes.yml
+	if command -v promtool >/dev/null; then promtool check rules deploy/monitoring/alerts.yml; fi
 
 docs: $(VENV)/.made ## the pages of docs/, into site/; warnings are errors
 	PYTHONPATH=. $(VENV)/bin/python -m sphinx -W --keep-going -n -q docs site

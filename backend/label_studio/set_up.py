@@ -32,6 +32,9 @@ from clearclip_core.images.drawing import palette
 #: What Label Studio calls the connection, and with it whose predictions a project shows.
 TITLE: Final = "ClearCLIP"
 
+#: Label Studio's name of what was uploaded to a project before it had a labeling config.
+_UNNAMED: Final = "$undefined$"
+
 _RESERVED: Final = (
     "Label Studio says that the address is reserved: it may not call a webhook there. It is "
     "connected all the same, and the backend asks by itself what has changed."
@@ -321,11 +324,12 @@ def _image_key(client: LabelStudioClient, project: int) -> str:
     """Return under which name the tasks of a project have the addresses of their pictures.
 
     Of several addresses it is the first that ends as the name of a picture's file does, else the
-    first of all.
+    first of all. Pictures that were uploaded before there was a labeling config have no name yet:
+    Label Studio gives them the one that the config asks for.
     """
     task = next(iter(client.tasks(project, TaskFilter(), size=1)), None)
     data = {} if task is None else task.data
-    if "image" in data:
+    if "image" in data or _UNNAMED in data:
         return "image"
 
     addresses = [key for key, value in data.items() if isinstance(value, str) and "/" in value]

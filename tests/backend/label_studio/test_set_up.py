@@ -59,6 +59,7 @@ def test_annotations_that_came_with_their_tasks_keep_their_controls(
         ({"page": "https://example.com/7", "photo": "/data/local-files/?d=a.png"}, "photo"),
         ({"page": "see a/b", "photo": "data:image/png;base64,AA/"}, "photo"),
         ({"source": "https://example.com/a", "image": "/data/upload/7/a.png"}, "image"),
+        ({"$undefined$": "/data/upload/7/a.png"}, "image"),  # uploaded before there was a config
     ],
 )
 def test_the_config_names_the_data_that_the_tasks_have(data: dict[str, Any], key: str) -> None:
