@@ -1,9 +1,11 @@
 """Adapted scores: one linear function of the features a label, added to the text scores."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,11 @@ from clearclip_core.adaptation.example import (
     from_safetensors,
     to_safetensors,
 )
+from clearclip_core.adaptation.plots import draw_bars, png_of
 from clearclip_core.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +101,22 @@ class Adaptation:
                 bias[query] = float(self.offsets[row[name]])
         return adapted, bias
 
+    def plot(self) -> Figure:
+        """Draw how far each label has moved from its words, whose embeddings are of length 1.
+
+        Returns:
+            A figure of matplotlib; notebooks show it for an adaptation by itself.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        lengths = np.linalg.norm(self.directions, axis=1).tolist()
+        return draw_bars({"learned": lengths}, self.names, "length of the learned direction")
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the plot in a notebook, where matplotlib is installed."""
+        return png_of(self.plot)
+
     def save(self, path: Path | str) -> None:
         """Write the adaptation as a safetensors file.
 
@@ -111,7 +133,7 @@ class Adaptation:
         Path(path).write_bytes(self.to_bytes())
 
     @classmethod
-    def load(cls, path: Path | str) -> "Adaptation":
+    def load(cls, path: Path | str) -> Adaptation:
         """Read an adaptation that `save` has written.
 
         Args:
@@ -128,7 +150,7 @@ class Adaptation:
         return to_safetensors("adaptation", self._metadata, self._arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Adaptation":
+    def from_bytes(cls, data: bytes) -> Adaptation:
         """Read an adaptation from the bytes of `to_bytes`.
 
         Raises:

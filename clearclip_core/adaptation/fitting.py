@@ -7,11 +7,13 @@ is gone. One gate decides whether predictions follow. All terms are linear in th
 text scores are, so label maps stay exact.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +32,14 @@ from clearclip_core.adaptation.people import (
     find_mistaken,
     find_moved,
 )
+from clearclip_core.adaptation.plots import draw_bars, png_of
 from clearclip_core.adaptation.targets import Targets
 from clearclip_core.segmentation.upsampling import Indices
 from clearclip_core.thread_pools import one_blas_thread
 from clearclip_core.vocabulary import TEMPERATURE, Labels, Vocabulary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -89,7 +95,7 @@ class HeldOutAdaptations:
         examples: Iterable[Example],
         embed: Callable[[Sequence[str]], torch.Tensor],
         vocabulary: Labels,
-    ) -> "HeldOutAdaptations":
+    ) -> HeldOutAdaptations:
         """Fit an adaptation to all folds of the training examples but one, for each fold.
 
         The folds and the arguments are those of `adapt`. No gate is asked: it says what the other
@@ -98,7 +104,7 @@ class HeldOutAdaptations:
         with one_blas_thread():
             return _Fitting(examples, embed, vocabulary).held_out()
 
-    def propagated(self) -> "HeldOutAdaptations":
+    def propagated(self) -> HeldOutAdaptations:
         """Return the same adaptations, whose scores are propagated; see `Adaptation`.
 
         >>> HeldOutAdaptations().propagated().by_picture
@@ -175,6 +181,26 @@ class Fit:
             return 0.0
         share = len(self.text_ious) / max(self.labels, len(self.text_ious))
         return share * (self.adapted_iou - self.text_iou)
+
+    def plot(self) -> Figure:
+        """Draw the IoU of each label by its words and by what was learned, on held-out images.
+
+        Returns:
+            A figure of matplotlib; notebooks show it for a fit by itself.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        labels = list(self.text_ious)
+        series = {
+            "words": [self.text_ious[label] for label in labels],
+            "learned": [self.adapted_ious[label] for label in labels],
+        }
+        return draw_bars(series, labels, "IoU on held-out pictures")
+
+    def _repr_png_(self) -> bytes | None:
+        """Show the plot in a notebook, where matplotlib is installed."""
+        return png_of(self.plot)
 
 
 def _mean(ious: Mapping[str, float]) -> float:
