@@ -103,7 +103,7 @@ bench: $(VENV)/.made $(STUDIO_VENV)/.made ## benchmarks and the longer studies, 
 
 picture: $(VENV)/.made $(STUDIO_VENV)/.made browser ## take the pictures of the pages again, into docs/images
 	LABEL_STUDIO_COMMAND=$(abspath $(STUDIO_VENV))/bin/label-studio TAKE_PICTURE=1 \
-	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside or walk' $(ARGS)
+	$(VENV)/bin/python -m pytest tests/e2e -k 'picture or click_beside or walk or judged' $(ARGS)
 
 # label-studio-ml goes in without its requirements, beside the current Flask: 2.x from GitHub, or where
 # that cannot be reached, 1.0.9 from PyPI, which pins Flask 1.1.2.

@@ -49,7 +49,11 @@ _SIDE_PX: Final = 320  # long side of a picture in px
 #: Colours of the places where a version is right and the words are wrong, and the other way round.
 GAINED_RGB: Final = (22, 163, 74)
 LOST_RGB: Final = (220, 38, 38)
-_UNLABELLED_RGB: Final = (255, 255, 255)  # where a version takes a label away
+
+#: What pictures of changes say of places where a version takes a label away; they have `LOST_RGB`.
+TAKEN_AWAY: Final = {"no label any more": "#dc2626"}
+
+_GREY_OPACITY: Final = 0.6  # of the fill on a grey image
 
 _LabelMap = npt.NDArray[np.int16]
 
@@ -356,7 +360,7 @@ def draw_new_labels(rgb: RGBArray, before: _LabelMap, after: _LabelMap, colours:
     Args:
         rgb: (H, W, 3) uint8.
         before: (H, W) int16, indices into `colours`, -1 for no label.
-        after: likewise; white where it takes a label away.
+        after: likewise; `LOST_RGB` where it takes a label away.
         colours: (labels, 3) uint8.
 
     Returns:
@@ -364,12 +368,13 @@ def draw_new_labels(rgb: RGBArray, before: _LabelMap, after: _LabelMap, colours:
     """
     shown = np.where(after < 0, np.int16(len(colours)), after)
     shown = np.where(before != after, shown, np.int16(-1))
-    return _draw_on_grey(rgb, shown, np.vstack((colours, _UNLABELLED_RGB)).astype(np.uint8))
+    return _draw_on_grey(rgb, shown, np.vstack((colours, LOST_RGB)).astype(np.uint8))
 
 
 def _draw_on_grey(rgb: RGBArray, shown: _LabelMap, colours: RGBArray) -> str:
     grey = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return to_data_url(thumbnail(np.asarray(grey, np.uint8), shown, colours, _SIDE_PX))
+    drawn = thumbnail(np.asarray(grey, np.uint8), shown, colours, _SIDE_PX, _GREY_OPACITY)
+    return to_data_url(drawn)
 
 
 def _most_changed_first(images: list[ComparedImage]) -> tuple[ComparedImage, ...]:

@@ -22,7 +22,7 @@ from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.image_loader import telling
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.task_filter import TaskFilter
-from backend.learning.compared_images import draw_new_labels, propagated
+from backend.learning.compared_images import TAKEN_AWAY, draw_new_labels, propagated
 from backend.learning.learner import Fitted, Learner
 from backend.learning.next_pictures import NextPicture, NextPictures, NextPictureStore
 from backend.learning.predicted_masks import MaskPredictor
@@ -153,7 +153,10 @@ class NextPictureSearch:
         drawn = draw_new_labels(rgb, before, after, config.colours_of(tag)) if differs.any() else ""
         labels = [index for index in np.unique(after[differs]).tolist() if index >= 0]
         picture = NextPicture(int(image.task.id or 0), drawn, float(differs.mean()))
-        return _Change(picture, config.legend_of(tag, labels))
+        colours = config.legend_of(tag, labels)
+        if (differs & (after < 0)).any():
+            colours |= TAKEN_AWAY
+        return _Change(picture, colours)
 
 
 class _Change(NamedTuple):

@@ -171,7 +171,7 @@ def changes_sentence(pictures: Sequence[ComparedImage], version: int) -> str:
     if drawn[0].gained is None:
         shown = (
             "The last picture of a row shows what changes, in the colour of the label that "
-            f"v{version} gives to a place, white where it gives none."
+            f"v{version} gives to a place, red where it takes one away."
         )
     else:
         shown = (

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Error, Locator, Page, expect
 
@@ -50,13 +51,24 @@ def resize(page: Page, size: tuple[int, int]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
 
 
+def check_accessibility(page: Page) -> None:
+    """Let axe-core look at a page in light and dark colours, on a desk and on a phone."""
+    for scheme, size in (("light", SIZE), ("dark", PHONE)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        resize(page, size)
+        found = Axe().run(page).response["violations"]
+        told = [(each["id"], [node["html"] for node in each["nodes"]]) for each in found]
+        assert told == [], (page.url, scheme)
+    page.emulate_media(color_scheme="no-preference")
+    resize(page, SIZE)
+
+
 def keep_picture(page: Page, name: str, folder: Path, size: tuple[int, int]) -> None:
-    """Take a picture of a page for the docs, only where it is asked for; then look on a phone."""
+    """Take a picture of a page for the docs, only where it is asked for; then look at it closer."""
     resize(page, size)
     path = IMAGES if os.environ.get("TAKE_PICTURE") else folder
     (path / name).write_bytes(settled(page))
-    resize(page, PHONE)
-    resize(page, SIZE)
+    check_accessibility(page)
 
 
 def keep_part(part: Locator, name: str, folder: Path, size: tuple[int, int]) -> None:

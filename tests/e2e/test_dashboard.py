@@ -11,7 +11,16 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from backend.cli.demo_servers import LabelStudioProcess
-from tests.e2e.editor import DESK, IMAGES, PHONE, SIZE, no_complaints, resize, visit
+from tests.e2e.editor import (
+    DESK,
+    IMAGES,
+    PHONE,
+    SIZE,
+    check_accessibility,
+    no_complaints,
+    resize,
+    visit,
+)
 from tests.e2e.servers import sdk
 
 LABELS = ["sky", "grass", "tree", "house"]
@@ -67,7 +76,7 @@ def test_a_project_is_prelabeled_from_the_page_and_that_is_taken_back(
     assert len(rest) == 4
     sdk(studio).annotations.create(id=annotated, result=[])
     studio.post(f"/api/tasks/{drafted}/drafts", json={"result": []})
-    resize(console, PHONE)
+    check_accessibility(console)
     resize(console, DESK)
     expect(row.get_by_role("button")).to_have_text(["Withdraw"])
     console.once("dialog", lambda question: question.dismiss())

@@ -17,6 +17,7 @@ from clearclip_core import SCENE_LABELS, render_scene
 from tests.e2e.editor import (
     DESK,
     PHONE,
+    check_accessibility,
     keep_picture,
     make_view,
     no_complaints,
@@ -198,7 +199,7 @@ def export_data_set(lead: Lead) -> None:
     page.get_by_label("COCO (Detectron2").check()
     page.get_by_label("Split in percent").fill("80/20")
     page.get_by_role("button", name="Export data set").click()
-    link = page.get_by_role("link", name="Download")
+    link = page.get_by_role("link", name="Download", exact=True)
     expect(link).to_be_visible()
     expect(page.locator("#left-out")).to_contain_text(f"Task {last}")
     with page.expect_download() as started:
@@ -214,6 +215,9 @@ def export_data_set(lead: Lead) -> None:
     for value, label in enumerate(PAINTED):
         assert np.array_equal(values == value, label_map == SCENE_LABELS.index(label)), label
     lead.keeps("dataset", 620)
+    for name in ("", "report", "review", "learning", "models", "checks"):
+        lead.opens(name)
+        check_accessibility(page)
     lead.opens()
     expect(page.locator("#export")).to_contain_text("since the last data set")
     lead.opens("datasets")

@@ -34,7 +34,7 @@ from backend.runs.dataset import DATASETS
 from backend.runs.label_errors import LABEL_ERRORS, ConfirmedAnnotations
 from backend.runs.words import WORDS, WordsReport
 from backend.services import Services
-from backend.views.glance import GlancedTask, glance
+from backend.views.glance import GlancedTask, LearnedChanges, glance
 from backend.views.jobs import JobDetail, JobNotes
 from backend.views.next_pictures import NextPicturesView
 from backend.views.next_step import TaskCounts
@@ -91,12 +91,15 @@ class ProjectRoutes:
             return json_response(view)
         job, task_url = self._asked_job(project), partial(self.services.files.task_url, project)
         notes = None if job is None else JobNotes.of(job, task_url)
+        strip = NextPicturesView.read(self.services, project)
+        changes = LearnedChanges.read(self.services.learner.versions, project)
         return html_page(
             "project.html",
             view=view,
             job=job,
             notes=notes,
-            strip=NextPicturesView.read(self.services, project),
+            strip=strip,
+            changes=changes,
             own_address=own_address(self.services.settings),
             no_key=no_key(self.services.page_client, USE),
         )
