@@ -1,6 +1,7 @@
 """A proxy before Label Studio: one that is busy, or fails at one call, for the backend alone."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import requests
@@ -18,10 +19,15 @@ class SlowStudio:
     delay_s: float = 0.0
     broken: str = ""  # the path whose calls by POST it answers itself, with an error; "" for none
     error: int = 500  # the status of that answer
+    #: Part of a path, and what somebody else does just before the first call with it.
+    meanwhile: tuple[str, Callable[[], None]] | None = None
 
     def route(self, asked: Asked) -> Answer:
         """Hand a call on after the delay, which no client of Label Studio's can tell from work."""
         time.sleep(self.delay_s)
+        if self.meanwhile is not None and self.meanwhile[0] in asked.path:
+            (_, act), self.meanwhile = self.meanwhile, None
+            act()
         if asked.method == "POST" and asked.path == self.broken:
             return Answer(self.error, b'{"detail": "It is broken."}')
         headers = {"Content-Type": "application/json", "Authorization": asked.authorization or ""}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,10 @@ CONFIG = """<View><Image name="picture" value="$photo"/>
 IMPORTED = [10_000_900 + number for number in range(4)]
 FIRST_DAY = [10_000_910 + number for number in range(26)]
 SECOND_DAY = [10_000_940 + number for number in range(8)]
+
+#: How long an open review page keeps its tasks on the second day, in seconds.
+CLAIM_S = 6.0
+SHORT_CLAIMS = f"from backend.review import queue; queue._KEPT_S = {CLAIM_S}"
 
 A_DAY = "UPDATE task_completion SET created_at = datetime(created_at, '-1 day')"
 
@@ -165,6 +170,7 @@ class SetUp:
     config: str
     predictions: dict[int, list[Region]]
     page: dict[str, Any]
+    html: str  # of the page
     report: dict[str, Any]
     renamed: dict[str, Any]  # the page, while a label of imported annotations had another name
 
@@ -185,7 +191,7 @@ def set_up(team: Team) -> SetUp:
 
     def press(labels: str) -> requests.Response:
         asked = {"project": team.project, "url": team.backend.url, "labels": labels}
-        return team.post("set-up", **asked)
+        return team.post("set-up", **asked, tools="change")
 
     team.slow.broken, team.slow.error = "/api/ml/", 403
     refused = press("sky")
@@ -197,6 +203,7 @@ def set_up(team: Team) -> SetUp:
     for job in {*jobs}:
         team.ended(job)
     page = team.comes(lambda told: told["next"] == "correct")
+    html = requests.get(team.page, headers={"Accept": "text/html"}, timeout=60).text
     report = team.comes(lambda told: told["annotations"]["scratch"] == 4, "/report.json")
     config = team.lead.ask("GET", f"/api/projects/{team.project}/")["label_config"]
     team.configure(CONFIG.replace('"sky"', '"heaven"'))
@@ -211,6 +218,7 @@ def set_up(team: Team) -> SetUp:
         config=config,
         predictions=team.predictions(),
         page=page,
+        html=html,
         report=report,
         renamed=renamed,
     )
@@ -223,6 +231,11 @@ def test_a_connection_that_is_forbidden_is_no_success(set_up: SetUp) -> None:
 
 def test_imported_annotations_keep_the_control_that_shows_them(set_up: SetUp) -> None:
     assert set_up.config == CONFIG
+
+
+def test_tools_are_not_offered_where_something_is_annotated(set_up: SetUp) -> None:
+    assert "Something is annotated, so its controls have to stay." in set_up.html
+    assert "offers a config with tools" not in set_up.html
 
 
 def test_presses_at_once_are_done_or_told_to_wait(set_up: SetUp) -> None:
@@ -259,6 +272,47 @@ def test_a_renamed_label_of_imported_annotations_is_told(set_up: SetUp) -> None:
     regions = [each for seed in IMPORTED for each in painted(seed)]
     skies = [each for each in regions if each["value"]["brushlabels"] == ["sky"]]
     assert set_up.renamed["counts"]["unknown"] == {"sky": len(skies)}
+
+
+# ---- the first morning: a second project ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Another:
+    refused: requests.Response  # to the press while somebody else makes the labeling config
+    config: str  # after it
+    prediction: Region  # of its only task, once it was set up
+
+
+@pytest.fixture(scope="module")
+def another(team: Team, set_up: SetUp) -> Another:
+    """Set a second project up, for which a colleague makes the labeling config at that moment."""
+    project = team.lead.ask("POST", "/api/projects/", json={"title": "Another one"})["id"]
+    data = team.lead.ask("GET", f"/api/tasks/{set_up.imported[0]}/")["data"]
+    team.lead.ask("POST", f"/api/projects/{project}/import", json=[{"data": data}])
+
+    def make_config() -> None:
+        team.lead.ask("PATCH", f"/api/projects/{project}/", json={"label_config": CONFIG})
+
+    def press() -> requests.Response:
+        asked = {"project": project, "url": team.backend.url, "labels": "lake; sand"}
+        return team.post("set-up", **asked)
+
+    team.slow.meanwhile = f"project={project}", make_config  # when its tasks are looked at
+    refused = press()
+    config = team.lead.ask("GET", f"/api/projects/{project}/")["label_config"]
+    team.ended(press().json()["id"])
+    (prediction,) = team.lead.ask("GET", f"/api/predictions/?project={project}")
+    return Another(refused, config, prediction)
+
+
+def test_a_config_that_a_colleague_makes_meanwhile_stays(another: Another) -> None:
+    assert another.config == CONFIG
+
+
+def test_whose_config_was_made_meanwhile_reads_what_to_do(another: Another) -> None:
+    assert another.refused.status_code == 409
+    assert "meanwhile: set it up again" in another.refused.json()["error"]
 
 
 # ---- the first day: two people correct -----------------------------------------------------------
@@ -331,7 +385,8 @@ class Review:
     annotations: dict[int, list[Region]]  # after Ann has taken her page back
     bo_again: str  # Bo's page, opened without the name
     page_of_ann: list[dict[str, Any]]  # as she left it open
-    refused: dict[str, Any]
+    refused: dict[str, Any]  # to a verdict about the task of another project
+    of_another: list[Region]  # annotations of that task, at the end
 
 
 @pytest.fixture(scope="module")
@@ -340,11 +395,14 @@ def reviewers(team: Team, first_day: FirstDay) -> tuple[Reviewer, Reviewer]:
 
 
 @pytest.fixture(scope="module")
-def review(team: Team, reviewers: tuple[Reviewer, Reviewer], first_day: FirstDay) -> Review:
+def review(
+    team: Team, reviewers: tuple[Reviewer, Reviewer], first_day: FirstDay, another: Another
+) -> Review:
     """Ann accepts eight, Bo four of those that she has left; then Ann takes hers back."""
     ann, bo = reviewers
     page = ann.cards
-    foreign = {"task": page[0]["task"] + 100_000, "prediction": 1}
+    made = another.prediction
+    foreign = {"task": made["task"], "prediction": made["id"], "version": made["model_version"]}
     refused = ann.says("good", [foreign])
     ann.opens()
     good = ann.cards[:8]
@@ -352,9 +410,9 @@ def review(team: Team, reviewers: tuple[Reviewer, Reviewer], first_day: FirstDay
     bo.opens()
     bos = bo.cards
     bo.says("good", bos[:4])
-    made = len(accepted(good)) + len(accepted(bos[:4]))
+    written = len(accepted(good)) + len(accepted(bos[:4]))
     before = len(IMPORTED) + len(first_day.done)
-    wait_for(lambda: team.annotated() == before + made, "verdicts", 60)
+    wait_for(lambda: team.annotated() == before + written, "verdicts", 60)
     ann.undoes()
     kept = len(accepted(bos[:4]))
     wait_for(lambda: team.annotated() == before + kept, "the undo", 60)
@@ -366,6 +424,7 @@ def review(team: Team, reviewers: tuple[Reviewer, Reviewer], first_day: FirstDay
         bo_again=again,
         page_of_ann=page,
         refused=refused,
+        of_another=team.lead.ask("GET", f"/api/tasks/{made['task']}/annotations/"),
     )
 
 
@@ -389,9 +448,14 @@ def test_verdicts_are_counted_by_the_name_that_was_given(review: Review) -> None
     assert rows == {"Bo": "4"}
 
 
-def test_a_verdict_of_no_task_of_the_project_is_refused(review: Review) -> None:
-    assert review.refused["saved"] == 0
-    assert len(review.refused["foreign"]) == 1
+def test_a_verdict_about_a_task_of_another_project_is_refused(
+    review: Review, another: Another
+) -> None:
+    assert (review.refused["saved"], review.refused["foreign"]) == (0, [another.prediction["task"]])
+
+
+def test_a_task_of_another_project_is_left_as_it_is(review: Review) -> None:
+    assert review.of_another == []
 
 
 # ---- a slow hour ---------------------------------------------------------------------------------
@@ -505,6 +569,7 @@ def morning(
     store.database.close()
     team.slow.delay_s = 0.0
     team.studio.start_as_readme_says()
+    team.backend.before = SHORT_CLAIMS
     team.backend.start()
     ended = team.ended(job)
     # Bo's four are annotated by now; Ann's page of yesterday has them still.
@@ -531,6 +596,45 @@ def test_a_page_left_open_overnight_writes_nothing_twice(morning: Morning, revie
 
 def test_a_reviewers_name_outlives_the_night(morning: Morning) -> None:
     assert re.search(r'name="person"[^>]*value="Bo"', morning.bos_page)
+
+
+# ---- the second day: a page that stays open, and one that is left --------------------------------
+
+
+@dataclass(frozen=True)
+class Claims:
+    before: set[int]  # tasks of Ann's page
+    after: set[int]  # those of the same page, loaded again and again for longer than it keeps them
+    beside: set[int]  # tasks of Bo's page then
+    taken: set[int]  # of Ann's tasks those on Bo's page, once she has gone
+
+
+@pytest.fixture(scope="module")
+def claims(morning: Morning, reviewers: tuple[Reviewer, Reviewer]) -> Claims:
+    ann, bo = reviewers
+
+    def tasks(reviewer: Reviewer) -> set[int]:
+        reviewer.opens()
+        return {each["task"] for each in reviewer.cards}
+
+    bo.says("good", [])  # he moves on, and leaves what his page has
+    before, began = tasks(ann), time.monotonic()
+    while time.monotonic() < began + CLAIM_S + 1:
+        after = tasks(ann)
+        time.sleep(0.5)
+    beside = tasks(bo)
+    wait_for(lambda: tasks(bo) & after, "tasks of a page that was left")
+    return Claims(before, after, beside, tasks(bo) & after)
+
+
+def test_a_page_that_is_loaded_again_keeps_its_tasks(claims: Claims) -> None:
+    assert claims.before
+    assert claims.before == claims.after
+    assert not claims.before & claims.beside
+
+
+def test_tasks_of_a_page_that_was_left_come_to_others(claims: Claims) -> None:
+    assert claims.taken
 
 
 # ---- the second day ------------------------------------------------------------------------------
