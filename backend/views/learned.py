@@ -27,6 +27,7 @@ _WEAK_IOU: Final = 0.3
 _MOST_WEAK: Final = 3
 
 _LOSS: Final = 0.01  # IoU that a label may lose before the annotations to check are named
+_FALLEN: Final = 0.05  # gain of mean IoU that an earlier version has to have had more, to be named
 
 #: Decision -> what it does; {} is the label that it is about.
 _DONE: Final = {
@@ -270,6 +271,22 @@ class LearningView(LearningState, frozen=True, kw_only=True):
     @property
     def in_use(self) -> VersionView | None:
         return next((each for each in self.versions if each.live), None)
+
+    @property
+    def fallen(self) -> str:
+        """Name an earlier version that gained much more than the one in use; "" where none did."""
+        passed = [each for each in self.versions if each.better]
+        gains = {each.number: each.gain for each in passed if each.gain is not None}
+        if self.live not in gains:
+            return ""
+        best = max((number for number in gains if number <= self.live), key=gains.__getitem__)
+        now, then = gains[self.live], gains[best]
+        if then - now < _FALLEN:
+            return ""
+        return (
+            f"Version {best} gained {100 * then:.1f} points over the words, version {self.live} "
+            f"gains {100 * now:.1f}. Check what was annotated since, or use version {best} again."
+        )
 
     @property
     def waiting(self) -> VersionView | None:

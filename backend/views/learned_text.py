@@ -29,6 +29,8 @@ def _standing(view: LearningView) -> Iterator[str]:
     )
     if view.trouble:
         yield f"The last step has failed: {view.trouble}"
+    if view.fallen:
+        yield view.fallen
     if view.waits:
         yield f"Version {view.waits} waits for `adapt use`."
 

@@ -69,6 +69,29 @@ def test_when_the_next_version_comes(known: dict[str, Any], end: str) -> None:
     assert standing(unread, **known).endswith(f" so far; {end}")
 
 
+def fallen(first: float, second: float) -> str:
+    """What is said where two versions have reached these IoUs in place of 0.4."""
+    newest = version(number=2, live=2, adapted_iou=second)
+    return view(newest, version(adapted_iou=first), live=2).fallen
+
+
+def test_an_earlier_version_that_gained_much_more_is_named() -> None:
+    assert fallen(0.625, 0.5) == (
+        "Version 1 gained 22.5 points over the words, version 2 gains 10.0. Check what was "
+        "annotated since, or use version 1 again."
+    )
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.5, 0.46), (0.46, 0.7)])
+def test_a_version_that_gains_about_as_much_or_more_is_let_be(first: float, second: float) -> None:
+    assert fallen(first, second) == ""
+
+
+def test_a_version_that_did_not_pass_is_no_measure() -> None:
+    failed = version(FAILED, adapted_iou=0.9)
+    assert view(version(number=2, live=2), failed, live=2).fallen == ""
+
+
 def test_what_the_version_in_use_was_made_of() -> None:
     told = plain(view(version(number=2, live=2), live=2, changed=1, asked=True).standing(0))
     assert told.startswith("learned from 20 annotations; 1 correction since the last version; ")
