@@ -1,18 +1,32 @@
 """What drawing scores together gains beside refined edges, by the words and after corrections.
 
 ``STREET_PICTURES=… STREET_ENCODER=NAME@FILE make bench ARGS=tests/bench/test_propagation.py``: see
-`tests.bench.corrections`. Figures are points of IoU in pixels on every second unseen picture.
+`tests.bench.corrections`. Figures are points of IoU in pixels on every second unseen picture. What
+the trial costs that chooses it for a learned version is measured on drawn scenes.
 """
 
 import os
+import time
+from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
+from typing import Any
 
 import pytest
 
-from clearclip_core import Adaptation, adapt
+from backend.feedback.annotation_reader import AnnotationReader
+from backend.inference.engine import Engine
+from backend.inference.feature_cache import FeatureCache
+from backend.label_studio.client import LabelStudioClient
+from backend.learning.compared_images import ImageComparer
+from backend.learning.learner import Learner
+from backend.services import Services
+from backend.settings import Settings
+from clearclip_core import HELD_OUT_SEEDS, Adaptation, Segmenter, adapt
 from clearclip_core.segmentation.propagation import propagate
 from clearclip_core.segmentation.refined_argmax import decide_refined
+from tests.backend.fakes.label_studio import TOKEN
+from tests.backend.runs import scene_project
 from tests.bench.conftest import Report
 from tests.bench.corrections import COUNT, Floats, World, corrects_with_care, drawn, street
 
@@ -79,3 +93,55 @@ def test_propagation_beside_refined_edges(report: Report, kind: str, count: int)
         f"{world.names[change.argmin()]}",
     )
     assert change.mean() >= least
+
+
+@pytest.mark.parametrize("cache_mb", [512, 0])
+def test_the_trial_costs_less_than_the_rest_of_the_step(
+    report: Report, monkeypatch: pytest.MonkeyPatch, cache_mb: int
+) -> None:
+    """24 corrected pictures; their features are cached as by default, or not at all."""
+    monkeypatch.setattr(scene_project, "SEEDS", HELD_OUT_SEEDS[40:64])
+    monkeypatch.setattr(scene_project, "SIZE_HW", (360, 480))
+    cpu_s: Counter[str] = Counter()
+
+    def timed(owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        @wraps(method)
+        def wrapped(*args: Any) -> Any:
+            began = time.process_time()
+            try:
+                return method(*args)
+            finally:
+                cpu_s[name] += time.process_time() - began
+
+        monkeypatch.setattr(owner, name, wrapped)
+
+    timed(Learner, "step")
+    timed(ImageComparer, "try_propagation")
+    engine = Engine(
+        lambda: Segmenter.load("demo", device="cpu", precision="fp32"),
+        lambda: "demo",
+        cache=FeatureCache(cache_mb << 20),
+    )
+    services = Services(Settings(model="demo", device="cpu", precision="fp32"), engine)
+    studio = scene_project.scene_studio(annotated=24)
+    with engine, studio.served() as server:
+        client = LabelStudioClient(server.url, TOKEN, retry_for_s=1)
+        services.annotations.mark(7, list(studio.annotations))
+        reader = AnnotationReader(services.annotations, client, services.learner)
+        while reader.read_some():
+            pass
+        version = services.learner.step(7, client)
+
+    assert version is not None
+    trial = version.propagation_trial
+    assert trial is not None
+    rest_s = cpu_s["step"] - cpu_s["try_propagation"]
+    report.add(
+        f"a trial of PROPAGATE, demo model, {cache_mb} MB of cached features",
+        f"≤ the rest of the step, {rest_s:.1f} CPU s",
+        f"{cpu_s['try_propagation']:.1f} CPU s",
+        f"{trial.pictures} of 24 pictures of 480 × 360 px; {100 * trial.gain:+.1f} points",
+    )
+    assert cpu_s["try_propagation"] <= rest_s

@@ -1,5 +1,6 @@
 """What is learned, with a stand-in whose colours a person can foresee and with the demo model."""
 
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -388,7 +389,7 @@ def flags(source: str, task: Task) -> RGBArray:
 
 
 @pytest.mark.parametrize(
-    ("sees_propagated", "count", "is_used"), [(True, 6, True), (False, 6, False), (True, 5, None)]
+    ("sees_propagated", "count", "is_used"), [(True, 8, True), (False, 8, False), (True, 5, None)]
 )
 def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
     database: Database,
@@ -397,7 +398,10 @@ def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
     count: int,
     is_used: bool | None,
 ) -> None:
-    """The stand-in sees wine only where scores are propagated, or only where they are not."""
+    """The stand-in sees wine only where scores are propagated, or only where they are not.
+
+    That is clear after six of the eight.
+    """
     decide = ColourSegmenter.decide
 
     def some(self: Any, scores: Any, *how: Any) -> Any:
@@ -420,6 +424,29 @@ def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
     if trial is not None:
         assert (trial.pictures, trial.gain) == (6, pytest.approx(1 if sees_propagated else -1))
         assert trial.losing == (() if sees_propagated else ("wine",))
+
+
+def test_a_trial_whose_sign_is_not_clear_takes_no_more_than_twelve_pictures(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in sees wine in turns: where scores are propagated, and where they are not."""
+    decide, tried = ColourSegmenter.decide, itertools.count()
+
+    def in_turns(self: Any, scores: Any, *how: Any) -> Any:
+        sees = next(tried) % 4 in (0, 3)
+        return decide(self, scores if sees else replace(scores, taught={}), *how)
+
+    monkeypatch.setattr(ColourSegmenter, "decide", in_turns)
+    school, there = School(database), Studio(CONFIG)
+    school.learner.read_image = flags
+    for number in range(1, 15):
+        there.regions[number] = [region("a", "wine", left_third(), to_name="image")]
+        school.learn(number)
+    assert school.learner.take_due_step(there)
+    trial = school.stores.versions.versions(7)[0].propagation_trial
+    assert trial is not None
+    assert (trial.pictures, trial.is_used) == (12, False)
+    assert trial.low < 0 < trial.high
 
 
 def test_nothing_is_tried_where_all_scores_are_propagated(database: Database) -> None:
