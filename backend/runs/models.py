@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
@@ -13,6 +13,7 @@ import numpy as np
 
 from backend.annotations.annotated_image import LEAVE_OUT
 from backend.annotations.annotated_project import AnnotatedProject
+from backend.inference.engine import Engine
 from backend.label_studio.label_config import least_thresholds, prediction_rule
 from backend.runs.run_store import AskedNothing, Progress, Run, RunKind, RunParts
 from backend.settings import Settings
@@ -25,6 +26,7 @@ from clearclip_core import (
     WeightsNotFoundError,
     known_second_encoders,
 )
+from clearclip_core.devices import measure_peak_bytes
 from clearclip_core.evaluation.comparison import (
     Candidate,
     CandidateFigures,
@@ -58,6 +60,8 @@ class ComparedModel(msgspec.Struct, frozen=True):
     saved_paint: float | None  # of what the other pictures teach
     seconds: float  # a picture, from its pixels to its masks; median
     weights_mb: float  # of all its networks, in the memory of the model's device
+    #: What a picture takes there beside them while it is encoded, see `measure_peak_bytes`.
+    picture_mb: float
     #: What it gains in mean IoU beside the settings in use, both learned, and its range: one draw
     #: of these pictures in twenty is below, one above.
     gain: float = 0.0
@@ -169,6 +173,25 @@ class _Measured:
     learned: CandidateFigures
     counts: dict[str, Counts]  # name of a picture -> what the learned masks have of it
     weights_mb: float
+    picture_mb: float
+
+
+@dataclass(eq=False)
+class _LentEncoder:
+    """Encodes images in turn with those that annotators wait for, and measures its memory once."""
+
+    segmenter: Segmenter
+    engine: Engine
+    tell: Callable[[], None]  # that an image is about to be encoded
+    peak_bytes: int = 0  # 0: not measured yet
+
+    def __call__(self, rgb: RGBArray) -> DenseFeatures:
+        self.tell()
+        encode = partial(self.segmenter.encode, rgb)
+        if self.peak_bytes:
+            return self.engine.lend(encode)
+        features, self.peak_bytes = self.engine.lend(partial(measure_peak_bytes, encode))
+        return features
 
 
 @dataclass(eq=False)
@@ -231,13 +254,14 @@ class _Measurement:
             second_short_side_px=settings.second_short_side_px,
             folder=settings.model_dir,
         )
+        encode = _LentEncoder(segmenter, self.parts.engine, self._tell)
         words = Candidate(
             segmenter,
             self.labels,
             settings.encoders,
             "words",
             prediction_rule(settings, self.thresholds),
-            encode_by=partial(self._encode, segmenter),
+            encode_by=encode,
         )
         held_out = HeldOutAdaptations()
         if not Method.of(settings.method).remove_redundancy:  # else it cannot learn
@@ -251,13 +275,17 @@ class _Measurement:
         names = [each.name for each in self.folder.pictures if each.name not in missing]
         learned = made.figures[1]
         counts = dict(zip(names, map(_counts, learned.pictures), strict=True))
-        return _Measured(made.figures[0], learned, counts, segmenter.weights_bytes / _MEGABYTE)
+        return _Measured(
+            made.figures[0],
+            learned,
+            counts,
+            weights_mb=segmenter.weights_bytes / _MEGABYTE,
+            picture_mb=encode.peak_bytes / _MEGABYTE,
+        )
 
-    def _encode(self, segmenter: Segmenter, rgb: RGBArray) -> DenseFeatures:
-        """Encode an image in turn with the images that annotators wait for."""
+    def _tell(self) -> None:
         self.progress(self.done, max(self.done, self.total))
         self.done += 1
-        return self.parts.engine.lend(partial(segmenter.encode, rgb))
 
     def _compared(
         self, name: str, update: dict[str, Any], now: _Measured, other: _Measured
@@ -273,6 +301,7 @@ class _Measurement:
             saved_paint=learned.saved_paint,
             seconds=median(other.learned.seconds),
             weights_mb=other.weights_mb,
+            picture_mb=other.picture_mb,
             gain=trial.gain,
             low=trial.low,
             high=trial.high,

@@ -380,6 +380,7 @@ def model_rows(report: ModelsReport) -> list[list[str]]:
 
 
 def _model_row(model: ComparedModel) -> list[str]:
+    weights_mb, picture_mb = (grouped(round(each)) for each in (model.weights_mb, model.picture_mb))
     return [
         model.name,
         in_percent(model.words_iou),
@@ -387,14 +388,14 @@ def _model_row(model: ComparedModel) -> list[str]:
         _gain(model) if model.lines else "",
         in_percent(model.saved_paint),
         f"{model.seconds:.2f}",
-        grouped(round(model.weights_mb)),
+        f"{weights_mb} + {picture_mb}",
     ]
 
 
 def _gain(model: ComparedModel) -> str:
     """Tell what a model gains, in points of mean IoU, and its range.
 
-    >>> _gain(ComparedModel("", ("METHOD=pearl",), 0, 0, 0, 0, 0, 0.021, -0.004, 0.03, ("car",)))
+    >>> _gain(ComparedModel("", (), 0, 0, 0, 0, 0, 0, 0.021, -0.004, 0.03, ("car",)))
     '+2.1 (-0.4 to +3.0); car loses'
     """
     low, high = (f"{100 * each:+.1f}" for each in (model.low, model.high))

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from clearclip_core.devices import choose_device, choose_precision, cpu_has_bf16, usable_cpus
+from clearclip_core.devices import (
+    choose_device,
+    choose_precision,
+    cpu_has_bf16,
+    measure_peak_bytes,
+    usable_cpus,
+)
 
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,3 +98,19 @@ def test_bf16_is_read_from_the_cpus_flags(tmp_path: Path, cpuinfo: str, has_bf16
     path.write_text(cpuinfo)
     assert cpu_has_bf16(path) is has_bf16
     assert cpu_has_bf16(tmp_path / "none") is False
+
+
+def test_the_peak_of_memory_is_of_what_lives_at_the_same_time() -> None:
+    """Of a chain of layers three outputs at a time; neither weights nor views of them."""
+    layer, x = torch.nn.Linear(100, 100, bias=False), torch.ones(8, 100)
+
+    @torch.inference_mode()
+    def chained() -> torch.Tensor:
+        y = layer(x)
+        for _ in range(4):
+            y = torch.relu(layer(y))
+        return y.relu_()
+
+    result, peak_bytes = measure_peak_bytes(chained)
+    assert torch.equal(result, chained())
+    assert peak_bytes == 3 * result.nbytes

@@ -81,9 +81,9 @@ CHECKS: Final = Checks([CheckResult("project", "ok", EVIL), CheckResult("backend
 MODELS: Final = ModelsReport(
     *(12, 2),
     models=(
-        ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.0),
+        ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.0, 20.7),
         ComparedModel(
-            *(f"second encoder {EVIL}", (f"SECOND_MODEL={EVIL}",), 0.3, 0.6, 0.5, 2.0, 360.0),
+            *(f"second encoder {EVIL}", (f"SECOND_MODEL={EVIL}",), 0.3, 0.6, 0.5, 2.0, 360.0, 31),
             gain=0.1,
             low=0.05,
             high=0.15,

@@ -58,6 +58,7 @@ def test_each_choice_is_measured_as_the_library_predicts(
     assert naclip.words_iou == pytest.approx(words_iou("naclip"), abs=0.004)
     assert larger.words_iou == pytest.approx(words_iou("clearclip", 336), abs=0.004)
     assert (now.gain, now.lines, naclip.lines) == (0, (), ("METHOD=naclip",))
+    assert 0 < now.picture_mb < larger.picture_mb
     assert [done for done, _ in steps] == [*range(24)]
     assert steps[-1] == (23, 24), "of what is refused nothing is counted"
 
@@ -124,7 +125,7 @@ def test_second_encoders_that_are_there_are_choices(
 
 def compared(learned: float, low: float = 0.0, losing: tuple[str, ...] = ()) -> ComparedModel:
     lines = ("METHOD=pearl",) if low else ()
-    return ComparedModel("", lines, 0.3, learned, 0.5, 1.0, 9.0, low + 0.1, low, 0.3, losing)
+    return ComparedModel("", lines, 0.3, learned, 0.5, 1.0, 9.0, 2.0, low + 0.1, low, 0.3, losing)
 
 
 @pytest.mark.parametrize(

@@ -187,16 +187,16 @@ def test_a_picture_of_several_has_its_number() -> None:
     assert (shown.where(of_one), shown.where(of_several)) == ("2 people", "picture 2, 3 people")
 
 
-NOW = ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.2)
+NOW = ComparedModel("as it is now", (), 0.3, 0.5, 0.4, 1.25, 345.2, 20.7)
 PEARL = ComparedModel(
-    *("method pearl", ("METHOD=pearl",), 0.3, 0.6, None, 2, 845), gain=0.1, low=0.05, high=0.2
+    *("method pearl", ("METHOD=pearl",), 0.3, 0.6, None, 2, 845, 102), gain=0.1, low=0.05, high=0.2
 )
 
 
 def test_the_table_of_models_has_a_range_for_all_but_those_in_use() -> None:
     assert model_rows(ModelsReport(12, 2, (NOW, PEARL))) == [
-        ["as it is now", "30.0 %", "50.0 %", "", "40.0 %", "1.25", "345"],
-        ["method pearl", "30.0 %", "60.0 %", "+10.0 (+5.0 to +20.0)", "–", "2.00", "845"],
+        ["as it is now", "30.0 %", "50.0 %", "", "40.0 %", "1.25", "345 + 21"],
+        ["method pearl", "30.0 %", "60.0 %", "+10.0 (+5.0 to +20.0)", "–", "2.00", "845 + 102"],
     ]
 
 
