@@ -106,6 +106,7 @@ def test_a_project_goes_from_its_words_to_a_data_set(
     with no_complaints(page, backend_url, "409"):
         lead.step("words", "not checked")
         find_words(lead)
+        compare_models(lead)
         prelabel(lead)
         for place in range(BY_TWO, len(SEEDS)):
             lead.annotate(place)
@@ -148,6 +149,16 @@ def find_words(lead: Lead) -> None:
     assert client.get(id=lead.project).label_config == after
     expect(page.locator("#advice")).to_be_visible()  # all words are checked again
     expect(page.get_by_role("status")).to_contain_text("The words are in the labeling config")
+
+
+def compare_models(lead: Lead) -> None:
+    """See other settings beside those in use, and that four pictures are too few to tell."""
+    report = lead.runs("models", "Start")
+    rows = lead.page.locator("#models tbody tr")
+    expect(rows).to_have_count(len(report["models"]))
+    expect(rows.first).to_contain_text("as it is now")
+    expect(lead.page.locator("#models")).to_contain_text(f"{BY_TWO} pictures: too few to tell")
+    lead.keeps("models", 900)
 
 
 def prelabel(lead: Lead) -> None:
