@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import block_diag
+from scipy.linalg import block_diag, eigh
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
@@ -346,14 +346,24 @@ class Regression:
 
 def _whitening(features: npt.NDArray[np.float16], count: int) -> Float64Array:
     """Return (D, count) directions along which (N, D) features are white, of a mean square of 1."""
+    width = features.shape[1]
     mean = features.mean(axis=0, dtype=np.float64)
-    centred = (features[rows] - mean for rows in _chunks(features))
-    values, vectors = np.linalg.eigh(sum(each.T @ each for each in centred) / len(features))
-    top = np.argsort(-values, kind="stable")[:count]
-    kept = np.maximum(values[top], 0)
-    scale = kept + _SHRINKAGE * values.mean()
-    square = max(float((kept / scale).sum()), 1e-12)
-    whitening: Float64Array = vectors[:, top] / np.sqrt(scale * square)
+    covariance = np.zeros((width, width))
+    for rows in _chunks(features):
+        centred = features[rows] - mean
+        covariance += centred.T @ centred
+    covariance /= len(features)
+    mean_variance = covariance.trace() / width
+
+    # Of a wide second encoder, all vectors would take several times the memory of the few kept.
+    kept = min(count, width)
+    values, vectors = eigh(
+        covariance, subset_by_index=(width - kept, width - 1), overwrite_a=True, check_finite=False
+    )
+    top = np.maximum(values[::-1], 0)
+    scale = top + _SHRINKAGE * mean_variance
+    square = max(float((top / scale).sum()), 1e-12)
+    whitening: Float64Array = vectors[:, ::-1] / np.sqrt(scale * square)
     return whitening
 
 
