@@ -181,7 +181,11 @@ class Services(StudioAccess):
         from backend.prediction.predictor import Predictor
 
         predictor = partial(
-            Predictor, self.engine, self.images.read, self.settings, self.images.read_cached
+            Predictor,
+            self.engine,
+            self.images.read,
+            self.settings,
+            recall_image=self.images.read_cached,
         )
         if not uses_database:
             return predictor()

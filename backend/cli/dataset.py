@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,7 +26,7 @@ from backend.cli.options import (
     with_settings,
 )
 from backend.dataset.dataset_options import DatasetOptions, Pictures
-from backend.dataset.dataset_report import EarlierSet, SetScorer
+from backend.dataset.dataset_report import DatasetReport, EarlierSet, SetScorer
 from backend.dataset.exported_tasks import ExportedTasks
 from backend.dataset.exporter import DatasetExporter
 from backend.dataset.formats.writers import WRITERS
@@ -220,60 +220,113 @@ def dataset(
     """
     if (project is None) == (export is None):
         raise click.UsageError("Give either --project or --export.")
-    for given, option, other, needed in (
-        (view, "--view", project, "--project"),
-        (with_score, "--score", project, "--project"),
-        (config, "--config", export, "--export"),
-        (more["least_correlation"], "--near-duplicates", shares, "--split"),
-        (more["split_by"], "--split-by", shares, "--split"),
-        (more["resplit"], "--resplit", shares, "--split"),
-    ):
-        if given and other is None:
-            raise click.UsageError(f"Give {option} only together with {needed}.")
+    _check_needed("--project", project, {"--view": view, "--score": with_score})
+    _check_needed("--export", export, {"--config": config})
+    of_parts = {
+        "--near-duplicates": more["least_correlation"],
+        "--split-by": more["split_by"],
+        "--resplit": more["resplit"],
+    }
+    _check_needed("--split", shares, of_parts)
 
+    choice = AnnotationChoice.parse(annotations)
     options = DatasetOptions(
-        formats=tuple(dict.fromkeys((*chosen, "overlays") if overlays else chosen)),
-        pictures=pictures or ("none" if set(chosen) == {"parquet"} else "copy"),
-        choice=replace(AnnotationChoice.parse(annotations), with_reviewed=not without_reviewed),
+        formats=_formats(chosen, overlays=overlays),
+        pictures=pictures or _default_pictures(chosen),
+        choice=replace(choice, with_reviewed=not without_reviewed),
         by_label=merge_regions == "label",
-        split=Split.parse(shares) if shares is not None else Split(),
+        split=Split() if shares is None else Split.parse(shares),
         renamed=read_renamings(renamed),
         **more,
     )
     studio = StudioAccess(settings)
-    originals: frozenset[str] | None = None
-    tasks: ProjectTasks | ExportedTasks
+    number = project or 0
     if export is not None:
-        tasks = ExportedTasks(export, with_predictions)
-        xml = (
-            config.read_text("utf-8-sig", "replace") if config is not None else tasks.label_config()
-        )
-        picture_folder, originals = picture_folder or export.parent, tasks.originals
+        source = _Source.of_export(export, config, picture_folder, with_predictions)
     else:
-        client = required_client(studio.client, "Annotations are read from Label Studio")
-        tasks = ProjectTasks(client, int(project or 0), view, with_predictions)
-        xml = required_client(studio.page_client, "").label_config(int(project or 0))  # asks once
+        source = _Source.of_project(studio, number, view, picture_folder, with_predictions)
 
-    config_ = parse_label_config(xml, settings, must_draw=False)
-    with _scoring(settings, config_, int(project or 0)) if with_score else nullcontext() as scorer:
+    tasks = source.tasks
+    config_ = parse_label_config(source.xml, settings, must_draw=False)
+    images = LocalImages(
+        source.picture_folder, settings.max_image_mb, studio.images.read_file, source.originals
+    )
+    earlier = EarlierSet.read([since], options.splitting) if since else None
+    with _scoring(settings, config_, number) if with_score else nullcontext() as scorer:
         exporter = DatasetExporter(
             folder,
             config_,
             options,
-            LocalImages(picture_folder, settings.max_image_mb, studio.images.read_file, originals),
+            images,
             max_megapixels=settings.max_image_megapixels,
             scorer=scorer,
-            earlier=EarlierSet.read([since], options.splitting) if since else None,
+            earlier=earlier,
         )
         with stopped_by_signals(studio.stopping), progress_bar("Reading", "task") as show:
             total = tasks.count()
             report = exporter.run(tasks, studio.stopping, lambda number: show(number, total))
 
+    _exit(folder, options, report)
+
+
+def _exit(folder: Path, options: DatasetOptions, report: DatasetReport | None) -> None:
+    """Say what was written, and end the program with its status."""
     if report is None:
         click.echo("Interrupted: nothing was written.")
         raise SystemExit(130)
     click.echo(f"{folder}{' (nothing was written)' if options.dry_run else ''}: {report}")
     raise SystemExit(1 if report.skipped else 0)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a data set is made of: tasks, their labeling config, and where their pictures are."""
+
+    tasks: ProjectTasks | ExportedTasks
+    xml: str
+    picture_folder: Path | None
+    #: Names that the pictures of an export had before they were uploaded; None: of a project.
+    originals: frozenset[str] | None = None
+
+    @classmethod
+    def of_export(
+        cls, export: Path, config: Path | None, folder: Path | None, with_predictions: bool
+    ) -> _Source:
+        """Read an export; its pictures are beside it, where no other folder is named."""
+        tasks = ExportedTasks(export, with_predictions)
+        xml = tasks.label_config() if config is None else config.read_text("utf-8-sig", "replace")
+        return cls(tasks, xml, folder or export.parent, tasks.originals)
+
+    @classmethod
+    def of_project(
+        cls,
+        studio: StudioAccess,
+        project: int,
+        view: int | None,
+        folder: Path | None,
+        with_predictions: bool,
+    ) -> _Source:
+        """Read a project, or a view of it, at Label Studio."""
+        client = required_client(studio.client, "Annotations are read from Label Studio")
+        tasks = ProjectTasks(client, project, view, with_predictions)
+        xml = required_client(studio.page_client, "").label_config(project)  # asks once
+        return cls(tasks, xml, folder)
+
+
+def _check_needed(needed: str, given: object, options: Mapping[str, object]) -> None:
+    """Refuse options that are given without the one that they need."""
+    for option, value in options.items():
+        if value and given is None:
+            raise click.UsageError(f"Give {option} only together with {needed}.")
+
+
+def _formats(chosen: tuple[str, ...], *, overlays: bool) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*chosen, "overlays") if overlays else chosen))
+
+
+def _default_pictures(chosen: tuple[str, ...]) -> Pictures:
+    """Return what becomes of pictures where nothing is said: parquet alone holds them itself."""
+    return "none" if set(chosen) == {"parquet"} else "copy"
 
 
 @contextmanager

@@ -100,6 +100,7 @@ _WORST: Final = 12  # pictures on the page, the worst
 )
 def evaluate_project(
     settings: Settings,
+    *,
     project: int,
     image: str | None,
     models: tuple[str, ...],
@@ -125,14 +126,15 @@ def evaluate_project(
     given: dict[str, tuple[Any, ...]] = {
         "model": models,
         "method": methods,
-        "second_model": tuple(None if each == "none" else each for each in seconds),
+        "second_model": _second_models(seconds),
         "second_short_side_px": second_short_sides,
         "short_side_px": short_sides,
     }
-    choices = [dict.fromkeys(own or (getattr(settings, name),)) for name, own in given.items()]
-    several = _combined(settings, dict(zip(given, choices, strict=True)))
+    choices = _with_defaults(settings, given)
+    several = _combined(settings, choices)
     for each in several:
         check_model(each)
+
     # These import torch, which the help does without.
     from clearclip_core.evaluation.comparison import (
         LabelledFolder,
@@ -146,25 +148,60 @@ def evaluate_project(
     folder = LabelledFolder(found.pictures(limit), found.labels)
     if not folder.pictures:
         raise click.ClickException(f"Project {project} has no annotated tasks.")
-    words = {path.name: folder.with_prompts(path) for path in prompts}
+
+    words = _words(prompts, folder, found)
     rule = _rule(settings, found, threshold)
     candidates: list[Candidate] = []
     chosen: list[Settings] = []
     for each in several:
-        made = _candidates(each, found, words or {_OWN_WORDS: found.labels}, rule)
+        made = _candidates(each, found, words, rule)
         made += [_taught(made[0], folder)] if learned else []
         candidates += made
         chosen += [each] * len(made)
+
     comparison = compare(folder, candidates, _WORST if page else 0, LEAVE_OUT)
     click.echo(comparison_text(comparison))
     if len(several) > 1:
-        click.echo("\nSettings of the best:")
-    for name in (name for name, own in zip(given, choices, strict=True) if len(own) > 1):
-        click.echo(f"{name.upper()}={getattr(chosen[comparison.best], name) or ''}")
-    for file, content in ((json_file, comparison_json), (page, comparison_page)):
-        if file is not None:
-            write_whole(file, content(comparison))
-            click.echo(f"\n{file}")
+        _print_settings(chosen[comparison.best], choices)
+    if json_file is not None:
+        _write(json_file, comparison_json(comparison))
+    if page is not None:
+        _write(page, comparison_page(comparison))
+
+
+def _words(
+    prompts: Sequence[Path], folder: LabelledFolder, project: AnnotatedProject
+) -> dict[str, tuple[Label, ...]]:
+    """Return the words of each file by its name; without files those of the labeling config."""
+    if not prompts:
+        return {_OWN_WORDS: project.labels}
+    return {path.name: folder.with_prompts(path) for path in prompts}
+
+
+def _write(file: Path, content: bytes) -> None:
+    write_whole(file, content)
+    click.echo(f"\n{file}")
+
+
+def _second_models(names: Iterable[str]) -> tuple[str | None, ...]:
+    return tuple(None if each == "none" else each for each in names)
+
+
+def _with_defaults(
+    settings: Settings, given: Mapping[str, tuple[Any, ...]]
+) -> dict[str, list[Any]]:
+    """Return the choices of each setting, each once; of one that is not given, its value."""
+    return {
+        name: list(dict.fromkeys(own or (getattr(settings, name),))) for name, own in given.items()
+    }
+
+
+def _print_settings(best: Settings, choices: Mapping[str, Sequence[Any]]) -> None:
+    """Print the settings of the best, of those with several choices."""
+    click.echo("\nSettings of the best:")
+    for name, own in choices.items():
+        if len(own) > 1:
+            click.echo(f"{name.upper()}={getattr(best, name) or ''}")
 
 
 def _combined(settings: Settings, choices: Mapping[str, Iterable[Any]]) -> list[Settings]:

@@ -146,9 +146,7 @@ def import_masks(
     the same command is given again. The exit status is 0 when all masks are in the project, 1 when
     some are not, and 130 after Ctrl-C.
     """
-    place = folder or source
-    if place is None or (folder and source):
-        raise click.UsageError("Give the folder with the masks once, as FOLDER or by --from.")
+    place = _place(folder, source)
     reading = ReadingOptions(format_, names, colours, suffix)
     limits = Limits(settings.max_image_mb, settings.max_image_megapixels)
     if project is None:
@@ -181,6 +179,14 @@ def import_masks(
     if report_file:
         write_json(report_file, report)
     _exit(report, is_stopped=studio.stopping.is_set(), is_refused=broken and not dry_run)
+
+
+def _place(folder: Path | None, source: Path | None) -> Path:
+    """Return where the masks are, which is said in one of two ways."""
+    place = folder or source
+    if place is None or (folder and source):
+        raise click.UsageError("Give the folder with the masks once, as FOLDER or by --from.")
+    return place
 
 
 def _exit(report: ImportReport, *, is_stopped: bool, is_refused: bool) -> None:

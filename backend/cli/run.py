@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 import msgspec
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 _USE: Final = "The project is read from Label Studio"  # what these commands need Label Studio for
 _Show = Callable[[Any], None]  # prints a report
 
+
+class _ListsLeftOut(Protocol):
+    """A report that says which tasks it has not read."""
+
+    left_out: Mapping[int, str]  #: task -> why
+    left_out_count: int  #: of all of them; the first ones are listed
+
+
 _json_option = click.option("--json", "json_file", type=OUTPUT_FILE, help="Write it to a file.")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 _view_option = click.option(
@@ -71,7 +79,7 @@ def _command(
             client = required_client(services.client, _USE)
             if "model" in fields:
                 check_model(settings)
-            _make(services, client, name, show, **given)
+            _make(services, client, name, show=show, **given)
 
         command.__doc__ = show.__doc__
         for option in (*options, _json_option, project_option):
@@ -86,6 +94,7 @@ def _make(
     services: Services,
     client: LabelStudioClient,
     name: str,
+    *,
     show: _Show,
     project: int,
     json_file: Path | None,
@@ -109,10 +118,8 @@ def _make(
     if json_file is not None:
         write_json(json_file, report)
     show(report)
-    for task, reason in report.left_out.items():
-        click.echo(printable(f"Left out: task {task}: {reason}"))
-    if report.left_out_count > len(report.left_out):
-        click.echo(f"Left out in all: {report.left_out_count} tasks")
+    _print_left_out(report)
+
     services.runs.add_done(kind, project, request, report, created)
     tasks = kind.tasks(report) if kind.tasks else ()
     if make_view and not tasks:
@@ -122,6 +129,13 @@ def _make(
             click.confirm(f"Make the view “{kind.title}” in project {project}?", abort=True)
         client.show_tasks(project, kind.title, tasks)
         click.echo(f"Label Studio has the view “{kind.title}” now.")
+
+
+def _print_left_out(report: _ListsLeftOut) -> None:
+    for task, reason in report.left_out.items():
+        click.echo(printable(f"Left out: task {task}: {reason}"))
+    if report.left_out_count > len(report.left_out):
+        click.echo(f"Left out in all: {report.left_out_count} tasks")
 
 
 def _print_table(rows: Iterable[Any], columns: Mapping[str, Any]) -> None:

@@ -223,7 +223,7 @@ def parse_prompt(context: Context, config: LabelConfig) -> PromptRequest | None:
         return None
 
     last = prompts[-1]
-    same = [prompt for prompt in prompts if _same_target(prompt) == _same_target(last)]
+    same = _with_target(last, prompts)
     image, label = _target(last, config)
     if image is None:
         log.info("A prompt is on %r, which is no image of ours.", last.image)
@@ -374,8 +374,13 @@ def plain_words(text: str) -> str:
     return " ".join(re.findall(r"\w+", words_of_name(text)))
 
 
-def _same_target(prompt: Prompt) -> tuple[object, ...]:
-    return type(prompt.shape), prompt.labels, prompt.image, prompt.item_index
+def _with_target(prompt: Prompt, prompts: Sequence[Prompt]) -> list[Prompt]:
+    """Return the prompts that are of the kind, the labels and the image of one of them."""
+
+    def target(each: Prompt) -> tuple[object, ...]:
+        return type(each.shape), each.labels, each.image, each.item_index
+
+    return [each for each in prompts if target(each) == target(prompt)]
 
 
 def _target(prompt: Prompt, config: LabelConfig) -> tuple[ImageTag | None, Label | None]:

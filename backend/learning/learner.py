@@ -212,33 +212,42 @@ class Learner:
         project = lease.project
         config = client.config(project)
         mode, stored = config.adapt, self.examples.examples(project)
-        if lease.unlabelled and mode != "off" and not stored:
-            return self._learn_unlabelled(lease, client, config, mode)
-        if mode == "off" or not stored:
+        if mode == "off" or not (stored or lease.unlabelled):
             return self.versions.commit(lease, None, None, mode)
+        if not stored:
+            return self._learn_unlabelled(lease, client, config, mode)
+
         fitted = self.fit(lease, config, stored)
         fit, used = fitted.fit, fitted.used
         fit, trial = self._choose_propagation(
             fit, self._comparer(client, project, config, fit.held_out), used
         )
         pictures = self._comparer(client, project, config, fit.held_out).compare(used)
+
         people = _name_people(fit, client)
         version = version_of(fit, len({annotation for annotation, _ in used}), people, trial)
-        live = self.versions.version(project, lease.live) if lease.live else (None, None)
-        if live[0] is not None and live[0].unlabelled and live[1] is not None:
-            judged = judge_adaptation(
-                live[1], [example for _, example in used], fitted.embed, fitted.vocabulary
-            )
-            version = msgspec.structs.replace(
-                version,
-                unlabelled_gain=judged.gain,
-                unlabelled_lost=judged.has_lost,
-                unlabelled_losing=judged.losing,
-            )
+        version = self._judge_unlabelled(version, lease, fitted)
         kept = self.versions.commit(lease, version, fit.adaptation, mode, pictures)
         if kept is not None:
             log.info("Project %d: version %d, passed: %s", project, kept.number, kept.better)
         return kept
+
+    def _judge_unlabelled(self, version: Version, lease: StepLease, fitted: Fitted) -> Version:
+        """Say in a version how corrections judge the live one, if that knew none."""
+        if not lease.live:
+            return version
+        live, adaptation = self.versions.version(lease.project, lease.live)
+        if live is None or not live.unlabelled or adaptation is None:
+            return version
+
+        examples = [example for _, example in fitted.used]
+        judged = judge_adaptation(adaptation, examples, fitted.embed, fitted.vocabulary)
+        return msgspec.structs.replace(
+            version,
+            unlabelled_gain=judged.gain,
+            unlabelled_lost=judged.has_lost,
+            unlabelled_losing=judged.losing,
+        )
 
     def fit(self, lease: StepLease, config: LabelConfig, stored: list[TrainingExample]) -> Fitted:
         """Fit what all corrections of a project teach; waits for the model.

@@ -395,14 +395,10 @@ class VersionStore:
             if row.owner != self._owner:
                 return None
             live = row.live
-
             if version is not None:
                 kept = self._insert(locked, version, adaptation, pictures or BeforeAfter())
                 if not row.pinned and live == lease.live:
-                    if adapt == "auto" and not kept.unlabelled and self._is_decided(locked):
-                        live = kept.number if kept.better else None
-                    elif kept.unlabelled_lost:
-                        live = None
+                    live = self._live_after(locked, kept, adapt)
 
             wanted = tuple(json.loads(row.as_words)), _left_out(row)
             left = {
@@ -412,6 +408,12 @@ class VersionStore:
             locked.change(live=live, adapt=adapt, trouble="", **left, **FINISHED)
             _delete_old_versions(locked, live)
         return kept
+
+    def _live_after(self, locked: StateRow, kept: Version, adapt: Adapt) -> int | None:
+        """Return the version that is to be live, where nobody has chosen one meanwhile."""
+        if adapt == "auto" and not kept.unlabelled and self._is_decided(locked):
+            return kept.number if kept.better else None
+        return None if kept.unlabelled_lost else locked.row.live
 
     def release(
         self, lease: StepLease, trouble: str, retry_after_s: float = LONGEST_RETRY_S

@@ -119,6 +119,31 @@ class _Run:
         self.spec, self.work, self.notes_failures = spec, work, notes_failures
         self.made: dict[str, _MadeTask] = {}  # those that were started, joined or kept
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all tasks that were started have an outcome."""
+        return all(each.outcome for each in self.made.values())
+
+    def divide(self, asked: float, most_bytes: float) -> tuple[set[str], list[Task]]:
+        """Return the keys of the tasks that are handed out now, and the tasks that are late.
+
+        Args:
+            asked: the monotonic time when they were asked for.
+            most_bytes: of JSON, after which none is handed out any more.
+        """
+        taken, late = set[str](), list[Task]()
+        for key, task in self.wanted.items():
+            made = self.made.get(key)
+            if made is None:
+                late.append(task)
+            elif most_bytes > 0 and made.is_to_hand(asked):
+                made.handed_at = time.monotonic()
+                most_bytes -= made.json_bytes
+                taken.add(key)
+            elif made.is_nobodys(asked):
+                late.append(task)
+        return taken, late
+
     def raise_error(self) -> None:
         """Raise the error of a task that is not the task's own fault, if there is one."""
         for each in self.made.values():
@@ -211,8 +236,6 @@ class TaskRunner:
         """
         is_opened = run.spec.priority is Priority.OPENED
         asked = math.inf if is_opened else time.monotonic() - chosen_s
-        taken, late = set[str](), list[Task]()
-
         with self._changed:
             self._runs.add(run)
             try:
@@ -222,16 +245,7 @@ class TaskRunner:
                 for each in run.made.values():
                     each.waiters -= 1
 
-            for key, task in run.wanted.items():
-                made = run.made.get(key)
-                if made is None:
-                    late.append(task)
-                elif most_bytes > 0 and made.is_to_hand(asked):
-                    made.handed_at = time.monotonic()
-                    most_bytes -= made.json_bytes
-                    taken.add(key)
-                elif made.is_nobodys(asked):
-                    late.append(task)
+            taken, late = run.divide(asked, most_bytes)
 
         outcomes = {
             key: replace(each.outcome, entry=each.unpack() if key in taken else [])
@@ -247,9 +261,8 @@ class TaskRunner:
             while queue and (self._join(run, queue[0]) or self._start(run, queue[0])):
                 queue.popleft()
             run.raise_error()
-            is_done = not queue and all(each.outcome for each in run.made.values())
             left_s = end - time.monotonic()
-            if is_done or left_s <= 0:
+            if (not queue and run.is_done) or left_s <= 0:
                 return
             self._changed.wait(min(threading.TIMEOUT_MAX, left_s))
 

@@ -17,7 +17,15 @@ from backend.errors import BadRequest
 from backend.inference.encoded_image import EncodedImage
 from backend.inference.engine import Engine
 from backend.label_studio.label_config import Control, ControlLabel, least_thresholds
-from backend.label_studio.prompts import Boxes, Clicks, Phrase, Phrases, PromptRequest, plain_words
+from backend.label_studio.prompts import (
+    Boxes,
+    Clicks,
+    Keypoint,
+    Phrase,
+    Phrases,
+    PromptRequest,
+    plain_words,
+)
 from backend.label_studio.region_reader import (
     Area,
     area_mask,
@@ -116,11 +124,11 @@ def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMas
     follow.
     """
     height, width = predictor.size_hw
+    inside = [each for each in clicks.points if _is_inside(each)][:_MAX_CLICKS]
     points = [
-        Point(point.x_percent / 100 * width, point.y_percent / 100 * height, point.positive)
-        for point in clicks.points
-        if 0 <= point.x_percent <= 100 and 0 <= point.y_percent <= 100
-    ][:_MAX_CLICKS]
+        Point(each.x_percent / 100 * width, each.y_percent / 100 * height, each.positive)
+        for each in inside
+    ]
     first = next((point for point in points if point.positive), None)
     if first is None:
         return
@@ -136,6 +144,10 @@ def segment_clicks(clicks: Clicks, predictor: AnyPredictor) -> Iterator[LabelMas
         yield LabelMask.of(label, sizes[repeats % len(sizes)])
     else:
         yield LabelMask.of(label, predictor.click(*places, label=label))
+
+
+def _is_inside(click: Keypoint) -> bool:
+    return 0 <= click.x_percent <= 100 and 0 <= click.y_percent <= 100
 
 
 def _without_repeats(points: Sequence[Point], near_px: float) -> list[Point]:
@@ -397,7 +409,7 @@ class ImagePredictor:
         largest: dict[str, LabelMask] = {}
         for mask in masks:
             controls = spec.config.controls_for(image.tag, mask.label)
-            regions += self._draw_mask(mask, controls, taken, image, spec, owner)
+            regions += self._draw_mask(mask, controls, image, spec, taken=taken, owner=owner)
             if mask.label not in largest or largest[mask.label].mask.area < mask.mask.area:
                 largest[mask.label] = mask
         pixels = sum(each.mask.area for each in largest.values())
@@ -409,43 +421,51 @@ class ImagePredictor:
         self,
         mask: LabelMask,
         controls: Sequence[tuple[Control, ControlLabel]],
-        taken: BoolMask | None,
         image: TaskImage,
         spec: PredictionSpec,
+        *,
+        taken: BoolMask | None,
         owner: str,
     ) -> Iterator[tuple[int, Region]]:
         """Yield a mask's regions, each with the place of its control in the labeling config."""
         order = [*spec.config.controls, *spec.config.boxes]
-        if spec.prompt is not None and controls:  # one form; a predicted control comes first
-            controls = (min(controls, key=lambda own: not own[0].is_predicted),)
-
-        for control, label in controls:
-            if not spec.draws(control) or mask.threshold not in (None, label.threshold):
-                continue
-
-            drawn, mean = mask.mask, mask.mean_confidence
-            if taken is not None and not control.overlap:
-                drawn = self._free(mask.mask, taken, image)
-                mean = drawn.mean(mask.source.confidence)
-
-            place = ""
-            if spec.prompt is not None:
-                drawn, place = self._in_place_of(drawn, (control, label), image, spec.prompt)
-
+        for control, label in _drawing(mask, controls, spec):
             drawn_label = label if mask.threshold is not None else replace(label, threshold=0.0)
-            parts = mask.things if control.has_instances and mask.things else (drawn,)
+            free, place = self._place(mask, (control, label), image, spec, taken)
+            parts = mask.things if control.has_instances and mask.things else (free.mask,)
             for number, part in enumerate(parts):
-                for region in draw_regions(
+                regions = draw_regions(
                     part,
                     mask.source,
                     control,
                     drawn_label,
                     image.tag,
-                    mean_confidence=mean if part is drawn else None,
+                    mean_confidence=free.mean_confidence if part is free.mask else None,
                     item_index=image.item_index,
                     owner=f"{owner}/{number}" if number else owner,
-                ):
+                )
+                for region in regions:
                     yield order.index(control), replace(region, id=place) if place else region
+
+    def _place(
+        self,
+        mask: LabelMask,
+        drawn_by: tuple[Control, ControlLabel],
+        image: TaskImage,
+        spec: PredictionSpec,
+        taken: BoolMask | None,
+    ) -> tuple[LabelMask, str]:
+        """Fit a mask to the regions that are there; see `_in_place_of` for the id."""
+        control, _ = drawn_by
+        drawn, mean = mask.mask, mask.mean_confidence
+        if taken is not None and not control.overlap:
+            drawn = self._free(mask.mask, taken, image)
+            mean = drawn.mean(mask.source.confidence)
+
+        place = ""
+        if spec.prompt is not None:
+            drawn, place = self._in_place_of(drawn, drawn_by, image, spec.prompt)
+        return replace(mask, mask=drawn, mean_confidence=mean), place
 
     def _in_place_of(
         self,
@@ -467,11 +487,7 @@ class ImagePredictor:
             return answer, ""
 
         query, inside = prompt.query, answer.to_mask()
-        same = [
-            area
-            for area in drawn_areas(image.task.predicted)
-            if area.control == control.name and label.spellings & {*area.labels}
-        ]
+        same = [area for area in drawn_areas(image.task.predicted) if _is_of(area, control, label)]
         found = _most_shared((area for area in same if _is_on(area, image)), inside)
         if found is None or isinstance(query, Phrases):
             return answer, ""
@@ -567,3 +583,18 @@ def _taken(image: TaskImage, prompt: PromptRequest) -> BoolMask | None:
             except BadRequest as error:
                 log.warning("A region that is drawn already is not respected: %s", error)
     return mask
+
+
+def _is_of(area: Area, control: Control, label: ControlLabel) -> bool:
+    return area.control == control.name and bool(label.spellings & {*area.labels})
+
+
+def _drawing(
+    mask: LabelMask, controls: Sequence[tuple[Control, ControlLabel]], spec: PredictionSpec
+) -> Iterator[tuple[Control, ControlLabel]]:
+    """Yield the controls that draw a mask; of an answer to a prompt one, a predicted one first."""
+    if spec.prompt is not None and controls:
+        controls = (min(controls, key=lambda own: not own[0].is_predicted),)
+    for control, label in controls:
+        if spec.draws(control) and mask.threshold in (None, label.threshold):
+            yield control, label

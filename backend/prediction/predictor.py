@@ -48,6 +48,7 @@ class Predictor:
         engine: Engine,
         read_image: ReadImage,
         settings: Settings,
+        *,
         recall_image: ReadImage | None = None,
         task_runner: TaskRunner | None = None,
         tracker: TaskTracker | None = None,
@@ -79,6 +80,10 @@ class Predictor:
         spec = self.spec(config, priority(request), project, learned, prompt)
         if prompt is not None:
             return [self.outcome(task, spec).entry for task in request.tasks]
+        return self._predict_tasks(request, spec)
+
+    def _predict_tasks(self, request: PredictRequest, spec: PredictionSpec) -> list[Entry]:
+        """Return one entry for each task in their order, ``[]`` for those that are withheld."""
         withheld = self._withheld(request)
         wanted = [task for task in request.tasks if task.id not in withheld]
         outcomes = iter(self.outcomes(wanted, spec, request.waited_s))
@@ -178,25 +183,36 @@ class Predictor:
             else:
                 images.append(self._masks.predict_image(image, spec))
 
+        refused = _refused(errors)
         if errors and not images:
-            raise next((each for each in errors if isinstance(each, ImageRefused)), errors[0])
+            raise refused[0] if refused else errors[0]
 
-        regions = [region for image in images for region in image.regions]
-        result = [entry for region in regions for entry in region.entries()]
-        work.regions, work.images = len(regions), len(images)
-
-        pixels = sum(image.pixels for image in images)
-        total = sum(image.score * image.pixels for image in images)
-        score = round(total / pixels, 6) if pixels else 0.0
-        entry = {"model_version": spec.version, "score": score, "result": result}
-
+        work.regions, work.images = sum(len(image.regions) for image in images), len(images)
+        entry = _entry(images, spec.version)
         if not errors:
             return Outcome(entry)
 
         missing = _missing(errors, len(images))
         work.incomplete(missing)
-        may_pass = any(isinstance(each, ImageRefused) for each in errors)
-        return Outcome(entry, missing=str(missing), may_pass=may_pass)
+        return Outcome(entry, missing=str(missing), may_pass=bool(refused))
+
+
+def _refused(errors: Sequence[TaskError]) -> list[ImageRefused]:
+    """Return the errors of images that may be read another time."""
+    return [each for each in errors if isinstance(each, ImageRefused)]
+
+
+def _entry(images: Sequence[ImagePrediction], version: str) -> Entry:
+    """Return what Label Studio is given for a task, by the predictions of its images."""
+    result = [entry for image in images for region in image.regions for entry in region.entries()]
+    return {"model_version": version, "score": _mean_score(images), "result": result}
+
+
+def _mean_score(images: Sequence[ImagePrediction]) -> float:
+    """Return the mean score of a task's images, each as much as its pixels; 0 without any."""
+    pixels = sum(image.pixels for image in images)
+    total = sum(image.score * image.pixels for image in images)
+    return round(total / pixels, 6) if pixels else 0.0
 
 
 def _missing(errors: Sequence[TaskError], predicted: int) -> TaskError:

@@ -81,8 +81,9 @@ def _write(
     ours = _find(client, row, found)
     if ours is not None:
         return ours.id, ""
-    if found.annotations or found.drafts:
-        return None, _who_was_faster(found)
+    somebody = _who_was_faster(found)
+    if somebody:
+        return None, somebody
 
     prediction = _prediction(client, row, found)
     if prediction is None:
@@ -109,7 +110,7 @@ def _write(
 def _who_was_faster(found: TaskContents) -> str:
     if found.annotations:
         return "It has an annotation since."
-    return "Somebody has begun to annotate it."
+    return "Somebody has begun to annotate it." if found.drafts else ""
 
 
 def _prediction(

@@ -163,15 +163,17 @@ def _export(parts: RunParts, run: Run, asked: AskedDataset, progress: Progress) 
 
     rule = MapRule(asked.overlap, fills_rectangles=True, labels=config.names)
     gallery = GalleryMaker(config, rule)
+    images = LocalImages(None, settings.max_image_mb, parts.images.read_file)
+    earlier = EarlierSet.read(_earlier(settings, run), asked.options.splitting)
     exporter = DatasetExporter(
         folder,
         config,
         asked.options,
-        LocalImages(None, settings.max_image_mb, parts.images.read_file),
+        images,
         max_megapixels=settings.max_image_megapixels,
         max_mb=settings.dataset_mb,
         scorer=SetScorer(predictor, parts.versions) if asked.score else None,
-        earlier=EarlierSet.read(_earlier(settings, run), asked.options.splitting),
+        earlier=earlier,
         look=gallery.add,
     )
 

@@ -134,7 +134,9 @@ def create_app(settings: Settings, engine: Engine | None = None, gate: Gate | No
     app.jinja_env.globals["asset_url"] = asset_url
     app.jinja_env.globals["project_title"] = services.connection_watch.project_name
     app.jinja_env.globals["task_url"] = services.files.task_url
-    for blueprint in _blueprints(services, predictor, tracker, metrics, projects, gate):
+    for blueprint in _blueprints(
+        services, predictor, tracker=tracker, metrics=metrics, projects=projects, gate=gate
+    ):
         app.register_blueprint(blueprint)
     if engine is None:
         services.engine.start()
@@ -155,6 +157,7 @@ def _add_middleware(app: Flask, settings: Settings, metrics: Metrics, gate: Gate
 def _blueprints(
     services: Services,
     predictor: Predictor,
+    *,
     tracker: TaskTracker,
     metrics: Metrics,
     projects: ProjectCheck,

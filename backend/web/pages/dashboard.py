@@ -90,12 +90,16 @@ class JobRoutes:
         return answer_form(
             self.body,
             self._start,
-            lambda job: see_other(url_for("project.page", project=job.project, job=job.id)),
-            lambda job: json_response(
-                self.serializer.job(job), 201, url_for("jobs.show", job=job.id)
-            ),
+            self._show_start,
+            self._describe_start,
             lambda error, _: self.dashboard(error),
         )
+
+    def _show_start(self, job: Job) -> Response:
+        return see_other(url_for("project.page", project=job.project, job=job.id))
+
+    def _describe_start(self, job: Job) -> Response:
+        return json_response(self.serializer.job(job), 201, url_for("jobs.show", job=job.id))
 
     def set_up(self) -> Response:
         """Connect this backend to a project, have its words checked, and start a job."""
@@ -216,7 +220,7 @@ class DashboardRoutes:
 
         return html_page(
             # The page asks for this part of itself every few seconds.
-            "part.html" if "part" in request.args else "page.html",
+            template="part.html" if "part" in request.args else "page.html",
             now=now,
             acted=acted(did, job, url_for("jobs.list")),
             served=served_projects(

@@ -127,12 +127,13 @@ class LearningRoutes:
 
     def act(self, project: int, action: str) -> Response:
         """Do what a person has decided; `action` is one of `ACTIONS`."""
+
+        def act(is_form: bool) -> str:
+            body = self.body.read(MAX_FORM_BYTES)
+            return self._act(project, action, parse_fields(body, is_form, ActionRequest))
+
         return answer_action(
-            lambda is_form: self._act(
-                project,
-                action,
-                parse_fields(self.body.read(MAX_FORM_BYTES), is_form, ActionRequest),
-            ),
+            act,
             lambda label: see_other(
                 url_for("learning.show", project=project, did=action, label=label or None)
             ),
@@ -149,18 +150,21 @@ class LearningRoutes:
                 ask_for_version(self.services, project)
             case "unlabelled":
                 ask_to_learn_unlabelled(self.services, project)
+
             case "use":
                 if asked.number is None:
                     raise BadRequest('Expected "number" to be that of a version; 0: the words.')
                 self.learner.use(project, asked.number)
             case "unpin":
                 versions.unpin(project)
+
             case "keep-words" | "learn-label":
                 if not asked.label:
                     raise BadRequest('Expected "label" to be the name of a label.')
                 versions.keep_words(project, asked.label, kept=action == "keep-words")
             case "learn-without" | "learn-with":
                 versions.leave_out(project, asked.person, left_out=action == "learn-without")
+
             case "reset":
                 versions.reset(project)
                 self.services.change_poller.read_again(project)
@@ -175,8 +179,8 @@ class LearningRoutes:
         label = request.args.get("label", "")
         done = view.done(request.args.get("did", ""), label, unread, url_for)
         return html_page(
-            "learning.html",
-            refusal,
+            template="learning.html",
+            refusal=refusal,
             learned=view,
             strip=NextPicturesView.read(self.services, project),
             versions=view.versions[:most],

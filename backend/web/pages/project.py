@@ -193,15 +193,18 @@ class ProjectRoutes:
         tasks = services.task_scope.count_open(client, found, version)
         regions = client.region_counts(project).joined(services.annotations.region_counts(project))
         keeps_controls = not config.asks and is_annotated(client, project)
+        tools = tools_advice(found.label_config, keeps_controls)
+        unknown = config.unknown_labels(regions.created_labels or {})
+        lost = config.lost_controls(regions.created_annotations or {})
 
         counts = TaskCounts(
             **asdict(tasks),
             tasks=found.task_number or 0,
             adapt=config.adapt,
-            tools=tools_advice(found.label_config, keeps_controls),
+            tools=tools,
             shown=bool(found.model_version),
-            unknown=config.unknown_labels(regions.created_labels or {}),
-            lost=config.lost_controls(regions.created_annotations or {}),
+            unknown=unknown,
+            lost=lost,
         )
         return Counted(counts, config, version, time.time())
 
@@ -292,15 +295,18 @@ class ProjectRoutes:
     def _findings(self, project: int, counts: TaskCounts | None) -> Iterator[Finding]:
         """Yield what needs a look, whatever there is of it."""
         services = self.services
+
         yield from self._unserved_findings(project)
         failing = FailureStore(services.database).count(project=project)
         if failing.tasks:
             errors = url_for("dashboard.page", _anchor="errors")
             what = f"{inflected(failing.tasks, 'task')} without a prediction"
             yield Finding(failing.tasks, what, errors, failing.since)
+
         if counts is not None and counts.skipped:
             what = f"{inflected(counts.skipped, 'task')} that somebody has skipped"
             yield Finding(counts.skipped, what, services.files.task_url(project))
+
         suspected = services.runs.last(LABEL_ERRORS, project)
         if suspected is not None:
             run, report = suspected
@@ -309,12 +315,14 @@ class ProjectRoutes:
             n_annotations = len({each.annotation for each in unseen.suspicions})
             what = f"suspicious {inflected(n_annotations, 'annotation')}"
             yield Finding(n_annotations, what, page, run.finished)
+
         compared = services.runs.last(AGREEMENT, project)
         if compared is not None:
             page = url_for("agreement.page", project=project)
             count = compared[1].dispute_count
             what = f"{inflected(count, 'picture')} on which annotators disagree"
             yield Finding(count, what, page, compared[0].finished)
+
         yield from self._label_findings(project, counts)
         checked = services.runs.last(CHECKS, project)
         if checked is not None:

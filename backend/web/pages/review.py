@@ -43,7 +43,7 @@ from backend.web.middleware.errors import json_response, see_other
 from backend.web.middleware.guards import BodyReader
 from backend.web.pages.forms import PROJECT, URL_NUMBER, no_key, parse_fields
 from backend.web.pages.html import answer_action, html_page
-from clearclip_core import RGBArray
+from clearclip_core import BoolMask, RGBArray
 from clearclip_core.images.drawing import thumbnail
 from clearclip_core.images.opening import to_jpeg
 
@@ -306,12 +306,26 @@ class ReviewRoutes:
     def picture(self, project: int, task: int, prediction: int) -> Response:
         """Answer with the picture of a task and its masks, as a JPEG."""
         side_px = _SIDES_PX.get(request.args.get("size", ""), _SIDES_PX["small"])
-        shown = request.args.get("label", ""), side_px, "plain" in request.args
-        return Response(self._picture(project, task, prediction, *shown), mimetype="image/jpeg")
+        drawn = self._picture(
+            project,
+            task,
+            prediction,
+            label=request.args.get("label", ""),
+            side_px=side_px,
+            is_plain="plain" in request.args,
+        )
+        return Response(drawn, mimetype="image/jpeg")
 
     @cachedmethod(attrgetter("_drawn"), lock=attrgetter("_lock"))
     def _picture(
-        self, project: int, task: int, prediction: int, label: str, side_px: int, is_plain: bool
+        self,
+        project: int,
+        task: int,
+        prediction: int,
+        *,
+        label: str,
+        side_px: int,
+        is_plain: bool,
     ) -> bytes:
         with self._pages.lock:
             known = self._pages.to_draw.pop((project, task, prediction), None)
@@ -398,10 +412,13 @@ def _cut(
             label_map[label_map != names.index(label)] = -1
     if label:
         mask = image.label_map().mask_of(label)
-        shown = tuple(
-            around(slice(found[0], found[-1] + 1), length)
-            for axis, length in ((1, mask.shape[0]), (0, mask.shape[1]))
-            if len(found := np.flatnonzero(mask.any(axis)))
-        )
-        rgb, label_map = rgb[shown], label_map[shown]
+        if mask.any():
+            shown = _around_pixels(mask, 0), _around_pixels(mask, 1)
+            rgb, label_map = rgb[shown], label_map[shown]
     return rgb, label_map
+
+
+def _around_pixels(mask: BoolMask, axis: int) -> slice:
+    """Return the rows (axis 0) or columns (1) around the pixels of a mask, (H, W) bool."""
+    found = np.flatnonzero(mask.any(1 - axis))
+    return around(slice(found[0], found[-1] + 1), mask.shape[axis])

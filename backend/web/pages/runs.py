@@ -106,10 +106,14 @@ class RunRoutes:
 
     def start(self, project: int) -> Response:
         """Ask for a run, or answer with an equal one; a form that is refused keeps its fields."""
+
+        def show(_: Run) -> Response:
+            return see_other(url_for(f"{self.kind.name}.page", project=project))
+
         return answer_form(
             self.body,
             lambda body, is_form: self._start(project, body, is_form),
-            lambda _: see_other(url_for(f"{self.kind.name}.page", project=project)),
+            show,
             lambda run: json_response(run, 202, self._address(run)),
             lambda error, typed: self._page(project, error, typed),
         )
@@ -200,25 +204,33 @@ class RunRoutes:
         run, url = view.run, url_for(f"{self.kind.name}.page", project=project)
         is_open = run is not None and not run.is_over
         is_queued = run is not None and run.state == "queued"
+        template = f"{self.kind.name.replace('-', '_')}.html"
+        view_number = request.args.get("view", type=int)
+        at_work = self.store.at_work() if is_queued else None
+        outdated = view.outdated("" if of is None else url)
 
         return html_page(
-            f"{self.kind.name.replace('-', '_')}.html",
+            template,
             refusal,
             **self.page_values(project),
+            **_typed(typed),
             shown=view,
             project=project,
             report=view.report,
             done=view.done(request.args.get("did", "")),
-            outdated=view.outdated("" if of is None else url),
-            typed=last_values(typed or {}),
-            lists=typed or {},
+            outdated=outdated,
             kind=self.kind,
             is_open=is_open,
-            at_work=self.store.at_work() if is_queued else None,
+            at_work=at_work,
             is_one=of is not None,
-            view=request.args.get("view", type=int),
+            view=view_number,
             no_key=no_key(self.services.page_client, self.kind.use),
         )
+
+
+def _typed(typed: Form | None) -> dict[str, Any]:
+    """Return what a refused form had in its fields: the last value of each, and all."""
+    return {"typed": last_values(typed or {}), "lists": typed or {}}
 
 
 class LabelErrorRoutes(RunRoutes):

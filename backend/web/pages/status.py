@@ -263,11 +263,9 @@ def _waiting(now: Snapshot, tasks: _Counts) -> list[WaitingTasks]:
 def _remaining(now: Snapshot, tasks: _Counts, jobs: Sequence[JobView]) -> int:
     """Count what is still to be done; a running job already counts the batches of its project."""
     running = {(Priority.BATCH, job.project) for job in jobs if job.state == "running"}
-    return (
-        sum(job.remaining or 0 for job in jobs if not job.over)
-        + sum(count for key, count in tasks.items() if key not in running)
-        + now.waiting[Priority.INTERACTIVE]
-    )
+    of_jobs = sum(job.remaining or 0 for job in jobs if not job.over)
+    of_others = sum(count for key, count in tasks.items() if key not in running)
+    return of_jobs + of_others + now.waiting[Priority.INTERACTIVE]
 
 
 def _eta_s(jobs: Sequence[JobView]) -> float | None:
