@@ -17,15 +17,16 @@ from clearclip_core import render_scene
 from tests.backend.fakes.waiting import wait_for
 from tests.e2e.editor import press, visit
 from tests.e2e.masks import scene_regions
-from tests.e2e.servers import sdk, wait_for_json
+from tests.e2e.servers import finished_run, sdk, wait_for_json
 
 pytestmark = pytest.mark.thorough
 
 #: The demo model knows neither "turf" nor "lane", so that corrections teach it much.
 CALLED = {"grass": "turf", "road": "lane"}
 PAINTED = ["sky", "grass", "tree", "house", "road", "mountain"]
-SEEDS = list(range(10_000_850, 10_000_862))
+SEEDS = list(range(10_000_850, 10_000_864))
 EARLIER, BROKEN = 8, 2
+LATER = len(SEEDS) - EARLIER + BROKEN
 SKIP = {"result": [], "was_cancelled": True, "lead_time": 3}
 
 
@@ -46,6 +47,11 @@ class Project:
         answer = requests.post(f"{self.url}/{path}", json=body, timeout=60)
         answer.raise_for_status()
         return answer
+
+    def suspicions(self) -> int:
+        """Look for label errors, and return how many annotations are listed."""
+        self.post("label-errors")
+        return len(finished_run(f"{self.url}/label-errors")["suspicions"])
 
     @property
     def tasks(self) -> list[int]:
@@ -73,7 +79,7 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     demo.connect(studio, number, backend_url)
 
     told = project.is_next("words")  # annotations from before the connection are read at once
-    assert (told["counts"]["left"], told["data_set"]["corrected_since"]) == (6, EARLIER)
+    assert (told["counts"]["left"], told["data_set"]["corrected_since"]) == (LATER, EARLIER)
     report = f"{project.url}/report.json"
     wait_for_json(report, lambda told: told["annotations"]["scratch"] == EARLIER)
 
@@ -82,6 +88,8 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     assert (told["next"], told["counts"]["failed"]) == ("correct", BROKEN), "the others"
     assert [each["count"] for each in told["findings"] if "prediction" in each["what"]] == [BROKEN]
     visit(page, project.url)
+    masks = f"6 of {LATER} tasks left to correct have masks of the version in use"
+    expect(page.locator("#prelabel")).to_contain_text(f"{masks}; 2 could not be predicted")
     page.get_by_role("link", name="Correct").click()
     page.locator(".konvajs-content canvas").first.wait_for()
     assert page.evaluate("Htx.task.id") in project.tasks[EARLIER:], "no list of tasks between"
@@ -96,14 +104,20 @@ def test_the_next_step_is_right_in_every_ordinary_situation(
     project.post("learning/use", number=1)
 
     told = project.is_next("prelabel")
-    assert (told["counts"]["older"], told["counts"]["waiting"]) == (4, 4 + BROKEN)
+    assert (told["counts"]["older"], told["counts"]["waiting"]) == (6, LATER)
     visit(page, project.url)
-    press(page.get_by_role("button", name="Prelabel the 4 that are left with version 1 (+"))
+    each_once = "; 6 have older ones; 2 could not be predicted"
+    expect(page.locator("#prelabel")).to_contain_text(each_once)
+    press(page.get_by_role("button", name="Prelabel the 6 that are left with version 1 (+"))
     told = project.comes(lambda told: told["jobs"][0]["over"])
     assert (told["next"], told["counts"]["older"]) == ("correct", 0)
 
-    for place in range(EARLIER, len(SEEDS)):
+    for place in range(EARLIER, 12):
+        project.annotate(place)
+    assert project.suspicions() == 0, "twelve right ones say too little"
+    for place in range(12, len(SEEDS)):
         last = project.annotate(place)
+    assert project.suspicions() <= 1, "of fourteen right ones"
     assert project.is_next("look")["counts"]["left"] == BROKEN, "only those without a mask"
     for place in range(len(SEEDS), len(SEEDS) + BROKEN):
         studio.post(f"/api/tasks/{project.tasks[place]}/annotations/", json=SKIP)
@@ -168,6 +182,10 @@ def test_tasks_that_need_two_people_are_left_after_one(
     sdk(studio).projects.update(id=number, maximum_annotations=1)
     told = project.is_next("export")
     assert (told["counts"]["left"], told["counts"]["begun"]) == (0, 0)
+
+    sdk(studio).tasks.delete(id=str(project.tasks[0]))
+    told = wait_for_json(status, lambda told: of_dashboard(told, number)["tasks"] == 2)
+    assert of_dashboard(told, number)["left"] == 0, "counted again, though no task has changed"
 
 
 def test_a_job_of_a_deleted_project_is_not_resumed(
