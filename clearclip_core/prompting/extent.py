@@ -30,6 +30,8 @@ _EVEN = 0.1
 _SIZES = 3  # masks of one click that are offered, as SAM offers them
 _SAME_SIZE = 0.8  # IoU of two masks from which on they are one size
 
+_CORRECTION = 3.0  # a further click adds at most so many times the cells of the first one's mask
+
 _LEAST_CELLS = 6  # smaller masks are stable and alike by chance: the clicked cell alone always is
 
 
@@ -70,6 +72,23 @@ def three_sizes(found: Sequence[Extent]) -> list[Extent]:
         if all(_iou(each.mask, other.mask) < _SAME_SIZE for other in chosen):
             chosen.append(each)
     return chosen[:_SIZES]
+
+
+def correction_level(found: Sequence[Extent], first_cells: int) -> float:
+    """Return the level of a further click, which corrects: what it corrects is most often small.
+
+    It reaches as far as its likeliest mask, no farther than at the middle level, and adds no more
+    than three times what the first click found: on the border of a thing, it would flood what is
+    around.
+
+    Args:
+        found: masks of the further click, one or more, as `extents` returns them.
+        first_cells: number of cells of the first click's mask.
+    """
+    level = max(found[0].level, 0.0)
+    closer = sorted((each for each in found if each.level >= level), key=lambda each: each.level)
+    fitting = (e.level for e in closer if e.mask.sum() <= _CORRECTION * first_cells)
+    return next(fitting, closer[-1].level)
 
 
 def _iou(one: BoolMask, other: BoolMask) -> float:

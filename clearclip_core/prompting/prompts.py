@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.prompting.extent import extents, three_sizes
+from clearclip_core.prompting.extent import correction_level, extents, three_sizes
 from clearclip_core.prompting.prompted_image import STEP, FloatMap, Pixel, PromptedImage
 from clearclip_core.segmentation.masks import drop_islands, fill_holes
 from clearclip_core.segmentation.runs import BoolMask, PixelBox
@@ -105,8 +105,7 @@ def _positive_log_odds(
 ) -> list[FloatMap]:
     """Return (h, w) for each size: for each cell the largest of the log-odds of all clicks.
 
-    Further clicks, which correct, reach as far as their likeliest mask, and no farther than at the
-    middle level: what they correct is most often small.
+    Further clicks correct, see `correction_level`.
     """
     similarity = image.similarity
     clicked = float(text[image.geometry.cells(pixels)].max())
@@ -128,8 +127,10 @@ def _positive_log_odds(
         alike = trust * by_words + (1 - trust) * np.exp(classes[number])
         masks.append(extents(log_odds[number], alike.clip(0, 1), cell))
 
+    first_cells = int(masks[0][0].mask.sum())
     corrections = [
-        log_odds[number] - max(masks[number][0].level, 0) for number in range(1, len(pixels))
+        log_odds[number] - correction_level(masks[number], first_cells)
+        for number in range(1, len(pixels))
     ]
     return [
         np.stack([log_odds[0] - size.level, *corrections]).max(axis=0)

@@ -3,9 +3,10 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
 from clearclip_core import BoolMask
-from clearclip_core.prompting.extent import extents, three_sizes
+from clearclip_core.prompting.extent import Extent, correction_level, extents, three_sizes
 from clearclip_core.prompting.prompted_image import FloatMap
 
 CLICK = 20, 20
@@ -87,3 +88,21 @@ def test_three_sizes_are_offered_in_their_order_and_none_twice() -> None:
 def test_a_thing_without_parts_has_one_size() -> None:
     only = rings((9, 20))
     assert len(three_sizes(extents(only, disc(9).astype(np.float32), CLICK))) == 1
+
+
+def of_sizes(*sizes: tuple[float, int]) -> list[Extent]:
+    """Return masks of so many cells at these levels, the likeliest first."""
+    return [Extent(level, 0.0, np.arange(100)[None] < count) for level, count in sizes]
+
+
+@pytest.mark.parametrize(
+    ("found", "first_cells", "level"),
+    [
+        (of_sizes((3, 5), (0, 40), (-3, 90)), 20, 3),  # the likeliest
+        (of_sizes((-3, 90), (3, 5), (0, 40)), 50, 0),  # no farther than at the middle level
+        (of_sizes((0, 40), (-3, 90), (6, 5), (3, 30)), 10, 3),  # thrice the first one's mask
+        (of_sizes((0, 40), (-3, 90), (3, 30)), 2, 3),  # else the smallest that there is
+    ],
+)
+def test_a_correcting_click_keeps_near(found: list[Extent], first_cells: int, level: float) -> None:
+    assert correction_level(found, first_cells) == level
