@@ -232,6 +232,10 @@ def check_before_and_after(page: Page, team: Team, tmp_path: Path) -> None:
     unknown = page.locator("#learned a[href*=words]")
     assert sorted(unknown.all_inner_texts()) == ["lane", "vegetation"]
     keep_picture(page, "learning.png", tmp_path, (1280, 1295))
+    visit(page, f"{team.url}/projects/{team.project}")
+    expect(page.locator("#changes img")).to_have_count(3)
+    keep_picture(page, "project.png", tmp_path, (1280, 716))
+    visit(page, team.learning)
 
 
 def check_next(page: Page, team: Team, waiting: list[int]) -> None:
