@@ -11,7 +11,13 @@ _PATH = re.compile(r"\w*Path\((.*?)\)")
 
 project = "ClearCLIP for Label Studio"
 author = "the ClearCLIP for Label Studio authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "docs.notebooks",
+]
 
 root_doc = "index"
 
