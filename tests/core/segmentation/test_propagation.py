@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,21 @@ def test_many_labels_take_little_more_memory_than_their_scores() -> None:
         tracemalloc.stop()
     assert made.cosines.shape == (300, 80, 80)
     assert peak_bytes < 3.5 * made.cosines.nbytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("size_hw", [(1, 1), (1, 40), (40, 1), (16, 16)], ids=str)
+def test_one_patch_one_line_and_half_precision_are_propagated_too(
+    size_hw: tuple[int, int], dtype: torch.dtype
+) -> None:
+    plan = plan_of(size_hw, size_hw)
+    words = unit(8, 12, seed=2)
+    features = features_of(plan)
+    half = replace(features, patches=features.patches.to(dtype))
+    made = propagate(Scores.of(half, words, WORDS), picture(*size_hw), words, STD)
+    expected = propagate(Scores.of(features, words, WORDS), picture(*size_hw), words, STD)
+    assert torch.allclose(made.cosines.float(), expected.cosines, atol=0.01)
+    assert made.label_map().shape == size_hw
 
 
 def test_what_does_not_fit_is_refused() -> None:
