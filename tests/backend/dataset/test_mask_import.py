@@ -3,7 +3,6 @@
 What was stored is decoded by Label Studio's own converter."""
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,6 @@ from scipy.ndimage import binary_fill_holes
 from backend.annotations.regions import LabelledRegion
 from backend.dataset.formats.coco import read_coco
 from backend.dataset.formats.label_map import read_index_png
-from backend.dataset.formats.layouts import ReadingOptions, read_masks
 from backend.dataset.mask_import import (
     ImportOptions,
     ImportReport,
@@ -374,14 +372,3 @@ def test_polygons_cover_drawn_masks_and_leave_their_holes_out(seed: int) -> None
         drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(points, *size_hw)))
         both, either = (drawn & mask).sum(), (drawn | mask).sum()
         assert both / either >= 0.99, SCENE_LABELS[value]
-
-
-def test_a_pipe_as_a_mask_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(DatasetError, match="is no file"):
-        list(read_masks(tmp_path, ReadingOptions(), Limits()))
-    os.mkfifo(tmp_path / "data.yaml")
-    (tmp_path / "a.json").unlink()
-    (tmp_path / "a.txt").write_text("0 0 0 1 0 1 1")
-    with pytest.raises(DatasetError, match="is no file"):
-        list(read_masks(tmp_path, ReadingOptions(), Limits()))

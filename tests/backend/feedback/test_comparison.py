@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any
-from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 
 from backend.errors import BadRequest
 from backend.feedback.comparison import AnnotationDiff, LabelDiff, compare_annotation
-from backend.feedback.evidence import ImageEvidence, LazyMasks
+from backend.feedback.evidence import ImageEvidence
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.requests import Task
 from tests.backend.dataset.drawn_tasks import brush_region
@@ -294,11 +293,3 @@ def test_a_rectangle_is_no_mask_and_one_that_is_gone_removes_nothing() -> None:
     assert said([box, region("b", "Sky", RIGHT)], [region("b", "Sky", RIGHT)]).removed == {}
     beside = said(None, [box, region("n", "Sky", RIGHT)])
     assert painted(beside.masks) == painted({"Sky": RIGHT})
-
-
-def test_masks_are_drawn_when_they_are_asked_for_and_not_before() -> None:
-    draw = Mock(return_value=LEFT)
-    masks = LazyMasks({"car": draw})
-    assert ("car" in masks, "dog" in masks, list(masks), len(masks)) == (True, False, ["car"], 1)
-    draw.assert_not_called()
-    assert masks["car"] is LEFT

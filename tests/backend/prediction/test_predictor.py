@@ -17,7 +17,6 @@ from backend.label_studio.prompts import Context, Keypoint, Prompt
 from backend.label_studio.region_reader import Rectangle, read_areas
 from backend.label_studio.requests import Task
 from backend.prediction.batches import Outcome
-from backend.prediction.images import PredictionSpec, TaskImage, TaskImageReader
 from backend.prediction.predictor import ModelVersions, Predictor, priority
 from backend.settings import Settings
 from backend.telemetry.task_tracker import TaskTracker, TrackedTask
@@ -154,37 +153,6 @@ def test_a_task_without_any_of_its_pictures_fails(pages: list[str], outcome: Out
     predictor = make_predictor()
     spec = predictor.spec(parse_label_config(TWO_TAGS, None), Priority.BATCH, 1, None)
     assert predictor.outcome(Task(1, 1, {"front": "gone", "pages": pages}), spec) == outcome
-
-
-PAGES = ["http://a/away", "http://a/red", "http://b/red", "s3://c/gone", "s3://c/red", "/red"]
-
-
-@pytest.mark.parametrize(
-    ("patience_s", "given_up"), [(60.0, []), (1e-9, ["http://a/red"])], ids=["all", "impatient"]
-)
-def test_a_host_that_never_answers_is_given_up(patience_s: float, given_up: list[str]) -> None:
-    config = (
-        '<View><Image name="many" valueList="$pages"/><BrushLabels name="m" toName="many">'
-        '<Label value="red"/></BrushLabels></View>'
-    )
-    asked: list[str] = []
-
-    def read(source: str, task: Task) -> RGBArray:
-        asked.append(source)
-        if "away" in source:
-            raise ImageRefused("away")
-        if "gone" in source:
-            raise ImageNotFound("gone")
-        return flag("red")
-
-    reader = TaskImageReader(colour_engine(), read, read, patience_s)
-    spec = PredictionSpec(parse_label_config(config, None), "v", Priority.BATCH, 1)
-    found: list[Any] = list(reader.read(Task(1, 1, {"pages": PAGES}), spec))
-    read_now = [each.item_index for each in found if isinstance(each, TaskImage)]
-    assert read_now == [i for i in (1, 2, 4, 5) if PAGES[i] not in given_up]
-    refused = [each for each in found if isinstance(each, ImageRefused)]
-    assert len(refused) == 1 + len(given_up)
-    assert asked == [page for page in PAGES if page not in given_up]
 
 
 def test_words_are_answered_on_the_pictures_that_are_there() -> None:

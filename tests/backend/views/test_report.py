@@ -1,9 +1,7 @@
 """The figures of a report as a page shows them."""
 
 from backend.feedback.experiment import Experiment
-from backend.feedback.report.periods import Interval, Period
 from backend.feedback.sums import LabelSums
-from backend.views.pace import pace_curves, thin_periods
 from backend.views.report import Measurement, Row
 
 
@@ -26,25 +24,6 @@ def test_two_pictures_are_no_alarm() -> None:
 def test_a_dash_is_not_bad() -> None:
     """A label that was predicted and never annotated has no saved paint."""
     assert bad_cells(harmful(9, true_px=0)) == []
-
-
-WEEKS = (
-    Period("2026-11-23", 12, 4, Interval(0.5, 0.4, 0.6), Interval(90.0, 60.0, 120.0)),
-    Period("2026-11-30", 3, 2, None, None),
-)
-
-
-def test_the_plots_have_their_units() -> None:
-    saved, minutes, pace = pace_curves(WEEKS, "week")
-    assert saved.rows[0] == ("23 Nov", "50.0 % (40.0 % to 60.0 %)")
-    assert minutes.rows[0] == ("23 Nov", "1.5 min (1.0 min to 2.0 min)")
-    assert pace.rows == (("23 Nov", "3.0"), ("30 Nov", "1.5"))
-
-
-def test_weeks_with_few_annotations_are_counted() -> None:
-    told = "1 week with fewer than 5 compared annotations: too few to tell."
-    assert thin_periods(WEEKS, "week") == told
-    assert thin_periods(WEEKS[:1], "week") == ""
 
 
 def test_a_measurement_that_lacks_tasks_says_how_many_it_takes() -> None:

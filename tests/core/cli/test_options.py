@@ -1,16 +1,12 @@
 """Options, the list of models, and what a command imports."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import click
 import open_clip
 import pytest
-from click.testing import CliRunner
 
-from clearclip_core.cli import main as core_cli
 from clearclip_core.cli.options import parse_threshold, thresholds_by_label
 from tests.core.cli.clearclip import clearclip
 
@@ -68,34 +64,3 @@ def test_models_that_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.Monke
     unknown = clearclip("models", "--download", "demo", "--to", tmp_path)
     assert unknown.exit_code == 1
     assert "of the form 'arch/tag'" in unknown.output
-
-
-@pytest.mark.parametrize(
-    ("module", "arguments", "allowed"),
-    [
-        ("backend", ["--help"], set()),
-        ("clearclip_core.cli.main", ["--help"], set()),
-        *(("clearclip_core.cli.main", [each, "--help"], {"numpy"}) for each in core_cli.COMMANDS),
-    ],
-)
-def test_help_imports_no_heavy_module(module: str, arguments: list[str], allowed: set[str]) -> None:
-    code = (
-        "import runpy, sys\n"
-        f"sys.argv = {['program', *arguments]!r}\n"
-        "try:\n"
-        f"    runpy.run_module({module!r}, run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    assert not end.code, end.code\n"
-        "loaded = {'torch', 'open_clip', 'numpy', 'flask', 'sqlalchemy', 'label_studio_sdk'}\n"
-        f"loaded -= {allowed!r}\n"
-        "print(sorted(loaded & set(sys.modules)), file=sys.stderr)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stderr.strip().splitlines()[-1] == "[]"
-    assert ran.stdout
-
-
-def test_a_command_that_is_not_listed_is_refused_by_its_name() -> None:
-    result = CliRunner().invoke(core_cli.main, ["segmnt"])
-    assert result.exit_code == 2
-    assert "No such command 'segmnt'" in result.output

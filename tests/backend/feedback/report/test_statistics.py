@@ -1,10 +1,5 @@
 """Figures worked out by hand, from changes written by hand, and how they are shown."""
 
-import csv
-import io
-from datetime import datetime, timezone
-from typing import Any
-
 import pytest
 from msgspec import structs
 
@@ -14,36 +9,15 @@ from backend.feedback.annotation_table import PRELABELLED, AnnotationOrigin, Rea
 from backend.feedback.comparison import LabelDiff
 from backend.feedback.report.hours_left import HoursLeft, at_pace, estimate
 from backend.feedback.report.statistics import FEW, PrelabelReport, harm
-from backend.feedback.report.tables import report_text, to_csv
 from backend.label_studio.client import LabelStudioClient
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer
 from tests.backend.fakes.report import project_sums, report_of, sums_of
+from tests.backend.feedback.report.read import CAR, CAT, FALSE, OTHER, SAME, read
 
-MONDAY = datetime(2026, 11, 23, 12, tzinfo=timezone.utc).timestamp()
-DAY = 86400.0
-
-
-def read(
-    annotation: int,
-    *changes: LabelDiff,
-    kind: AnnotationOrigin = "compared",
-    day: float = 0,
-    **more: Any,
-) -> ReadAnnotation:
-    created = MONDAY + DAY * day
-    return ReadAnnotation(annotation, 7, annotation, kind, created=created, changes=changes, **more)
-
-
-#: 10 px of which 6 were hit, 2 beside: IoU 6/12, and 6 px of work instead of 10.
-CAR = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
-SAME = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
-FALSE = LabelDiff("dog", deleted=1, predicted_px=30)
 MISSED = LabelDiff("dog", added=1, true_px=10)
-OTHER = LabelDiff("dog", relabelled={"cat": 1}, predicted_px=5)
 BLOT = LabelDiff("dog", corrected=1, predicted_px=10, true_px=2, shared_px=2)
-CAT = LabelDiff("cat", received=1, true_px=5)
 
 
 def test_figures_of_a_label() -> None:
@@ -163,26 +137,6 @@ def test_advice_for_labels_that_do_harm(changes: list[LabelDiff], words: str) ->
     assert words in str(harm(made))
 
 
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t=", "\r="])
-def test_names_are_no_formulas_for_a_spreadsheet(sign: str) -> None:
-    change = structs.replace(SAME, label=f"{sign}cmd")
-    text = to_csv(report_of([read(1, change, version=f"{sign}HYPERLINK()")]))
-    cells = {cell for row in csv.reader(io.StringIO(text)) for cell in row}
-    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in cells)
-    assert {cell[-3:] for cell in cells if cell[:1] in ("'", "\ufffd")} == {"cmd", "K()"}
-
-
-def test_the_csv_has_a_line_for_each_label_in_all_by_period_and_by_version() -> None:
-    reads = [read(1, CAR, FALSE, version="v1"), read(2, OTHER, CAT, version="v2", day=1)]
-    rows = list(csv.DictReader(io.StringIO(to_csv(report_of(reads)))))
-    lines = {(row["period"], row["model_version"], row["label"]): row for row in rows}
-    assert len(lines) == len(rows) == (4 + 3 + 3) + (3 + 3)
-    dog = lines["2026-11-24", "all", "dog"]
-    assert (dog["false"], dog["relabelled"], dog["saved_paint"]) == ("1", "1", "")
-    assert lines["all", "v1", "car"]["saved_paint"] == "0.4"
-    assert lines["all", "all", "all"]["annotations"] == "2"
-
-
 def test_a_renamed_label_counts_under_its_new_name() -> None:
     old = LabelDiff("House", accepted=1, predicted_px=4, true_px=4, shared_px=4)
     new = LabelDiff("Building", relabelled={"House": 1}, predicted_px=2, true_px=2)
@@ -191,27 +145,6 @@ def test_a_renamed_label_counts_under_its_new_name() -> None:
     assert (made[0], made[1].pictures, made[1].accepted) == ("Building", 2, 1)
     assert made[1].relabelled == {"Building": 1}
     assert {*sums.all.labels} == {"House", "Building"}, "the sums are unchanged"
-
-
-def test_figures_are_whole_in_a_terminal_of_80_letters() -> None:
-    version = "demo clearclip d4f5aa8d"
-    sums = project_sums([read(n, SAME, version=version) for n in range(30)])
-    report = PrelabelReport(7, sums, hours_left=HoursLeft(None, 1, 48.0))
-    text = report_text(report)
-    assert max(map(len, text.splitlines())) <= 80
-    lines = [line.split() for line in text.splitlines()]
-    for name in ("car", "all", "2026-11-23", version):
-        assert [*name.split(), "30", "30", "100.0", "100.0", "100.0", "0", "0"] in lines
-    assert "An annotation with a prelabel takes 48 s." in text
-
-
-def test_names_from_outside_do_nothing_to_the_terminal() -> None:
-    change = structs.replace(SAME, label="\x1b[31mcar[bold]")
-    text = report_text(report_of([read(1, change, version="\x1b]0;title\x07v1")]))
-    assert "\x1b" not in text
-    assert "\x07" not in text
-    assert "\ufffd[31mcar[bold]" in text
-    assert "\ufffd]0;title\ufffdv1" in text
 
 
 def keep(

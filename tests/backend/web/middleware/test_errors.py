@@ -11,7 +11,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from backend.label_studio import connection
-from backend.telemetry.logs import facts_of
 from tests.backend.fakes.label_studio import TOKEN
 from tests.backend.fakes.local_server import Answer, LocalServer
 from tests.backend.web.browser import PEOPLE, RED, Page, error_of, make_app, predict_body
@@ -72,34 +71,6 @@ def test_a_database_that_another_program_locks_is_said(
     assert client.post("/jobs", json={"project": 8}).status_code == 201
 
 
-def test_a_request_is_one_line_with_its_id(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, client: FlaskClient
-) -> None:
-    def keep(record: logging.LogRecord) -> bool:
-        record.facts = facts_of(record)
-        return True
-
-    monkeypatch.setattr(caplog.handler, "filters", [keep])
-    caplog.set_level(logging.INFO, "backend")
-    caplog.clear()
-    response = client.post("/predict", json=predict_body(RED, {"id": 2, "data": {}}))
-    *tasks, last = (record.__dict__ for record in caplog.records)
-    assert last["message"] == "POST /predict: 200"
-    for each in (*tasks, last):
-        assert each["facts"]["request"] == response.headers["X-Request-ID"]
-    assert sorted(each["facts"]["task"] for each in tasks) == [1, 2]
-    assert last["facts"]["ms"] >= 0
-    assert "task" not in last["facts"]
-
-
-def test_the_id_of_a_request_may_be_given(client: FlaskClient) -> None:
-    given = client.get("/health", headers={"X-Request-ID": "proxy-7.1"})
-    assert given.headers["X-Request-ID"] == "proxy-7.1"
-    for bad in ("a b", "x" * 65, "é", '"', "a;b"):
-        made = client.get("/health", headers={"X-Request-ID": bad}).headers["X-Request-ID"]
-        assert (made != bad, len(made)) == (True, 12)
-
-
 def test_refusals_and_crashes_are_one_line_each_and_show_no_traceback(
     client: FlaskClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,13 +87,3 @@ def test_refusals_and_crashes_are_one_line_each_and_show_no_traceback(
     assert refused.getMessage().startswith("POST /predict: 400, Expected a body of JSON")
     assert (crashed.levelname, crashed.getMessage()) == ("ERROR", "POST /predict: 500")
     assert crashed.exc_info
-
-
-def test_who_watches_fills_no_log(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.clear()
-    caplog.set_level(logging.INFO, "backend")
-    for path in ("/health", "/ready", "/status", "/metrics", "/", "/jobs"):
-        assert client.get(path).status_code == 200
-    assert caplog.records == []
-    client.get("/nowhere")
-    assert len(caplog.records) == 1

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from backend.database.database import Database
-from backend.errors import BadRequest
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.jobs.change_poller import PollStore, UnservedTask
@@ -23,7 +22,6 @@ from backend.runs.runner import KINDS
 from backend.runs.words import WORDS, AskedWords
 from backend.settings import Settings
 from backend.views.project import REMAKING
-from backend.web.pages.forms import JobRequest, parse_fields
 from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores
@@ -388,31 +386,3 @@ def test_a_page_says_so_before_anybody_tries() -> None:
         page = lead.page(address)
         assert said + SET in " ".join(page.text.split())
         assert page.all("form") == []
-
-
-def test_a_job_as_a_program_and_as_a_form_asks_for_it() -> None:
-    asked = JobRequest(7, "all", 3, 10)
-    body = b'{"project": 7, "filter": "all", "view": "3", "limit": 10}'
-    assert parse_fields(body, False, JobRequest) == asked
-    assert parse_fields(b"project=7&filter=all&view=3&limit=+10+", True, JobRequest) == asked
-    assert parse_fields(b"project=7&filter=&view=&limit=", True, JobRequest) == JobRequest(7)
-
-
-@pytest.mark.parametrize(
-    ("body", "is_form"),
-    [
-        (b"project=\xff", True),
-        (b"&".join(b"project=7" for _ in range(30)), True),
-        (b"project=7&also=8", True),
-        (b"project=7&filter=none", True),
-        (b"", False),
-        (b"[]", False),
-        (b"[" * 100_000, False),
-        (b'{"project": true}', False),
-        (b'{"project": 7, "filter": ["all"]}', False),
-        ('{"project": "\u0667"}'.encode(), False),
-    ],
-)
-def test_a_job_that_cannot_be(body: bytes, is_form: bool) -> None:
-    with pytest.raises(BadRequest, match=r"^Expected "):
-        parse_fields(body, is_form, JobRequest)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cachetools import TTLCache
 from PIL import Image
 
 from backend.database.database import Database
@@ -15,7 +14,6 @@ from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.experiment import ExperimentStore
 from backend.label_studio.client import LabelStudioClient
 from backend.projects.scores import ScoreStore
-from backend.review.queue import OpenPages
 from backend.review.score_walk import read_scores
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
@@ -105,19 +103,6 @@ def test_a_page_that_is_loaded_again_keeps_its_pictures_and_what_is_ahead_is_any
     assert lead.client.post(REVIEW, json=body).get_json()["taken"] == ahead
     assert tasks(lead.page(f"{REVIEW}?seat=a&part=ahead")) == [], "what it has left stays behind"
     assert tasks(lead.page(f"{REVIEW}?seat=c")) == mine, "and is anybody's"
-
-
-def test_claims_are_renewed_by_each_load() -> None:
-    now = 0.0
-    pages = OpenPages(seats=TTLCache(9, 900.0, timer=lambda: now))
-    pages.hold(7, "a", [1, 2])
-    for _ in range(3):
-        now += 600.0
-        pages.renew(7, "a")
-        assert not pages.is_free(7, 1, "b", ahead=False)
-    now += 901.0
-    assert pages.hold(7, "b", [1, 3]) == [1, 3]
-    assert pages.hold(7, "a", [1, 2]) == [2]
 
 
 def test_what_was_judged_comes_again_only_with_a_prediction_of_the_version_in_use(

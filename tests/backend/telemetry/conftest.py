@@ -1,0 +1,5 @@
+"""Fixtures of the tests of telemetry."""
+
+from tests.backend.telemetry.logged import logged
+
+__all__ = ["logged"]
