@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from clearclip_core import BoolMask, RunMask
+from clearclip_core.segmentation import runs as runs_module
 
 
 def drawn_by_chance() -> Iterator[BoolMask]:
@@ -14,6 +15,11 @@ def drawn_by_chance() -> Iterator[BoolMask]:
         rng = np.random.default_rng(seed)
         height, width = rng.integers(1, 13, 2)
         yield rng.random((height, width)) < rng.choice([0.0, 0.05, 0.5, 0.9, 1.0])
+
+
+@pytest.fixture(params=[1 << 18, 7], ids=["one band", "bands of a row or two"])
+def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "_BAND_PX", request.param)
 
 
 @pytest.mark.usefixtures("bands")
