@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from clearclip_core import BoolMask, Segmentation, drop_islands
-from clearclip_core.segmentation import masks, runs
+from clearclip_core.segmentation import masks
 from clearclip_core.segmentation.masks import boundary_band, fill_holes
 
 
@@ -39,11 +39,6 @@ def test_the_boundary_is_what_erosions_take_away(size_hw: tuple[int, int], share
         inner = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)[1:-1, 1:-1]
         assert np.array_equal(boundary_band(mask, share), mask & (inner == 0))
     assert not boundary_band(np.zeros(size_hw, dtype=bool)).any()
-
-
-@pytest.fixture(params=[1 << 18, 7], ids=["one band", "bands of a row or two"])
-def bands(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "_BAND_PX", request.param)
 
 
 def cleaned(mask: BoolMask, min_island_px: int, min_hole_px: int) -> BoolMask:
