@@ -138,6 +138,19 @@ class AnnotatedImage:
         """Read (H, W, 3) uint8 RGB, see `read_annotated_image`."""
         return read_annotated_image(read_image, self.source, self.task, self.size_hw)
 
+    def read_reduced(self, read_image: ReadImage) -> RGBArray:
+        """Read (h, w, 3) uint8 RGB of its size, a half, a quarter or an eighth, rounded up.
+
+        Raises:
+            TaskError: it cannot be read, or is of no such size.
+        """
+        rgb = read_image(self.source, self.task)
+        height, width = self.size_hw or rgb.shape[:2]
+        sizes = [(-(-height // each), -(-width // each)) for each in (1, 2, 4, 8)]
+        if rgb.shape[:2] not in sizes:
+            raise _other_size((height, width), rgb)
+        return rgb
+
 
 def read_annotated_image(
     read_image: ReadImage, source: str, task: Task, size_hw: Sequence[int] | None
@@ -149,10 +162,14 @@ def read_annotated_image(
     """
     rgb = read_image(source, task)
     if size_hw is not None and rgb.shape[:2] != tuple(size_hw):
-        raise TaskError(
-            f"The regions are of a picture of {_size(size_hw)} px, but it has {_size(rgb.shape)}."
-        )
+        raise _other_size(size_hw, rgb)
     return rgb
+
+
+def _other_size(size_hw: Sequence[int], rgb: RGBArray) -> TaskError:
+    return TaskError(
+        f"The regions are of a picture of {_size(size_hw)} px, but it has {_size(rgb.shape)}."
+    )
 
 
 def _size(shape: Sequence[int]) -> str:

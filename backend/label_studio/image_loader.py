@@ -121,16 +121,28 @@ class ImageReader:
         full address. For a storage it includes the task, so that a project does not see an image
         that only another project may see.
         """
+        return self._read_kept(source, task, None)
+
+    def read_small(self, source: str, task: Task, side_px: int) -> RGBArray:
+        """Read an image to be shrunk to a long side of `side_px`, read-only, as `read_cached` does.
+
+        A JPEG file has the smallest of its size, a half, a quarter and an eighth that is no smaller
+        than that, and others their size, see `decode_rgb`.
+        """
+        return self._read_kept(source, task, side_px)
+
+    def _read_kept(self, source: str, task: Task, side_px: int | None) -> RGBArray:
         source = source.strip()
         address = self._address(source, task)
-        key = hashlib.sha256(address.encode()).hexdigest()  # a data: URL may be megabytes long
+        # A data: URL may be megabytes long.
+        key = f"{hashlib.sha256(address.encode()).hexdigest()} {side_px or ''}"
         with self._lock:
             kept = self._kept.get(key)
             self._hits += kept is not None
             self._misses += kept is None
         if kept is not None:
             return kept
-        rgb = self._decode(self._fetch(address, source))
+        rgb = self._decode(self._fetch(address, source), side_px)
         rgb.flags.writeable = False
         if rgb.nbytes <= self._kept.maxsize:
             with self._lock:
@@ -153,10 +165,13 @@ class ImageReader:
             return self._files.storage_url(source, task.id, task.project_id)
         return self._files.file_url(source)
 
-    def _decode(self, content: bytes) -> RGBArray:
-        """Decode an image, once there is memory for it beside those that are decoded now."""
+    def _decode(self, content: bytes, side_px: int | None = None) -> RGBArray:
+        """Decode an image, once there is memory for it beside those that are decoded now.
+
+        With `side_px`, a JPEG file only as large as a long side of so many pixels needs.
+        """
         with opened(content, self._max_megapixels) as image, self._room.taken(*image.size):
-            return decode_rgb(image)
+            return decode_rgb(image, side_px)
 
     def _fetch(self, address: str, source: str) -> bytes:
         if address[:5].lower() == "data:":

@@ -126,7 +126,8 @@ def thumbnail(
 
     Args:
         rgb: (H, W, 3) uint8.
-        label_map: (H, W) int, indices into `colours`; -1 for no label.
+        label_map: int, indices into `colours`; -1 for no label. It is (H, W), or of the size that
+            the image had before it was reduced.
         colours: (labels, 3) uint8.
         side_px: limit of the long side; a smaller image keeps its size.
         opacity: of the fill, 0 (contours alone) to 1.

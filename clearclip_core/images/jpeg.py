@@ -23,23 +23,38 @@ _END_MARKER: Final = b"\xff\xd9"
 #: OpenCV 4.11 and later decode to RGB; earlier ones to BGR, whose pixels are turned round after.
 _HAS_RGB: Final = hasattr(cv2, "IMREAD_COLOR_RGB")
 
+#: Part of the size that is decoded, as its denominator -> OpenCV's flag.
+_REDUCED: Final = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
-def decode_jpeg(image: Image.Image) -> npt.NDArray[np.uint8] | None:
+
+def decode_jpeg(image: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8] | None:
     """Decode an opened JPEG file in memory: (H, W, 3) uint8 RGB as stored, not turned.
 
     It has to be whole and of 8-bit colour. For all others, grey, CMYK, truncated or with bytes
     behind their end, None is returned: Pillow decodes them, and its errors are known.
+
+    Args:
+        image: of which nothing is decoded yet.
+        reduction: 1, 2, 4 or 8; of 8, the height and width are an eighth, rounded up, since the
+            decoder takes the lowest frequencies of each block alone (ITU-T T.81, DCT scaling).
     """
     content = _content_of_usual_kind(image)
     if content is None:
         return None
 
-    colour = cv2.IMREAD_COLOR_RGB if _HAS_RGB else cv2.IMREAD_COLOR
+    has_rgb = _HAS_RGB and reduction == 1
+    colour = cv2.IMREAD_COLOR_RGB if has_rgb else _REDUCED[reduction]
     flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # noqa: TID251
-    if decoded is None or decoded.shape != (image.height, image.width, 3):
+    expected = -(-image.height // reduction), -(-image.width // reduction), 3
+    if decoded is None or decoded.shape != expected:
         return None
-    rgb = decoded if _HAS_RGB else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    rgb = decoded if has_rgb else cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
     return np.asarray(rgb, dtype=np.uint8)
 
 

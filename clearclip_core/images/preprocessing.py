@@ -79,17 +79,31 @@ def _check_not_normalised(array: npt.NDArray[Any]) -> None:
         )
 
 
-def decode_rgb(image: Image.Image) -> RGBArray:
+def decode_rgb(image: Image.Image, least_side_px: int | None = None) -> RGBArray:
     """Decode an opened image file into the array that `to_rgb` returns, as fast as possible.
 
     The pixels of a JPEG file may differ by rounding where Pillow and OpenCV have other releases of
     the decoder.
+
+    Args:
+        image: of which nothing is decoded yet.
+        least_side_px: the long side in px that is needed, for small pictures of large ones. A JPEG
+            file gets its size, a half, a quarter or an eighth, rounded up: the smallest that is no
+            smaller. None: its size.
     """
-    decoded = decode_jpeg(image)
+    reduction = 1 if least_side_px is None else _reduction(max(image.size), least_side_px)
+    decoded = decode_jpeg(image, reduction)
     if decoded is None:
+        if reduction > 1:
+            image.draft(None, (image.width // reduction, image.height // reduction))
         return to_rgb(image)
     turn = upright_transposition(image)
     return decoded if turn is None else transpose(decoded, turn)
+
+
+def _reduction(side_px: int, least_px: int) -> int:
+    """Return the largest of 1, 2, 4 and 8 by which a side can be divided and is long enough."""
+    return max(each for each in (1, 2, 4, 8) if each == 1 or side_px >= each * least_px)
 
 
 def _pillow_to_rgb(image: Image.Image) -> RGBArray:

@@ -5,6 +5,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, Final
 
@@ -327,40 +328,49 @@ class ReviewRoutes:
         side_px: int,
         is_plain: bool,
     ) -> bytes:
+        config = self._config(project)
+        images = self._images(project, task, prediction, config)
+        if label:
+            images = [e for e in images if any(each.label == label for each in e.versions[0])]
+        if not images:
+            raise NotFound("The prediction has no mask of this label any more.")
+
+        read = self.services.images.read_cached
+        if not label:  # else a part of the picture is shown
+            read = partial(self.services.images.read_small, side_px=side_px)
+        pictures = [each.read_reduced(read) for each in images]
+        return self._draw(images, pictures, config, label, side_px, is_plain=is_plain)
+
+    def _images(
+        self, project: int, task: int, prediction: int, config: LabelConfig
+    ) -> list[AnnotatedImage]:
+        """Return the images of a task with the regions that a prediction has on them."""
         with self._pages.lock:
             known = self._pages.to_draw.pop((project, task, prediction), None)
         client = self._client
         there, made = known or (client.task(project, task), client.prediction(prediction))
         if there is None or made is None:
             raise NotFound("The task or its prediction is not there any more.")
-        config = self._config(project)
-        images = [
-            each
-            for each in find_images(there, [as_version(made)], config)
-            if not label or any(region.label == label for region in each.versions[0])
-        ]
-        if not images:
-            raise NotFound("The prediction has no mask of this label any more.")
-        return self._draw(images, config, label, side_px, is_plain=is_plain)
+        return list(find_images(there, [as_version(made)], config))
 
     def _draw(
         self,
         images: Sequence[AnnotatedImage],
+        pictures: Sequence[RGBArray],
         config: LabelConfig,
         label: str,
         side_px: int,
         *,
         is_plain: bool = False,
     ) -> bytes:
-        """Draw images side by side, as a JPEG."""
-        read = self.services.images.read_cached
+        """Draw images side by side, as a JPEG; without a label their pictures may be reduced."""
         parts = [
             thumbnail(
-                *_cut(each, each.read(read), config, label, is_plain=is_plain),
+                *_cut(each, rgb, config, label, is_plain=is_plain),
                 config.colours_of(each.tag.name),
                 side_px,
             )
-            for each in images
+            for each, rgb in zip(images, pictures, strict=True)
         ]
         height = parts[0].shape[0]
         sizes = [(max(1, round(e.shape[1] * height / e.shape[0])), height) for e in parts]
@@ -385,7 +395,8 @@ class ReviewRoutes:
         repairer = Repairer(self.predictor, self._config(project), project, there, made)
         step = None if asked.click is None else repairer.step(asked.steps, asked.click)
         images = repairer.images(asked.steps if step is None else (*asked.steps, step))
-        picture = self._draw(images, repairer.config, "", _SIDES_PX["large"])
+        pictures = [each.read(self.services.images.read_cached) for each in images]
+        picture = self._draw(images, pictures, repairer.config, "", _SIDES_PX["large"])
         told = {
             "step": msgspec.to_builtins(step),
             "labels": sorted({each.label for image in images for each in image.versions[0]}),
@@ -407,7 +418,8 @@ def _cut(
     label_map = np.full(rgb.shape[:2], -1, np.int16)
     if image.size_hw is not None and not is_plain:
         names = [each.name for each in config.labels_of(image.tag.name)]
-        label_map = painted(image.label_map().truth(names))
+        step = -(-image.size_hw[0] // rgb.shape[0])
+        label_map = painted(image.label_map().thinned(step).truth(names))
         if label:
             label_map[label_map != names.index(label)] = -1
     if label:

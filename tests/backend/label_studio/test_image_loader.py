@@ -222,6 +222,17 @@ def test_a_picture_that_is_open_is_fetched_once(server: LocalServer) -> None:
     assert len(server.asked) == 5
 
 
+def test_a_small_picture_is_kept_beside_that_of_the_full_size() -> None:
+    reader = _reader("http://127.0.0.1:1")
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(file, "JPEG")
+    source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    for _ in range(2):
+        assert reader.read_small(source, TASK, 15).shape == (10, 15, 3)
+        assert reader.read_cached(source, TASK).shape == (40, 60, 3)
+    assert (reader.cache_stats.hits, reader.cache_stats.misses) == (2, 2)
+
+
 @pytest.mark.parametrize(("limit_mb", "hits"), [(0, 0), (1, 1)])
 def test_what_is_kept_is_bounded_in_bytes(limit_mb: int, hits: int) -> None:
     reader = _reader("http://127.0.0.1:1", picture_cache_mb=limit_mb)
@@ -235,7 +246,7 @@ def test_images_are_decoded_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> N
     sides, at_once, lock = [(6, 4)] * 4 + [(40, 30)] + [(6, 4)] * 4, list[Any](), threading.Lock()
     now = list[tuple[int, int]]()
 
-    def decode(picture: Image.Image) -> Any:
+    def decode(picture: Image.Image, _least_side_px: int | None) -> Any:
         with lock:
             now.append(picture.size)
             at_once.append([*now])

@@ -136,3 +136,45 @@ def test_a_file_with_all_components_in_its_scan_has_one_whatever_stands_behind_i
     for content in (jpeg(), jpeg(SCENE.convert("L"))):
         content += b"\xff\xda" * 100_000
         assert not has_too_many_scans(opened(content), content)
+
+
+@pytest.mark.parametrize(
+    ("options", "least_px", "size_hw"),
+    [
+        ({}, 204, (150, 203)),
+        ({}, 102, (150, 203)),
+        ({}, 101, (75, 102)),
+        ({"progressive": True}, 50, (38, 51)),
+        ({}, 20, (19, 26)),
+        ({}, 1, (19, 26)),
+    ],
+)
+def test_a_small_picture_is_decoded_at_a_part_of_the_size(
+    options: dict[str, Any], least_px: int, size_hw: tuple[int, int]
+) -> None:
+    small = decode_rgb(opened(jpeg(**options)), least_px)
+    assert small.shape[:2] == size_hw
+    shrunk = SCENE.resize(size_hw[::-1], Image.Resampling.BOX)
+    assert np.abs(small.astype(int) - np.asarray(shrunk)).mean() < 12
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_small_picture_is_turned_upright_and_of_every_kind_of_jpeg(
+    mode: str, orientation: int
+) -> None:
+    """Pillow decodes those of grey and CMYK."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = jpeg(SCENE.convert(mode), exif=exif)
+    small, full = decode_rgb(opened(content), 50), by_pillow(content)
+    height, width = (-(-side // 4) for side in full.shape[:2])
+    assert small.shape == (height, width, 3)
+    shrunk = Image.fromarray(full).resize((width, height), Image.Resampling.BOX)
+    assert np.abs(small.astype(int) - np.asarray(shrunk)).mean() < 12
+
+
+def test_a_small_picture_of_another_format_has_its_size() -> None:
+    file = io.BytesIO()
+    SCENE.save(file, "PNG")
+    assert_same(decode_rgb(opened(file.getvalue()), 20), np.asarray(SCENE))

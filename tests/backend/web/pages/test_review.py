@@ -13,11 +13,15 @@ from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.experiment import ExperimentStore
 from backend.label_studio.client import LabelStudioClient
+from backend.label_studio.label_config_parser import parse_label_config
 from backend.projects.scores import ScoreStore
 from backend.review.score_walk import read_scores
 from backend.review.verdicts import ReviewStore
 from backend.review.writing import write_due
 from backend.settings import Settings
+from clearclip_core import render_scene
+from clearclip_core.images.drawing import thumbnail
+from tests.backend.dataset.drawn_tasks import brush_region
 from tests.backend.fakes.colour_segmenter import brush_config, data_url
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, LocalServer
@@ -156,6 +160,24 @@ def test_a_picture_is_drawn_with_masks_or_cropped(
     assert sorted(asked) == ["/api/current-user/whoami", "/api/tasks/"], "the page has read it"
     for gone in ("1/999", "1/1?label=blue"):
         assert lead.client.get(f"{REVIEW}/{gone}").status_code == 404
+
+
+def test_a_picture_of_a_large_photograph_is_that_of_its_full_size(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    """Of a JPEG only a quarter is decoded for it; what was drawn is of the full size."""
+    scene = render_scene(5, size_hw=(1501, 2003))
+    mask = scene.label_map == scene.label_map[750, 1000]
+    studio.tasks[1] = {"image": data_url(scene.image, "jpeg", quality=90)}
+    studio.predictions[0]["result"] = [brush_region(mask, "red", id="a", to_name="image")]
+    nothing = np.full(mask.shape, -1)
+    colours = parse_label_config(studio.label_config, None).colours_of("image")
+    for query, label_map in (("?plain=1", nothing), ("", np.where(mask, 0, -1))):
+        answer = lead.client.get(f"{REVIEW}/1/1{query}")
+        drawn = np.asarray(Image.open(io.BytesIO(answer.data)).convert("RGB"), int)
+        expected = thumbnail(scene.image, label_map, colours, 480).astype(int)
+        assert drawn.shape == expected.shape
+        assert np.abs(drawn - expected).mean() < 4
 
 
 @pytest.fixture
