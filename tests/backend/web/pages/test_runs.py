@@ -151,7 +151,10 @@ def test_a_view_is_made(lead: Dashboard, store: RunStore, studio: FakeStudio, ki
 
 def test_the_page_of_agreement_shows_all_figures(lead: Dashboard, store: RunStore) -> None:
     store.add_done(AGREEMENT, 7, *SAMPLES["agreement"], 1.0)
-    text = " ".join(lead.page("/projects/7/agreement").text.split())
+    page = lead.page("/projects/7/agreement")
+    text = " ".join(page.text.split())
+    bars = [float(str(each["value"])) for each in page.all("progress")]
+    assert bars[:4] == [0.75, 0.01, 0.25, 0.02], "by label"
     for figures in (
         "3.1 % of a picture's pixels, on average over 41",
         f"{EVIL} 9 few 75.0 % 1.0 %",
