@@ -1,19 +1,33 @@
-"""The page of the report, its files, and the same from the command line."""
+"""The page of the report, and its files."""
 
 import csv
 import io
+
+import pytest
 
 from backend.database.database import Database
 from backend.feedback.annotation_store import AnnotationStore
 from backend.feedback.annotation_table import ReadAnnotation
 from backend.feedback.comparison import LabelDiff
 from backend.settings import Settings
-from tests.backend.feedback.test_annotation_reader import OURS
+from tests.backend.fakes.colour_segmenter import brush_config
+from tests.backend.fakes.label_studio import FakeStudio
+from tests.backend.feedback.test_annotation_reader import OURS, region
 from tests.backend.web.browser import Dashboard
 
 REPORT = "/projects/7/report"
 GOOD = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)
 BAD = LabelDiff("<b>dog</b>", deleted=1, predicted_px=30)
+
+
+@pytest.fixture
+def studio() -> FakeStudio:
+    """Three of four tasks are annotated."""
+    tasks = {number: {"image": f"{number}.png"} for number in range(1, 5)}
+    made = FakeStudio(brush_config("red"), tasks)
+    for task in (1, 2, 3):
+        made.annotate(task, [region("a", "red", 4)], 1e9)
+    return made
 
 
 def keep(*reads: ReadAnnotation, waiting: int = 0) -> None:
