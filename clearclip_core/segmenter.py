@@ -389,6 +389,7 @@ class Segmenter:
             templates=self.embed.templates,
             second=beside,
             second_short_side_px=second_short_side_px,
+            click_model=self.click_model,
         )
         made.embed = self.embed
         return made

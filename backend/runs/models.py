@@ -112,6 +112,9 @@ def choices(
     }
     together = "scores not drawn together" if settings.propagate else "scores drawn together"
     found[together] = {"propagate": not settings.propagate}
+    if settings.click_model:
+        votes = "regions that do not vote" if settings.regions else "regions that vote"
+        found[votes] = {"regions": not settings.regions}
     larger = round(_LARGER * settings.resized_px)
     found[f"pictures at {larger} px"] = {"short_side_px": larger}
 
@@ -255,6 +258,10 @@ class _Measurement:
             folder=settings.model_dir,
         )
         encode = _LentEncoder(segmenter, self.parts.engine, self._tell)
+        if settings.regions and segmenter.click_model is None:
+            raise ValueError(
+                "CLICK_MODEL is loaded where clicks are answered: compare on the page."
+            )
         words = Candidate(
             segmenter,
             self.labels,

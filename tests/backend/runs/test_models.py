@@ -123,6 +123,32 @@ def test_second_encoders_that_are_there_are_choices(
     assert ("method proxyclip" in names) == ("second_model" in given and "method" not in given)
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, []),
+        ({"click_model": "a"}, [("regions that vote", True)]),
+        ({"click_model": "a", "regions": "1"}, [("regions that do not vote", False)]),
+    ],
+)
+def test_regions_are_a_choice_where_there_is_a_click_model(
+    given: dict[str, str], expected: list[tuple[str, bool]]
+) -> None:
+    found = choices(Settings(model="demo", **given))
+    assert [(name, of["regions"]) for name, of in found.items() if "regions" in of] == expected
+
+
+def test_regions_are_not_compared_without_the_click_model_that_proposes_them(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend.runs.models._METHODS", ("clearclip",))
+    settings = services.settings.model_copy(update={"click_model": "a"})
+    without = Services(settings, given_engine=services.engine)
+    with scene_studio(annotated=1).served() as server:
+        report = Maker(MODELS, without, LabelStudioClient(server.url, TOKEN, retry_for_s=1))()
+    assert list(report.refused) == ["regions that vote"]
+
+
 def compared(learned: float, low: float = 0.0, losing: tuple[str, ...] = ()) -> ComparedModel:
     lines = ("METHOD=pearl",) if low else ()
     return ComparedModel("", lines, 0.3, learned, 0.5, 1.0, 9.0, 2.0, low + 0.1, low, 0.3, losing)
