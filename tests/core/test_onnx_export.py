@@ -62,6 +62,7 @@ def session(
 
 
 # Of these sizes pictures need no resizing, which rounds a little differently in a file.
+@pytest.mark.thorough
 @pytest.mark.parametrize("size_hw", [(64, 140), (100, 64), (64, 64)])
 def test_a_file_labels_pictures_of_any_size_as_the_segmenter(
     session: onnxruntime.InferenceSession,
@@ -77,6 +78,7 @@ def test_a_file_labels_pictures_of_any_size_as_the_segmenter(
     assert np.array_equal(label_map, wanted)
 
 
+@pytest.mark.thorough
 def test_a_file_names_its_labels(session: onnxruntime.InferenceSession) -> None:
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["labels"]) == list(WORDS)

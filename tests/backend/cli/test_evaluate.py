@@ -121,6 +121,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_without_any_it_is_said(
     assert "Project 7 has no annotated tasks" in run(server, *OPTIONS).output
 
 
+@pytest.mark.thorough
 def test_what_the_annotations_teach_is_a_row_and_the_settings_of_the_best_are_named(
     server: LocalServer, studio: FakeStudio, tmp_path: Path
 ) -> None:
