@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby, permutations
 
@@ -15,6 +15,8 @@ from clearclip_core.adaptation.example import MOVES, BoolArray, Example, Float32
 from clearclip_core.adaptation.targets import Targets, text_logits
 from clearclip_core.vocabulary import Vocabulary
 
+Float64Array = npt.NDArray[np.float64]
+
 FEWEST_PICTURES = 3  # of an annotator who is judged
 FEWEST_ANNOTATORS = 3  # of two, nobody knows which one is right
 
@@ -24,6 +26,11 @@ _BETTER = 0.02
 _LEAST_AREA = 0.005  # share of a picture that a label covers, to be judged
 _FEWEST_OF_EACH = 2  # pictures that show each of two labels that seem to be exchanged
 _LARGE_AREA = 0.02  # and to be named for it: what is smaller often looks like what is around it
+#: How the reasons end that name two labels of an annotator.
+_WHAT_FOLLOWS = (
+    "what the other annotators draw says so. Both labels keep their words meanwhile. Check these "
+    "annotations, or learn without them."
+)
 _MISTAKEN = 0.7  # share of a drawn label's area that has to be another one by what others teach
 
 #: Share of right pictures that may seem moved where words know little, and how unlikely as many as
@@ -128,8 +135,7 @@ def find_exchanged(targets: Targets, logits: Float32Array) -> list[AnnotatorFind
             count, shown = judged[annotator]
             reason = (
                 f"On {count} of {shown} pictures “{labels[0]}” and “{labels[1]}” seem to be "
-                "exchanged: what the other annotators draw says so. Both labels keep their words "
-                "meanwhile. Check these annotations, or learn without them."
+                f"exchanged: {_WHAT_FOLLOWS}"
             )
             refusal = f"Somebody seems to exchange “{labels[0]}” and “{labels[1]}”."
             found.append(AnnotatorFinding(annotator, reason, labels=labels, refusal=refusal))
@@ -147,8 +153,13 @@ def find_mistaken(targets: Targets, logits: Float32Array) -> list[AnnotatorFindi
         logits: (N, G) of each pixel, by what the pictures of other annotators teach.
     """
     annotators = sorted({*targets.annotator.tolist()} - {""})
-    every = {each: _mistaken(targets, logits, each, _LEAST_AREA) for each in annotators}
-    large = {each: _mistaken(targets, logits, each, _LARGE_AREA) for each in annotators}
+    # What stands as a prediction showed it is nobody's mistake.
+    pairs = {
+        each: list(_pairs_by_image(targets, logits, each, targets.drawn)) for each in annotators
+    }
+    drawing = {each: images for each, images in pairs.items() if images}
+    every = {each: _mistaken(images, _LEAST_AREA) for each, images in drawing.items()}
+    large = {each: _mistaken(images, _LARGE_AREA) for each, images in drawing.items()}
 
     found = []
     for drawn, seen in permutations(np.flatnonzero(targets.labels).tolist(), 2):
@@ -161,9 +172,8 @@ def find_mistaken(targets: Targets, logits: Float32Array) -> list[AnnotatorFindi
 
         labels = targets.names[drawn], targets.names[seen]
         reason = (
-            f"On {count} of {shown} pictures “{labels[0]}” seems to be “{labels[1]}”: what the "
-            "other annotators draw says so. Both labels keep their words meanwhile. Check these "
-            "annotations, or learn without them."
+            f"On {count} of {shown} pictures “{labels[0]}” seems to be “{labels[1]}”: "
+            f"{_WHAT_FOLLOWS}"
         )
         refusal = f"Somebody seems to draw “{labels[0]}” where the others draw “{labels[1]}”."
         found.append(AnnotatorFinding(annotator, reason, labels=labels, refusal=refusal))
@@ -229,13 +239,8 @@ def _exchanged(targets: Targets, logits: Float32Array, annotator: str) -> npt.ND
     groups = len(targets.names)
     counts = np.zeros((2, groups, groups), np.intp)
     total, shown = np.zeros((groups, groups)), np.zeros(groups, np.intp)
-    own = (targets.annotator == annotator) & (targets.drawn | targets.kept)
-    stands, best = targets.target.argmax(axis=1), logits.argmax(axis=1)
 
-    for image in np.unique(targets.image[own]):
-        some = own & (targets.image == image)
-        pairs = np.zeros((groups, groups))
-        np.add.at(pairs, (stands[some], best[some]), targets.weights[some])
+    for pairs in _pairs_by_image(targets, logits, annotator, targets.drawn | targets.kept):
         area, right = pairs.sum(axis=1), pairs.diagonal()
         total += pairs
         shown += area >= _LEAST_AREA
@@ -249,28 +254,46 @@ def _exchanged(targets: Targets, logits: Float32Array, annotator: str) -> npt.ND
     return counts
 
 
-def _mistaken(
-    targets: Targets, logits: Float32Array, annotator: str, least_area: float
-) -> npt.NDArray[np.intp]:
-    """Count an annotator's pictures on which a drawn label is another one by the logits: (G, G).
+def _mistaken(images: Iterable[Float64Array], least_area: float) -> npt.NDArray[np.intp]:
+    """Count images on which a drawn label is another one by the logits: (G, G).
 
-    On the diagonal stand all pictures on which the label was drawn. What stands as a prediction
-    showed it is nobody's mistake.
+    On the diagonal stand all images on which the label was drawn.
+
+    Args:
+        images: for each image, what `_pairs_by_image` yields of what was drawn on it.
+        least_area: share of an image that a label covers, to be counted.
     """
-    groups = len(targets.names)
-    counts = np.zeros((groups, groups), np.intp)
-    own = (targets.annotator == annotator) & targets.drawn
-    drawn, best = targets.target.argmax(axis=1), logits.argmax(axis=1)
-
-    for image in np.unique(targets.image[own]):
-        some = own & (targets.image == image)
-        pairs = np.zeros((groups, groups))
-        np.add.at(pairs, (drawn[some], best[some]), targets.weights[some])
+    counts: list[BoolArray] = []
+    for pairs in images:
         area = pairs.sum(axis=1, keepdims=True)
         is_mistaken = pairs > _MISTAKEN * area
         np.fill_diagonal(is_mistaken, True)
-        counts += is_mistaken & (area >= least_area)
-    return counts
+        counts.append(is_mistaken & (area >= least_area))
+    total: npt.NDArray[np.intp] = np.stack(counts).sum(axis=0, dtype=np.intp)
+    return total
+
+
+def _pairs_by_image(
+    targets: Targets, logits: Float32Array, annotator: str, counted: BoolArray
+) -> Iterator[Float64Array]:
+    """Yield for each image of an annotator the areas that stand as one label and look like one.
+
+    Args:
+        targets: the pixels.
+        logits: (N, G) of each pixel.
+        annotator: key of the annotator.
+        counted: (N,) bool, the pixels that count.
+
+    Yields:
+        (G, G) shares of the image: rows are the labels that stand, columns those by the logits.
+    """
+    own = (targets.annotator == annotator) & counted
+    for image in np.unique(targets.image[own]):
+        some = own & (targets.image == image)
+        stands, best = targets.target[some].argmax(axis=1), logits[some].argmax(axis=1)
+        pairs = np.zeros((len(targets.names), len(targets.names)))
+        np.add.at(pairs, (stands, best), targets.weights[some])
+        yield pairs
 
 
 def _agreement_gains(
