@@ -15,6 +15,7 @@ from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import Area, image_size
 from backend.label_studio.requests import Task
 from clearclip_core import RGBArray
+from clearclip_core.images.preprocessing import reduced_sizes
 
 Rule = Literal["preferred", "newest", "ground-truth", "annotator", "majority"]
 
@@ -145,10 +146,8 @@ class AnnotatedImage:
             TaskError: it cannot be read, or is of no such size.
         """
         rgb = read_image(self.source, self.task)
-        height, width = self.size_hw or rgb.shape[:2]
-        sizes = [(-(-height // each), -(-width // each)) for each in (1, 2, 4, 8)]
-        if rgb.shape[:2] not in sizes:
-            raise _other_size((height, width), rgb)
+        if self.size_hw is not None and rgb.shape[:2] not in reduced_sizes(self.size_hw):
+            raise _other_size(self.size_hw, rgb)
         return rgb
 
 

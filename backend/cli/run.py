@@ -30,6 +30,7 @@ from backend.runs.run_store import MOST_WORD_IMAGES, Run
 from backend.services import Services
 from backend.settings import Settings
 from backend.telemetry.logs import printable
+from backend.views.text import with_reasons
 from clearclip_core.quantities import quantity
 
 if TYPE_CHECKING:
@@ -212,14 +213,14 @@ def show_models(report: ModelsReport) -> None:
     With other methods, second encoders and sizes, one thing at a time, on annotated pictures: by
     the words, and by what the other pictures teach. The project's page shows the same table.
     """
-    from backend.views.runs import MODEL_COLUMNS, model_refusals, model_rows, model_verdict  # torch
+    from backend.views.runs import MODEL_COLUMNS, model_rows, model_verdict  # torch
 
     click.echo(f"{quantity(report.pictures, 'picture')}, {quantity(report.labels, 'label')}")
     click.echo(f"{text_table(MODEL_COLUMNS, model_rows(report))}\n")
     click.echo(model_verdict(report))
     for line in report.best.lines if report.is_sure else ():
         click.echo(f"  {line}")
-    for refusal in model_refusals(report):
+    for refusal in with_reasons(report.refused):
         click.echo(printable(f"Not compared: {refusal}"))
 
 

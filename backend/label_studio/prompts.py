@@ -23,7 +23,7 @@ from typing import Any, Final
 from msgspec import Struct, ValidationError, convert
 
 from backend.errors import BadRequest
-from backend.label_studio.label_config import ImageTag, LabelConfig, Tool
+from backend.label_studio.label_config import ImageTag, LabelConfig
 from backend.label_studio.label_config_parser import words_of_name
 from backend.label_studio.region_reader import (
     Number,
@@ -258,18 +258,13 @@ def _item_index(prompt: Prompt) -> int | None:
 
 def _asks(prompt: Prompt, config: LabelConfig) -> bool:
     """Return whether a prompt was made with a tool that asks; one that is not known does."""
-    tool = _tool(prompt, config)
+    tool = config.tool(prompt.control)
     return tool is None or tool.is_smart
-
-
-def _tool(prompt: Prompt, config: LabelConfig) -> Tool | None:
-    """Return the tool that made a prompt: of equal names the first."""
-    return next((tool for tool in config.tools if tool.name == prompt.control), None)
 
 
 def _read_phrases(prompt: Prompt, text: str, image: ImageTag, config: LabelConfig) -> Phrases:
     """Read the words of a prompt on an image, with the label of its text area, if it has one."""
-    tool = _tool(prompt, config)
+    tool = config.tool(prompt.control)
     prompt_label = "" if tool is None else tool.prompt_label
     return read_words(text, config, config.labels_of(image.name), prompt_label)
 

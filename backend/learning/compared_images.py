@@ -51,7 +51,7 @@ GAINED_RGB: Final = (22, 163, 74)
 LOST_RGB: Final = (220, 38, 38)
 
 #: What pictures of changes say of places where a version takes a label away; they have `LOST_RGB`.
-TAKEN_AWAY: Final = {"no label any more": "#dc2626"}
+TAKEN_AWAY: Final = {"no label any more": f"#{bytes(LOST_RGB).hex()}"}
 
 _GREY_OPACITY: Final = 0.6  # of the fill on a grey image
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Final
 
 from msgspec import Struct, field
@@ -17,7 +16,7 @@ from backend.runs.label_errors import Suspicion
 from backend.runs.models import FEWEST_PICTURES
 from backend.views.learning import told_ious, too_few
 from backend.views.project import UrlOf
-from backend.views.text import Part, Pill, Sentence, ago, count_with_noun, sentence
+from backend.views.text import Part, Pill, Sentence, ago, count_with_noun, sentence, with_reasons
 from clearclip_core import UnlabelledFit
 from clearclip_core.quantities import grouped, inflected
 
@@ -161,11 +160,7 @@ class VersionView(Version, frozen=True, kw_only=True):
     @property
     def refusals(self) -> list[str]:
         """Which labels keep their words, and why: a sentence a reason."""
-        by_reason = sorted(self.refused.items(), key=lambda each: each[1])
-        return [
-            f"{', '.join(label for label, _ in labels)}: {reason}"
-            for reason, labels in groupby(by_reason, lambda each: each[1])
-        ]
+        return with_reasons(self.refused)
 
     @property
     def unused(self) -> str:

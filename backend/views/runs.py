@@ -17,7 +17,17 @@ from backend.runs.models import FEWEST_PICTURES, ComparedModel, ModelsReport
 from backend.runs.run_store import Run
 from backend.runs.words import TriedWords, WordsReport
 from backend.views.project import UrlOf
-from backend.views.text import Colour, Part, Pill, Sentence, ago, count_with_noun, sentence, size
+from backend.views.text import (
+    Colour,
+    Part,
+    Pill,
+    Sentence,
+    ago,
+    count_with_noun,
+    sentence,
+    size,
+    with_reasons,
+)
 from clearclip_core.quantities import grouped, inflected
 
 _COLOURS: Final[dict[str, Colour]] = {"done": "good", "failed": "bad", "cancelled": "soft"}
@@ -423,18 +433,6 @@ def model_verdict(report: ModelsReport) -> str:
     )
 
 
-def model_refusals(report: ModelsReport) -> list[str]:
-    """Say what could not be compared, a sentence a reason.
-
-    >>> model_refusals(ModelsReport(2, 3, (), {"method sfp": "No.", "method pearl": "No."}))
-    ['method sfp, method pearl: No.']
-    """
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in report.refused.items():
-        by_reason.setdefault(reason, []).append(name)
-    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
-
-
 class ModelsRuns(RunsView, frozen=True, kw_only=True):
     """Comparisons of the settings in use with others."""
 
@@ -462,7 +460,7 @@ class ModelsRuns(RunsView, frozen=True, kw_only=True):
     @property
     def refusals(self) -> list[str]:
         """What could not be compared, and why."""
-        return [] if self.report is None else model_refusals(self.report)
+        return [] if self.report is None else with_reasons(self.report.refused)
 
     @property
     def compared(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from itertools import groupby
 from typing import Literal
 
 from msgspec import Struct
@@ -77,6 +79,22 @@ def ago(at: float) -> str:
     """
     age_s = time.time() - at
     return f"{duration(age_s)} ago" if age_s >= 1 else "just now"
+
+
+def with_reasons(refused: Mapping[str, str]) -> list[str]:
+    """Say what is refused, a line a reason.
+
+    Args:
+        refused: name -> why, as a sentence.
+
+    >>> with_reasons({"sky": "It is left out.", "car": "It may lose.", "sea": "It is left out."})
+    ['sky, sea: It is left out.', 'car: It may lose.']
+    """
+    by_reason = sorted(refused.items(), key=lambda each: each[1])
+    return [
+        f"{', '.join(name for name, _ in names)}: {reason}"
+        for reason, names in groupby(by_reason, lambda each: each[1])
+    ]
 
 
 def count_with_noun(number: float, noun: str, plural: str = "") -> str:

@@ -23,8 +23,8 @@ _END_MARKER: Final = b"\xff\xd9"
 #: OpenCV 4.11 and later decode to RGB; earlier ones to BGR, whose pixels are turned round after.
 _HAS_RGB: Final = hasattr(cv2, "IMREAD_COLOR_RGB")
 
-#: Part of the size that is decoded, as its denominator -> OpenCV's flag.
-_REDUCED: Final = {
+#: By what the sides of an image can be divided while it is decoded -> OpenCV's flag.
+REDUCTIONS: Final = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -40,15 +40,15 @@ def decode_jpeg(image: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8]
 
     Args:
         image: of which nothing is decoded yet.
-        reduction: 1, 2, 4 or 8; of 8, the height and width are an eighth, rounded up, since the
-            decoder takes the lowest frequencies of each block alone (ITU-T T.81, DCT scaling).
+        reduction: one of `REDUCTIONS`; of 8, the height and width are an eighth, rounded up, since
+            the decoder takes the lowest frequencies of each block alone (ITU-T T.81, DCT scaling).
     """
     content = _content_of_usual_kind(image)
     if content is None:
         return None
 
     has_rgb = _HAS_RGB and reduction == 1
-    colour = cv2.IMREAD_COLOR_RGB if has_rgb else _REDUCED[reduction]
+    colour = cv2.IMREAD_COLOR_RGB if has_rgb else REDUCTIONS[reduction]
     flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
     decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # noqa: TID251
     expected = -(-image.height // reduction), -(-image.width // reduction), 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from clearclip_core.images.jpeg import decode_jpeg, transpose
+from clearclip_core.images.jpeg import REDUCTIONS, decode_jpeg, transpose
 
 if TYPE_CHECKING:
     import torch
@@ -101,9 +102,19 @@ def decode_rgb(image: Image.Image, least_side_px: int | None = None) -> RGBArray
     return decoded if turn is None else transpose(decoded, turn)
 
 
+def reduced_sizes(size_hw: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the sizes that `decode_rgb` may give an image of a height and width in px.
+
+    >>> reduced_sizes((1500, 2001))
+    [(1500, 2001), (750, 1001), (375, 501), (188, 251)]
+    """
+    height, width = size_hw
+    return [(-(-height // each), -(-width // each)) for each in REDUCTIONS]
+
+
 def _reduction(side_px: int, least_px: int) -> int:
-    """Return the largest of 1, 2, 4 and 8 by which a side can be divided and is long enough."""
-    return max(each for each in (1, 2, 4, 8) if each == 1 or side_px >= each * least_px)
+    """Return the largest of `REDUCTIONS` that leaves a side long enough; 1 for a shorter one."""
+    return max(each for each in REDUCTIONS if each == 1 or side_px >= each * least_px)
 
 
 def _pillow_to_rgb(image: Image.Image) -> RGBArray:

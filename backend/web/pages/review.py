@@ -415,19 +415,22 @@ def _cut(
     image: AnnotatedImage, rgb: RGBArray, config: LabelConfig, label: str, *, is_plain: bool
 ) -> tuple[RGBArray, npt.NDArray[np.int16]]:
     """Return an image and its label map; of one label, the part of the image that has it."""
-    label_map = np.full(rgb.shape[:2], -1, np.int16)
-    if image.size_hw is not None and not is_plain:
-        names = [each.name for each in config.labels_of(image.tag.name)]
+    nothing = np.full(rgb.shape[:2], -1, np.int16)
+    if image.size_hw is None or (is_plain and not label):
+        return rgb, nothing
+
+    drawn = image.label_map()
+    names = [each.name for each in config.labels_of(image.tag.name)]
+    if not label:
         step = -(-image.size_hw[0] // rgb.shape[0])
-        label_map = painted(image.label_map().thinned(step).truth(names))
-        if label:
-            label_map[label_map != names.index(label)] = -1
-    if label:
-        mask = image.label_map().mask_of(label)
-        if mask.any():
-            shown = _around_pixels(mask, 0), _around_pixels(mask, 1)
-            rgb, label_map = rgb[shown], label_map[shown]
-    return rgb, label_map
+        return rgb, painted(drawn.thinned(step).truth(names))
+
+    mask = drawn.mask_of(label)
+    label_map = nothing if is_plain else np.where(mask, np.int16(names.index(label)), nothing)
+    if not mask.any():
+        return rgb, label_map
+    shown = _around_pixels(mask, 0), _around_pixels(mask, 1)
+    return rgb[shown], label_map[shown]
 
 
 def _around_pixels(mask: BoolMask, axis: int) -> slice:
