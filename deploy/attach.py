@@ -127,7 +127,7 @@ def docker(*words: str) -> str:
     except FileNotFoundError:
         raise AttachError(
             "There is no docker command here: install Docker with Compose, or serve without them, "
-            "see docs/getting-started/installation.md."
+            "see docs/getting-started/install-and-connect.md."
         ) from None
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip()).splitlines()
