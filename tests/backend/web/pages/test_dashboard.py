@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import promql_parser
 import pytest
 import torch
 import yaml
@@ -317,16 +318,27 @@ def test_jobs_polls_and_label_studio_are_told_of_and_the_scrape_outlives_the_dat
     assert "clearclip_jobs{state=running}" not in without
 
 
+MONITORING = Path(__file__).parents[4] / "deploy" / "monitoring"
+
+
+def monitoring_queries() -> list[str]:
+    """Return what the alerts and the panels of Grafana ask Prometheus."""
+    (group,) = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
+    asked = [rule["expr"] for rule in group["rules"]]
+    return asked + [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+@pytest.mark.parametrize("query", monitoring_queries())
+def test_prometheus_takes_what_alerts_and_panels_ask(query: str) -> None:
+    promql_parser.parse(query)  # raises for syntax, unknown functions and wrong types
+
+
 def test_alerts_and_dashboard_ask_for_metrics_that_are_there(dashboard: Dashboard) -> None:
     started(dashboard, done=3, total=120)
     dashboard.client.get("/health")
     text = dashboard.client.get("/metrics").get_data(as_text=True)
-    folder = Path(__file__).parents[4] / "deploy" / "monitoring"
-    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
-    panels = json.loads((folder / "grafana.json").read_text())["panels"]
-    asked = [rule["expr"] for rule in rules]
-    asked += [target["expr"] for panel in panels for target in panel["targets"]]
-    names = {name for each in asked for name in re.findall(r"clearclip_\w+", each)}
+    names = {name for each in monitoring_queries() for name in re.findall(r"clearclip_\w+", each)}
     told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     told |= {f"{name}_{end}" for name in told for end in ("bucket", "count", "sum")}
     assert len(names) > 10
