@@ -97,6 +97,7 @@ class Team:
         answer = requests.get(path, timeout=60)
         if answer.status_code == 503:  # busy: it is asked again
             return {"annotations": {"compared": 0}}
+        assert answer.ok, f"{answer.status_code}: {answer.text}"
         told: dict[str, Any] = answer.json()
         return told
 
