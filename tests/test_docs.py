@@ -74,8 +74,20 @@ def test_command_lines_are_understood() -> None:
                     pytest.fail(f"{page.relative_to(ROOT)}: {program} {shlex.join(words)}: {error}")
 
 
+#: What begins a call that takes as long as all other blocks of the pages together.
+_SLOW_CALL = ".export("
+
+
+def run_python_blocks(page: Path, names: dict[str, Any], slow_ones: bool) -> None:
+    """Run a page's blocks one after another, those with a slow call only where asked for."""
+    for text in blocks(page, "python"):
+        if slow_ones or _SLOW_CALL not in text:
+            exec(text.replace('"ViT-B-16/openai"', '"demo"'), names)
+
+
+@pytest.mark.parametrize("slow_ones", [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_python_blocks_run_with_the_demo_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slow_ones: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # they write files
     scenes = [render_scene(seed) for seed in HELD_OUT_SEEDS[:2]]
@@ -83,13 +95,16 @@ def test_python_blocks_run_with_the_demo_model(
     mask[: len(mask) // 2] = True
     other = Segmenter.load("demo").encode(scenes[1].image)
     others = [Example.of(other, {"horse": mask}, known=["horse", "grass"])]
+
     pages = [page for page in PAGES if blocks(page, "python")]
+    if slow_ones:
+        pages = [page for page in pages if _SLOW_CALL in page.read_text(encoding="utf-8")]
     assert pages
+
     for page in pages:
         names: dict[str, Any] = {"image": scenes[0].image, "mask": mask, "others": others}
         names["images"] = [scene.image for scene in scenes]
-        for text in blocks(page, "python"):
-            exec(text.replace('"ViT-B-16/openai"', '"demo"'), names)
+        run_python_blocks(page, names, slow_ones)
         assert names["result"].label_map.shape == scenes[0].image.shape[:2]
 
 

@@ -105,6 +105,7 @@ def wait_long_for_no_answer(monkeypatch: pytest.MonkeyPatch, studio_url: str) ->
     monkeypatch.setattr(Services, "client", client)
 
 
+@pytest.mark.thorough
 def test_a_run_whose_process_is_killed(bench: Bench) -> None:
     killed = start("-m", "tests.backend.fakes.one_run", bench.database_url, bench.url)
 
@@ -165,6 +166,7 @@ school.step()
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("corrected", [True, False])
 def test_a_step_of_learning_whose_process_is_killed(
     tmp_path: Path, corrected: bool, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,7 @@ def test_after_submit_with_a_text_area_the_answer_is_empty(model_class: Any) -> 
     assert model.predict([RED], context={"result": []}) == [{"result": []}]
 
 
+@pytest.mark.thorough
 def test_label_studio_ml_writes_to_model_dir_alone(tmp_path: Path) -> None:
     """Version 2 opens a database in MODEL_DIR, or else in the working directory, on import."""
     package = tmp_path / "packages" / "label_studio_ml"
@@ -73,6 +74,7 @@ def test_label_studio_ml_writes_to_model_dir_alone(tmp_path: Path) -> None:
     assert [*tmp_path.rglob("*.db")] == [tmp_path / "home" / "weights" / "cache.db"]
 
 
+@pytest.mark.thorough
 def test_the_example_for_its_own_server_predicts_brush_masks(tmp_path: Path) -> None:
     """Its own tests, run as its README says, with whichever release of label-studio-ml is there."""
     example = Path(__file__).parents[2] / "examples" / "label-studio-ml"
