@@ -124,8 +124,8 @@ class AnnotatedImage:
         areas = [region.area for version in self.versions for region in version]
         return image_size(areas) if areas else None
 
-    def label_map(self, rule: MapRule = DEFAULT_RULE, version: int = 0) -> LabelMap:
-        """Draw the regions of an annotation.
+    def label_map(self, rule: MapRule = DEFAULT_RULE, version: int = 0, step: int = 1) -> LabelMap:
+        """Draw the regions of an annotation, see `draw_label_map`.
 
         Raises:
             ValueError: no annotation has a region of a label on the image: its size is not known.
@@ -133,7 +133,7 @@ class AnnotatedImage:
         """
         if self.size_hw is None:
             raise ValueError("No region of a label is on it.")
-        return draw_label_map(self.versions[version], self.size_hw, rule)
+        return draw_label_map(self.versions[version], self.size_hw, rule, step)
 
     def read(self, read_image: ReadImage) -> RGBArray:
         """Read (H, W, 3) uint8 RGB, see `read_annotated_image`."""

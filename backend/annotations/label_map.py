@@ -49,11 +49,6 @@ class LabelMap:
     labels: tuple[str, ...]
     covered_px: int = 0  # pixels of regions that belong to others, of other labels
 
-    def thinned(self, step: int) -> LabelMap:
-        """Return the map of every `step`-th row and column, from the first, for small pictures."""
-        thinned = np.ascontiguousarray(self.regions[::step, ::step])
-        return LabelMap(thinned, self.labels, self.covered_px)
-
     def values(
         self,
         values: Mapping[str, int],
@@ -90,22 +85,35 @@ class LabelMap:
 
 
 def draw_label_map(
-    regions: Sequence[LabelledRegion], size_hw: tuple[int, int], rule: MapRule = DEFAULT_RULE
+    regions: Sequence[LabelledRegion],
+    size_hw: tuple[int, int],
+    rule: MapRule = DEFAULT_RULE,
+    step: int = 1,
 ) -> LabelMap:
-    """Draw regions on an image of that height and width in px; they have numbers in their order.
+    """Draw regions on an image; they have numbers in their order.
+
+    Args:
+        regions: all of the image.
+        size_hw: height and width of the image in px.
+        rule: which region a pixel belongs to that several cover.
+        step: every how many rows and columns are drawn, from the first, for small pictures.
+
+    Returns:
+        (⌈H / step⌉, ⌈W / step⌉) the map; its `covered_px` are of these pixels.
 
     Raises:
         BackendError: a region is broken, see `LabelledRegion.read_mask`.
     """
     count = len(regions)
-    numbers = np.zeros(size_hw, np.min_scalar_type(count + 1))
+    small_hw = -(-size_hw[0] // step), -(-size_hw[1] // step)
+    numbers = np.zeros(small_hw, np.min_scalar_type(count + 1))
     labels = tuple(region.label for region in regions)
     index = {name: number for number, name in enumerate(dict.fromkeys(labels))}
     label_of = np.array([-1, *(index[label] for label in labels), -1])
     covered = 0
     ordered = _ordered(list(enumerate(regions, 1)), rule)  # the one that wins is drawn last
     for number, region in sorted(ordered, key=lambda each: not each[1].is_rectangle):
-        mask = region.read_mask()
+        mask = region.read_mask() if step == 1 else region.read_thinned_mask(step)
         left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
         mask = mask[top : top + height, left : left + width]
         part = numbers[top : top + height, left : left + width]

@@ -50,16 +50,26 @@ def encode_runs(mask: RunMask) -> list[int]:
     return list(_pack(size * _CHANNELS, tokens, used).tobytes())
 
 
-def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.uint8]:
+def decode_rle(rle: Sequence[int], height: int, width: int, step: int = 1) -> npt.NDArray[np.uint8]:
     """Decode any stream of the format, such as the editor's with their soft edges.
 
-    Return (H, W) uint8, the alpha channel: a pixel over 127 counts as painted.
+    Args:
+        rle: the bytes of the stream, 0 to 255.
+        height: of the mask in px.
+        width: of the mask in px.
+        step: every how many rows and columns are returned, from the first: a small picture needs
+            no others, and the mask of all pixels is never made.
+
+    Returns:
+        (⌈H / step⌉, ⌈W / step⌉) uint8, the alpha channel: a pixel over 127 counts as painted.
 
     Raises:
         ValueError: values that are no bytes, a stream that is cut off, or another number of pixels.
 
     >>> decode_rle([0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0], 1, 2)
     array([[255,   0]], dtype=uint8)
+    >>> decode_rle([0, 0, 0, 8, 57, 27, 252, 127, 241, 128, 0], 1, 2, step=2)
+    array([[255]], dtype=uint8)
     """
     try:
         iter(rle)  # of a number, `bytes` would make that many zeros
@@ -75,15 +85,24 @@ def decode_rle(rle: Sequence[int], height: int, width: int) -> npt.NDArray[np.ui
         )
 
     source = np.frombuffer(data + b"\0" * 5, dtype=np.uint8)
-    alpha = np.zeros(height * width, dtype=np.uint8)
+    small_hw = -(-height // step), -(-width // step)
+    alpha = np.zeros(small_hw, dtype=np.uint8).ravel()
     before = 0
 
     for tokens in _read_tokens(data, n_values, word_bits, length_bits):
         values, ends = _values(source, tokens, word_bits, before)
-        # How many alphas lie before each end.
-        _fill(alpha, values, ends // _CHANNELS, before // _CHANNELS)
+        # How many alphas lie before each edge, then how many of those that are returned.
+        edges = np.concatenate([[before], ends]) // _CHANNELS
+        _fill(alpha, values, edges if step == 1 else _kept_before(edges, width, step))
         before = int(ends[-1])
-    return alpha.reshape(height, width)
+    return alpha.reshape(small_hw)
+
+
+def _kept_before(pixels: npt.NDArray[np.int64], width: int, step: int) -> npt.NDArray[np.int64]:
+    """Return how many pixels of every `step`-th row and column lie before each pixel, (N,)."""
+    rows, columns = np.divmod(pixels, width)
+    in_row = np.where(rows % step == 0, -(-columns // step), 0)
+    return np.asarray(-(-rows // step) * -(-width // step) + in_row)
 
 
 class _Tokens(NamedTuple):
@@ -119,13 +138,12 @@ def _values(
 def _fill(
     alpha: npt.NDArray[np.uint8],
     values: npt.NDArray[np.uint8],
-    ends: npt.NDArray[np.int64],
-    start: int,
+    edges: npt.NDArray[np.int64],
 ) -> None:
-    """Write each value up to its end into pixels that are 0."""
-    starts = np.concatenate([[start], ends[:-1]])
-    if int(ends[-1]) - start < _LONG_RUN * len(ends):
-        alpha[start : ends[-1]] = np.repeat(values, ends - starts)
+    """Write each value, (N,), from its edge up to the next, (N + 1,), into pixels that are 0."""
+    starts, ends = edges[:-1], edges[1:]
+    if int(ends[-1] - starts[0]) < _LONG_RUN * len(ends):
+        alpha[starts[0] : ends[-1]] = np.repeat(values, ends - starts)
         return
     painted = np.flatnonzero(values)
     runs = (each[painted].tolist() for each in (starts, ends, values))

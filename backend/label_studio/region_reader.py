@@ -208,16 +208,24 @@ def image_size(areas: Iterable[Area]) -> tuple[int, int]:
     return sizes[0]
 
 
-def area_mask(area: Area) -> BoolMask:
+def area_mask(area: Area, step: int = 1) -> BoolMask:
     """Return the mask (H, W) bool of ``area.size_hw`` of the pixels that an area covers.
+
+    With a step, return every so many rows and columns of it, from the first.
+
+    Raises:
+        BadRequest: see `draw_area`.
 
     >>> box = {"x": 50, "y": 0, "width": 50, "height": 100}
     >>> area_mask(Area("rectanglelabels", "box", "img", None, (1, 4), box))
     array([[False, False,  True,  True]])
     """
+    if area.kind == "brushlabels":
+        with _told(area):
+            return decode_rle(area.value["rle"], *area.size_hw, step) >= _MIN_ALPHA
     mask = np.zeros(area.size_hw, dtype=np.bool_)
     draw_area(area, mask)
-    return mask
+    return np.ascontiguousarray(mask[::step, ::step])
 
 
 def draw_area(area: Area, mask: BoolMask) -> None:

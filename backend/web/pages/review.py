@@ -366,7 +366,7 @@ class ReviewRoutes:
         """Draw images side by side, as a JPEG; without a label their pictures may be reduced."""
         parts = [
             thumbnail(
-                *_cut(each, rgb, config, label, is_plain=is_plain),
+                *_cut(each, rgb, config, label, side_px=side_px, is_plain=is_plain),
                 config.colours_of(each.tag.name),
                 side_px,
             )
@@ -412,20 +412,28 @@ def _person() -> str:
 
 
 def _cut(
-    image: AnnotatedImage, rgb: RGBArray, config: LabelConfig, label: str, *, is_plain: bool
+    image: AnnotatedImage,
+    rgb: RGBArray,
+    config: LabelConfig,
+    label: str,
+    *,
+    side_px: int,
+    is_plain: bool,
 ) -> tuple[RGBArray, npt.NDArray[np.int16]]:
-    """Return an image and its label map; of one label, the part of the image that has it."""
+    """Return an image and its label map; of one label, the part of the image that has it.
+
+    The map of a whole image has no more pixels than a long side of `side_px` needs.
+    """
     nothing = np.full(rgb.shape[:2], -1, np.int16)
     if image.size_hw is None or (is_plain and not label):
         return rgb, nothing
 
-    drawn = image.label_map()
     names = [each.name for each in config.labels_of(image.tag.name)]
     if not label:
-        step = -(-image.size_hw[0] // rgb.shape[0])
-        return rgb, painted(drawn.thinned(step).truth(names))
+        step = max(1, max(image.size_hw) // side_px)
+        return rgb, painted(image.label_map(step=step).truth(names))
 
-    mask = drawn.mask_of(label)
+    mask = image.label_map().mask_of(label)
     label_map = nothing if is_plain else np.where(mask, np.int16(names.index(label)), nothing)
     if not mask.any():
         return rgb, label_map

@@ -71,6 +71,14 @@ def test_values_and_truth_of_a_map() -> None:
         made.truth(["x"] * 255)
 
 
+def test_a_map_for_small_pictures_is_every_so_many_rows_and_columns() -> None:
+    stripes = np.arange(SIZE_HW[0] * SIZE_HW[1]).reshape(SIZE_HW) % 5 > 2
+    regions = [LabelledRegion.of("sky", stripes), boxed("car", 1, 1, 5, 4)]
+    rule = MapRule(fills_rectangles=True)
+    whole, small = (draw_label_map(regions, SIZE_HW, rule, step) for step in (1, 3))
+    assert small.regions.tolist() == whole.regions[::3, ::3].tolist()
+
+
 def test_more_regions_than_a_byte_counts() -> None:
     dot = np.zeros((1, 2), np.bool_)
     dot[0, 0] = True

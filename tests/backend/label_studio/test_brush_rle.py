@@ -45,6 +45,14 @@ def test_writes_the_bytes_of_label_studio_and_reads_them(mask: Mask) -> None:
     np.testing.assert_array_equal(alpha, mask * np.uint8(255))
 
 
+@pytest.mark.parametrize("step", [2, 3, 8])
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_every_so_many_rows_and_columns_are_those_of_the_whole_mask(mask: Mask, step: int) -> None:
+    rle = brush.mask2rle(mask.astype(np.uint8) * 255)
+    small = decode_rle(rle, *mask.shape, step)
+    np.testing.assert_array_equal(small > 0, mask[::step, ::step])
+
+
 def stream(bits: str) -> list[int]:
     bits += "0" * (-len(bits) % 8)
     return list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
@@ -68,8 +76,10 @@ def test_decodes_other_word_and_length_sizes(word_bits: int, sizes: tuple[int, .
         bits += "".join(format(word, f"0{word_bits}b") for word in words)
         values += words * count if is_run else words
     header = f"{len(values):032b}{word_bits - 1:05b}" + "".join(f"{size - 1:04b}" for size in sizes)
-    alpha = decode_rle(stream(header + bits), 6, 7)
-    np.testing.assert_array_equal(alpha.ravel(), np.minimum(values[3::4], 255))
+    expected = np.minimum(values[3::4], 255).reshape(6, 7)
+    for step in (1, 2, 4):
+        alpha = decode_rle(stream(header + bits), 6, 7, step)
+        np.testing.assert_array_equal(alpha, expected[::step, ::step])
 
 
 def test_cut_streams_and_other_sizes_are_refused() -> None:
