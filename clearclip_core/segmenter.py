@@ -138,6 +138,7 @@ class Segmenter:
     It keeps no state between calls except for text embeddings, and may be shared by threads.
 
     Args:
+        model: CLIP with its words, from `load_model`; `Segmenter.load` makes both.
         method: name of a preset, or a `Method`.
         preprocessing: sizes, mean and std; by default the sizes of the method's authors, see
             `Method.sizes_px`, and the model's own mean and std.
@@ -151,8 +152,8 @@ class Segmenter:
         click_model: answers clicks and boxes in place of the features, see `set_image`.
 
     Raises:
-        ValueError: unknown method, a method that needs sink channels for weights whose are not
-            known, or `windows_at_once` is below 1.
+        ValueError: an unknown method, a method that needs sink channels where those of the weights
+            are not known, or `windows_at_once` below 1.
 
     >>> from clearclip_core import render_scene
     >>> segmenter = Segmenter.load("demo", device="cpu")
@@ -167,9 +168,9 @@ class Segmenter:
         method: str | Method = "clearclip",
         preprocessing: Preprocessing | None = None,
         windows_at_once: int | None = None,
+        *,
         templates: Sequence[Template] = TEMPLATES,
         second: SecondEncoder | None = None,
-        *,
         second_short_side_px: int | None = None,
         click_model: ClickModel | None = None,
     ) -> None:
@@ -201,11 +202,11 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         short_side_px: int | None = None,
+        *,
         folder: Path | str | None = None,
         download: bool = True,
         templates: Sequence[Template] = TEMPLATES,
         second: str | None = None,
-        *,
         second_short_side_px: int | None = None,
         click_model: str | None = None,
     ) -> Segmenter:
@@ -237,10 +238,13 @@ class Segmenter:
             WeightsNotFoundError: no weights; the message says how to bring them.
         """
         method = Method.of(method)
-        where = device, precision, Path(folder).expanduser() if folder else None, download
-        model = load_model(name, *where)
-        beside = load_second_encoder(second, *where) if second else None
-        clicks = load_click_model(click_model, *where) if click_model else None
+        path = Path(folder).expanduser() if folder else None
+        model = load_model(name, device, precision, path, download)
+        beside = clicks = None
+        if second:
+            beside = load_second_encoder(second, device, precision, path, download)
+        if click_model:
+            clicks = load_click_model(click_model, device, precision, path, download)
 
         sides = method.sizes_px if short_side_px is None else (short_side_px,)
         sizes = Preprocessing.of_short_side(model.mean, model.std, *sides)
@@ -477,27 +481,39 @@ class Segmenter:
         check_windows_at_once(batch_size)
         if not all(isinstance(image, PreparedImage) for image in images):
             raise TypeError("Expected argument `images` to hold what `prepare` returns.")
+
+        features = self._encode_all(images, batch_size)
+        if self.encoder.dtype is torch.float16:
+            for index in _overflowing(features):
+                log.warning("A picture overflows fp16 and is encoded again in fp32.")
+                features[index] = self._encode_in_fp32(images[index], batch_size)
+        return features
+
+    def _encode_all(self, images: Sequence[PreparedImage], batch_size: int) -> list[DenseFeatures]:
+        """Encode images in the model's precision, those of one size together, in their order."""
+        seconds = self._encode_seconds(images, batch_size)
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.plan.grid_hw, []).append(index)
+
+        encoded: dict[int, DenseFeatures] = {}
+        for indices in by_size.values():
+            same_size = [images[index] for index in indices]
+            beside = [seconds.get(index) for index in indices]
+            features = self._encode_same_size(same_size, beside, batch_size)
+            encoded |= zip(indices, features, strict=True)
+        return [encoded[index] for index in range(len(images))]
+
+    def _encode_seconds(
+        self, images: Sequence[PreparedImage], batch_size: int
+    ) -> dict[int, torch.Tensor]:
+        """Return the second encoder's features by the image's position; empty without one."""
         seconds: dict[int, torch.Tensor] = {}
         if self.second is not None:
             for some in self._passes(images, batch_size):
                 added = self._encode_second(self.second, [images[index] for index in some])
                 seconds |= zip(some, added, strict=True)
-
-        by_size: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            by_size.setdefault(image.plan.grid_hw, []).append(index)
-        features: dict[int, DenseFeatures] = {}
-        for indices in by_size.values():
-            same_size = [images[index] for index in indices]
-            beside = [seconds.get(index) for index in indices]
-            encoded = self._encode_same_size(same_size, beside, batch_size)
-            features |= zip(indices, encoded, strict=True)
-        if images and self.encoder.dtype is torch.float16:
-            finite = torch.stack([_is_finite(features[index]) for index in range(len(images))])
-            for index in [index for index, fits in enumerate(finite.tolist()) if not fits]:
-                log.warning("A picture overflows fp16 and is encoded again in fp32.")
-                features[index] = self._encode_in_fp32(images[index], batch_size)
-        return [features[index] for index in range(len(images))]
+        return seconds
 
     def _encode_in_fp32(self, image: PreparedImage, batch_size: int) -> DenseFeatures:
         """Encode in fp32, by half as many windows in the same memory; the features are fp16."""
@@ -644,6 +660,7 @@ class Segmenter:
         contrast: bool = False,
         threshold: float | Sequence[float] = 0.0,
         refine: bool = False,
+        *,
         adaptation: Adaptation | None = None,
         propagate: bool = False,
     ) -> Segmentation:
@@ -654,8 +671,16 @@ class Segmenter:
                 uint8, uint16, bool, or float from 0 to 1 or to 255.
             labels: names, `Label` values or a `Vocabulary`, or words by name:
                 ``{"sofa": ["sofa", "couch"], "sky": "sky"}``.
-            threshold: probability below which a pixel gets no label; one for all or one for each
-                label. The other arguments are those of `score` and `decide`.
+            contrast: let the model's contrast words compete; pixels where they win get no label.
+            threshold: probability below which a pixel gets no label, 0-1; one for all or one for
+                each label.
+            refine: let masks follow the image's edges, see `decide`.
+            adaptation: what `adapt` has learned; none by default.
+            propagate: draw scores together where the image has no edge, see `decide`.
+
+        Raises:
+            ValueError: an image, labels or a threshold that are none, or an adaptation of another
+                model.
         """
         rgb = read_rgb(image)
         scores = self.score(self.encode(rgb), labels, contrast, adaptation)
@@ -796,23 +821,20 @@ class Segmenter:
             ValueError: `refine` or `propagate` without `image`, or with an image of another size.
         """
         propagate = propagate or scores.propagate
-        if image is None and (refine or propagate):
+        if not refine and not propagate:
+            return decide_plain(scores, threshold)
+        if image is None:
             name = "refine" if refine else "propagate"
             raise ValueError(f"Expected argument `image` to be an image with `{name}`, got None.")
-        if image is None or not (refine or propagate):
-            return decide_plain(scores, threshold)
-        rgb, patch_px = read_rgb(image), scores.plan.patch_image_px
+
+        rgb = read_rgb(image)
+        patch_px = scores.plan.patch_image_px  # of the model: propagated scores lie more densely
         if propagate:
             words = self.embed(scores.vocabulary.queries)
             scores = propagate_scores(scores, rgb, words, self.preprocessing.std)
-        if refine:
-            given: Any = scores, rgb, threshold, REFINEMENT, patch_px
-            if scores.is_on_device:
-                return DeviceSegmentation(
-                    *decide_refined_on_device(*given), scores.vocabulary.names
-                )
-            return Segmentation(*decide_refined(*given), scores.vocabulary.names)
-        return decide_plain(scores, threshold)
+        if not refine:
+            return decide_plain(scores, threshold)
+        return _decide_along_edges(scores, rgb, threshold, patch_px)
 
     def export(
         self,
@@ -900,7 +922,29 @@ def _second_of(image: PreparedImage) -> RGBArray:
     return image.for_second
 
 
+def _decide_along_edges(
+    scores: Scores, rgb: RGBArray, threshold: float | Sequence[float], patch_px: float
+) -> Segmentation:
+    """Refine the probabilities along the image's edges and decide, on the device of the scores.
+
+    `patch_px` is the side of the model's patches in the image.
+    """
+    names = scores.vocabulary.names
+    if scores.is_on_device:
+        decided = decide_refined_on_device(scores, rgb, threshold, REFINEMENT, patch_px)
+        return DeviceSegmentation(*decided, names)
+    return Segmentation(*decide_refined(scores, rgb, threshold, REFINEMENT, patch_px), names)
+
+
+def _overflowing(features: Sequence[DenseFeatures]) -> list[int]:
+    """Return the positions of features with infinite numbers or none; the host waits once."""
+    if not features:
+        return []
+    finite = torch.stack([_is_finite(each) for each in features])  # (images,)
+    return [index for index, fits in enumerate(finite.tolist()) if not fits]
+
+
 def _is_finite(features: DenseFeatures) -> torch.Tensor:
-    """Return () bool on the features' device, so that the host waits once for all images."""
+    """Return () bool on the features' device."""
     parts = features.patches, features.cls, features.second
     return torch.stack([part.isfinite().all() for part in parts if part is not None]).all()

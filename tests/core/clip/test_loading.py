@@ -168,8 +168,8 @@ def test_what_is_downloaded_stays_in_the_folder(
     folder, given = tmp_path / "models", (f"{tiny_arch}/here", "clearclip", "cpu", "fp32", None)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WeightsNotFoundError):
-        Segmenter.load(*given, "~/models", download=False)
-    Segmenter.load(*given, "~/models")
+        Segmenter.load(*given, folder="~/models", download=False)
+    Segmenter.load(*given, folder="~/models")
     assert [path.name for path in folder.iterdir()] == [safetensors_file.name]
     assert not missing_weights(given[0], str(folder))
     assert_same(load_model(given[0], "cpu", "fp32", folder, download=False).clip, clip_model)
