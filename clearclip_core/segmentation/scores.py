@@ -195,6 +195,7 @@ class Scores:
             features: unit patch features.
             embeddings: (Q, D) unit text embeddings of ``vocabulary.queries``, or the result of
                 ``Adaptation.apply`` for them, which may be (Q, D + S) and use a second encoder.
+            vocabulary: labels and contrast words.
             bias: (Q,), added to the cosines of each query.
             temperature: factor on the cosines before the softmax over queries.
 
@@ -211,9 +212,11 @@ class Scores:
                 f"Expected {width} numbers a word, and {features.width - width} of a second "
                 f"encoder, but got {queries.shape[1]}: words or learned terms are another model's."
             )
+
         flat = patches.to(dtype) @ queries[:, :width].T  # (windows, h, w, Q)
         if second is not None and queries.shape[1] > width:
             flat = flat + second.to(dtype) @ queries[:, width:].T
+
         if bias is not None:
             if features.remove_redundancy:
                 raise ValueError(
@@ -224,6 +227,7 @@ class Scores:
         if features.remove_redundancy:
             assert features.cls is not None
             flat = without_redundancy(flat, features.cls.to(dtype) @ queries.T)
+
         mosaic = features.plan.mosaic(flat.permute(0, 3, 1, 2))
         return cls(mosaic.contiguous(), features.plan, vocabulary, temperature)
 

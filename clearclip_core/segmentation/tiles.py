@@ -7,9 +7,12 @@ and in most cells one map alone can be the largest. Several are computed only in
 where several can win, and the result is that of comparing all maps at every pixel.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -89,108 +92,139 @@ class TileArgmax:
         """Decide the pixels of some rows of cells."""
         matrices = self._rows.matrix[cells.start : cells.stop + 1], self._columns.matrix
         corners = upsample(self._maps, *(each.astype(self._maps.dtype) for each in matrices))
-        first_px = self._rows.first_px[cells.start : cells.stop + 1]
-        start, stop = first_px[[0, -1]].tolist()
+        band = self._band(cells, corners)
 
-        colours = () if self._image is None else cv2.split(self._image[start:stop])
-        ranges = _colour_ranges(colours, first_px - start, self._columns.first_px)
+        ranges = _colour_ranges(band.colours, band.first_row, self._columns.first_px)
         found = find_candidates(torch.from_numpy(corners), *ranges)
         large, rivals = (each.numpy() for each in found)
-        ends = cell_ends(corners)
 
         owners = self._owners[large].repeat(self._columns.sizes_px, axis=1)
-        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
+        for row, (top, bottom) in enumerate(pairwise(band.first_row.tolist())):
             labels[top:bottom] = owners[row]
 
         values = np.empty((len(labels), len(self._along) if with_values else 0), self._maps.dtype)
         if with_values:
-            own = large[:, None, None]
-            own_ends = [  # (C, m, n) each
-                np.take_along_axis(end, own, 2)[:, :, 0].swapaxes(0, 1) for end in ends
-            ]
-            self._evaluate_rows(own_ends, first_px, colours, values)
+            self._evaluate_rows(band, large, values)
 
-        sizes = self._rows.sizes_px[cells]
-        # Rows of pixels of cells; the last is repeated in those that have fewer.
-        lines = first_px[:-1] - start + np.minimum(np.arange(sizes.max())[:, None], sizes - 1)
-
-        for y, x, width, maps in self._ambiguous(large, rivals, sizes):
-            own_ends = [end[y[:, None], :, maps, x[:, None]].T for end in ends]  # (C, k, N) each
-            rows = lines.take(y, axis=1)  # (h, N)
-            down = self._down[rows + start]
-            best, largest = self._compare(own_ends, maps, rows, down, colours, x, width)
-            for own_width, some in _groups(self._columns.sizes_px[x]):
-                at = rows[:, some], self._columns.first_px[x[some]]
-                _stretches(labels, own_width)[at] = best[:, some, :own_width]
-                if with_values:
-                    _stretches(values, own_width)[at] = largest[:, some, :own_width]
+        for some in self._ambiguous(large, rivals, band.heights_px):
+            self._decide_between(band, some, labels, values if with_values else None)
         return values
 
-    def _evaluate_rows(
-        self,
-        ends: Sequence[Values],
-        first_px: Indices,
-        colours: Sequence[npt.NDArray[np.uint8]],
-        values: Values,
-    ) -> None:
+    def _band(self, cells: slice, corners: Values) -> _Band:
+        """Cut what rows of cells need out of the image; `corners` are theirs."""
+        first_px = self._rows.first_px[cells.start : cells.stop + 1]
+        start, stop = first_px[[0, -1]].tolist()
+        return _Band(
+            start_px=start,
+            first_row=first_px - start,
+            heights_px=self._rows.sizes_px[cells],
+            colours=() if self._image is None else cv2.split(self._image[start:stop]),
+            ends=cell_ends(corners),
+        )
+
+    def _evaluate_rows(self, band: _Band, large: Indices, values: Values) -> None:
         """Write the value of each cell's own map at its pixels, row of cells by row of cells.
 
         Args:
-            ends: four (C, m, n), the functions of the largest map at the corners of the cells.
-            first_px: (m + 1,) first row of pixels of each row of cells, and the one after the last.
-            colours: three (H, W) of the band's colours; none where there is no image.
+            band: m rows of n cells.
+            large: (m, n), the largest map of each cell.
             values: (H, W) of the band; is written to.
         """
-        functions = _interpolate(ends, self._columns.sizes_px, self._along)
-        start = int(first_px[0])
+        own = large[:, None, None]
+        own_ends = [  # (C, m, n) each
+            np.take_along_axis(end, own, 2)[:, :, 0].swapaxes(0, 1) for end in band.ends
+        ]
+        functions = _interpolate(own_ends, self._columns.sizes_px, self._along)
         step = max(1, _BATCH_PX // len(self._along))
-        for row, (top, bottom) in enumerate(pairwise((first_px - start).tolist())):
+        for row, (top, bottom) in enumerate(pairwise(band.first_row.tolist())):
             for first in range(top, bottom, step):
                 part = slice(first, min(first + step, bottom))
-                down = self._down[start + part.start : start + part.stop, None]
-                planes = [plane[part] for plane in colours]
+                down = self._down[band.start_px + part.start : band.start_px + part.stop, None]
+                planes = [plane[part] for plane in band.colours]
                 _evaluate(functions[:, row], down, planes, values[part])
 
     def _ambiguous(
-        self, large: Indices, rivals: npt.NDArray[np.bool_], heights: Indices
-    ) -> Iterator[tuple[Indices, Indices, int, Indices]]:
-        """Yield the (N,) rows and (N,) columns of cells, and (N, k) maps that can win in them.
+        self, large: Indices, rivals: npt.NDArray[np.bool_], heights_px: Indices
+    ) -> Iterator[_Rivals]:
+        """Yield the cells in which several maps can win, in batches of one width.
 
-        Beside them their width in px, or without an image that of the widest: pixels beyond a cell
-        cost less than small batches, but in an image they may not be there.
+        Without an image the width is that of the widest cell: pixels beyond a cell cost less than
+        small batches. In an image they may not be there.
         """
         widths = self._columns.sizes_px
-        y, x = np.nonzero(rivals.any(axis=1) & (heights[:, None] > 0))
+        y, x = np.nonzero(rivals.any(axis=1) & (heights_px[:, None] > 0))
         possible = rivals[y, :, x]
         possible[np.arange(len(y)), large[y, x]] = True
         of_cells = widths[x] if self._image is not None else np.full_like(x, widths.max())
         for width, own in _groups(of_cells):
-            area = width * int(heights.max())
+            area = width * int(heights_px.max())
             own_y, own_x = y[own], x[own]
             for some, maps in candidate_batches(possible[own], area, max(1, _BATCH_PX // area)):
-                yield own_y[some], own_x[some], width, maps
+                yield _Rivals(own_y[some], own_x[some], width, maps)
+
+    def _decide_between(
+        self,
+        band: _Band,
+        cells: _Rivals,
+        labels: npt.NDArray[np.int16],
+        values: Values | None,
+    ) -> None:
+        """Write the labels of some cells of a band, and the largest values where asked for."""
+        lines = band.lines(cells.y)
+        best, largest = self._compare(band, cells, lines)
+        for width, some in _groups(self._columns.sizes_px[cells.x]):
+            at = lines[:, some], self._columns.first_px[cells.x[some]]
+            _stretches(labels, width)[at] = best[:, some, :width]
+            if values is not None:
+                _stretches(values, width)[at] = largest[:, some, :width]
 
     def _compare(
-        self,
-        ends: Sequence[Values],
-        maps: Indices,
-        lines: Indices,
-        down: Values,
-        colours: Sequence[npt.NDArray[np.uint8]],
-        x: Indices,
-        width: int,
+        self, band: _Band, cells: _Rivals, lines: Indices
     ) -> tuple[npt.NDArray[np.int16], Values]:
-        """Compute several maps in (h, N) rows of N cells: (h, N, width) labels and values."""
+        """Compute several maps in (h, N) lines of N cells: (h, N, width) labels and values."""
+        y, x, width, maps = cells
+        ends = [end[y[:, None], :, maps, x[:, None]].T for end in band.ends]  # (C, k, N) each
         left = self._columns.first_px[x]
         columns = np.minimum(left[:, None] + np.arange(width), len(self._along) - 1)
-        pixels = [_stretches(each, width)[lines, left].reshape(len(lines), -1) for each in colours]
         functions = _interpolate(ends, width, self._along[columns].ravel())
+
+        pixels = [
+            _stretches(each, width)[lines, left].reshape(len(lines), -1) for each in band.colours
+        ]
+        down = self._down[lines + band.start_px]
         values = _evaluate(functions, down.repeat(width, axis=1), pixels)
+
         best, largest = first_maximum(values)
         first = np.arange(0, maps.size, maps.shape[1]).repeat(width)  # of each column's maps
         owners = self._owners[maps].ravel().take(best + first)
         shape = *lines.shape, width
         return owners.reshape(shape), largest.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Some rows of cells: m of n cells, which are H x W pixels."""
+
+    start_px: int  # the image's row that is the band's first
+    first_row: Indices  # (m + 1,), first row of pixels of each row of cells, and H
+    heights_px: Indices  # (m,), rows of pixels of each row of cells
+    colours: Sequence[npt.NDArray[np.uint8]]  # three (H, W); none where there is no image
+    ends: Sequence[Values]  # four (m, C, K, n), the maps at the corners of the cells
+
+    def lines(self, y: Indices) -> Indices:
+        """Return the rows of pixels of N rows of cells: (h, N), the last repeated in lower ones."""
+        steps = np.arange(self.heights_px.max())[:, None]
+        lines: Indices = self.first_row[y] + np.minimum(steps, self.heights_px[y] - 1)
+        return lines
+
+
+class _Rivals(NamedTuple):
+    """N cells of a band in which k maps each can win."""
+
+    y: Indices  # (N,), their rows of cells
+    x: Indices  # (N,), their columns of cells
+    width: int  # how many columns of pixels are computed of each
+    maps: Indices  # (N, k)
 
 
 def cell_ends(corners: _Array) -> list[_Array]:
@@ -211,10 +245,10 @@ def _colour_ranges(
         for number, each in enumerate((reds, green, blues)):
             np.minimum.reduce(each, out=found[0, number, row])
             np.maximum.reduce(each, out=found[1, number, row])
-    low, high = (
-        torch.from_numpy(extreme.reduceat(each, first_column[:-1], axis=2)[:, :, None]).float()
-        for extreme, each in zip((np.minimum, np.maximum), found, strict=True)
-    )
+
+    starts = first_column[:-1]
+    low = torch.from_numpy(np.minimum.reduceat(found[0], starts, axis=2)[:, :, None]).float()
+    high = torch.from_numpy(np.maximum.reduceat(found[1], starts, axis=2)[:, :, None]).float()
     return (high + low) / 2, (high - low) / 2
 
 
