@@ -153,6 +153,9 @@ class Adaptation:
     def from_bytes(cls, data: bytes) -> Adaptation:
         """Read an adaptation from the bytes of `to_bytes`.
 
+        Args:
+            data: a safetensors file.
+
         Raises:
             ValueError: damaged bytes, or another format.
         """

@@ -232,21 +232,22 @@ class Example:
 
     @classmethod
     def _from_parts(cls, facts: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Example:
-        # 0.2.0 has stored neither of these
+        # Examples of 0.2.0 have neither `kept` nor `elsewhere`.
         nowhere = np.full((len(arrays["labels"]), 1 + len(MOVES)), _NOTHING, np.int16)
-        read: dict[str, npt.NDArray[Any]] = {
-            "kept": nowhere[:, 0],
-            "elsewhere": nowhere[:, 1:],
-            **arrays,
-        }
         return cls(
             known=tuple(facts["known"]),
             names=tuple(facts["names"]),
+            features=arrays["features"],
+            labels=arrays["labels"],
+            weights=arrays["weights"],
             picture=str(facts["picture"]),
             annotator=str(facts["annotator"]),
             removed_names=tuple(facts["removed"]),
+            removed=arrays["removed"],
+            layout=arrays["layout"],
             kept_names=tuple(facts.get("kept", ())),
-            **{name: read[name] for name in _ARRAYS},
+            kept=arrays.get("kept", nowhere[:, 0]),
+            elsewhere=arrays.get("elsewhere", nowhere[:, 1:]),
         )
 
     @property

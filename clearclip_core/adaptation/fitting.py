@@ -98,8 +98,16 @@ class HeldOutAdaptations:
     ) -> HeldOutAdaptations:
         """Fit an adaptation to all folds of the training examples but one, for each fold.
 
-        The folds and the arguments are those of `adapt`. No gate is asked: it says what the other
-        annotations say, not what predictions use.
+        The folds are those of `adapt`. No gate is asked: it says what the other annotations say,
+        not what predictions use.
+
+        Args:
+            examples: one for each correction.
+            embed: prompts -> (Q, D) unit embeddings, such as `TextEncoder`.
+            vocabulary: the labels in use; corrections of other labels are left out.
+
+        Raises:
+            ValueError: examples of another model.
         """
         with one_blas_thread():
             return _Fitting(examples, embed, vocabulary).held_out()
@@ -115,7 +123,10 @@ class HeldOutAdaptations:
         return HeldOutAdaptations(made, others)
 
     def of(self, picture: str) -> Adaptation | None:
-        """Return the adaptation for an image, by its key; None: the words alone.
+        """Return the adaptation for an image; None: the words alone.
+
+        Args:
+            picture: key of the image, see `Example.picture_key`.
 
         >>> HeldOutAdaptations().of("a") is None
         True
@@ -238,6 +249,39 @@ def adapt(
         return replace(fit, people=tuple(fitting.people), labels=fitting.labels)
 
 
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """The posterior of a regression's weights, given P pixels, for G groups and L that learn."""
+
+    inputs: Float32Array  # (P, W) float32, whitened features and the constant
+    text: Float32Array  # (P, G) float32, logits by the words
+    target: Float32Array  # (P, G) float32, probability of each group
+    counts: Float32Array  # (P,) float32, weights of the pixels
+    learning: Indices  # (L,) indices of the labels that learn
+    precisions: Float64Array  # (L, 1) of the labels' priors, in images
+
+    def negative_log(self, flat: Float64Array) -> tuple[float, Float64Array]:
+        """Return the negative log of the posterior up to a constant, and its gradient.
+
+        Args:
+            flat: (L * W,) weights.
+
+        Returns:
+            The value, and (L * W,) derivatives by the weights.
+        """
+        weights = flat.reshape(len(self.learning), -1)
+        logits = self.text.copy()
+        logits[:, self.learning] += self.inputs @ weights.T.astype(np.float32)
+        logarithms = log_softmax(logits, axis=1)
+
+        value = -float(self.counts @ (self.target * logarithms).sum(axis=1))
+        value += float((self.precisions * weights * weights).sum()) / 2
+
+        errors = (np.exp(logarithms) - self.target)[:, self.learning] * self.counts[:, None]
+        gradient = errors.T @ self.inputs + self.precisions * weights
+        return value, gradient.ravel()
+
+
 class Regression:
     """A multinomial logistic regression around the text logits.
 
@@ -281,43 +325,30 @@ class Regression:
         Returns:
             (L, W) weights.
         """
-        some = pixels & (self._targets.fit_weights > 0)
+        posterior = self.posterior(pixels, precisions)
         first = np.zeros(self.shape) if start is None else start
         found = minimize(
-            self.negative_log,
-            first.ravel(),
-            args=(
-                self._inputs[some],
-                self._targets.text[some],
-                self._targets.target[some],
-                self._targets.fit_weights[some],
-                precisions[:, None],
-            ),
-            method="L-BFGS-B",
-            jac=True,
-            options=_STOP,
+            posterior.negative_log, first.ravel(), method="L-BFGS-B", jac=True, options=_STOP
         )
         weights: Float64Array = found.x.reshape(self.shape)
         return weights
 
-    def negative_log(
-        self,
-        flat: Float64Array,
-        inputs: Float32Array,
-        text: Float32Array,
-        target: Float32Array,
-        counts: Float32Array,
-        precisions: Float64Array,
-    ) -> tuple[float, Float64Array]:
-        """Return the negative log posterior up to a constant, and its gradient."""
-        weights = flat.reshape(self.shape)
-        logits = text.copy()
-        logits[:, self._learning] += inputs @ weights.T.astype(np.float32)
-        logarithms = log_softmax(logits, axis=1)
-        value = -float(counts @ (target * logarithms).sum(axis=1))
-        value += float((precisions * weights * weights).sum()) / 2
-        errors = (np.exp(logarithms) - target)[:, self._learning] * counts[:, None]
-        return value, (errors.T @ inputs + precisions * weights).ravel()
+    def posterior(self, pixels: BoolArray, precisions: Float64Array) -> Posterior:
+        """Return the posterior of the weights, given some pixels.
+
+        Args:
+            pixels: (N,) bool.
+            precisions: (L,) of the labels' priors, in images.
+        """
+        some = pixels & (self._targets.fit_weights > 0)
+        return Posterior(
+            inputs=self._inputs[some],
+            text=self._targets.text[some],
+            target=self._targets.target[some],
+            counts=self._targets.fit_weights[some],
+            learning=self._learning,
+            precisions=precisions[:, None],
+        )
 
     def logits(self, weights: Float64Array, pixels: BoolArray) -> Float32Array:
         """Return the (P, G) logits of some pixels."""

@@ -84,26 +84,27 @@ class Targets:
         """
         names = group_names(vocabulary)
         used = [each for each in examples if not as_drawn or set(each.names) & set(names)]
-        number = np.unique(cluster(used), return_inverse=True)[1]
         limit = max(1, _PIXELS // max(1, len(used)))
         parts = [_Pixels.of(each, embeddings, vocabulary, limit) for each in used]
-        parts.append(_Pixels.none(len(names), used[0].width if used else embeddings.shape[1]))
+        sizes = [len(part.weights) for part in parts]
+        width = used[0].width if used else int(embeddings.shape[1])
+        pixels = _Pixels.join(parts, len(names), width)
 
-        sizes = [len(part.weights) for part in parts[:-1]]
+        number = np.unique(cluster(used), return_inverse=True)[1]
         image = np.repeat(number, sizes)
-        weights = np.concatenate([part.weights for part in parts])
+        annotators = np.array([each.annotator for each in used], np.str_)
         return cls(
             names=names,
-            features=np.concatenate([part.features for part in parts]),
+            features=pixels.features,
             words_width=int(embeddings.shape[1]),
-            text=np.concatenate([part.text for part in parts]),
-            target=np.concatenate([part.target for part in parts]),
-            drawn=np.concatenate([part.drawn for part in parts]),
-            kept=np.concatenate([part.kept for part in parts]),
-            weights=(weights / np.bincount(number)[image]).astype(np.float32),
+            text=pixels.text,
+            target=pixels.target,
+            drawn=pixels.drawn,
+            kept=pixels.kept,
+            weights=(pixels.weights / np.bincount(number)[image]).astype(np.float32),
             image=image,
             pictures={each.picture_key: int(n) for each, n in zip(used, number, strict=True)},
-            annotator=np.repeat(np.array([each.annotator for each in used], np.str_), sizes),
+            annotator=np.repeat(annotators, sizes),
         )
 
     @property
@@ -151,7 +152,7 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class _Pixels:
-    """The sampled pixels of one example, see `Targets`; the weights sum to 1."""
+    """The sampled pixels of one example, see `Targets`; the weights sum to 1. Or of several."""
 
     features: npt.NDArray[np.float16]
     text: Float32Array
@@ -190,8 +191,27 @@ class _Pixels:
         return cls(features, text, target, drawn, kept, weights)
 
     @classmethod
-    def none(cls, groups: int, width: int) -> _Pixels:
-        """Return no pixel, of so many groups and so many numbers a feature."""
+    def join(cls, parts: Sequence[_Pixels], groups: int, width: int) -> _Pixels:
+        """Put the pixels of examples together, in their order; of no example, no pixel.
+
+        Args:
+            parts: the pixels of each example.
+            groups: number of groups, G.
+            width: numbers of a feature.
+        """
+        every = [*parts, cls._none(groups, width)]
+        return cls(
+            features=np.concatenate([part.features for part in every]),
+            text=np.concatenate([part.text for part in every]),
+            target=np.concatenate([part.target for part in every]),
+            drawn=np.concatenate([part.drawn for part in every]),
+            kept=np.concatenate([part.kept for part in every]),
+            weights=np.concatenate([part.weights for part in every]),
+        )
+
+    @classmethod
+    def _none(cls, groups: int, width: int) -> _Pixels:
+        """Return no pixel, which says what shapes and dtypes there are without an example."""
         nobody = np.zeros(0, np.bool_)
         scores = np.zeros((0, groups), np.float32)
         features, weights = np.zeros((0, width), np.float16), np.zeros(0, np.float32)
