@@ -85,18 +85,22 @@ def bench(
     stages_s = stage_seconds(segmenter, file.getvalue(), words, budget_s)
 
     counted = quantity(labels, "label")
-    lines = [
-        f"model       {segmenter.model.name}, {segmenter.method}, {segmenter.encoder.precision}",
-        f"device      {_device_text(segmenter)}",
-        f"picture     {_picture_text(segmenter, scene.image)}",
-        f"vocabulary  {counted}",
-        "",
-        *_stage_lines(stages_s),
-        "",
-        f"words       {text_s:.1f} s to embed {counted}, once ({rate})",
-        f"memory      {_memory_text(segmenter)}",
-    ]
+    facts = {
+        "model": f"{segmenter.model.name}, {segmenter.method}, {segmenter.encoder.precision}",
+        "device": _device_text(segmenter),
+        "picture": _picture_text(segmenter, scene.image),
+        "vocabulary": counted,
+    }
+    totals = {
+        "words": f"{text_s:.1f} s to embed {counted}, once ({rate})",
+        "memory": _memory_text(segmenter),
+    }
+    lines = [*_fact_lines(facts), "", *_stage_lines(stages_s), "", *_fact_lines(totals)]
     click.echo("\n".join(lines))
+
+
+def _fact_lines(facts: Mapping[str, str]) -> list[str]:
+    return [f"{name:<11} {fact}" for name, fact in facts.items()]
 
 
 def _device_text(segmenter: Segmenter) -> str:

@@ -257,31 +257,29 @@ def data_options(required: bool) -> Callable[[_Command], _Command]:
     """Give a command the options that choose a benchmark, as one `DataOptions` argument."""
     from clearclip_core.evaluation.benchmarks import BENCHMARKS, SCENES
 
-    options = (
-        click.option(
-            "--benchmark",
-            required=required,
-            type=click.Choice(list(BENCHMARKS)),
-            help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
-        ),
-        click.option(
-            "--data",
-            type=click.Path(path_type=Path),
-            help="Folder of the data set, laid out as for MMSegmentation.",
-        ),
-        click.option(
-            "--names",
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="Other words for the classes: one line a class, several words separated by "
-            "commas. Of --images: what the mask values stand for, one line a value.",
-        ),
-        click.option(
-            "--limit",
-            type=click.IntRange(min=1),
-            help="Measure only this many of the first pictures; of --images, spread over all.",
-        ),
+    benchmark = click.option(
+        "--benchmark",
+        required=required,
+        type=click.Choice(list(BENCHMARKS)),
+        help=f"What to measure on; demo is {SCENES} drawn scenes, for the demo model.",
     )
-    return as_one(DataOptions, options, "data")
+    data = click.option(
+        "--data",
+        type=click.Path(path_type=Path),
+        help="Folder of the data set, laid out as for MMSegmentation.",
+    )
+    names = click.option(
+        "--names",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="Other words for the classes: one line a class, several words separated by commas. "
+        "Of --images: what the mask values stand for, one line a value.",
+    )
+    limit = click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Measure only this many of the first pictures; of --images, spread over all.",
+    )
+    return as_one(DataOptions, (benchmark, data, names, limit), "data")
 
 
 def read_image(path: Path) -> RGBArray | None:

@@ -1,8 +1,10 @@
 """Dense encoder: patch features of a CLIP image tower, its last blocks read out by a method."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,9 @@ from clearclip_core.clip.transformer import (
 )
 from clearclip_core.devices import free_bytes
 from clearclip_core.images.preprocessing import to_device
+
+if TYPE_CHECKING:
+    from open_clip.transformer import VisionTransformer
 
 
 def resize_position_embedding(
@@ -72,7 +77,7 @@ _SUPPORTED = (
 )
 
 
-def checked_visual(clip_model: nn.Module) -> Any:
+def checked_visual(clip_model: nn.Module) -> VisionTransformer:
     """Return the image tower of a model after checking that it is a native ViT.
 
     Raises:
@@ -116,7 +121,7 @@ class WindowFeatures(NamedTuple):
     cls: torch.Tensor | None = None  #: (B, D), the trained model's CLS; None where it is not needed
     second: torch.Tensor | None = None  #: (B, h, w, S), those of a second encoder; None without one
 
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "WindowFeatures":
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> WindowFeatures:
         """Convert the features if a dtype is given, and move them to a device, see `to_device`.
 
         Args:
@@ -157,7 +162,7 @@ class DenseEncoder(nn.Module):
         self, clip_model: nn.Module, method: Method, sink_channels: Sequence[int] | None = None
     ) -> None:
         super().__init__()
-        self.visual: Any = checked_visual(clip_model)
+        self.visual: VisionTransformer = checked_visual(clip_model)
         self.method = method
         if method.remove_redundancy and self._pool is not None:
             raise ValueError(

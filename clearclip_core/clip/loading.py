@@ -39,30 +39,33 @@ from clearclip_core.devices import choose_device, choose_precision
 from clearclip_core.vocabulary import DEMO_WORDS, STUFF_WORDS, TEMPERATURE
 
 
-def encode_text(clip_model: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def encode_text(tower: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """Embed (B, context) int64 token ids by a model's own text tower: (B, D) float32, unnormalised.
 
     In a causal tower that reads out the end-of-text token, a token depends on those before it
     alone. So what follows the last end, most of the context, is left out.
     """
-    tower: Any = clip_model
     if not _reads_end_of_text(tower):
         return tower.encode_text(tokens).float()  # type: ignore[no-any-return]
+
     ends = tokens.argmax(dim=-1)  # the end-of-text token has the largest id
     length = int(ends.max()) + 1
     x = tower.token_embedding(tokens[:, :length]) + tower.positional_embedding[:length]
     for block in tower.transformer.resblocks:
-        parts: Any = project(block, x, "qk")
+        parts = project(block, x, "qk")
+        assert parts.query is not None
+        assert parts.key is not None
         attended = F.scaled_dot_product_attention(
             parts.query, parts.key, parts.value, is_causal=True
         )
         x = x + project_out(block, attended)
         x = x + feed_forward(block, x)
+
     x = tower.ln_final(x[torch.arange(len(ends), device=ends.device), ends])  # (B, width)
     return (x @ tower.text_projection).float()  # type: ignore[no-any-return]
 
 
-def _reads_end_of_text(tower: Any) -> bool:
+def _reads_end_of_text(tower: open_clip.CLIP) -> bool:
     """Whether a tower is causal, of stock blocks, and reads out the end-of-text token."""
     return (
         getattr(tower, "text_pool_type", None) == "argmax"

@@ -184,14 +184,28 @@ class Trunk(NamedTuple):
     outliers: torch.Tensor | None  # (B, N) bool, tokens to repair; None without a repair
 
 
-class _RunningSum:
-    """Adds tensors of one shape up, in the memory of one; None before the first."""
+class _Outputs:
+    """Outputs of blocks that the passes read: those of some layers, and the sum of all.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: the layers; 0 is the first block's input.
+        is_summed: whether the sum is read, which takes the memory of one output.
+    """
+
+    def __init__(self, wanted: Collection[int], is_summed: bool) -> None:
+        self._wanted, self.is_summed = wanted, is_summed
+        self.layers: dict[int, torch.Tensor] = {}
         self.total: torch.Tensor | None = None
 
+    def keep(self, layer: int, x: torch.Tensor) -> None:
+        """Keep a layer's output if it is wanted."""
+        if layer in self._wanted:
+            self.layers[layer] = x
+
     def add(self, x: torch.Tensor) -> None:
-        self.total = x.clone() if self.total is None else self.total.add_(x)
+        """Add a block's output to the sum, if that is read."""
+        if self.is_summed:
+            self.total = x.clone() if self.total is None else self.total.add_(x)
 
 
 class TwoPasses(nn.Module):
@@ -261,13 +275,13 @@ class TwoPasses(nn.Module):
 
     def _run_blocks(self, x: torch.Tensor, grid_hw: tuple[int, int]) -> Trunk:
         """Run all blocks but the last, the last too where its output is needed."""
-        wanted, first = self._wanted_layers(), self.depth - len(self.blocks)
-        layers = {first: x} if first in wanted else {}
-        outliers = None
-        outputs = _RunningSum() if self._needs_total() else None
         *earlier, last = self.blocks
+        outputs = _Outputs(self._wanted_layers(), self._needs_total())
         maps = KeyMaps(len(earlier)) if self._has_term("earlier") and earlier else None
+        outliers = None
 
+        first = self.depth - len(self.blocks)
+        outputs.keep(first, x)
         for number, block in enumerate(earlier, first + 1):
             projections = project(block, x, "qk")
             if maps is not None and projections.key is not None:
@@ -276,16 +290,14 @@ class TwoPasses(nn.Module):
                 outliers = attention_outliers(*cls_row_and_diagonal(projections))
             x = x + attention_output(block, projections, "qk")
             x = damp_sinks(x + feed_forward(block, x), grid_hw, self.sink_channels)
-            if number in wanted:
-                layers[number] = x
-            if outputs is not None:
-                outputs.add(x)
+            outputs.keep(number, x)
+            outputs.add(x)
 
-        if outputs is not None:
+        if outputs.is_summed:
             outputs.add(damp_sinks(run_block(last, x), grid_hw, self.sink_channels))
         if self.method.repair == "density":
             outliers = density_outliers(x[:, 1:])
-        return Trunk(x, layers, None if outputs is None else outputs.total, maps, outliers)
+        return Trunk(x, outputs.layers, outputs.total, maps, outliers)
 
     def _has_term(self, term: str) -> bool:
         """Return whether a pass attends by a term, such as ``earlier``."""

@@ -5,11 +5,11 @@ Adaptations are linear in the features, so it may use both; words are compared w
 CLIP's alone. Any model of timm serves whose `forward_intermediates` takes pictures of any size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -30,6 +30,17 @@ _COARSE_STRIDE_PX = 32
 
 #: Limit of the pixels of a resized picture, whatever its shape: memory grows with them.
 _MOST_PX = 2048 * 2048
+
+
+class _TimmModel(Protocol):
+    """What timm's models have beside `nn.Module`, as it is used here."""
+
+    feature_info: Sequence[Mapping[str, Any]]
+    pretrained_cfg: Mapping[str, Any]
+
+    def forward_intermediates(
+        self, x: torch.Tensor, *, indices: int, norm: bool, intermediates_only: bool
+    ) -> list[torch.Tensor]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +64,11 @@ class SecondEncoder:
         Raises:
             ValueError: it gives no maps of pictures of any size.
         """
-        untyped: Any = model
+        of_timm = cast(_TimmModel, model)
         try:
-            strides = [int(each["reduction"]) for each in untyped.feature_info]
+            strides = [int(each["reduction"]) for each in of_timm.feature_info]
             maps = 2 if strides[-2] != strides[-1] else 1
-            config = untyped.pretrained_cfg
+            config = of_timm.pretrained_cfg
             mean, std = (tuple(255 * x for x in config[key]) for key in ("mean", "std"))
             trained_px = int(config.get("input_size", (3, 0, 0))[-1])
             made = cls(
@@ -150,11 +161,9 @@ class SecondEncoder:
         return joined.permute(0, 2, 3, 1).to(self.dtype)
 
     def _maps(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        model: Any = self.model
-        maps: list[torch.Tensor] = model.forward_intermediates(
+        return cast(_TimmModel, self.model).forward_intermediates(
             pixels, indices=self.maps, norm=True, intermediates_only=True
         )
-        return maps
 
 
 def load_second_encoder(

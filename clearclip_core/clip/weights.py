@@ -85,19 +85,19 @@ def _timm_file(name: ModelName) -> str:
     """Return the repository and the file of a second encoder's weights; "" where it has none."""
     import timm
 
-    config: Any = timm.get_pretrained_cfg(name.arch)
-    hub = config.hf_hub_id
-    return f"{hub}/{config.hf_hub_filename or 'model.safetensors'}" if hub else ""
+    config = timm.get_pretrained_cfg(name.arch)
+    if config is None or not config.hf_hub_id:
+        return ""
+    return f"{config.hf_hub_id}/{config.hf_hub_filename or 'model.safetensors'}"
 
 
 def _config_of(arch: str) -> dict[str, Any]:
     """Return the config of an architecture of open_clip, empty for one that it does not know."""
     if arch in _ARCHITECTURES:
-        config = json.loads(_ARCHITECTURES[arch].read_text(encoding="utf-8"))
-    else:  # what a process has added to open_clip is there once it is imported
-        loaded: Any = sys.modules.get("open_clip")
-        config = loaded and loaded.get_model_config(arch)
-    return config or {}
+        return dict(json.loads(_ARCHITECTURES[arch].read_text(encoding="utf-8")))
+    # What a process has added to open_clip is there once it is imported.
+    loaded = sys.modules.get("open_clip")
+    return {} if loaded is None else loaded.get_model_config(arch) or {}
 
 
 @dataclass(frozen=True)
@@ -295,6 +295,10 @@ def weights_id(name: str, second: str | None = None) -> str:
     A tag, a Hugging Face repository and random weights are identified by the model name, a file by
     a hash of its name, size and first 64 KiB (with the header of a safetensors file), a folder by
     a hash of these for its weights and its config.
+
+    Args:
+        name: name of a model, see `Segmenter.load`.
+        second: name of a second encoder in timm, or ``name@file``; None: without one.
 
     Raises:
         ValueError: unknown name.
@@ -629,7 +633,10 @@ def missing_weights(
     """Return those models whose weights are not on disk and can be fetched.
 
     Args:
-        name: of the model; `folder`, `second` and `click` as in `check_weights`.
+        name: of the model.
+        folder: folder of weights, as in `check_weights`.
+        second: second encoder, as in `check_weights`.
+        click: click model, as in `check_weights`.
     """
     fetched = ("tag", "hf-hub", "timm", "transformers")
     return [

@@ -43,7 +43,10 @@ class DinoTower:
     """
 
     def __init__(self, vit: VisionTransformer) -> None:
-        self.vit: Any = vit
+        assert vit.pos_embed is not None
+        assert vit.cls_token is not None
+        self.vit = vit
+        self._positions, self._cls = vit.pos_embed, vit.cls_token
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> DinoTower:
@@ -83,11 +86,11 @@ class DinoTower:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.vit.pos_embed.dtype  # type: ignore[no-any-return]
+        return self._positions.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.vit.pos_embed.device  # type: ignore[no-any-return]
+        return self._positions.device
 
     def layer_maps(self, pixels: torch.Tensor, last: Sequence[str] = ()) -> Iterator[LayerMaps]:
         """Yield the feature maps of each block; see ``DenseEncoder.layer_maps``.
@@ -102,9 +105,9 @@ class DinoTower:
     def _embed(self, pixels: torch.Tensor) -> torch.Tensor:
         projected = self.vit.patch_embed.proj(pixels)  # (B, width, h, w)
         patches = projected.flatten(2).transpose(1, 2)  # (B, h*w, width)
-        tokens = torch.cat([self.vit.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([self._cls.expand(len(patches), -1, -1), patches], dim=1)
         positions = resize_position_embedding(
-            self.vit.pos_embed[0], self.vit.patch_embed.grid_size, tuple(projected.shape[2:])
+            self._positions[0], self.vit.patch_embed.grid_size, tuple(projected.shape[2:])
         )
         return tokens + positions
 

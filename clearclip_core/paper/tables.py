@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
@@ -135,17 +135,27 @@ def table_1(results: Sequence[RunResult]) -> str:
     measured = {name for row in own for name in row.miou}
     others = [name for name in BENCHMARKS if name in measured - set(columns)]
 
-    rows = []
+    rows: list[list[str]] = []
     for model in dict.fromkeys([TABLE_1_MODEL, *(row.model for row in own)]):
-        for method, paper in TABLE_1.items():
-            parts = [model, "qq", _tick(method.residual), _tick(method.ffn)]
-            if model == TABLE_1_MODEL:
-                rows.append([*parts, *paper, *("-" for _ in others), "paper, measured"])
-            for row in own:
-                if row.model == model and row.method == str(method):
-                    rows.append(parts + row.cells(columns, others))
+        for method in TABLE_1:
+            rows += _table_1_rows(model, method, own, others)
     head = ["Model", "Attn", "RC", "FFN", *_titles(columns), "Avg.", *_titles(others), "source"]
     return markdown(head, *rows)
+
+
+def _table_1_rows(
+    model: str, method: Method, own: Iterable[OwnRow], others: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield the paper's row of a model and method, if it has one, then the user's.
+
+    `others` are the user's benchmarks that the table does not have.
+    """
+    parts = [model, "qq", _tick(method.residual), _tick(method.ffn)]
+    if model == TABLE_1_MODEL:
+        yield [*parts, *TABLE_1[method], *("-" for _ in others), "paper, measured"]
+    for row in own:
+        if row.model == model and row.method == str(method):
+            yield parts + row.cells(_benchmarks(2), others)
 
 
 def _tick(is_there: bool) -> str:
