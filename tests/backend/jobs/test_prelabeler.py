@@ -1,24 +1,17 @@
 """Whole projects, against a stand-in for Label Studio's API; tests/e2e has the real one."""
 
-import re
-import signal
-import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from sqlalchemy.exc import OperationalError
 
-from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
-from backend.database.leases import LeaseLost, new_owner
+from backend.database.leases import LeaseLost
 from backend.errors import ImageNotFound, ImageRefused, ModelUnavailable
 from backend.inference.engine import Engine
 from backend.jobs.job_store import Job, JobStore
@@ -33,14 +26,12 @@ from backend.projects.failures import FailureStore
 from backend.projects.task_scope import TaskScope
 from backend.settings import Settings
 from clearclip_core import RGBArray
-from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, data_url, flag, teach
+from tests.backend.fakes.colour_segmenter import brush_config, colour_engine, flag, teach
 from tests.backend.fakes.databases import FlakyDatabase, end_leases
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.learning_stores import LearningStores, version_with
 from tests.backend.fakes.local_server import LocalServer
-from tests.backend.fakes.waiting import wait_for
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("short_pauses")
 
 COUNT = 130  # several chunks, the last of them not full
@@ -318,90 +309,3 @@ def test_a_death_counts_for_what_its_owner_was_at(bench: Bench) -> None:
     bench.store.release(job.id, "b")
     bench.store.lease_job("c")
     assert bench.store.tasks(job).deaths == {1: 1, 2: 1}, "it was given back"
-
-
-@contextmanager
-def drawn_studio(count: int) -> Iterator[tuple[FakeStudio, str]]:
-    picture = data_url(flag("red", "green", size_hw=(64, 96)))
-    tasks = {i: {"image": picture} for i in range(1, count + 1)}
-    studio = FakeStudio(brush_config("grass"), tasks)
-    with studio.served() as server:
-        yield studio, server.url
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "jobs.db"
-
-
-def prelabelled(url: str, database: Path) -> str:
-    """What the command says whose tasks all get a prediction."""
-    result = CliRunner().invoke(prelabel_command, arguments(url, database))
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def arguments(url: str, database: Path, *more: str) -> list[str]:
-    reach = ["--label-studio-url", url, "--label-studio-api-key", TOKEN]
-    small = ["--model", "demo", "--short-side-px", "64"]
-    return ["--project", "7", *reach, *small, "--database-url", f"sqlite:///{database}", *more]
-
-
-def test_the_command_predicts_reports_and_skips_the_next_time(database: Path) -> None:
-    with drawn_studio(5) as (studio, url):
-        studio.tasks[2] = {"image": "data:image/png;base64,AAAA"}
-        failed = CliRunner().invoke(prelabel_command, arguments(url, database))
-        assert failed.exit_code == 1, failed.output
-        assert "4 done, 0 skipped, 1 failed of 5" in failed.output
-        assert "1 x The file is not an image that" in failed.output
-        studio.tasks[2] = studio.tasks[1]
-        assert "1 done, 4 skipped, 0 failed of 5" in prelabelled(url, database)
-        assert studio.stored() == each_once(5)
-
-
-def test_ctrl_c_writes_what_is_predicted_and_the_same_command_goes_on(database: Path) -> None:
-    with drawn_studio(150) as (studio, url):
-        command = [sys.executable, "-m", "backend", "prelabel", *arguments(url, database)]
-        run = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        wait_for(studio.stored)
-        run.send_signal(signal.SIGINT)
-        output, _ = run.communicate(timeout=120)
-        assert run.returncode == 130, output
-        assert "The same command goes on from here." in output
-        assert 0 < len(studio.stored()) < 150
-        prelabelled(url, database)
-        assert studio.stored() == each_once(150)
-        assert sum(studio.imports) == 150
-    assert len(JobStore(Database(f"sqlite:///{database}")).list_jobs()) == 1
-
-
-def test_a_killed_run_is_taken_over_at_once_on_the_same_machine(database: Path) -> None:
-    store = JobStore(Database(f"sqlite:///{database}"))
-    job = store.start_job(7)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    host = re.sub(r":\d+:[^:]+$", "", new_owner())
-    store.lease_job(f"{host}:{dead.pid}:abcd")
-    with drawn_studio(2) as (studio, url):
-        prelabelled(url, database)
-        assert studio.stored() == each_once(2)
-    assert store.get_job(job.id).state == "done"
-
-
-def test_a_job_of_another_is_watched(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = JobStore(Database(f"sqlite:///{database}"))
-    job, other, tries = store.start_job(7), "another:1:abcd", list[Any]()
-    store.lease_job(other)
-
-    def lease_job(*asked: Any) -> None:
-        tries.append(asked)
-        if len(tries) == 2:
-            store.advance(job.id, other, total=2, done=2)
-            store.finish(job.id, other)
-
-    monkeypatch.setattr(JobStore, "lease_job", lease_job)
-    with drawn_studio(2) as (studio, url):
-        assert "2 done, 0 skipped, 0 failed of 2" in prelabelled(url, database)
-        assert studio.stored() == {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from backend import create_app
 from backend.database.database import Database
@@ -91,3 +92,15 @@ def started(dashboard: Dashboard, done: int = 0, total: int | None = None) -> in
     dashboard.store.lease_job("worker", job.id)
     dashboard.store.advance(job.id, "worker", total=total, done=done)
     return job.id
+
+
+def scraped(client: FlaskClient) -> dict[str, float]:
+    """Name and labels as they are written -> value."""
+    response = client.get("/metrics")
+    assert response.headers["Content-Type"].startswith("text/plain; version=")
+    found = {}
+    for family in text_string_to_metric_families(response.data.decode()):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            found[f"{sample.name}{{{labels}}}"] = sample.value
+    return found

@@ -4,36 +4,30 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgspec
-import promql_parser
 import pytest
 import torch
-import yaml
-from flask.testing import FlaskClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from backend.database.database import Database
 from backend.inference.engine import Engine
-from backend.inference.queue import Priority
 from backend.jobs import worker
 from backend.jobs.change_poller import Poll, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
-from backend.label_studio.label_config_parser import parse_label_config
-from backend.label_studio.requests import Task
-from backend.prediction.batches import Outcome
-from backend.prediction.images import PredictionSpec
 from backend.projects.failures import FailureStore
-from backend.services import Services
 from backend.settings import Settings
-from backend.telemetry.task_tracker import TaskTracker
-from backend.web.pages.status import StatusReport
 from tests.backend.fakes.colour_segmenter import ColourSegmenter, brush_config, colour_engine
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.waiting import wait_for
-from tests.backend.web.browser import KEY, PEOPLE, RED, Dashboard, Page, predict_body, started
+from tests.backend.web.browser import (
+    PEOPLE,
+    RED,
+    Dashboard,
+    Page,
+    predict_body,
+    scraped,
+    started,
+)
 
 
 def test_the_page_shows_what_goes_on_and_programs_get_json(dashboard: Dashboard) -> None:
@@ -252,245 +246,3 @@ def test_a_job_is_started_listed_read_and_cancelled_by_a_program(dashboard: Dash
     assert client.get("/jobs/2").status_code == 404
     assert client.get(f"/jobs/{'9' * 30}").status_code == 404
     assert client.get(f"/jobs?project={'9' * 30}").status_code == 200
-
-
-def scraped(client: FlaskClient) -> dict[str, float]:
-    """Name and labels as they are written -> value."""
-    response = client.get("/metrics")
-    assert response.headers["Content-Type"].startswith("text/plain; version=")
-    found = {}
-    for family in text_string_to_metric_families(response.data.decode()):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
-            found[f"{sample.name}{{{labels}}}"] = sample.value
-    return found
-
-
-def test_requests_tasks_and_what_the_engine_does_are_counted(client: FlaskClient) -> None:
-    before = scraped(client)
-    assert before["clearclip_model_loaded{}"] == 1
-    for number in (1, 2):
-        client.post("/predict", json=predict_body(RED | {"id": number}, {"id": 9, "data": {}}))
-    client.open("/nowhere/at/all", method="BREW-7")
-    found = scraped(client)
-    expected = {
-        "requests_total{method=POST,route=/predict,status=200}": 2,
-        "requests_total{method=other,route=other,status=404}": 1,
-        "request_seconds_count{route=/predict,urgency=batch}": 2,
-        "request_seconds_bucket{le=120.0,route=/predict,urgency=batch}": 2,
-        "tasks_total{urgency=batch}": 2,
-        "failures_total{reason=DataKeyError}": 2,
-        "stage_seconds_count{stage=model}": 2,
-        "stage_seconds_count{stage=fetch}": 2,
-        "queue_pictures{urgency=interactive}": 0,
-        "cache_misses_total{cache=features}": 2,
-        "cache_hits_total{cache=words}": 2,
-        "cache_hits_total{cache=pictures}": 0,
-    }
-    assert {name: found[f"clearclip_{name}"] for name in expected} == expected
-    assert not any("nowhere" in name for name in found)
-
-
-def test_jobs_polls_and_label_studio_are_told_of_and_the_scrape_outlives_the_database(
-    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started(dashboard, done=3, total=120)
-    dashboard.store.start_job(8)
-    polls = PollStore(dashboard.store.database, "another backend")
-    polls.add(7, in_s=-1)
-    poll = polls.lease()
-    assert poll is not None
-    polls.finish(poll, in_s=60)
-    monkeypatch.setattr(PollStore, "now", polls.now + 90)
-    monkeypatch.setattr(ConnectionWatch, "trouble", "Label Studio cannot be reached.")
-    found = scraped(dashboard.client)
-    states = [found[f"clearclip_jobs{{state={each}}}"] for each in ("running", "queued", "failed")]
-    assert states == [1, 1, 0], "the alert asks for the difference of those that failed"
-    assert found["clearclip_failures_total{reason=ImageNotFound}"] == 0, "and for its increase"
-    assert 90 <= found["clearclip_poll_age_seconds{}"] < 120
-    assert found["clearclip_label_studio_up{}"] == 0
-    (build,) = (name for name in found if name.startswith("clearclip_build_info"))
-    assert "method=clearclip,model=ViT-B-16/openai,version=" in build
-    with dashboard.store.database.write() as connection:
-        connection.exec_driver_sql("DROP TABLE jobs")
-    without = scraped(dashboard.client)
-    assert without["clearclip_model_loaded{}"] == 1
-    assert "clearclip_jobs{state=running}" not in without
-
-
-MONITORING = Path(__file__).parents[4] / "deploy" / "monitoring"
-
-
-def monitoring_queries() -> list[str]:
-    """Return what the alerts and the panels of Grafana ask Prometheus."""
-    (group,) = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
-    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
-    asked = [rule["expr"] for rule in group["rules"]]
-    return asked + [target["expr"] for panel in panels for target in panel["targets"]]
-
-
-@pytest.mark.parametrize("query", monitoring_queries())
-def test_prometheus_takes_what_alerts_and_panels_ask(query: str) -> None:
-    promql_parser.parse(query)  # raises for syntax, unknown functions and wrong types
-
-
-def test_alerts_and_dashboard_ask_for_metrics_that_are_there(dashboard: Dashboard) -> None:
-    started(dashboard, done=3, total=120)
-    dashboard.client.get("/health")
-    text = dashboard.client.get("/metrics").get_data(as_text=True)
-    names = {name for each in monitoring_queries() for name in re.findall(r"clearclip_\w+", each)}
-    told = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
-    told |= {f"{name}_{end}" for name in told for end in ("bucket", "count", "sum")}
-    assert len(names) > 10
-    assert names - told - {"clearclip_gpu_memory_bytes", "clearclip_poll_age_seconds"} == set()
-
-
-def test_a_gpu_that_is_used_is_told_of_with_all_its_memory(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two GPUs, as torch tells of them; this process uses the second."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        assert not any(name.startswith("clearclip_gpu") for name in scraped(client))
-    used = {0: 0, 1: 300}
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda index: 2 * used[index])
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (7000, 8000))
-    found = {n: v for n, v in scraped(client).items() if n.startswith("clearclip_gpu")}
-    assert found == {
-        "clearclip_gpu_memory_bytes{device=cuda:1,kind=reserved}": 600,
-        "clearclip_gpu_memory_bytes{device=cuda:1,kind=free}": 7000,
-        "clearclip_gpu_memory_bytes{device=cuda:1,kind=total}": 8000,
-    }
-
-
-STUDIO_URL = "http://label-studio:8080"
-
-
-class Scene:
-    def __init__(self, database: Database | None = None) -> None:
-        studio: Any = {"label_studio_url": STUDIO_URL, "label_studio_api_key": KEY}
-        settings = Settings(model="demo", **studio)
-        self.segmenter = ColourSegmenter()
-        self.services = Services(settings, colour_engine(self.segmenter))
-        if database is not None:
-            vars(self.services)["database"] = database  # in place of the cached one
-        self.store, self.tracker = self.services.store, TaskTracker()
-        self.status = StatusReport(self.services, self.tracker)
-
-    def read(self) -> dict[str, Any]:
-        now: dict[str, Any] = json.loads(msgspec.json.encode(self.status.read()))
-        return now
-
-
-def test_tasks_of_batches_wait_too_but_are_not_counted_beside_their_job() -> None:
-    scene = Scene()
-    gate = threading.Event()
-
-    def work(task: Task, spec: PredictionSpec) -> Outcome:
-        assert gate.wait(60)
-        return Outcome({"result": []})
-
-    tasks = [Task(number, 7, {}) for number in range(10)]
-    spec = PredictionSpec(parse_label_config(brush_config("red"), None), "v", Priority.BATCH, 7)
-    run = scene.services.task_runner.run
-    batch = threading.Thread(target=run, args=(tasks, spec, work))
-    batch.start()
-    wait_for(lambda: scene.read()["remaining"] == 10)
-    assert scene.read()["waiting"] == [{"urgency": "batch", "project": 7, "count": 10}]
-    job = scene.store.start_job(7)
-    scene.store.lease_job("worker")
-    scene.store.advance(job.id, "worker", total=100, done=60)
-    assert scene.read()["remaining"] == 40
-    gate.set()
-    batch.join(60)
-    scene.store.cancel(job.id)
-    wait_for(lambda: scene.read()["remaining"] == 0)
-    assert scene.read()["waiting"] == []
-
-
-def test_jobs_come_with_what_remains_and_when_they_end() -> None:
-    now = [1000.0]
-    scene = Scene(Database("sqlite://", clock=lambda: now[0]))
-    over = scene.store.start_job(3)
-    scene.store.cancel(over.id)
-    running = scene.store.start_job(7, only="all", limit=50)
-    scene.store.lease_job("worker")
-    now[0] += 10
-    scene.store.advance(running.id, "worker", total=100, done=20, failures=[(5, "Gone.")])
-    scene.store.start_job(8, kind="new", tasks=[1, 2, 3])
-    read = scene.read()
-    assert [job["state"] for job in read["jobs"]] == ["queued", "running", "cancelled"]
-    queued, job, _ = read["jobs"]
-    assert (queued["kind"], job["project"], job["filter"], job["limit"]) == ("new", 7, "all", 50)
-    assert (job["total"], job["done"], job["failed"], job["remaining"]) == (100, 20, 1, 79)
-    assert (job["rate"], read["eta_s"], read["remaining"]) == pytest.approx((2.0, 39.5, 79))
-    (error,) = read["errors"]
-    assert (error["task"], error["project"], error["job"]) == (5, 7, running.id)
-    scene.services.connection_watch._trouble = "Label Studio is away."
-    assert scene.read()["eta_s"] is None
-
-
-def test_tasks_without_a_prediction_are_named_once_with_their_newest_reason() -> None:
-    scene = Scene()
-    job = scene.store.start_job(7)
-    scene.store.lease_job("worker")
-    scene.store.advance(job.id, "worker", failures=[(5, "Gone."), (6, "Gone.")])
-    failures = FailureStore(scene.store.database)
-    failures.add([(number, "Gone.") for number in range(7, 29)], project=7)
-    scene.store.start_job(8)
-    failures.add([(99, "Gone.")], project=8)
-    scene.services.change_poller.polls.add(9, 0)
-    failures.add([(98, "Gone.")], project=9)
-    failures.add([(6, "There is no file.")])
-    failures.solve([7, 8])
-    vars(scene.services.connection_watch)["_titles"] = {7: "Streets"}
-    now = scene.read()
-    assert (now["failing"]["tasks"], len(now["errors"])) == (23, 20), "8 is deleted, 9 is new"
-    assert {each["project"] for each in now["served"]} == {7, 9}
-    assert now["errors"][0]["task"] == 6, "the last one first"
-    errors = {error["task"]: error for error in now["errors"]}
-    assert 99 not in errors
-    assert (errors[6]["project"], errors[6]["sentence"]) == (7, "There is no file.")
-    assert errors[6]["url"] == "http://label-studio:8080/projects/7/data?task=6"
-    assert now["failing"]["since"] <= errors[6]["since"] < errors[6]["at"]
-
-
-def test_polls_are_shown() -> None:
-    scene = Scene()
-    polls = scene.services.change_poller.polls
-    polls.add(7, 0)
-    polls.add(8, 0)
-    poll = polls.lease()
-    assert poll is not None
-    polls.finish(poll, 60.0)
-    assert polls.lease() is not None
-    polls.fail(8, f"Label Studio refuses {KEY}.", 60.0)
-    good, bad = scene.read()["connection"]["polled"]
-    assert (good["project"], good["trouble"], good["at"] > 1e9) == (7, "", True)
-    assert (bad["project"], bad["at"]) == (8, None)
-    assert "Label Studio refuses" in bad["trouble"]
-    assert KEY not in bad["trouble"]
-
-
-def test_no_secret_is_seen() -> None:
-    scene = Scene()
-    sentence = f"refused {KEY} at http://a:hunter2@host/"
-    FailureStore(scene.store.database).add([(5, sentence)], project=7)
-    scene.tracker.refused(sentence)
-    with scene.tracker.task(KEY, 7, "batch"):
-        text = msgspec.json.encode(scene.status.read()).decode()
-    assert text.count("refused") == 2
-    assert KEY not in text
-    assert "hunter2" not in text
-
-
-def test_a_database_that_is_gone_hides_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.db"
-    path.write_bytes(b"this is no database" * 100)
-    now = Scene(Database(f"sqlite:///{path}")).read()
-    assert now["jobs"] == []
-    assert now["jobs_trouble"] == "The database of jobs cannot be read (file is not a database)."
-    assert now["model"]["state"] == "ready"
-    now = Scene(Database(f"sqlite:///{tmp_path}")).read()
-    assert "(unable to open database file)" in now["jobs_trouble"]
