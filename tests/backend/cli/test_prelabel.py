@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from backend.cli import prelabel
 from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.database.leases import new_owner
+from backend.jobs import prelabeler
 from backend.jobs.job_store import JobStore
 from tests.backend.fakes.colour_segmenter import brush_config, data_url, flag
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
-    monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
+    monkeypatch.setattr(prelabeler, "_CLOSING_PAUSE_S", 0.05)
+    monkeypatch.setattr(prelabeler, "_POLL_S", 0.05)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from backend import create_app
 from backend.database.database import Database
 from backend.inference.engine import Engine
 from backend.jobs import change_poller, worker
+from backend.jobs import prelabeler as prelabel
 from backend.jobs.job_store import JobStore
 from backend.jobs.worker import Worker
 from backend.label_studio.label_config_parser import parse_label_config
@@ -31,6 +32,8 @@ from tests.backend.fakes.local_server import LocalServer
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "_POLL_S", 0.02)
     monkeypatch.setattr(worker, "_RETRY_AFTER_S", 0.1)
+    monkeypatch.setattr(prelabel, "_CLOSING_PAUSE_S", 0.05)
+    monkeypatch.setattr(prelabel, "_POLL_S", 0.05)
     monkeypatch.setattr(change_poller, "SETTLED_AFTER_S", 0.0)
     monkeypatch.setattr(change_poller, "_WAKE_AFTER_S", 0.0)
 

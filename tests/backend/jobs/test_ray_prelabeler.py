@@ -17,8 +17,8 @@ from backend.cli.prelabel import prelabel as prelabel_command
 from backend.database.database import Database
 from backend.jobs.job_store import JobStore
 from backend.jobs.ray_prelabeler import check_address
+from tests.backend.cli.test_prelabel import ROOT, arguments, drawn_studio, each_once
 from tests.backend.fakes.local_server import free_port
-from tests.backend.jobs.test_prelabeler import ROOT, arguments, drawn_studio, each_once
 
 PATIENCE_S = 300
 
