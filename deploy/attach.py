@@ -359,13 +359,17 @@ def commands(place: Place, given: argparse.Namespace) -> list[list[str]]:
         found.append(join)
     found.append(["compose", "up", "--build", "--detach", "--wait"])
 
-    inside = f"compose exec {'backend-gpu' if given.gpu else 'backend-cpu'} clearclip-backend"
-    command = f"{inside} connect --url {place.backend_url}" if given.project else f"{inside} doctor"
-    for number in given.project:
-        command += f" --project {number}"
-    if given.project and given.yes:
-        command += " --yes"
-    return [*found, command.split()]
+    command = ["compose", "exec", "backend-gpu" if given.gpu else "backend-cpu"]
+    command += ["clearclip-backend", "connect" if given.project else "doctor"]
+    if given.project:
+        command += ["--url", place.backend_url]
+        for number in given.project:
+            command += ["--project", str(number)]
+        if given.labels:
+            command += ["--labels", given.labels]
+        if given.yes:
+            command.append("--yes")
+    return [*found, command]
 
 
 def attach(given: argparse.Namespace) -> int:
@@ -445,6 +449,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--project", type=int, action="append", default=[], help="number of a project to connect"
     )
+    parser.add_argument("--labels", default="", help="of a project without any: sky,tree")
     parser.add_argument("--yes", action="store_true", help="change labeling configs unasked")
     parser.add_argument("--container", help="Label Studio's, where several run")
     parser.add_argument("--port", type=int, default=8080, help="Label Studio's without Docker")

@@ -310,8 +310,9 @@ def name_labels(client: LabelStudioClient, project: int, labels: str) -> None:
     names = split_names(labels)
     if not names:
         raise LabelConfigError(
-            f"Project {project} has no labels yet. Name them, such as sky, tree, car; or choose a "
-            "labeling interface in the project's settings in Label Studio."
+            f"Project {project} has no labels yet. Name them (in a terminal by --labels "
+            '"sky,tree,car"); or choose a labeling interface in the project\'s settings in Label '
+            "Studio."
         )
     config = label_config(names, _image_key(client, project))
     conflict = (

@@ -120,15 +120,15 @@ OFFICIAL = [
 
 def test_label_studios_own_compose_file(machine: Machine) -> None:
     machine.run(*OFFICIAL)
-    assert attach.main(["--project", "7", "--yes"]) == 0
+    assert attach.main(["--project", "7", "--labels", "sky,pine tree", "--yes"]) == 0
     assert machine.env["COMPOSE_PROFILES"] == "cpu"
     assert machine.env["LABEL_STUDIO_URL"] == "http://nginx:8085"
     assert machine.env["LABEL_STUDIO_HOST"] == "http://localhost:8080"
     assert machine.networks == {"default": {"name": "studio_default", "external": True}}
-    connect = "clearclip-backend connect --url http://backend:9090 --project 7 --yes"
+    connect = "connect --url http://backend:9090 --project 7 --labels sky,pine tree --yes"
     assert machine.changes == [
         "compose up --build --detach --wait",
-        f"compose exec backend-cpu {connect}",
+        f"compose exec backend-cpu clearclip-backend {connect}",
     ]
 
 
