@@ -217,7 +217,7 @@ def at_pace(left: int, times: Sequence[WorkTime]) -> Hours | None:
     recent = without_breaks([each.seconds for each in times[:RECENT]])
     newer, older = np.split(np.log(recent), [len(recent) // 2])
     error = math.sqrt(newer.var(ddof=1) / len(newer) + older.var(ddof=1) / len(older))
-    is_changing = abs(newer.mean() - older.mean()) > _APART * error
+    is_changing = bool(abs(newer.mean() - older.mean()) > _APART * error)
     shown = recent[: len(newer)] if is_changing else recent
     mean_s = float(shown.mean())
     return Hours(per_hour * mean_s, days=pace.days, is_changing=is_changing or pace.is_changing)

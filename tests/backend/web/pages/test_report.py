@@ -105,6 +105,15 @@ def test_the_hours_left_are_shown_and_answered(lead: Dashboard, dashboard: Dashb
     assert "Time that a prediction saves" not in away.text, "it cannot begin now"
 
 
+def test_a_pace_that_changes_is_shown_and_answered(lead: Dashboard) -> None:
+    for n in range(10, 30):
+        seconds, created = (60.0 if n < 20 else 20.0) + n / 10, 1e9 + n
+        keep(ReadAnnotation(n, 7, n, "compared", OURS, 1, seconds, created, created, (GOOD,)))
+    assert "the pace is changing" in lead.page(REPORT).text
+    answered = lead.client.get(f"{REPORT}.json").get_json()["hours_left"]
+    assert answered["expected"]["is_changing"] is True
+
+
 def test_a_project_of_which_nothing_was_read() -> None:
     page = Dashboard(label_studio_url=None, label_studio_api_key=None).page(REPORT)
     assert "No annotation has been read yet." in page.text
