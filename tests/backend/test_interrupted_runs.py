@@ -30,7 +30,7 @@ from tests.backend.fakes.colour_segmenter import teach
 from tests.backend.fakes.label_studio import TOKEN, FakeStudio
 from tests.backend.fakes.local_server import Answer, Asked
 from tests.backend.fakes.one_run import do_run, make_services
-from tests.backend.learning.test_learner import School
+from tests.backend.learning.school import School
 from tests.backend.runs.shared_project import brushed, shared_studio
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ ENDLESS_STEP = """
 import sys, time
 from backend.database.database import Database
 from backend.learning import unlabelled
-from tests.backend.learning.test_learner import School
+from tests.backend.learning.school import School
 school = School(Database(sys.argv[1]), "killed")
 def fit(*_, **__):
     print("at work", flush=True)

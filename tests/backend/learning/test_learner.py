@@ -1,307 +1,54 @@
 """What is learned, with a stand-in whose colours a person can foresee and with the demo model."""
 
-import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-import torch
 from sqlalchemy import select
 
 from backend.database.database import Database
-from backend.errors import ImageRefused, LearningRefused, StudioRefused, StudioUnreachable
+from backend.errors import LearningRefused, StudioUnreachable
 from backend.feedback.annotation_reader import annotator_key
-from backend.feedback.comparison import AnnotationDiff, ImageDiff
-from backend.feedback.evidence import ImageEvidence
 from backend.inference.engine import Engine
-from backend.label_studio.image_loader import ReadImage
 from backend.label_studio.label_config import LabelConfig
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.label_studio.prompts import Context, Keypoint, Prompt
-from backend.label_studio.records import Annotation
 from backend.label_studio.region_reader import Rectangle
 from backend.label_studio.requests import Task
-from backend.label_studio.task_filter import TaskFilter
-from backend.learning import examples as training_examples
 from backend.learning import learner
 from backend.learning import unlabelled as unlabelled_images
-from backend.learning.compared_images import Work
 from backend.learning.examples import STATES
 from backend.learning.learner import Learner
-from backend.learning.versions import model_key
-from backend.prediction.predictor import Predictor
-from backend.settings import Settings
 from clearclip_core import (
-    Adaptation,
-    DenseFeatures,
     Example,
-    Fit,
     Label,
     RGBArray,
     UnlabelledFit,
     Vocabulary,
-    adapt,
 )
-from clearclip_core.adaptation.fitting import HeldOutAdaptations
 from clearclip_core.adaptation.people import AnnotatorFinding
 from clearclip_core.adaptation.unlabelled import Judgement
-from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import (
-    ColourSegmenter,
     brush_config,
     colour_engine,
-    pixels_of,
     teach,
 )
 from tests.backend.fakes.databases import end_leases
-from tests.backend.fakes.learning_stores import LearningStores
-from tests.backend.feedback.test_comparison import region
+from tests.backend.learning.school import (
+    CONFIG,
+    School,
+    Studio,
+    corrected,
+    left_third,
+    make_learner,
+)
 from tests.backend.prediction.annotator import mask_of, request_for
 from tests.backend.prediction.test_predictor import read_image
 
-Masks = Mapping[str, npt.NDArray[np.bool_]]
-
-CONFIG = brush_config("wine", "blue")
-SIZE_HW = (40, 60)
-
-
-class Fits:
-    """A stand-in for `clearclip_core.adapt` that says what it is told to."""
-
-    def __init__(self) -> None:
-        self.adaptation: Adaptation | None = teach(wine="red")
-        self.people: tuple[AnnotatorFinding, ...] = ()
-        self.as_words: tuple[str, ...] = ()
-        self.label_loss = 0.0
-        self.asked: list[tuple[Sequence[Example], Vocabulary]] = []
-
-    def __call__(
-        self,
-        examples: Sequence[Example],
-        embed: Any,
-        vocabulary: Vocabulary,
-        *,
-        label_loss: float,
-        as_words: Collection[str] = (),
-    ) -> Fit:
-        self.asked.append((examples, vocabulary))
-        self.as_words, self.label_loss = tuple(as_words), label_loss
-        assert embed(vocabulary.queries).shape == (len(vocabulary.queries), 3)
-        told = {"wine": 0.4}, {"wine": 0.6}, len(examples)
-        if self.adaptation is None:
-            return Fit(None, *told)
-        own = {each.picture_key: self.adaptation for each in examples}
-        held_out = HeldOutAdaptations(own, self.adaptation)
-        return Fit(
-            self.adaptation,
-            *told,
-            shown={"wine": len(examples)},
-            held_out=held_out,
-            people=self.people,
-        )
-
-
-class Studio:
-    """What learning asks of Label Studio: a labeling config, and annotations with their tasks."""
-
-    def __init__(self, xml: str = CONFIG) -> None:
-        self.xml = xml
-        self.regions: dict[int, list[dict[str, Any]]] = {}
-        self.fault: Exception | None = None
-        self.hides_people = False
-
-    def user_names(self) -> dict[int, str]:
-        if self.hides_people:
-            raise StudioRefused("You do not have permission.")
-        return {5: "Ada", 6: "Ben"}
-
-    def config(self, project: int) -> LabelConfig:
-        if self.fault is not None:
-            raise self.fault
-        return parse_label_config(self.xml, None)
-
-    def annotation(self, annotation: int) -> Annotation | None:
-        if annotation not in self.regions:
-            return None
-        return Annotation(annotation, annotation, 7, self.regions[annotation])
-
-    def task(self, project: int, task: int) -> Task:
-        return Task(task, project, {"image": "flag"})
-
-    def ids(self, project: int, wanted: TaskFilter) -> list[int]:
-        return list(range(1, 301))
-
-    def all_tasks(self, project: int, wanted: TaskFilter) -> list[Task]:
-        """One picture in ten is gone."""
-        images = {number: "flag" if number % 10 else "gone" for number in wanted.ids or ()}
-        return [Task(number, project, {"image": image}) for number, image in images.items()]
-
-
-class School:
-    def __init__(self, database: Database, owner: str = "me", **settings: Any) -> None:
-        self.settings = Settings(**{"adapt_every": 2} | settings)
-        engine = colour_engine()
-        key = model_key(self.settings, engine.model_id)
-        self.stores = LearningStores.of(database, owner, lambda: key)
-        self.fits = Fits()
-        self.learner = make_learner(self.settings, engine, read_image, self.stores, self.fits)
-        self.predictor = Predictor(engine, read_image, self.settings, learned=self.stores.versions)
-
-    def learn(self, *annotations: int, config: str = CONFIG, image: str = "flag") -> None:
-        for annotation in annotations:
-            self.learner.learn(corrected(annotation, {"wine": left_third()}, config, image))
-
-    def step(self, config: str = CONFIG) -> bool:
-        made = self.learner.take_due_step(Studio(config))
-        if self.stores.versions.state(7).adapt == "auto":
-            self.stores.use_first()
-        return made
-
-    def predict(self, config: str = CONFIG, project: int = 7) -> dict[str, Any]:
-        task = Task(1, project, {"image": "flag"})
-        (entry,) = self.predictor.predict(
-            request_for(config, task, project=project, adapt=self.settings.adapt)
-        )
-        for each in entry["result"]:
-            del each["id"]  # of the version too
-        return entry
-
-    def taught(self) -> list[Example]:
-        return [Example.from_bytes(each.example) for each in self.stores.examples.examples(7)]
-
-    def labels(self, config: str = CONFIG) -> list[str]:
-        return [each["value"]["brushlabels"][0] for each in self.predict(config)["result"]]
-
-
-def make_learner(
-    settings: Settings,
-    engine: Engine,
-    read: ReadImage,
-    stores: LearningStores,
-    fit_examples: Callable[..., Fit] = adapt,
-) -> Learner:
-    return Learner(settings, engine, read, stores.examples, stores.versions, fit_examples)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/school.db", Clock())
-    yield database
-    database.close()
-
-
-def left_third() -> npt.NDArray[np.bool_]:
-    mask = np.zeros(SIZE_HW, np.bool_)
-    mask[:, :20] = True
-    return mask
-
-
-def corrected(
-    annotation: int,
-    final: Masks,
-    config: str = CONFIG,
-    image: str = "flag",
-    size_hw: tuple[int, int] = SIZE_HW,
-    project: int = 7,
-    evidence: ImageEvidence | None = None,
-) -> AnnotationDiff:
-    parsed = parse_label_config(config, None)
-    picture = ImageDiff(
-        parsed.images[0], None, size_hw, bool(final), evidence or ImageEvidence(final)
-    )
-    task = Task(annotation, project, {"image": image})
-    return AnnotationDiff(annotation, project, task, parsed, (picture,), 0.0, "somebody")
-
-
-def test_an_annotation_gives_what_its_picture_and_masks_teach(database: Database) -> None:
-    school = School(database)
-    school.learn(1)
-    (example,) = school.taught()
-    assert (example.known, example.names) == (("blue", "wine"), ("wine",))
-    assert example.weights[example.labels == 0].sum() == pytest.approx(1 / 3, abs=0.01)
-    wine = example.features[example.labels == 0]
-    assert np.array_equal(wine, [[255, 0, 0]] * len(wine))  # the stand-in's features are colours
-    school.learner.learn(corrected(2, {"blue": left_third()}))
-    assert len({each.picture for each in school.taught()}) == 1
-    school.learner.forget(2)
-    school.learn(1)
-    assert school.stores.versions.state(7).changed == 3
-    school.learner.forget(1)
-    school.learner.learn(corrected(3, {"wine": left_third()}, evidence=ImageEvidence({})))
-    assert school.taught() == [], "rectangles, for one, say nothing"
-
-
-def test_an_example_says_who_drew_what_and_what_was_kept_or_removed(database: Database) -> None:
-    upper, lower = left_third(), left_third()
-    upper[20:], lower[:20] = False, False
-    said = ImageEvidence({"wine": left_third()}, {"wine": upper}, {"blue": lower})
-    school = School(database)
-    school.learner.learn(corrected(1, {"wine": left_third()}, evidence=said))
-    (example,) = school.taught()
-    assert example.annotator == "somebody"
-    assert (example.names, example.removed_names) == (("wine",), ("blue",))
-    lower_half = example.labels == 0
-    assert np.array_equal(lower_half, example.removed[:, 0]), "of the left third"
-    assert example.weights[lower_half].sum() == pytest.approx(1 / 6, abs=0.01)
-
-
-@pytest.mark.parametrize("image", ["gone", "wide", "flag"])
-def test_a_picture_that_does_not_fit_or_has_features_that_are_not_finite_teaches_nothing(
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    image: str,
-) -> None:
-    encode = ColourSegmenter.encode_batch
-
-    def too_large(*given: Any) -> list[DenseFeatures]:
-        (features,) = encode(*given)
-        features.patches[0, 0, 0, 0] = torch.nan
-        return [features]
-
-    school = School(database)
-    if image == "flag":
-        monkeypatch.setattr(ColourSegmenter, "encode_batch", too_large)
-    school.learn(1, image=image)
-    assert "Annotation 1 cannot be learned from" in caplog.text
-    assert ("the model's features" in caplog.text) == (image == "flag")
-    assert school.taught() == []
-
-
-def test_a_picture_that_is_not_handed_out_leaves_what_was_learned(database: Database) -> None:
-    school = School(database)
-    school.learn(1, 2)
-    school.step()
-    before = school.predict()
-
-    def refuse(source: str, task: Task) -> RGBArray:
-        raise ImageRefused("The storage answers with HTTP 503.")
-
-    away = make_learner(school.settings, colour_engine(), refuse, school.stores)
-    for annotation in (1, 2, 3):
-        with pytest.raises(ImageRefused):
-            away.learn(corrected(annotation, {"wine": left_third()}))
-    state = school.stores.versions.state(7)
-    assert (state.annotations, state.changed, state.live) == (2, 0, 1)
-    assert school.predict() == before
-
-
-def test_a_list_of_pictures_teaches_those_with_regions(database: Database) -> None:
-    xml = CONFIG.replace('value="$image"', 'valueList="$pages"')
-    config = parse_label_config(xml, None)
-    task = Task(1, 7, {"pages": ["red", "flag"]})
-    masks = {"wine": left_third()}
-    pictures = tuple(
-        ImageDiff(config.images[0], index, SIZE_HW, True, ImageEvidence(masks)) for index in (1, 5)
-    )
-    school = School(database)
-    school.learner.learn(AnnotationDiff(1, 7, task, config, pictures, 0.0))
-    (example,) = school.taught()
-    assert (example.features[example.labels == 0] == [255, 0, 0]).all()
+#: PostgreSQL's double has its tests in `test_versions.py`.
+pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database) -> None:
@@ -362,121 +109,6 @@ def test_the_config_decides_on_pins(database: Database, adapt: str, own: str, pi
     assert school.learner.use(7, 1).pinned == pinned
 
 
-def test_before_and_after_are_shown(database: Database, caplog: pytest.LogCaptureFixture) -> None:
-    """On its pictures as they were held out; an annotation that is gone is left out."""
-    school, there = School(database), Studio(CONFIG.replace('"wine"', '"wine" background="Red"'))
-    there.regions = {1: [region("a", "wine", left_third(), to_name="image")]}
-    school.learn(1)
-    school.learn(2, image="red")
-    assert school.learner.take_due_step(there)
-    before_after = school.stores.versions.before_after(7, 1)
-    (shown,) = before_after.pictures
-    assert shown.task == 1
-    third = pytest.approx(1 / 3)  # to erase: the blue one, which nobody has labelled
-    assert (shown.text_work, shown.adapted_work) == (Work(third, third), Work(0, third))
-    assert before_after.colours["wine"] == "#ff0000"
-    assert set(before_after.colours) == {"wine", "blue"}
-    pictures = [pixels_of(url) for url in (shown.annotated, shown.words, shown.adapted)]
-    third = np.s_[5:35, 2:18]
-    assert np.allclose(pictures[0][third], pictures[2][third], atol=12)
-
-
-def flags(source: str, task: Task) -> RGBArray:
-    """Pictures that differ in a pixel, so that none is a near-duplicate by its digest."""
-    image = read_image("flag", task).copy()
-    image[-1, -1] = task.id or 0
-    return image
-
-
-@pytest.mark.parametrize(
-    ("sees_propagated", "count", "is_used"), [(True, 8, True), (False, 8, False), (True, 5, None)]
-)
-def test_a_version_propagates_its_scores_where_held_out_pictures_gain_by_it(
-    database: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    sees_propagated: bool,
-    count: int,
-    is_used: bool | None,
-) -> None:
-    """The stand-in sees wine only where scores are propagated, or only where they are not.
-
-    That is clear after six of the eight.
-    """
-    decide = ColourSegmenter.decide
-
-    def some(self: Any, scores: Any, *how: Any) -> Any:
-        sees = how[-1] == sees_propagated
-        return decide(self, scores if sees else replace(scores, taught={}), *how)
-
-    monkeypatch.setattr(ColourSegmenter, "decide", some)
-    school, there = School(database), Studio(CONFIG)
-    school.learner.read_image = flags
-    for number in range(1, count + 1):
-        there.regions[number] = [region("a", "wine", left_third(), to_name="image")]
-        school.learn(number)
-    assert school.learner.take_due_step(there)
-    version, adaptation = school.stores.versions.version(7, 1)
-    assert adaptation is not None
-    assert adaptation.propagate == bool(is_used)
-    assert version.digest == adaptation.digest
-    trial = version.propagation_trial
-    assert (None if trial is None else trial.is_used) == is_used
-    if trial is not None:
-        assert (trial.pictures, trial.gain) == (6, pytest.approx(1 if sees_propagated else -1))
-        assert trial.losing == (() if sees_propagated else ("wine",))
-
-
-def test_a_trial_whose_sign_is_not_clear_takes_no_more_than_twelve_pictures(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The stand-in sees wine in turns: where scores are propagated, and where they are not."""
-    decide, tried = ColourSegmenter.decide, itertools.count()
-
-    def in_turns(self: Any, scores: Any, *how: Any) -> Any:
-        sees = next(tried) % 4 in (0, 3)
-        return decide(self, scores if sees else replace(scores, taught={}), *how)
-
-    monkeypatch.setattr(ColourSegmenter, "decide", in_turns)
-    school, there = School(database), Studio(CONFIG)
-    school.learner.read_image = flags
-    for number in range(1, 15):
-        there.regions[number] = [region("a", "wine", left_third(), to_name="image")]
-        school.learn(number)
-    assert school.learner.take_due_step(there)
-    trial = school.stores.versions.versions(7)[0].propagation_trial
-    assert trial is not None
-    assert (trial.pictures, trial.is_used) == (12, False)
-    assert trial.low < 0 < trial.high
-
-
-def test_nothing_is_tried_where_all_scores_are_propagated(database: Database) -> None:
-    school, there = School(database, propagate=True), Studio(CONFIG)
-    school.learner.read_image = flags
-    for number in range(1, 8):
-        there.regions[number] = [region("a", "wine", left_third(), to_name="image")]
-        school.learn(number)
-    assert school.learner.take_due_step(there)
-    assert school.stores.versions.versions(7)[0].propagation_trial is None
-
-
-def test_the_picture_of_changes_is_green_where_the_version_alone_is_right(
-    database: Database,
-) -> None:
-    school, there = School(database), Studio(CONFIG)
-    there.regions = {1: [region("a", "wine", left_third(), to_name="image")]}
-    school.learn(1)
-    school.learn(2, image="red")
-    assert school.learner.take_due_step(there)
-    (shown,) = school.stores.versions.before_after(7, 1).pictures
-    assert (shown.changed, shown.gained, shown.lost) == (pytest.approx(1 / 3),) * 2 + (0,)
-    picture = pixels_of(shown.changes).astype(int)
-    red, green, blue = picture[5:35, 4:16].reshape(-1, 3).mean(0)
-    assert green > red + 20
-    assert green > blue + 20
-    assert np.ptp(picture[5:35, 30:].reshape(-1, 3).mean(0)) < 6, "the rest is grey"
-    assert school.stores.versions.before_after(7, 9).pictures == ()
-
-
 def test_the_fit_is_told_which_labels_keep_their_words(database: Database) -> None:
     school = School(database, adapt_label_loss=4)
     school.learn(1, 2)
@@ -526,19 +158,6 @@ def test_a_request_keeps_the_version_that_it_has_begun_with(database: Database) 
     for annotation in (1, 2, 3, 4):
         school.learner.forget(annotation)
     assert not is_wanted(first, config), "the words decide at once"
-
-
-def test_an_annotation_that_is_too_old_to_count_is_not_even_read(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(training_examples, "MOST_ANNOTATIONS", 2)
-    school = School(database)
-    school.learn(5, 4)
-    school.learn(1, image="gone")
-    assert "cannot be learned from" not in caplog.text
-    school.learn(6)
-    kept = [each.annotation for each in school.stores.examples.examples(7)]
-    assert (sorted(kept), school.stores.versions.state(7).annotations) == ([5, 6], 2)
 
 
 def test_a_step_that_fails_is_given_back_with_the_reason(database: Database) -> None:

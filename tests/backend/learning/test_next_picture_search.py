@@ -18,7 +18,7 @@ from clearclip_core import RGBArray
 from tests.backend.conftest import Clock
 from tests.backend.fakes.colour_segmenter import pixels_of, teach
 from tests.backend.fakes.databases import end_leases
-from tests.backend.learning.test_learner import SIZE_HW, School, Studio
+from tests.backend.learning.school import SIZE_HW, School, Studio
 from tests.backend.prediction.test_predictor import read_image
 
 

@@ -22,7 +22,6 @@ from tests.backend.fakes.colour_segmenter import brush_config
 from tests.backend.fakes.label_studio import FakeStudio
 from tests.backend.feedback.test_annotation_reader import OURS, Desk, region
 from tests.backend.feedback.test_annotation_reader import desk as desk
-from tests.backend.review.test_verdicts import reviews as reviews
 
 CONFIG = parse_label_config(brush_config("red", "blue", "green"), None)
 RED = region("a", "red", 4)

@@ -1,7 +1,6 @@
 """What all kinds of runs have in common, from asking for one to reading its report."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +9,10 @@ from sqlalchemy.exc import OperationalError
 
 from backend.database.database import Database
 from backend.database.leases import LEASE_S
-from backend.errors import Busy, ImageInvalid, ModelUnavailable, NotFound, TaskDeadly
+from backend.errors import ImageInvalid, ModelUnavailable, NotFound, TaskDeadly
 from backend.label_studio.requests import Task
-from backend.runs import run_store
 from backend.runs import runner as runner_module
-from backend.runs.run_store import MOST_KEPT, MOST_OPEN, Run, RunKind, RunStore
+from backend.runs.run_store import MOST_KEPT, Run, RunKind, RunStore
 from backend.runs.runner import KINDS, Runner
 from tests.backend.conftest import Clock
 from tests.backend.runs.samples import SAMPLES, run_parts
@@ -88,33 +86,6 @@ def test_a_report_is_kept_for_every_backend(bench: Bench, database: Database, ki
     assert all(bench.store.last(each, 7) is None for each in KINDS if each is not kind)
 
 
-@each_kind
-def test_what_another_version_was_asked_fails_with_a_sentence(kind: Kind) -> None:
-    with pytest.raises(ValueError, match=r"Another version .* ask again"):
-        kind.read_asked(Run(id=1, kind=kind.name, project=7, asked=[]))  # type: ignore[arg-type]
-
-
-def test_few_wait_and_who_ask_at_once_are_told_alike(bench: Bench, database: Database) -> None:
-    stores = [bench.store, other_of(bench, database).store] * 4
-    with ThreadPoolExecutor(len(stores)) as pool:
-        runs = list(pool.map(lambda store: store.request(KIND, 7, ASKED), stores))
-    assert len({each.id for each in runs}) == 1
-    for project in range(8, 7 + MOST_OPEN):
-        bench.store.request(KIND, project, ASKED)
-    with pytest.raises(Busy):
-        bench.store.request(KIND, 99, ASKED)
-
-
-def test_a_run_that_ends_the_backend_each_time_fails(bench: Bench, clock: Clock) -> None:
-    run = bench.store.request(KIND, 7, ASKED)
-    for number in range(3):
-        assert RunStore(bench.store.database, f"dies-{number}").lease([KIND.name]) is not None
-        clock.now += LEASE_S + 1
-    assert bench.store.lease([KIND.name]) is None
-    failed = bench.store.get(KIND, 7, run.id)
-    assert (failed.state, failed.reason[:27]) == ("failed", "The backend has ended each ")
-
-
 def test_a_run_goes_on_without_the_task_that_ends_the_backend(bench: Bench, clock: Clock) -> None:
     run = bench.store.request(KIND, 7, ASKED)
     for number in range(3):
@@ -137,20 +108,6 @@ def test_a_run_goes_on_without_the_task_that_ends_the_backend(bench: Bench, cloc
     assert bench.run_next(KIND, make)
     assert bench.store.get(KIND, 7, run.id).state == "done"
     assert ["on task 6" in each for each in left_out] == [True]
-
-
-def test_an_older_backend_takes_no_run_that_a_newer_one_was_asked_for(
-    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as newer:
-        newer.setattr(run_store, "revisions", lambda: ("0200", "9999"))
-        run = bench.store.request(KIND, 7, ASKED)
-    assert bench.store.lease([KIND.name]) is None
-    assert bench.store.get(KIND, 7, run.id).state == "queued"
-    own = bench.store.request(KIND, 8, ASKED)
-    leased = bench.store.lease([KIND.name])
-    assert leased is not None
-    assert leased.id == own.id, "it holds up no other"
 
 
 def test_a_backend_that_stops_leaves_the_run_to_another_one(bench: Bench) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clearclip_core import Adaptation, DenseFeatures, Example, Scores, Vocabulary
-from clearclip_core.adaptation.example import facts_digest, to_safetensors
+from clearclip_core import DenseFeatures, Example, Scores, Vocabulary
+from clearclip_core.adaptation.example import to_safetensors
 from tests.core.segmentation.test_windows import plan_of
 
 Mask = npt.NDArray[np.bool_]
@@ -175,51 +175,13 @@ def test_examples_refuse_what_they_cannot_learn_from() -> None:
         Example.of(weighed, {}, ["sky"])
 
 
-def adaptation() -> Adaptation:
-    rng = np.random.default_rng(0)
-    numbers = rng.normal(size=(2, WIDTH)).astype(np.float32), np.ones(2, np.float32)
-    return Adaptation(("dog", "sky"), *numbers, 3)
-
-
-@pytest.mark.parametrize("made", [example_of(0), adaptation()])
-def test_other_bytes_are_refused(made: Example | Adaptation) -> None:
-    assert "array" not in repr(made), "it would fill a notebook"
-    data = made.to_bytes()
+def test_other_bytes_are_refused() -> None:
+    data = example_of(0).to_bytes()
     other = to_safetensors("number", {}, {"features": np.ones(3)})
     for wrong in (b"", b"{}", data[:-9], other):
-        with pytest.raises(ValueError, match="Expected the bytes of an"):
-            type(made).from_bytes(wrong)
+        with pytest.raises(ValueError, match="Expected the bytes of an example"):
+            Example.from_bytes(wrong)
 
 
-def test_an_adaptation_keeps_whether_its_scores_are_propagated() -> None:
-    made = adaptation()
-    propagated = replace(made, propagate=True)
-    read = Adaptation.from_bytes(propagated.to_bytes())
-    assert (read.propagate, read.digest) == (True, propagated.digest)
-    assert made.digest != propagated.digest
-    assert not Adaptation.from_bytes(made.to_bytes()).propagate
-
-
-def test_facts_of_a_stored_adaptation_that_are_no_more_are_passed_over() -> None:
-    """Such as those of a filter of scores that learned versions could use for a day."""
-    made = adaptation()
-    facts = {"names": list(made.names), "pictures": made.pictures, "bilateral": True}
-    arrays = {"directions": made.directions, "offsets": made.offsets}
-    read = Adaptation.from_bytes(to_safetensors("adaptation", facts, arrays))
-    assert (read.propagate, read.digest) == (False, made.digest)
-
-
-def test_an_adaptation_without_propagation_has_the_digest_that_0_2_0_gave_it() -> None:
-    facts = {"names": ["sky"], "pictures": 2}
-    arrays = {"directions": np.ones((1, 3), np.float32), "offsets": np.zeros(1, np.float32)}
-    made = Adaptation(("sky",), arrays["directions"], arrays["offsets"], 2)
-    assert made.digest == facts_digest(facts, arrays)
-
-
-def test_adaptations_survive_their_bytes_and_check_themselves() -> None:
-    made = adaptation()
-    read = Adaptation.from_bytes(made.to_bytes())
-    assert (read.digest, read.names, read.pictures) == (made.digest, made.names, 3)
-    for wrong in ({"names": ("sky", "dog")}, {"offsets": np.ones(3, np.float32)}):
-        with pytest.raises(ValueError, match="sorted" if "names" in wrong else "offsets"):
-            replace(made, **wrong)
+def test_its_repr_fills_no_notebook() -> None:
+    assert "array" not in repr(example_of(0))
