@@ -20,6 +20,7 @@ from backend.feedback.experiment import ExperimentStore
 from backend.jobs.change_poller import ChangePoller, PollStore
 from backend.jobs.connection_watch import ConnectionWatch
 from backend.jobs.job_store import JobStore
+from backend.jobs.kept_pictures import KeptPictures
 from backend.jobs.worker import JobRunner, Round, Withdrawer, Worker
 from backend.label_studio.access import StudioAccess
 from backend.label_studio.client import LabelStudioClient, required_client
@@ -118,7 +119,9 @@ class Services(StudioAccess):
         from backend.learning.versions import VersionStore
 
         examples = ExampleStore(self.database, self._model_key)
-        versions = VersionStore(self.database, self.owner, self._model_key)
+        versions = VersionStore(
+            self.database, self.owner, self._model_key, keeps_pictures=self._keeps_pictures
+        )
         mark = self.annotations.mark
         read_image = self.images.read
         return Learner(self.settings, self.engine, read_image, examples, versions, mark=mark)
@@ -128,7 +131,7 @@ class Services(StudioAccess):
         """The pictures whose masks the newest corrections would change most."""
         from backend.learning.next_pictures import NextPictureStore
 
-        return NextPictureStore(self.database, self._model_key)
+        return NextPictureStore(self.database, self._model_key, keeps_pictures=self._keeps_pictures)
 
     def _model_key(self) -> str:
         """Return the key of the model of the settings; asked each time, as weights may come."""
@@ -158,7 +161,12 @@ class Services(StudioAccess):
     @cached_property
     def runs(self) -> RunStore:
         """The runs over projects that pages and commands have asked for."""
-        return RunStore(self.database, self.owner)
+        return RunStore(self.database, self.owner, keeps_pictures=self._keeps_pictures)
+
+    @property
+    def _keeps_pictures(self) -> bool:
+        """Whether reports are kept with their pictures."""
+        return self.settings.picture_days > 0
 
     @cached_property
     def set_ups(self) -> SetUps:
@@ -183,13 +191,13 @@ class Services(StudioAccess):
         predictor = partial(
             Predictor,
             self.engine,
-            self.images.read,
-            self.settings,
+            settings=self.settings,
             recall_image=self.images.read_cached,
         )
         if not uses_database:
-            return predictor()
+            return predictor(read_image=self.images.read)
         return predictor(
+            read_image=self.images.read_to_predict,
             task_runner=self.task_runner,
             tracker=tracker,
             learned=self.learner.versions,
@@ -263,6 +271,12 @@ class Services(StudioAccess):
         )
         reader = AnnotationReader(self.annotations, client, self.learner)
         runner = Runner(KINDS, self.runs, self.run_parts(client), self.stopping)
+        kept = KeptPictures(
+            self.images.copies,
+            [self.runs, self.learner.versions, self.next_pictures],
+            self.settings.picture_days,
+            self.database.clock,
+        )
         search = NextPictureSearch(self.learner, self.next_pictures, self.scores, self._is_busy)
         rounds: dict[str, Round] = {
             "runs": runner.run_next,
@@ -278,6 +292,7 @@ class Services(StudioAccess):
             "scores": partial(read_scores, self.scores, client),
             "changes": self.change_poller.poll,
             "connection": self.connection_watch.check,
+            "pictures": kept.forget_old,
         }
         leased = self.annotations, self.change_poller.polls, self.runs, self.reviews
         leases = [each.leases for each in leased]

@@ -232,6 +232,14 @@ class Settings(BaseSettings):
         description="Memory for pictures that annotators have open, so that a click needs no "
         "second download; 0 keeps none.",
     )
+    picture_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        description="Days for which small pictures stay on disk: copies of large ones in "
+        "MODEL_DIR/pictures, at most 256 MB, so that the review shows them at once, and those in "
+        "reports and learned versions; 0 keeps none.",
+    )
     refine: bool = Field(
         default=True,
         description="Masks follow the edges of the picture instead of the model's patches.",

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: How often a thread without work looks for some, in seconds; some threads seldom have any.
 _POLL_S: Final = 1.0
 _POLL_SELDOM_S: Final = 5.0
-_SELDOM: Final = {"runs", "scores", "steps"}
+_SELDOM: Final = {"pictures", "runs", "scores", "steps"}
 
 _RETRY_AFTER_S: Final = 15.0  # how long a thread waits after an error, in seconds
 

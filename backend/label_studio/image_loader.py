@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from backend.errors import ImageInvalid, ImageTooLarge
 from backend.label_studio.download import LabelStudioFiles
 from backend.label_studio.requests import Task
+from backend.label_studio.small_images import SIDE_PX, SmallImages
 from backend.settings import Settings
 from clearclip_core import RGBArray
 from clearclip_core.images.opening import FORMATS, ImageWorkError, open_image
@@ -83,6 +84,7 @@ class ImageReader:
         self._kept: TTLCache[str, RGBArray] = TTLCache(
             settings.picture_cache_mb << 20, CACHE_TTL_S, getsizeof=lambda rgb: rgb.nbytes
         )
+        self.copies = SmallImages(settings.model_dir / "pictures", settings.picture_days)
         self._room = _DecodingRoom(_DECODING_PX)
         self._lock = threading.Lock()
         self._hits = self._misses = 0
@@ -103,6 +105,12 @@ class ImageReader:
         read.
         """
         return self._decode(self.read_file(source, task))
+
+    def read_to_predict(self, source: str, task: Task) -> RGBArray:
+        """Read as `read` does, and keep a small copy of a large image, for those who look at it."""
+        rgb = self.read(source, task)
+        self.copies.keep(_key(self._address(source.strip(), task)), rgb)
+        return rgb
 
     def read_file(self, source: str, task: Task) -> bytes:
         """Read the file of one image of a task, without decoding it."""
@@ -127,15 +135,19 @@ class ImageReader:
         """Read an image to be shrunk to a long side of `side_px`, read-only, as `read_cached` does.
 
         A JPEG file has the smallest of its size, a half, a quarter and an eighth that is no smaller
-        than that, and others their size, see `decode_rgb`.
+        than that, and others their size, see `decode_rgb`. Where a small copy is large enough, it
+        is that.
         """
+        if side_px <= SIDE_PX:
+            copy = self.copies.read(_key(self._address(source.strip(), task)))
+            if copy is not None:
+                return copy
         return self._read_kept(source, task, side_px)
 
     def _read_kept(self, source: str, task: Task, side_px: int | None) -> RGBArray:
         source = source.strip()
         address = self._address(source, task)
-        # A data: URL may be megabytes long.
-        key = f"{hashlib.sha256(address.encode()).hexdigest()} {side_px or ''}"
+        key = f"{_key(address)} {side_px or ''}"
         with self._lock:
             kept = self._kept.get(key)
             self._hits += kept is not None
@@ -177,6 +189,11 @@ class ImageReader:
         if address[:5].lower() == "data:":
             return read_data_url(address, self._max_file_mb)
         return self._files.download(address, called="" if address == source else source)
+
+
+def _key(address: str) -> str:
+    """Return what an image is kept by: a ``data:`` URL may be megabytes long."""
+    return hashlib.sha256(address.encode()).hexdigest()
 
 
 class _DecodingRoom:

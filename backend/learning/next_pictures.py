@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from backend.database.database import METADATA, Database, insert_on_conflict, read_json
 from backend.database.leases import is_due
+from backend.database.pictures import encode_report, forget_pictures, has_pictures
 from backend.feedback.report.statistics import in_percent
 from backend.learning.examples import STATES, in_project
 
@@ -78,8 +79,11 @@ class NextPictureStore:
     (24, 0)
     """
 
-    def __init__(self, database: Database, model_key: Callable[[], str]) -> None:
+    def __init__(
+        self, database: Database, model_key: Callable[[], str], *, keeps_pictures: bool = True
+    ) -> None:
         self._database = database
+        self._keeps_pictures = keeps_pictures
         self._model_key = model_key  # see `backend.learning.versions.model_key`
 
     def read(self, project: int) -> NextPictures:
@@ -102,13 +106,25 @@ class NextPictureStore:
         """
         now = self._database.clock()
         kept = msgspec.structs.replace(found, at=now)
-        pictures = msgspec.json.encode(kept).decode()
+        pictures = encode_report(kept, keeps_pictures=self._keeps_pictures)
         due = now + min(LONGEST_PAUSE_S, max(PAUSE_S, _REST_FACTOR * took_s))
         self._write(project, pictures=pictures, newest=newest, changed=changed, due=due)
 
     def put_off(self, project: int) -> None:
         """Have no project searched for a while, as a search begins."""
         self._write(project, due=self._database.clock() + PAUSE_S)
+
+    def forget_pictures(self, before: float) -> int:
+        """Take out the pictures that were found before a time; return of how many projects."""
+        query = sa.select(_ROW.project, _ROW.model, _ROW.pictures).where(
+            has_pictures(_ROW.pictures)
+        )
+        old = [
+            (row.project, row.model)
+            for row in self._database.rows(query)
+            if (found := read_json(row.pictures, NextPictures)) is None or found.at < before
+        ]
+        return forget_pictures(self._database, _ROW.pictures, old)
 
     def _write(self, project: int, **values: str | float) -> None:
         key = {"project": project, "model": self._model_key()}

@@ -30,6 +30,7 @@ from backend.database.leases import (
     is_due,
     is_hopeless,
 )
+from backend.database.pictures import encode_report, forget_pictures, has_pictures
 from backend.errors import LearningRefused
 from backend.learning.compared_images import BeforeAfter, PropagationTrial
 from backend.learning.examples import EXAMPLES, STATES, StateRow, in_project
@@ -206,8 +207,16 @@ class VersionStore:
     (True, True)
     """
 
-    def __init__(self, database: Database, owner: str, model_key: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        model_key: Callable[[], str],
+        *,
+        keeps_pictures: bool = True,
+    ) -> None:
         self._database = database
+        self._keeps_pictures = keeps_pictures
         self._owner = owner
         self.leases = Leases(database, STATES, owner)
         self._model_key = model_key  # asked each time: weights may be downloaded later
@@ -589,6 +598,18 @@ class VersionStore:
         read = [read_json(row, Version) for row in locked.connection.scalars(used)]
         return any(each is not None and not each.unlabelled for each in read)
 
+    def forget_pictures(self, before: float) -> int:
+        """Take the pictures out of versions that were made before a time; return how many."""
+        query = sa.select(
+            _VERSION.project, _VERSION.model, _VERSION.number, _VERSION.version
+        ).where(has_pictures(_VERSION.pictures))
+        old = [
+            (row.project, row.model, row.number)
+            for row in self._database.rows(query)
+            if (version := read_json(row.version, Version)) is None or version.created < before
+        ]
+        return forget_pictures(self._database, _VERSION.pictures, old)
+
     def _insert(
         self,
         locked: StateRow,
@@ -613,7 +634,7 @@ class VersionStore:
             "number": number,
             "version": msgspec.json.encode(kept).decode(),
             "adaptation": None if adaptation is None else adaptation.to_bytes(),
-            "pictures": msgspec.json.encode(pictures).decode(),
+            "pictures": encode_report(pictures, keeps_pictures=self._keeps_pictures),
         }
         locked.connection.execute(sa.insert(VERSIONS).values(row))
         locked.change(newest=number)

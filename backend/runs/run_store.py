@@ -23,6 +23,7 @@ from backend.database.leases import (
     is_hopeless,
     lease_columns,
 )
+from backend.database.pictures import encode_report, forget_pictures, has_pictures
 from backend.errors import Busy, NotFound
 
 if TYPE_CHECKING:
@@ -146,8 +147,9 @@ _RUN: Final = [_RUNS.c[name] for name in Run.__struct_fields__]
 class RunStore:
     """The runs of a database, which an owner leases, or with "" only looks at."""
 
-    def __init__(self, database: Database, owner: str = "") -> None:
+    def __init__(self, database: Database, owner: str = "", *, keeps_pictures: bool = True) -> None:
         self.database = database
+        self._keeps_pictures = keeps_pictures  # those of the reports
         self.leases = Leases(database, _RUNS, owner)
 
     # ---- requests of people ----------------------------------------------------------------------
@@ -248,7 +250,7 @@ class RunStore:
         """
         values: dict[str, Any] = {"state": "failed", "reason": reason}
         if report is not None:
-            values = {"state": "done", "report": msgspec.json.encode(report).decode()}
+            values = {"state": "done", "report": self._encode(report)}
         with self.database.write_exclusively(LOCK) as connection:
             self._change(connection, run, **values, **self._over())
             return _forget(connection, run.kind, run.project)
@@ -267,11 +269,23 @@ class RunStore:
     ) -> list[Run]:
         """Add a run that a command has done, see `finish`."""
         text = msgspec.json.encode(asked).decode()
-        told = msgspec.json.encode(report).decode()
-        values = {"state": "done", "report": told, "created": created, **self._over()}
+        values = {
+            "state": "done",
+            "report": self._encode(report),
+            "created": created,
+            **self._over(),
+        }
         with self.database.write_exclusively(LOCK) as connection:
             _add(connection, kind, project, text, **values)
             return _forget(connection, kind.name, project)
+
+    def forget_pictures(self, before: float) -> int:
+        """Take the pictures out of reports that were finished before a time; return how many."""
+        old = sa.select(_RUNS.c.id).where(_RUNS.c.finished < before, has_pictures(_RUNS.c.report))
+        return forget_pictures(self.database, _RUNS.c.report, self.database.rows(old))
+
+    def _encode(self, report: msgspec.Struct) -> str:
+        return encode_report(report, keeps_pictures=self._keeps_pictures)
 
     def _over(self) -> dict[str, Any]:
         return {"finished": self.database.clock(), **FINISHED}

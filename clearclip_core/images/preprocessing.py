@@ -112,6 +112,17 @@ def reduced_sizes(size_hw: Sequence[int]) -> list[tuple[int, int]]:
     return [(-(-height // each), -(-width // each)) for each in REDUCTIONS]
 
 
+def reduced_size(size_hw: Sequence[int], least_side_px: int) -> tuple[int, int]:
+    """Return the size that `decode_rgb` gives a JPEG file of a height and width in px.
+
+    >>> reduced_size((1500, 2001), 480), reduced_size((300, 400), 480)
+    ((375, 501), (300, 400))
+    """
+    height, width = size_hw
+    reduction = _reduction(max(size_hw), least_side_px)
+    return -(-height // reduction), -(-width // reduction)
+
+
 def _reduction(side_px: int, least_px: int) -> int:
     """Return the largest of `REDUCTIONS` that leaves a side long enough; 1 for a shorter one."""
     return max(each for each in REDUCTIONS if each == 1 or side_px >= each * least_px)

@@ -42,6 +42,7 @@ def _database_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def _own_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Backends of tests must not share jobs, nor write into the home of who runs them."""
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/own.db")
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "models"))
 
 
 @dataclass

@@ -5,6 +5,7 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backend import create_app, errors
@@ -64,6 +65,20 @@ def test_a_predictor_without_a_database_makes_none(tmp_path: Path) -> None:
     )
     assert entry["result"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "uses_database", "copies"), [(2, True, 1), (0, True, 0), (2, False, 0)]
+)
+def test_a_server_keeps_a_copy_of_a_large_picture_that_it_predicts(
+    tmp_path: Path, days: int, uses_database: bool, copies: int
+) -> None:
+    services = Services(Settings(model_dir=tmp_path, picture_days=days), colour_engine())
+    large = data_url(np.full((1200, 2000, 3), (255, 0, 0), np.uint8))
+    tasks = [{"id": number, "data": {"image": large}} for number in (1, 2)]  # one is a click's
+    body = json.dumps({"tasks": tasks, "label_config": brush_config("red")}).encode()
+    services.predictor(uses_database=uses_database).predict(parse_predict(body, services.settings))
+    assert len([*tmp_path.glob("pictures/*.jpg")]) == copies
 
 
 def test_only_our_own_fault_is_a_server_error() -> None:

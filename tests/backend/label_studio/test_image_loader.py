@@ -233,6 +233,18 @@ def test_a_small_picture_is_kept_beside_that_of_the_full_size() -> None:
     assert (reader.cache_stats.hits, reader.cache_stats.misses) == (2, 2)
 
 
+def test_a_large_picture_that_was_predicted_is_shown_from_its_copy(tmp_path: Path) -> None:
+    files = [_file(Image.new("RGB", (2000, 1000), colour)) for colour in ("red", "blue")]
+    red, blue = (f"data:image/png;base64,{base64.b64encode(each).decode()}" for each in files)
+    reader = _reader("http://127.0.0.1:1", model_dir=str(tmp_path))
+    reader.read_to_predict(red, TASK)
+    reader.read(blue, TASK)
+    for source, shape in ((red, (250, 500, 3)), (blue, (1000, 2000, 3))):
+        assert reader.read_small(source, TASK, 480).shape == shape
+    assert reader.read_small(red, TASK, 1600).shape == (1000, 2000, 3)
+    assert reader.read_small(red, TASK, 144)[100, 100].tolist() == pytest.approx([255, 0, 0], abs=3)
+
+
 @pytest.mark.parametrize(("limit_mb", "hits"), [(0, 0), (1, 1)])
 def test_what_is_kept_is_bounded_in_bytes(limit_mb: int, hits: int) -> None:
     reader = _reader("http://127.0.0.1:1", picture_cache_mb=limit_mb)
