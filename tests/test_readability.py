@@ -120,12 +120,23 @@ def test_a_public_name_needs_each_argument(tmp_path: Path, docstring: str, holds
 def test_a_source_file_needs_a_test_file_of_its_name(tmp_path: Path) -> None:
     for path in ("backend/jobs/worker.py", "backend/web/worker.py", "clearclip_core/clip/sums.py"):
         (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
+        (tmp_path / path).write_text("def f(): ...\n")
     (tmp_path / "tests/backend/jobs").mkdir(parents=True)
     (tmp_path / "tests/backend/jobs/test_worker.py").touch()
 
     found = sorted(place.path for place in readability.check_test_files(tmp_path))
     assert found == ["backend/web/worker.py", "clearclip_core/clip/sums.py"]
+
+
+@pytest.mark.parametrize(
+    "source", ["A = 3\n\nclass B:\n    c: int\n", 'def f():\n    """Go.\n\n    >>> f()\n    """\n']
+)
+def test_a_file_without_functions_or_with_an_example_of_each_needs_none(
+    tmp_path: Path, source: str
+) -> None:
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend/columns.py").write_text(source)
+    assert list(readability.check_test_files(tmp_path)) == []
 
 
 def test_what_is_listed_is_let_through() -> None:

@@ -229,13 +229,14 @@ def dataset(
     }
     _check_needed("--split", shares, of_parts)
 
-    choice = AnnotationChoice.parse(annotations)
+    choice = replace(AnnotationChoice.parse(annotations), with_reviewed=not without_reviewed)
+    split = Split() if shares is None else Split.parse(shares)
     options = DatasetOptions(
         formats=_formats(chosen, overlays=overlays),
         pictures=pictures or _default_pictures(chosen),
-        choice=replace(choice, with_reviewed=not without_reviewed),
+        choice=choice,
         by_label=merge_regions == "label",
-        split=Split() if shares is None else Split.parse(shares),
+        split=split,
         renamed=read_renamings(renamed),
         **more,
     )

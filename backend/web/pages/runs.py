@@ -205,32 +205,24 @@ class RunRoutes:
         is_open = run is not None and not run.is_over
         is_queued = run is not None and run.state == "queued"
         template = f"{self.kind.name.replace('-', '_')}.html"
-        view_number = request.args.get("view", type=int)
-        at_work = self.store.at_work() if is_queued else None
-        outdated = view.outdated("" if of is None else url)
 
-        return html_page(
-            template,
-            refusal,
-            **self.page_values(project),
-            **_typed(typed),
-            shown=view,
-            project=project,
-            report=view.report,
-            done=view.done(request.args.get("did", "")),
-            outdated=outdated,
-            kind=self.kind,
-            is_open=is_open,
-            at_work=at_work,
-            is_one=of is not None,
-            view=view_number,
-            no_key=no_key(self.services.page_client, self.kind.use),
-        )
-
-
-def _typed(typed: Form | None) -> dict[str, Any]:
-    """Return what a refused form had in its fields: the last value of each, and all."""
-    return {"typed": last_values(typed or {}), "lists": typed or {}}
+        values = {
+            "shown": view,
+            "project": project,
+            "report": view.report,
+            "done": view.done(request.args.get("did", "")),
+            "outdated": view.outdated("" if of is None else url),
+            "kind": self.kind,
+            "is_open": is_open,
+            "at_work": self.store.at_work() if is_queued else None,
+            "is_one": of is not None,
+            "view": request.args.get("view", type=int),
+            "no_key": no_key(self.services.page_client, self.kind.use),
+            # What a refused form had in its fields: the last value of each, and all.
+            "typed": last_values(typed or {}),
+            "lists": typed or {},
+        }
+        return html_page(template, refusal, **self.page_values(project), **values)
 
 
 class LabelErrorRoutes(RunRoutes):

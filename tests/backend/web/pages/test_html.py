@@ -21,3 +21,15 @@ def test_the_policy_lets_only_the_pages_own_script_run(dashboard: Dashboard) -> 
     assert {element["nonce"] for element in own} == {nonce}
     assert nonce not in second.headers["Content-Security-Policy"]
     assert first.headers["Cache-Control"] == "no-store"
+
+
+def test_what_is_not_there_is_a_page_for_people(dashboard: Dashboard) -> None:
+    response = dashboard.client.get("/nowhere", headers=PEOPLE)
+    assert response.status_code == 404
+    assert "Not found" in Page(response).text
+
+
+def test_what_is_not_there_is_json_for_programs(dashboard: Dashboard) -> None:
+    response = dashboard.client.get("/nowhere")
+    assert response.status_code == 404
+    assert list(response.get_json()) == ["error"]
