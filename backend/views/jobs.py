@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -231,6 +231,17 @@ def _kept(tasks: Sequence[int], task_url: Callable[[int], str | None]) -> Senten
     return sentence(*parts, ".")
 
 
+class ProjectFigures(Struct, frozen=True, kw_only=True):
+    """The figures of a project that is connected, has a job, or was read from."""
+
+    project: int
+    tasks: int | None = None  # None before the first poll
+    left: int | None = None  # of these, those to be annotated; None: never counted
+    annotations: int = 0
+    accepted_share: float | None = None  # of predicted regions, in [0, 1]; None: none was compared
+    failing: int = 0  # tasks without a prediction
+
+
 class ServedProject(Struct, frozen=True):
     """A project on the dashboard: how far it is, and what to do next."""
 
@@ -243,7 +254,7 @@ class ServedProject(Struct, frozen=True):
 
 
 def served_projects(
-    served: Iterable[Mapping[str, Any]], jobs: Iterable[Job], pictured: Mapping[int, int]
+    served: Iterable[ProjectFigures], jobs: Iterable[Job], pictured: Mapping[int, int]
 ) -> tuple[ServedProject, ...]:
     """Return the projects of a dashboard in the given order.
 
@@ -253,14 +264,13 @@ def served_projects(
         pictured: project -> the task whose picture stands for it.
     """
     working = {each.project: each for each in jobs if each.state in ("running", "queued")}
-    rows = (_served(each, working.get(each["project"])) for each in served)
+    rows = (_served(each, working.get(each.project)) for each in served)
     return tuple(replace(each, pictured=pictured.get(each.project)) for each in rows)
 
 
-def _served(figures: Mapping[str, Any], job: Job | None) -> ServedProject:
-    tasks, left, failing = figures["tasks"], figures["left"], figures["failing"]
-    annotations = figures["annotations"]
-    progress = [count_with_noun(annotations, "annotation")]
+def _served(figures: ProjectFigures, job: Job | None) -> ServedProject:
+    tasks, left, failing = figures.tasks, figures.left, figures.failing
+    progress = [count_with_noun(figures.annotations, "annotation")]
     share = None
     if tasks and left is not None:
         progress.insert(0, f"{grouped(left)} left")
@@ -269,9 +279,9 @@ def _served(figures: Mapping[str, Any], job: Job | None) -> ServedProject:
         progress.insert(0, count_with_noun(tasks, "task"))
 
     return ServedProject(
-        project=figures["project"],
+        project=figures.project,
         progress=", ".join(progress),
-        step=_step(tasks, left, annotations, job),
+        step=_step(tasks, left, figures.annotations, job),
         share=share,
         failing=f" · {grouped(failing)} without a prediction" if failing else "",
     )

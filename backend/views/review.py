@@ -12,7 +12,7 @@ from backend.label_studio.label_config import LabelConfig
 from backend.review.queue import AskedPage, Card
 from backend.review.verdicts import CHECKED, TOO_FAST_S, NotDone, TakingBack, Tally
 from backend.views.project import UrlOf
-from backend.views.text import Part, Sentence, count_with_noun, sentence
+from backend.views.text import Part, Pill, Sentence, count_with_noun, sentence
 from clearclip_core.quantities import grouped
 
 NO_NAME: Final = "No name given"
@@ -147,6 +147,15 @@ class ReviewPage(Struct, frozen=True, kw_only=True):
     not_done_title: str
     made_view: str  # address of the view that was made just now; "" where none was
     worst: tuple[int, ...]  # tasks in it, the worst first
+
+    def signs(self, card: Card) -> tuple[Pill, ...]:
+        """Return what stands beside the number of a picture's task: its score, and its age."""
+        signs = []
+        if self.shows_scores and card.score:
+            signs.append(Pill(f"{card.score:.2f}", "soft", is_plain=True))
+        if card.is_old:
+            signs.append(Pill("older masks", "wait", is_plain=True))
+        return tuple(signs)
 
     @classmethod
     def of(

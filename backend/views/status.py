@@ -1,13 +1,18 @@
-"""What the dashboard says of the model, and of the tasks that it works on."""
+"""What the dashboard and ``/status`` say of a backend at one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Final
+from collections.abc import Hashable, Mapping
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from backend.views.text import Colour, Pill
+from backend.inference.feature_cache import CacheUse
+from backend.label_studio.image_loader import ImageCacheStats
+from backend.projects.failures import FailureCount
+from backend.views.jobs import Failure, JobView, ProjectFigures, errors_head
+from backend.views.text import Colour, Pill, ago, count_with_noun, duration, pace, size
+from clearclip_core.quantities import grouped
 
 _URGENCIES: Final = {"interactive": "a click", "opened": "an opened task", "batch": "a batch"}
 
@@ -106,3 +111,138 @@ def purpose(urgency: str) -> str:
     'an opened task'
     """
     return _URGENCIES.get(urgency, urgency)
+
+
+class PolledProject(Struct, frozen=True, kw_only=True):
+    """A project that is asked for changes."""
+
+    project: int
+    url: str | None  # in Label Studio; None where people cannot reach it
+    at: float | None  # when it was asked last without an error; None: never
+    tasks: int | None  # how many it had then
+    trouble: str  # why its changes could not be read; "" where they could
+
+
+class ConnectionStatus(Struct, frozen=True, kw_only=True):
+    """What background threads have found out about Label Studio."""
+
+    trouble: str  # why it cannot be used, as a sentence; "" where it can
+    poll_interval_s: float | None  # None: projects are not asked for changes
+    polled: tuple[PolledProject, ...]
+
+    @property
+    def troubled(self) -> tuple[PolledProject, ...]:
+        """Projects whose changes cannot be read; none where Label Studio itself is the trouble."""
+        return () if self.trouble else tuple(each for each in self.polled if each.trouble)
+
+
+class WordsUse(Struct, frozen=True):
+    """How often the words of a picture were embedded before it came, and how often not."""
+
+    hits: int
+    misses: int
+
+
+class CachesUse(Struct, frozen=True, kw_only=True):
+    """What the caches have spared since the start, and what they hold."""
+
+    features: CacheUse
+    words: WordsUse
+    pictures: ImageCacheStats
+
+    @property
+    def lines(self) -> Mapping[str, str]:
+        """Name of each cache -> what is said of it."""
+        return {
+            "Features": f"{_fill(self.features)}, {_hits(self.features)}",
+            "Words": _hits(self.words),
+            "Pictures": f"{_fill(self.pictures)}, {_hits(self.pictures)}",
+        }
+
+
+def _fill(cache: CacheUse | ImageCacheStats) -> str:
+    return f"{size(cache.bytes)} of {size(cache.limit_bytes)}"
+
+
+def _hits(cache: CacheUse | WordsUse | ImageCacheStats) -> str:
+    misses = count_with_noun(cache.misses, "miss", "misses")
+    return f"{count_with_noun(cache.hits, 'hit')}, {misses}"
+
+
+class DeviceMemory(Struct, frozen=True):
+    """Memory of a GPU in bytes."""
+
+    reserved: int  # by this process
+    free: int
+    total: int
+
+    @property
+    def line(self) -> str:
+        """What is said of it."""
+        return f"{size(self.reserved)} held, {size(self.free)} free of {size(self.total)}"
+
+
+class Total(NamedTuple):
+    """A large figure of the dashboard, and what it counts."""
+
+    figure: str
+    what: str
+    unit: str = ""
+    is_bad: bool = False
+
+
+class Status(Struct, frozen=True, kw_only=True):
+    """A backend at one moment. Times are in seconds since the epoch."""
+
+    at: float
+    started_at: float
+    label_studio: str | None  # address of Label Studio for browsers; None where none is known
+    connection: ConnectionStatus
+    model: ModelStatus
+    waiting: tuple[WaitingTasks, ...]
+    vocabularies: int  # sets of labels that wait for the model to embed their words
+    running: tuple[RunningTask, ...]
+    done: int  # tasks predicted since the start
+    remaining: int  # tasks that jobs and others have still to be predicted
+    pictures_per_second: float  # in the last minute
+    eta_s: float | None  # until the last running job ends; None: not known
+    jobs: tuple[JobView, ...]  # the newest ones; those that are not over come first
+    jobs_trouble: str  # why the database cannot be read, as a sentence; "" where it can
+    served: tuple[ProjectFigures, ...]
+    errors: tuple[Failure, ...]  # the last ones first
+    failing: FailureCount
+    caches: CachesUse
+    gpu_memory_bytes: Mapping[str, DeviceMemory]  # by device; empty without one
+    versions: Mapping[str, str]  # by package
+
+    MOST_RUNNING = 10  # tasks at work that the dashboard names
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether some task is being worked on, or waits."""
+        return bool(self.running or self.waiting or self.vocabularies)
+
+    @property
+    def more_running(self) -> str:
+        """How many tasks are worked on beside those that are named; "" where all are."""
+        more = len(self.running) - self.MOST_RUNNING
+        return f"and {grouped(more)} more" if more > 0 else ""
+
+    @property
+    def errors_head(self) -> str:
+        """How many tasks have no prediction."""
+        return errors_head(self.failing.tasks, len(self.errors))
+
+    @property
+    def totals(self) -> tuple[Total, ...]:
+        """The large figures; () where nothing has happened yet."""
+        if not (self.served or self.jobs or self.done):
+            return ()
+
+        failing = self.failing.tasks
+        done = Total(grouped(self.done), f"predicted since the start, {ago(self.started_at)}")
+        without = Total(grouped(failing), "without a prediction", is_bad=failing > 0)
+        remaining = Total(grouped(self.remaining), "remaining")
+        speed = Total(pace(self.pictures_per_second), "in the last minute", unit="pictures/s")
+        left = Total(duration(self.eta_s), "until done")
+        return done, without, remaining, speed, left

@@ -20,7 +20,6 @@ from backend.views.jobs import (
     JobDetail,
     JobFold,
     acted,
-    errors_head,
     first_step,
     served_projects,
 )
@@ -213,7 +212,7 @@ class DashboardRoutes:
     def render(self, refusal: BackendError | None = None) -> Response:
         """Render the dashboard; `refusal` says why what a form asked for was not done."""
         now = self.status.read()
-        served = {each["project"] for each in now["served"]}
+        served = {each.project for each in now.served}
         choices = self.services.connection_watch.project_choices()
         others = [each for each in choices if each[0] not in served]
         did, job = request.args.get("did", ""), request.args.get("job", "")
@@ -223,11 +222,8 @@ class DashboardRoutes:
             template="part.html" if "part" in request.args else "page.html",
             now=now,
             acted=acted(did, job, url_for("jobs.list")),
-            served=served_projects(
-                now["served"], now["jobs"], self.services.scores.first_tasks(served)
-            ),
-            jobs=JobFold.of(now["jobs"]),
-            errors_head=errors_head(now["failing"]["tasks"], len(now["errors"])),
+            served=served_projects(now.served, now.jobs, self.services.scores.first_tasks(served)),
+            jobs=JobFold.of(now.jobs),
             others=others,
             first_step=first_step(bool(others)),
             own_address=own_address(self.services.settings),

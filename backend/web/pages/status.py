@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, Final
 
-import msgspec
 from msgspec.structs import asdict, replace
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -26,13 +25,22 @@ from backend.projects.failures import FailingTask, FailureCount, FailureStore
 from backend.services import Services
 from backend.telemetry.logs import known_secrets, scrub
 from backend.telemetry.task_tracker import RefusedRequest, TaskTracker, TrackedTask
-from backend.views.jobs import Failure, JobView
-from backend.views.status import ModelStatus, RunningTask, WaitingTasks
+from backend.views.jobs import Failure, JobView, ProjectFigures
+from backend.views.status import (
+    CachesUse,
+    ConnectionStatus,
+    DeviceMemory,
+    ModelStatus,
+    PolledProject,
+    RunningTask,
+    Status,
+    WaitingTasks,
+    WordsUse,
+)
 from backend.web.metrics import gpu_memory_bytes
 
 log = logging.getLogger(__name__)
 
-_Json = dict[str, Any]
 _Counts = Mapping[tuple[Priority, Any], int]
 
 ROWS_SHOWN: Final = 20  # how many jobs and how many failures are shown; ``/jobs`` lists more jobs
@@ -124,33 +132,35 @@ class StatusReport:
         self._versions = {"python": platform.python_version(), **packages}
         self._started_at = time.time()
 
-    def read(self) -> _Json:
-        """Read the status of one moment as JSON: seconds, since the epoch for times, and bytes."""
+    def read(self) -> Status:
+        """Read the status of one moment."""
         now, tasks = self._services.engine.snapshot(), self._services.task_runner.count_waiting()
         stored = self._read_database()
-        jobs = [self.serializer.job(job) for job in stored.jobs]
-        return {
-            "at": time.time(),
-            "started_at": self._started_at,
-            "label_studio": self._services.files.browser_url,
-            "connection": self._connection(stored.polls),
-            "model": self._model(now),
-            "waiting": _waiting(now, tasks),
-            "vocabularies": now.vocabularies,
-            "running": [self.serializer.running_task(task) for task in self._tracker.running],
-            "done": self._tracker.done,
-            "remaining": _remaining(now, tasks, jobs),
-            "pictures_per_second": round(self._tracker.images_per_second, 3),
-            "eta_s": _eta_s(jobs),
-            "jobs": jobs,
-            "jobs_trouble": stored.trouble,
-            "served": _served(stored, jobs),
-            "errors": self._errors(stored),
-            "failing": msgspec.to_builtins(stored.failure_count),
-            "caches": self._caches(now),
-            "gpu_memory_bytes": gpu_memory_bytes(),
-            "versions": self._versions,
-        }
+        jobs = tuple(self.serializer.job(job) for job in stored.jobs)
+        running = tuple(self.serializer.running_task(task) for task in self._tracker.running)
+
+        return Status(
+            at=time.time(),
+            started_at=self._started_at,
+            label_studio=self._services.files.browser_url,
+            connection=self._connection(stored.polls),
+            model=self._model(now),
+            waiting=_waiting(now, tasks),
+            vocabularies=now.vocabularies,
+            running=running,
+            done=self._tracker.done,
+            remaining=_remaining(now, tasks, jobs),
+            pictures_per_second=round(self._tracker.images_per_second, 3),
+            eta_s=_eta_s(jobs),
+            jobs=jobs,
+            jobs_trouble=stored.trouble,
+            served=_served(stored, jobs),
+            errors=self._errors(stored),
+            failing=stored.failure_count,
+            caches=self._caches(now),
+            gpu_memory_bytes=_gpu_memory(),
+            versions=self._versions,
+        )
 
     def _read_database(self) -> StoredStatus:
         """Read the database; where that fails, the status holds nothing but the trouble."""
@@ -178,23 +188,24 @@ class StatusReport:
             gone=frozenset(gone),
         )
 
-    def _connection(self, polls: Iterable[Poll]) -> _Json:
+    def _connection(self, polls: Iterable[Poll]) -> ConnectionStatus:
         """Return what background threads have found out about Label Studio; ask it nothing."""
         poller, scrubbed = self._services.change_poller, self.serializer.scrub
-        return {
-            "trouble": scrubbed(self._services.connection_watch.trouble),
-            "poll_interval_s": poller.settings.poll_interval_s if poller.client else None,
-            "polled": [
-                {
-                    "project": poll.project,
-                    "url": self._services.files.task_url(poll.project),
-                    "at": poll.polled or None,
-                    "tasks": poll.tasks if poll.polled else None,
-                    "trouble": scrubbed(poll.trouble),
-                }
-                for poll in polls
-            ],
-        }
+        polled = (
+            PolledProject(
+                project=poll.project,
+                url=self._services.files.task_url(poll.project),
+                at=poll.polled or None,
+                tasks=poll.tasks if poll.polled else None,
+                trouble=scrubbed(poll.trouble),
+            )
+            for poll in polls
+        )
+        return ConnectionStatus(
+            trouble=scrubbed(self._services.connection_watch.trouble),
+            poll_interval_s=poller.settings.poll_interval_s if poller.client else None,
+            polled=tuple(polled),
+        )
 
     def _model(self, now: Snapshot) -> ModelStatus:
         settings = self._services.settings
@@ -209,21 +220,25 @@ class StatusReport:
             reason=self.serializer.scrub(now.status.reason),
         )
 
-    def _errors(self, stored: StoredStatus) -> list[Failure]:
+    def _errors(self, stored: StoredStatus) -> tuple[Failure, ...]:
         """Return what failed last first: tasks, and requests of Label Studio."""
         errors = [self.serializer.failing_task(each) for each in stored.failing]
         errors += [self.serializer.refused_request(each) for each in self._tracker.refusals]
-        return sorted(errors, key=attrgetter("at"), reverse=True)[:ROWS_SHOWN]
+        return tuple(sorted(errors, key=attrgetter("at"), reverse=True)[:ROWS_SHOWN])
 
-    def _caches(self, now: Snapshot) -> _Json:
-        return {
-            "features": msgspec.to_builtins(now.cache),
-            "words": {"hits": now.words_known, "misses": now.words_new},
-            "pictures": msgspec.to_builtins(self._services.images.cache_stats),
-        }
+    def _caches(self, now: Snapshot) -> CachesUse:
+        return CachesUse(
+            features=now.cache,
+            words=WordsUse(now.words_known, now.words_new),
+            pictures=self._services.images.cache_stats,
+        )
 
 
-def _served(stored: StoredStatus, jobs: Sequence[JobView]) -> list[_Json]:
+def _gpu_memory() -> dict[str, DeviceMemory]:
+    return {device: DeviceMemory(**kinds) for device, kinds in gpu_memory_bytes().items()}
+
+
+def _served(stored: StoredStatus, jobs: Sequence[JobView]) -> tuple[ProjectFigures, ...]:
     """Return the figures of each project that is connected, has a job, or was read from.
 
     The project with most failures comes first, then the one with most annotations.
@@ -234,30 +249,30 @@ def _served(stored: StoredStatus, jobs: Sequence[JobView]) -> list[_Json]:
     for project in (polls.keys() | stored.annotations.keys() | with_job) - stored.gone:
         sums = stored.annotations.get(project, GroupSums())
         poll = polls.get(project, Poll(project))
-        figures = {
-            "project": project,
-            "tasks": poll.tasks if poll.polled else None,
-            "left": poll.tasks_left if poll.polled else None,
-            "annotations": sum(sums.kinds.values()),
-            "accepted_share": sums.total.accepted_share,
-            "failing": stored.failing_by_project.get(project, 0),
-        }
+        figures = ProjectFigures(
+            project=project,
+            tasks=poll.tasks if poll.polled else None,
+            left=poll.tasks_left if poll.polled else None,
+            annotations=sum(sums.kinds.values()),
+            accepted_share=sums.total.accepted_share,
+            failing=stored.failing_by_project.get(project, 0),
+        )
         found.append(figures)
-    order = itemgetter("failing", "annotations", "project")
-    return sorted(found, key=order, reverse=True)
+    order = attrgetter("failing", "annotations", "project")
+    return tuple(sorted(found, key=order, reverse=True))
 
 
-def _waiting(now: Snapshot, tasks: _Counts) -> list[WaitingTasks]:
+def _waiting(now: Snapshot, tasks: _Counts) -> tuple[WaitingTasks, ...]:
     """Count waiting work by priority and project.
 
     Of prompts these are images in the engine's queue, else tasks, running ones included.
     """
     lines = {key: n for key, n in now.waiting_by_project.items() if key[0] is Priority.INTERACTIVE}
     lines |= tasks
-    return [
+    return tuple(
         WaitingTasks(urgency=priority.word, project=project, count=count)
         for (priority, project), count in sorted(lines.items(), key=lambda line: line[0][0])
-    ]
+    )
 
 
 def _remaining(now: Snapshot, tasks: _Counts, jobs: Sequence[JobView]) -> int:

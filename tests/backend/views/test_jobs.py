@@ -12,6 +12,7 @@ from backend.views.jobs import (
     JobDetail,
     JobFold,
     JobNotes,
+    ProjectFigures,
     acted,
     served_projects,
 )
@@ -48,8 +49,8 @@ def test_what_a_job_has_done(counts: dict[str, Any], told: str) -> None:
 
 
 def step(*jobs: Job, **figures: Any) -> str:
-    known = {"project": 7, "tasks": 9, "left": 9, "annotations": 0, "failing": 0}
-    (served,) = served_projects([known | figures], jobs, {})
+    known = {"project": 7, "tasks": 9, "left": 9}
+    (served,) = served_projects([ProjectFigures(**known | figures)], jobs, {})
     return served.step
 
 
@@ -77,14 +78,14 @@ def test_while_a_job_predicts_nobody_needs_to_do_anything() -> None:
 
 
 def test_the_bar_is_of_the_tasks_that_are_left_however_many_annotations_there_are() -> None:
-    figures = {"project": 7, "tasks": 9, "left": 6, "annotations": 30, "failing": 2}
+    figures = ProjectFigures(project=7, tasks=9, left=6, annotations=30, failing=2)
     (served,) = served_projects([figures], (), {})
     assert (served.share, served.failing) == (pytest.approx(1 / 3), " · 2 without a prediction")
     assert served.progress == "9 tasks, 6 left, 30 annotations"
 
 
 def test_tasks_that_nobody_has_counted_have_no_bar() -> None:
-    figures = {"project": 7, "tasks": None, "left": None, "annotations": 1, "failing": 0}
+    figures = ProjectFigures(project=7, annotations=1)
     (served,) = served_projects([figures], (), {})
     assert (served.share, served.progress) == (None, "1 annotation")
 

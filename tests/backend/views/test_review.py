@@ -1,6 +1,7 @@
 """The sentences of the review page, without a server."""
 
 import pytest
+from msgspec.structs import replace
 
 from backend.label_studio.label_config_parser import parse_label_config
 from backend.review.queue import AskedPage, Card
@@ -124,3 +125,16 @@ def test_the_filters_are_told_though_they_are_folded() -> None:
     assert page().filters == "Whole pictures · say your name here"
     told = page(AskedPage(label="sky", view=12, least=0.25), person="Bo").filters
     assert told == "Crops of sky · score from 0.25 · view 12 of Label Studio · reviewed by Bo"
+
+
+def test_a_picture_whose_masks_are_older_says_so() -> None:
+    (sign,) = page().signs(replace(CARD, is_old=True, score=0.0))
+    assert sign.text == "older masks"
+
+
+@pytest.mark.parametrize(("shows_scores", "told"), [(True, ["0.50"]), (False, [])])
+def test_a_score_is_told_where_it_says_how_sure_the_model_is(
+    shows_scores: bool, told: list[str]
+) -> None:
+    shown = replace(page(), shows_scores=shows_scores)
+    assert [each.text for each in shown.signs(CARD)] == told
