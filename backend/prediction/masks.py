@@ -87,8 +87,7 @@ class LabelMask:
     @classmethod
     def of(cls, label: str, made: PromptedMask) -> "LabelMask":
         """Return the mask that answers a click or box."""
-        runs = RunMask.of(made.mask)
-        return cls(label, runs, made, runs.mean(made.confidence))
+        return cls(label, RunMask.of(made.mask), made, made.mean_confidence)
 
 
 def competing_labels(
@@ -170,8 +169,7 @@ def segment_boxes(boxes: Boxes, predictor: AnyPredictor) -> Iterator[LabelMask]:
     Without a label, the words choose it in the first box.
     """
     height, width = predictor.size_hw
-    mask = np.zeros((height, width), np.bool_)
-    confidence = np.zeros((height, width), np.float16)
+    answers: list[PromptedMask] = []
     label = "" if boxes.label is None else boxes.label.name
 
     for rectangle in boxes.rectangles:
@@ -182,12 +180,18 @@ def segment_boxes(boxes: Boxes, predictor: AnyPredictor) -> Iterator[LabelMask]:
         if inside.any() and left < right and top < bottom:
             label = label or label_in(predictor.scores, (left, top, right, bottom))
             made = predictor.box((left, top, right, bottom), label)
-            found = made.mask & inside
-            mask |= found
-            confidence[found] = np.maximum(confidence[found], made.confidence[found])
+            answers.append(replace(made, mask=made.mask & inside))
 
-    if mask.any():
-        yield LabelMask.of(label, PromptedMask(mask, confidence))
+    if any(answer.mask.any() for answer in answers):
+        yield LabelMask.of(label, answers[0] if len(answers) == 1 else _joined(answers))
+
+
+def _joined(answers: Sequence[PromptedMask]) -> PromptedMask:
+    """Join the answers to several boxes: where they overlap, the surest counts."""
+    confidence = np.zeros(answers[0].size_hw, np.float32)
+    for answer in answers:
+        confidence[answer.mask] = np.maximum(confidence, answer.confidence)[answer.mask]
+    return PromptedMask.of(np.any([answer.mask for answer in answers], axis=0), confidence)
 
 
 def label_in(scores: Scores, box_xyxy: tuple[float, float, float, float]) -> str:
@@ -460,7 +464,8 @@ class ImagePredictor:
         drawn, mean = mask.mask, mask.mean_confidence
         if taken is not None and not control.overlap:
             drawn = self._free(mask.mask, taken, image)
-            mean = drawn.mean(mask.source.confidence)
+            if drawn is not mask.mask:
+                mean = drawn.mean(mask.source.confidence)
 
         place = ""
         if spec.prompt is not None:

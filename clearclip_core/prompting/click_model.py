@@ -340,7 +340,7 @@ class ClickModelPredictor:
         clicks = [_inside(point, size_hw) for point in points_of(points)]
         first = next((point for point in clicks if point.positive), None)
         if first is None:
-            empty = PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+            empty = PromptedMask.of(np.zeros(size_hw, bool), np.zeros((1, 1), np.float32))
             return [empty] if several else empty
 
         offers = several or len(clicks) == 1
@@ -377,7 +377,7 @@ class ClickModelPredictor:
 
     def _answer(self, log_odds: torch.Tensor) -> PromptedMask:
         full = self.model.enlarge(log_odds, self.size_hw)
-        return PromptedMask((full > 0).numpy(), full.sigmoid().half().numpy())
+        return PromptedMask.of((full > 0).numpy(), full.sigmoid().numpy())
 
     def _by_likelihood(
         self, masks: torch.Tensor, expected_iou: torch.Tensor, label: int | None, click: Point

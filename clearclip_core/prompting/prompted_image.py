@@ -13,7 +13,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from clearclip_core.images.preprocessing import RGBArray
-from clearclip_core.segmentation.guided_filter import Refinement, guided
+from clearclip_core.segmentation.guided_filter import GuidedFilter, Refinement, guided
+from clearclip_core.segmentation.masks import bounding_box
 from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.scores import Scores
 from clearclip_core.segmentation.windows import DenseFeatures
@@ -48,7 +49,7 @@ class GeodesicGrid:
         """
         graph, starts = self._graph, np.flatnonzero(seeds)
         with _DIJKSTRA_LOCK:
-            lengths = dijkstra(graph, directed=False, indices=starts, min_only=True)
+            lengths = dijkstra(graph, indices=starts, min_only=True)
         return np.asarray(lengths, np.float32).reshape(seeds.shape)
 
     @cached_property
@@ -63,7 +64,9 @@ class GeodesicGrid:
         steps = np.concatenate([right.ravel(), down.ravel()])
         # Noise and texture are everywhere: a difference that half of all steps have is no edge.
         cost = np.maximum(steps - np.median(steps), 0) + STEP
-        return coo_array((cost, (start, stop)), shape=(index.size, index.size)).tocsr()
+        # Both ways: SciPy would add those back to each call's own copy.
+        ways = np.concatenate([start, stop]), np.concatenate([stop, start])
+        return coo_array((np.tile(cost, 2), ways), shape=(index.size, index.size)).tocsr()
 
 
 Pixel = tuple[int, int]  # row, column
@@ -142,10 +145,14 @@ class FineImage:
     rgb: RGBArray  # (h', w', 3) uint8
     geometry: GridGeometry
 
-    def sharpen(self, log_odds: FloatMap) -> FloatMap:
-        """Upsample (K, h, w) log-odds to (K, h', w') along the edges of the image."""
+    def decide(self, log_odds: FloatMap) -> BoolMask:
+        """Decide (h', w') where all of (K, h, w) log-odds, along the image's edges, are above 0."""
         clipped = np.clip(log_odds, -_MAX_LOG_ODDS, _MAX_LOG_ODDS)
-        return guided(self.rgb, clipped, self.geometry.patch_px, _REFINEMENT)
+        return self._filter.all_above_zero(clipped)
+
+    @cached_property
+    def _filter(self) -> GuidedFilter:
+        return GuidedFilter(self.rgb, self.geometry.patch_px, _REFINEMENT)
 
     def sharpen_in(self, box: PixelBox, log_odds: FloatMap) -> FloatMap:
         """Upsample (h, w) log-odds along the edges of the image, in a box alone.
@@ -177,25 +184,24 @@ class FineImage:
 
     def parts_at(self, fine: BoolMask, pixels: Sequence[Pixel]) -> BoolMask:
         """Keep the connected parts (8-connectivity) of a mask (h', w') that hold these pixels."""
-        count, parts = cv2.connectedComponents(fine.view(np.uint8), connectivity=8)
+        kept, box = np.zeros_like(fine), bounding_box(fine)
+        inside = np.ascontiguousarray(fine[box])
+        count, parts = cv2.connectedComponents(inside.view(np.uint8), connectivity=8)
         keep = np.zeros(count, bool)
-        keep[[parts[pixel] for pixel in self.geometry.fine_pixels(pixels)]] = True
-        keep[0] = False
-        return np.asarray(keep[parts])
+        for y, x in self.geometry.fine_pixels(pixels):
+            if fine[y, x]:
+                keep[parts[y - box[0].start, x - box[1].start]] = True
+        kept[box] = keep[parts]
+        return kept
 
     def enlarge(self, fine: BoolMask) -> BoolMask:
         """Enlarge a mask (h', w') to the size of the image, (H, W)."""
         if fine.shape == self.geometry.image_hw:
             return fine
         grey = cv2.resize(fine.astype(np.uint8) * 255, self.geometry.image_hw[::-1])
-        return np.asarray(grey > 127)
-
-    def confidence(self, log_odds: FloatMap) -> npt.NDArray[np.float16]:
-        """Turn (h, w) log-odds into (H, W) probabilities in steps of 1/255."""
-        probability = 1 / (1 + np.exp(-log_odds))
-        grey = np.round(probability * 255).astype(np.uint8)
-        steps = cv2.resize(grey, self.geometry.image_hw[::-1])
-        return np.asarray((np.arange(256) / 255).astype(np.float16)[steps])
+        mask: BoolMask = grey.view(np.bool_)  # in place: fresh memory costs as much as comparing
+        np.greater(grey, 127, out=mask)
+        return mask
 
 
 #: Lower limit of probabilities and lengths, so that logarithms and quotients stay finite.

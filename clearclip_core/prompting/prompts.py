@@ -18,7 +18,7 @@ are decided once, at the end.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isnan
+from math import isnan, isqrt
 from typing import Literal, overload
 
 import cv2
@@ -257,17 +257,74 @@ def label_index(scores: Scores, label: str | None) -> int | None:
     return None if label is None else names.index(label)
 
 
+_GREYS = 256  # values of a byte
+_MEAN_PX = 50_000  # number of a mask's pixels from which their mean is taken of a part of them
+_PROBABILITIES = (np.arange(_GREYS) / (_GREYS - 1)).astype(np.float16)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PromptedMask:
-    """The mask of a prompt."""
+    """The mask of a prompt.
+
+    The probability of each pixel takes more time and memory than the mask. So it is kept as it was
+    found, and enlarged when it is asked for.
+    """
 
     mask: BoolMask  #: (H, W) bool, at the image's size
-    confidence: npt.NDArray[np.float16]  #: (H, W) float16 in [0, 1], probability of the object
+    #: (h, w) uint8, probability of the object in steps of 1/255, to be enlarged to `part`
+    grey: npt.NDArray[np.uint8]
+    part: PixelBox  #: rows and columns of the image; outside of it the probability is 0
+
+    @classmethod
+    def of(cls, mask: BoolMask, probability: FloatMap) -> "PromptedMask":
+        """Return a mask with a probability of the whole image.
+
+        Args:
+            mask: (H, W) bool.
+            probability: (h, w) float in [0, 1], of any size; it is rounded to steps of 1/255.
+        """
+        return cls(mask, greys(probability), (slice(0, len(mask)), slice(0, mask.shape[1])))
 
     @property
     def size_hw(self) -> tuple[int, int]:
         """Height and width in px."""
         return self.mask.shape[0], self.mask.shape[1]
+
+    @cached_property
+    def confidence(self) -> npt.NDArray[np.float16]:
+        """(H, W) float16 in [0, 1], probability of the object."""
+        # OpenCV looks up whole numbers, and five times as fast as NumPy's indexing.
+        rows, columns = self.part
+        grey = _resized(self.grey, (rows.stop - rows.start, columns.stop - columns.start))
+        found = np.asarray(cv2.LUT(grey, _PROBABILITIES.view(np.int16)))
+        own: npt.NDArray[np.float16] = found.view(np.float16)
+        if own.shape == self.mask.shape:
+            return own
+        confidence = np.zeros(self.size_hw, np.float16)
+        confidence[self.part] = own
+        return confidence
+
+    @cached_property
+    def mean_confidence(self) -> float:
+        """Mean of the confidence in the mask, of some of the pixels of a large one; 0 for none."""
+        own = np.ascontiguousarray(self.mask[self.part]).view(np.uint8)
+        step = max(1, isqrt(cv2.countNonZero(own) // _MEAN_PX))
+        size_hw = -(-own.shape[0] // step), -(-own.shape[1] // step)
+        inside = own if step == 1 else _resized(own, size_hw, cv2.INTER_NEAREST)
+        return float(cv2.mean(_resized(self.grey, size_hw), inside)[0]) / (_GREYS - 1)
+
+
+def _resized(
+    grey: npt.NDArray[np.uint8], size_hw: tuple[int, int], interpolation: int = cv2.INTER_LINEAR
+) -> npt.NDArray[np.uint8]:
+    if grey.shape == size_hw:
+        return grey
+    return np.asarray(cv2.resize(grey, size_hw[::-1], interpolation=interpolation), np.uint8)
+
+
+def greys(probability: FloatMap) -> npt.NDArray[np.uint8]:
+    """Return probabilities in steps of 1/255."""
+    return np.round(probability * (_GREYS - 1)).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -359,7 +416,7 @@ class PromptPredictor:
         clicks = [(_pixel(point, size_hw), point.positive) for point in points_of(points)]
         last = dict(clicks)
         if not any(last.values()):
-            empty = PromptedMask(np.zeros(size_hw, bool), np.zeros(size_hw, np.float16))
+            empty = PromptedMask.of(np.zeros(size_hw, bool), np.zeros((1, 1), np.float32))
             return [empty] if several else empty
 
         # A positive click under a later negative one still counts: else cells could be added.
@@ -377,7 +434,8 @@ class PromptPredictor:
         mask = fine.enlarge(_click_mask(self._prompted, log_odds, inside, outside))
         for pixel, is_positive in clicks.items():
             mask[pixel] = is_positive
-        return PromptedMask(mask, fine.confidence(log_odds.min(axis=0)))
+        probability = 1 / (1 + np.exp(-log_odds.min(axis=0)))
+        return PromptedMask.of(mask, probability)
 
     @one_blas_thread()
     def box(
@@ -402,16 +460,12 @@ class PromptPredictor:
         fine = log_odds > best_level(log_odds)
         fine = fill_holes(drop_islands(fine, geometry.cell_area_px), geometry.cell_area_px)
 
-        mask, confidence = np.zeros(self.size_hw, bool), np.zeros(self.size_hw, np.float16)
-        mask[box] = _resized(fine.astype(np.float32), mask[box].shape) > 0.5
-        if not mask.any():
-            mask[box] = True  # all its parts were smaller than a cell
-        confidence[box] = _resized(expit(log_odds), mask[box].shape)
-        return PromptedMask(mask, confidence)
-
-
-def _resized(values: FloatMap, size_hw: tuple[int, ...]) -> FloatMap:
-    return np.asarray(cv2.resize(values, size_hw[::-1]))
+        mask = np.zeros(self.size_hw, bool)
+        inside = mask[box]
+        inside[:] = cv2.resize(fine.astype(np.float32), inside.shape[::-1]) > 0.5
+        if not inside.any():
+            inside[:] = True  # all its parts were smaller than a cell
+        return PromptedMask(mask, greys(expit(log_odds)), box)
 
 
 def _click_mask(
@@ -421,7 +475,7 @@ def _click_mask(
     fine_image = image.fine
     fine: BoolMask = np.ones(image.geometry.fine_hw, bool)
     for start in range(0, len(log_odds), _MAP_BATCH_SIZE):
-        fine &= (fine_image.sharpen(log_odds[start : start + _MAP_BATCH_SIZE]) > 0).all(axis=0)
+        fine &= fine_image.decide(log_odds[start : start + _MAP_BATCH_SIZE])
     fine_image.fill_around(fine, inside, True)
     fine_image.fill_around(fine, outside, False)
     fine = fill_holes(fine_image.parts_at(fine, inside), image.geometry.cell_area_px)

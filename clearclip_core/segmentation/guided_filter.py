@@ -9,6 +9,7 @@ only their products with the colours are computed at full size.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from clearclip_core.images.preprocessing import RGBArray, to_device
+from clearclip_core.segmentation.masks import bounding_box
+from clearclip_core.segmentation.runs import BoolMask, PixelBox
 from clearclip_core.segmentation.tiles import TileArgmax
 from clearclip_core.segmentation.upsampling import AxisCells, AxisUpsampling, Matrix
 from clearclip_core.thread_pools import one_thread
@@ -24,6 +27,9 @@ from clearclip_core.thread_pools import one_thread
 #: Tiles from this side on are cut in two along it: in smaller cells fewer maps can win, but the
 #: pixels of cells that are small anyway cost less than to bound maps in more of them.
 _CUT_FROM_PX = 32
+
+#: Values are rounded: one that is at most this much below 0 is computed before it counts as such.
+_MARGIN = 1e-4
 
 Float32s = npt.NDArray[np.float32]
 Maps = npt.NDArray[np.floating[Any]]
@@ -345,14 +351,9 @@ def guided(
         raise ValueError(
             f"Expected argument `maps` to be (K, h, w) float, but got {maps.shape} {maps.dtype}."
         )
-    tiles = torch.from_numpy(np.stack([guided_filter.tile_means(one) for one in maps]))
-    functions = guided_filter.colour_fit.fit(tiles)
-    refined = np.empty((len(maps), *image.shape[:2]), np.float32)
-    owners, labels = np.zeros(1, np.int16), np.empty(image.shape[:2], np.int16)
-    for own, function in zip(refined, torch.split(functions, 1), strict=True):
-        for rows, values in guided_filter.argmax(function, owners).decide(labels):
-            own[rows] = values
-    return refined
+    functions = guided_filter.fit(maps)
+    whole = slice(0, image.shape[0]), slice(0, image.shape[1])
+    return np.stack([guided_filter.values(one, whole) for one in torch.split(functions, 1)])
 
 
 class GuidedFilter:
@@ -375,10 +376,53 @@ class GuidedFilter:
         colours = torch.from_numpy(mean_colours(image, self.grid).transpose(2, 0, 1) / 255)
         self.colour_fit = ColourFit(colours, self.grid, refinement.epsilon)
 
+    def fit(self, maps: Maps) -> torch.Tensor:
+        """Fit maps (K, h, w) of the whole image to its colours, see `ColourFit.fit`."""
+        return self.colour_fit.fit(torch.from_numpy(np.stack([*map(self.tile_means, maps)])))
+
+    def values(self, function: torch.Tensor, box: PixelBox) -> Float32s:
+        """Evaluate one function of `fit`, (1, ...), at the pixels of a box of tiles: (h, w)."""
+        maps = function.numpy().transpose(2, 1, 0, 3)
+        rows, columns = (axis.part(px) for axis, px in zip(self._cells, box, strict=True))
+        tiles = TileArgmax(maps, np.zeros(1, np.int16), rows, columns, self._image[box])
+        values: Float32s = tiles.values()
+        return values
+
+    @one_thread()
+    def all_above_zero(self, maps: Maps) -> BoolMask:
+        """Decide where all maps are above 0 once they are refined: (H, W) bool.
+
+        It is what `guided` says of them. Only the pixels of a box are computed: in tiles outside
+        of it, one of the maps is not above 0 in any colour.
+
+        Args:
+            maps: (K, h, w) float, maps of the whole image.
+        """
+        above = np.zeros(self.grid.image_hw, np.bool_)
+        functions = self.fit(maps)
+
+        most = functions[:, 3] + 255 * functions[:, :3].clamp(min=0).sum(dim=1)  # at corners
+        possible = (F.max_pool2d(most, 2, stride=1) > -_MARGIN).all(dim=0).numpy()
+        if possible.any():
+            rows, columns = map(self._pixels, bounding_box(possible), self.grid.image_hw)
+            box = rows, columns
+            values = (self.values(one, box) > 0 for one in torch.split(functions, 1))
+            above[box] = np.logical_and.reduce([*values])
+        return above
+
+    def _pixels(self, tiles: slice, image_px: int) -> slice:
+        """Return the pixels along an axis of the image that some tiles have."""
+        tile_px = self.grid.tile_px
+        return slice(tiles.start * tile_px, min(tiles.stop * tile_px, image_px))
+
+    @cached_property
+    def _cells(self) -> tuple[AxisCells, AxisCells]:
+        return self.grid.cells
+
     def argmax(self, functions: torch.Tensor, owners: npt.NDArray[np.int16]) -> TileArgmax:
         """Prepare the argmax over functions, see `ColourFit.fit`, with (K,) the label of each."""
         maps = functions.numpy().transpose(2, 1, 0, 3)
-        return TileArgmax(maps, owners, *self.grid.cells, self._image)
+        return TileArgmax(maps, owners, *self._cells, self._image)
 
     def tile_means(self, values: Maps) -> Matrix:
         """Interpolate a map (h, w) of the whole image in the middles of tiles: (rows, columns)."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from clearclip_core.segmentation.runs import BoolMask, LabelRuns, RunComponents, RunMask
+from clearclip_core.segmentation.runs import BoolMask, LabelRuns, PixelBox, RunComponents, RunMask
 
 
 def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
@@ -24,7 +24,7 @@ def drop_islands(mask: BoolMask, min_px: int) -> BoolMask:
     >>> drop_islands(np.array([[True, False, True, True]]), 2).tolist()
     [[False, False, True, True]]
     """
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     if min_px <= 1 or not mask[box].size:
         return mask.copy()
     kept = np.zeros_like(mask)
@@ -40,7 +40,7 @@ def fill_holes(mask: BoolMask, max_px: int) -> BoolMask:
 
     A part that touches the border is no hole.
     """
-    filled, box = mask.copy(), _bounding_box(mask)
+    filled, box = mask.copy(), bounding_box(mask)
     if max_px <= 1 or not mask[box].size:
         return filled
     parts, areas = _connected(~mask[box], connectivity=4)
@@ -72,7 +72,7 @@ def boundary_band(mask: BoolMask, share: float = 0.02) -> BoolMask:
            [1, 1, 1, 1, 1]])
     """
     width = max(1, round(share * math.hypot(*mask.shape)))
-    band, box = np.zeros_like(mask), _bounding_box(mask)
+    band, box = np.zeros_like(mask), bounding_box(mask)
     padded = np.pad(mask[box].view(np.uint8), 1)
     # Chebyshev distance to the nearest pixel outside: the number of erosions by 3 x 3 squares.
     steps = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
@@ -80,7 +80,8 @@ def boundary_band(mask: BoolMask, share: float = 0.02) -> BoolMask:
     return band
 
 
-def _bounding_box(mask: BoolMask) -> tuple[slice, slice]:
+def bounding_box(mask: BoolMask) -> PixelBox:
+    """Return the rows and columns of a mask (H, W) bool; empty ones where it has no pixel."""
     left, top, columns, rows = cv2.boundingRect(mask.view(np.uint8))
     return slice(top, top + rows), slice(left, left + columns)
 

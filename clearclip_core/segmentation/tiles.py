@@ -88,6 +88,17 @@ class TileArgmax:
             rows = slice(*self._rows.first_px[[cells.start, cells.stop]].tolist())
             yield rows, self._decide(cells, labels[rows], with_values)
 
+    def values(self) -> Values:
+        """Evaluate the first map at each pixel, the largest or not: (H, W)."""
+        matrices = (axis.matrix.astype(self._maps.dtype) for axis in (self._rows, self._columns))
+        corners = upsample(self._maps[:, :, :1], *matrices)
+        rows, columns = len(self._rows.sizes_px), len(self._columns.sizes_px)
+
+        values = np.empty((len(self._down), len(self._along)), self._maps.dtype)
+        band = self._band(slice(0, rows), corners)
+        self._evaluate_rows(band, np.zeros((rows, columns), np.intp), values)
+        return values
+
     def _decide(self, cells: slice, labels: npt.NDArray[np.int16], with_values: bool) -> Values:
         """Decide the pixels of some rows of cells."""
         matrices = self._rows.matrix[cells.start : cells.stop + 1], self._columns.matrix

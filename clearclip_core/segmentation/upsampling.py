@@ -158,6 +158,17 @@ class AxisCells:
         cell = np.repeat(np.arange(len(ends) - 1), np.diff(first_px))
         return cls(matrix, first_px, (pixels - ends[cell]) / np.diff(ends)[cell])
 
+    def part(self, pixels: slice) -> AxisCells:
+        """Return the cells of some pixels alone, from the first one of a cell to the last of one.
+
+        Args:
+            pixels: their slice; both ends are given.
+        """
+        first, last = np.searchsorted(self.first_px, (pixels.start, pixels.stop)).tolist()
+        ends = slice(first, last + 1)
+        first_px = self.first_px[ends] - pixels.start
+        return AxisCells(self.matrix[ends], first_px, self.fractions[pixels])
+
     @cached_property
     def sizes_px(self) -> Indices:
         """(cells,) pixels of each cell."""

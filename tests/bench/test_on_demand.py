@@ -17,8 +17,16 @@ from flask import Flask
 from backend import create_app
 from backend.inference.engine import Engine
 from backend.inference.feature_cache import FeatureCache
+from backend.prediction.masks import LabelMask
 from backend.settings import Settings
-from clearclip_core import SCENE_LABELS, Point, PromptPredictor, Segmenter, render_scene
+from clearclip_core import (
+    SCENE_LABELS,
+    Point,
+    PromptedMask,
+    PromptPredictor,
+    Segmenter,
+    render_scene,
+)
 from clearclip_core.clip.text_encoder import TextEncoder
 from clearclip_core.demo.canvas import Scene
 from tests.backend.dataset.drawn_tasks import brush_region
@@ -85,7 +93,10 @@ def test_prompts(
 
 
 def test_processor_time_of_prompts(report: Report) -> None:
-    """A click, one more and a box on a picture that was seen, and the first click on it."""
+    """A click, one more and a box on a picture that was seen, and the first click on it.
+
+    Each is answered as the backend does it: by the mask as runs, and the mean confidence in it.
+    """
     segmenter, image = vit(), render_scene(seed=10_000_000, size_hw=(3000, 4000)).image
     segmenter.encode(image)  # what a first call does once
     features, encoding_s = timed(lambda: segmenter.encode(image))
@@ -94,13 +105,13 @@ def test_processor_time_of_prompts(report: Report) -> None:
     first, three = [], []
     for _ in range(ROUNDS):
         predictor = PromptPredictor(features, scores, image)
-        first.append(timed(partial(predictor.click, middle, label=label))[1])
         prompts = (
             partial(predictor.click, middle, label=label),
             partial(predictor.click, middle, beside, label=label),
             partial(predictor.box, (1500, 1000, 2500, 2000), label),
         )
-        three.append(sum(timed(prompt)[1] for prompt in prompts))
+        first.append(timed(partial(answered, prompts[0], label))[1])
+        three.append(sum(timed(partial(answered, prompt, label))[1] for prompt in prompts))
 
     report.add(
         "processor time of the first click on a new picture, 3000 x 4000, without encoding it",
@@ -110,11 +121,15 @@ def test_processor_time_of_prompts(report: Report) -> None:
     )
     report.add(
         "processor time of two clicks and a box on a picture that has been seen, 3000 x 4000",
-        "",
-        f"{min(three):.2f} s",
-        f"the least of {ROUNDS}, all three together",
+        "≤ 0.05 s",
+        f"{min(three):.3f} s",
+        f"the least of {ROUNDS}, all three together, with their runs and mean confidences",
     )
     assert min(first) <= encoding_s
+
+
+def answered(prompt: Callable[[], PromptedMask], label: str) -> LabelMask:
+    return LabelMask.of(label, prompt())
 
 
 def timed(call: Callable[[], Made]) -> tuple[Made, float]:

@@ -16,7 +16,7 @@ def fine_image(image_hw: tuple[int, int] = (40, 80)) -> FineImage:
 def test_log_odds_are_sharpened_at_the_edge_of_the_image() -> None:
     log_odds = np.full((1, 5, 10), -9, np.float32)
     log_odds[:, :, 5:] = 9  # from 20 px on, where the edge of the image is at 18 px
-    inside = fine_image().sharpen(log_odds)[0] > 0
+    inside = fine_image().decide(log_odds)
     assert inside.shape == (20, 40)
     assert np.flatnonzero(inside[10])[0] == 18
 

@@ -122,6 +122,27 @@ def test_confidence_is_high_inside_and_low_outside(two_dogs: Picture) -> None:
     assert found.confidence[~found.mask].mean() < 0.1
 
 
+def test_the_mean_of_the_confidence_is_that_of_the_masks_pixels() -> None:
+    mask, probability = np.zeros((5, 8), bool), np.random.default_rng(1).random((3, 4))
+    mask[1:3, 2:5] = True
+    whole = PromptedMask.of(mask, probability.astype(np.float32))
+    part = replace(whole, part=(slice(1, 4), slice(1, 7)))
+    for made in (whole, part):
+        assert made.confidence.shape == mask.shape
+        expected = made.confidence[mask].mean(dtype=np.float64)
+        assert made.mean_confidence == pytest.approx(expected, abs=1e-3)  # half precision
+    assert not part.confidence[0].any()
+    assert replace(whole, mask=np.zeros_like(mask)).mean_confidence == 0
+
+
+def test_the_mean_of_a_large_masks_confidence_is_taken_of_a_part_of_it() -> None:
+    y, x = np.mgrid[:901, :1203]
+    mask = np.hypot(y - 400, x - 700) < 380
+    made = PromptedMask.of(mask, np.random.default_rng(2).random((40, 50)).astype(np.float32))
+    expected = made.confidence[mask].mean(dtype=np.float64)
+    assert made.mean_confidence == pytest.approx(expected, abs=1e-3)
+
+
 def random_points(rng: np.random.Generator, count: int) -> list[Point]:
     """Anywhere, near borders and near each other too, the first one positive."""
     points = [Point(rng.uniform(-4, 260), rng.uniform(-4, 164), True)]

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from clearclip_core.segmentation.guided_filter import Refinement, guided
+from clearclip_core.segmentation.guided_filter import GuidedFilter, Refinement, guided
 from tests.core.conftest import picture
 
 
@@ -96,6 +96,18 @@ def test_a_blurred_map_gets_the_edge_of_the_picture(patch_px: float) -> None:
     blurred = 1 / (1 + np.exp((2 * x + y - 1.3 * size - 0.5 * patch_px) / (0.7 * patch_px)))
     assert not np.array_equal(blurred > 0.5, left)
     assert np.array_equal(guided(image, blurred[None], patch_px)[0] > 0.5, left)
+
+
+@pytest.mark.parametrize("size_hw", [*ODD_SIZES, (150, 170)])
+@pytest.mark.parametrize("patch_px", [5, 70])
+def test_what_is_above_zero_is_found_in_a_box(size_hw: tuple[int, int], patch_px: int) -> None:
+    image = picture(*size_hw)
+    blob = np.full((2, 15, 17), -2.0)
+    blob[:, 4:9, 3:6] = np.random.default_rng(3).uniform(-1, 2, (2, 5, 3))
+    guided_filter = GuidedFilter(image, patch_px)
+    for maps in (blob[:1], blob, -blob, np.full_like(blob, -2.0)):
+        expected = (guided(image, maps, patch_px) > 0).all(axis=0)
+        assert np.array_equal(guided_filter.all_above_zero(maps), expected)
 
 
 @pytest.mark.parametrize(
