@@ -124,7 +124,7 @@ class DatabaseInUse(BackendError, http_status=409):
 
 
 class DatabaseAway(BackendError, http_status=503):
-    """The database cannot be used now: the message says why, as far as that is known."""
+    """The database cannot be used now: the message says why, where that is known."""
 
 
 class DatabaseRefused(BackendError, http_status=424):

@@ -145,7 +145,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name of the GPU, or of the CPU as far as the system names it."""
+    """Return the name of the GPU, or of the CPU where the system tells it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return _cpuinfo("model name") or platform.processor() or platform.machine()

@@ -38,7 +38,7 @@ class Provenance(msgspec.Struct, frozen=True):
     annotator: int | None = None
 
     def of_region(self, area: Area) -> "Provenance":
-        """Return where a region of an annotation came from, of which this is known as a whole."""
+        """Return where one region came from; this value says it of the whole annotation."""
         origin: Origin = self.origin
         if self.annotation is not None:
             origin = next((each for each in _ORIGINS if each == area.origin), "manual")

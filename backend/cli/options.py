@@ -108,7 +108,7 @@ MODEL_SETTINGS: Final = (
 
 _LARGEST: Final = (1 << 31) - 1  # the largest number of a column of whole numbers
 
-#: The number of a project, a view, a task, a job or a version, as far as a database counts.
+#: The number of a project, a view, a task, a job or a version, within what a database counts.
 NUMBER: Final = click.IntRange(1, _LARGEST)
 
 NUMBER_OR_ZERO: Final = click.IntRange(0, _LARGEST)  # the number of a version, or 0 for none

@@ -113,7 +113,7 @@ def is_due(
     due: sa.ColumnElement[float], now: float, longest_s: float | sa.ColumnElement[float]
 ) -> sa.ColumnElement[bool]: ...
 def is_due(due: Any, now: float, longest_s: Any) -> Any:
-    """Return whether a time has come, or match the rows of which it has.
+    """Return whether a time has come, or match the rows whose time has come.
 
     No time lies further ahead than `longest_s`. One that lies twice as far was made before the
     clock was set back, and is due.

@@ -16,7 +16,7 @@ MARKER: Final = ".clearclip-dataset"
 #: File in a folder that a run writes.
 LOCK: Final = ".clearclip-dataset.lock"
 
-#: File with a line for each picture, of which later runs and imports read.
+#: File with a line for each picture, which later runs and imports read.
 IMAGES_FILE: Final = "pictures.jsonl"
 REPORT_FILE: Final = "report.json"
 

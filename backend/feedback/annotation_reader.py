@@ -15,9 +15,9 @@ The kinds of annotations:
   alike. Nobody has checked it, so nothing is learned from it until somebody changes it.
 - **reviewed**: a prediction that was accepted as it is on the review page; it counts apart, and
   nothing is learned from it until somebody changes it.
-- **repaired**: a prediction of which labels or pieces were changed on the review page, where the
-  rest was accepted. It counts apart as well. What was changed is learned from as a correction, and
-  the rest is what stands, as nobody has looked closer: see `backend.feedback.evidence`.
+- **repaired**: a prediction whose labels or pieces were changed on the review page; the rest was
+  accepted. It counts apart as well. What was changed is learned from as a correction, and the rest
+  is what stands, as nobody has looked closer: see `backend.feedback.evidence`.
 - **foreign**: the prediction has the version of another model.
 - **lost**: its regions came from a prediction that is deleted by now.
 - **skipped**: the annotator skipped the task.

@@ -205,7 +205,7 @@ class AnnotationStore:
         return SummaryRow.of(self.sums(project).all.regions)
 
     def project_tasks(self, project: int) -> list[int]:
-        """Return the tasks of a project of which anything was read, in ascending order."""
+        """Return the tasks of a project with an annotation that was read, in ascending order."""
         query = sa.select(_ROW.task).where(_ROW.project == project, _ROW.kind != "", _ROW.task > 0)
         return sorted(task for (task,) in self._database.rows(query.distinct()))
 
@@ -236,7 +236,7 @@ class AnnotationStore:
         ]
 
     def count_tasks(self, project: int, since: float) -> int:
-        """Count the tasks of which an annotation was changed since a time on Label Studio's clock.
+        """Count the tasks with an annotation changed since a time on Label Studio's clock.
 
         Skipped and broken annotations do not count.
         """
@@ -275,7 +275,7 @@ class AnnotationStore:
 
     @_mended
     def totals(self) -> dict[int, GroupSums]:
-        """Return the sums of each project of which anything was read, by ascending project."""
+        """Return the sums of each project with annotations that were read, by ascending project."""
         with self._database.read() as connection:
             return read_totals(connection)
 

@@ -52,7 +52,7 @@ _READ: Final = ANNOTATIONS.c
 
 
 class Timed(msgspec.Struct, frozen=True):
-    """How long an annotation took, in seconds, of which task, and by whom."""
+    """How long an annotation of a task took, in seconds, and who made it."""
 
     seconds: float
     task: int

@@ -299,7 +299,7 @@ _SUMS: Final = sa.Table(
 _ROW: Final = _SUMS.c
 _READ: Final = ANNOTATIONS.c
 
-_MAX_PARSED: Final = 256  # rows of which the parsed sums are kept in memory
+_MAX_PARSED: Final = 256  # rows whose parsed sums are kept in memory
 
 _RowKey = tuple[int, Grouping, str]
 

@@ -70,10 +70,10 @@ _RECOUNT_AFTER_S: Final = 600.0
 #: The most tasks of a page that are left out, as Label Studio cannot serve them.
 _MOST_UNSERVED: Final = 20
 
-#: How soon a project is polled of which a webhook tells: a burst of them is one poll.
+#: How soon a project is polled after a webhook: a burst of webhooks is one poll.
 _WAKE_AFTER_S: Final = 1.0
 
-#: Most projects of which a setup or a webhook is remembered: anybody may send them.
+#: Most projects whose setup or webhook is remembered: anybody may send them.
 _MOST_PROJECTS: Final = 1000
 _LARGEST_PROJECT: Final = (1 << 31) - 1
 
@@ -267,7 +267,7 @@ class ChangePoller:
         self.polls.begin_again(project)
 
     def _may_be_polled(self, project: int | None, others: Collection[int]) -> TypeGuard[int]:
-        """Return whether a project of which anybody has told may be remembered beside others."""
+        """Return whether a project that anybody may have named may be remembered beside others."""
         is_one = project is not None and 0 < project <= _LARGEST_PROJECT
         return self.client is not None and is_one and len(others) < _MOST_PROJECTS
 

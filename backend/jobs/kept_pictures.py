@@ -23,7 +23,7 @@ class Reports(Protocol):
 
 
 class KeptPictures:
-    """The pictures in a folder and in reports, of which old ones are forgotten once an hour."""
+    """The pictures in a folder and in reports; old ones are forgotten once an hour."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The same job on a Ray cluster: tasks stream to actors, each of which holds the model.
+"""The same job on a Ray cluster: tasks stream to actors, and each actor holds the model.
 
 Ray is imported where it is asked for only. The nodes need this package, the weights, and a way to
 Label Studio; they need no database, since the driver alone keeps the job. What Ray does twice,

@@ -175,7 +175,7 @@ class LabelStudioClient:
         return {each.id: each.name for each in self._connection.get("/api/users/", list[UserRow])}
 
     def backends(self, project: int) -> list[BackendRow]:
-        """List the backends of a project, each of which Label Studio calls meanwhile."""
+        """List the backends of a project; Label Studio calls each of them meanwhile."""
         return self._connection.get("/api/ml/", list[BackendRow], project=project)
 
     def save_backend(self, backend: int | None, fields: Mapping[str, Any]) -> None:
@@ -239,8 +239,8 @@ class LabelStudioClient:
     def possible_doubles(self, project: int) -> Iterator[list[int]]:
         """Yield pages of tasks without a draft that may have several predictions of one version.
 
-        Label Studio lists how many predictions a task has and of which versions, but not how many
-        of each. It names the versions where the query does: the empty one is in all.
+        Label Studio lists the number of a task's predictions and their versions, but not how many
+        there are of each. It names the versions where the query does: the empty one is in all.
         """
         wanted = TaskFilter(with_version="", min_predictions=2, drafted=False)
         for rows in self.pages(project, wanted):

@@ -8,8 +8,8 @@ Words name their label by the first rule that fits, phrase by phrase; commas sep
 4. The only label there is.
 5. The ``prompt_label`` of the text area.
 
-Words that name no label get no answer: drawn as some label, they would be a wrong one, of which the
-editor cannot tell. The log says so.
+Words that name no label get no answer, and the log says so: drawn as some label, they would be a
+wrong one, and nothing in the editor would show it.
 """
 
 import logging
@@ -36,12 +36,12 @@ from clearclip_core import Label
 
 log = logging.getLogger(__name__)
 
-#: Keys of geometry, one of which the value of every region with a place has.
+#: Keys of geometry: the value of every region with a place has one of them.
 _GEOMETRY_KEYS = {"x", "points", "rle", "imageDataURL"}
 _LONGEST_TEXT = 1000  # letters that are read of a text that an annotator types
 
-#: Boxes and words of one context, each of which is answered by masks of its own; of clicks, a few
-#: count (`backend.prediction.masks`).
+#: Boxes and words of one context: each is answered by masks of its own. Of clicks, only a few count
+#: (`backend.prediction.masks`).
 _MAX_PROMPTS: Final = 500
 
 

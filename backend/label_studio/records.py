@@ -178,7 +178,7 @@ class TaskPage(Struct, Generic[_T]):
 
 
 class IdRow(Struct, rename={"updated": "updated_at", "prediction": "parent_prediction"}):
-    """Whatever has an id, as an annotation of which its regions are not read."""
+    """Whatever has an id, such as an annotation without its regions."""
 
     id: int
     updated: Time = Time(0)
@@ -200,7 +200,7 @@ class PredictionRow(Struct, rename={"created": "created_at"}):
 
 
 class TaskContents(Struct):
-    """A task, of which its annotations and predictions are read without their regions."""
+    """A task with its annotations and predictions, read without their regions."""
 
     id: int
     annotations: list[IdRow]
@@ -227,7 +227,7 @@ class PredictedRow(TaskRow):
 
 
 class WholeTask(Struct):
-    """A task of which its annotations, skips included, and its predictions are read."""
+    """A task with its annotations, skips included, and its predictions."""
 
     id: int
     data: dict[str, Any] = {}

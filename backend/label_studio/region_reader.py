@@ -250,7 +250,7 @@ def draw_area(area: Area, mask: BoolMask) -> None:
 
 
 def area_box(area: Area) -> tuple[slice, slice]:
-    """Return the rows and columns of the image outside of which an area covers no pixel.
+    """Return the rows and columns of the image that hold all pixels of an area.
 
     >>> box = {"x": 50, "y": 0, "width": 25, "height": 100}
     >>> area_box(Area("rectanglelabels", "box", "img", None, (10, 40), box))

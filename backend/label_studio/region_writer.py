@@ -176,7 +176,7 @@ def _shapes(
 
 
 def _png_data_url(mask: BoolMask) -> str:
-    """Encode a mask as a PNG, RGBA in full size, of which only the alpha channel counts."""
+    """Encode a mask as a PNG, RGBA in full size; only the alpha channel counts."""
     rgba = np.zeros((*mask.shape, 4), dtype=np.uint8)
     rgba[..., 3] = np.where(mask, 255, 0)
     file = io.BytesIO()

@@ -59,7 +59,7 @@ class SmallImages:
         self._most_bytes = most_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._bytes: int | None = None  # of all copies, as far as this process knows
+        self._bytes: int | None = None  # of all copies that this process knows of
 
     def read(self, key: str) -> RGBArray | None:
         """Read the copy of an image, (h, w, 3) uint8; None where there is none, or an old one."""

@@ -24,7 +24,7 @@ def _item(column: str, operator: str, kind: str, value: Any) -> _Item:
 
 @dataclass(frozen=True)
 class TaskFilter:
-    """Conditions on the tasks of a project, all of which a task meets; None and 0 are none."""
+    """Conditions on the tasks of a project: a task meets all of them. None and 0 ask nothing."""
 
     without_version: str | None = None  # has no prediction of this ``model_version``
     with_version: str | None = None  # has a prediction of this ``model_version``
@@ -100,7 +100,7 @@ OPEN: Final = TaskFilter(labeled=False, skipped=False)
 
 
 def is_any_of(tasks: Collection[int]) -> list[dict[str, Any]]:
-    """Return conditions of a view of which each of some tasks meets one, and no other task any.
+    """Return conditions of a view that shows some tasks alone: each of them meets one condition.
 
     The API has the operator "in_list" for this, but the page of Label Studio 1.23.2 does not know
     it: with one such view, no task list of the project opens any more.

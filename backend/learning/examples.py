@@ -142,7 +142,7 @@ class ExampleStore:
         return True
 
     def taught(self, annotations: Collection[int]) -> set[int]:
-        """Return those of some annotations that have examples, of whichever model."""
+        """Return those of some annotations that have examples, for any model."""
         found: set[int] = set()
         for some in key_batches(annotations):
             query = sa.select(_EXAMPLE.annotation).where(_EXAMPLE.annotation.in_(some)).distinct()

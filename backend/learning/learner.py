@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 
 
 class Fitted(NamedTuple):
-    """What was learned of corrections, and of which."""
+    """What was learned, and the corrections that it was learned from."""
 
     fit: Fit
     used: list[tuple[int, Example]]  # the examples, each with the id of its annotation

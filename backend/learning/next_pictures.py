@@ -138,7 +138,7 @@ class NextPictureStore:
 def to_search(now: float) -> sa.Select[tuple[int]]:
     """Select the rows of `STATES` with corrections that no search knows, the longest due first.
 
-    Selects nothing while another search, of whichever project, was made a short while ago.
+    Selects nothing a short while after another search, also one of another project.
     """
     rests = sa.exists().where(sa.not_(is_due(NEXT_PICTURES.alias().c.due, now, LONGEST_PAUSE_S)))
     joined = sa.and_(_ROW.project == _STATE.project, _ROW.model == _STATE.model)

@@ -90,7 +90,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """What a step has learned from the training examples of a project.
 
     IoUs are of held-out corrections, in [0, 1], by the name of the label where there are several.
-    Labels of which little was drawn have none.
+    Labels with little drawn have none.
     """
 
     annotations: int  # how many annotations it has learned from
@@ -128,7 +128,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels_in_use(self) -> int:
-        """Number of labels, as far as it is known of a version that an earlier release made."""
+        """Number of labels; of a version that an earlier release made, the known ones."""
         return max(self.labels, len(self.shown), len(self.text_ious))
 
     @property

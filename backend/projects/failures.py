@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from backend.database.database import METADATA, Database, key_batches
 
 _MOST_KEPT: Final = 10_000  # failures of no job that are kept: the newest
-_MOST_OF_PROJECT: Final = 2000  # the most failing tasks of a project of which Label Studio is asked
+_MOST_OF_PROJECT: Final = (
+    2000  # the most failing tasks of a project that Label Studio is asked about
+)
 
 #: How long a failure is listed, in seconds: nothing tells when its task is deleted.
 _LISTED_FOR_S: Final = 30 * 86400.0
@@ -65,7 +67,7 @@ class FailureStore:
     def of_task(self, project: int, task: int) -> list[FailingTask]:
         """Return the failures of a task since it had a prediction, the oldest first.
 
-        Those of which the project is not known are among them.
+        Failures whose project is not known are among them.
         """
         row = _FAILURES.c
         query = sa.select(row.task, row.project, row.job, row.reason, row.at, row.at.label("since"))

@@ -185,7 +185,7 @@ class Queue:
             yield page
 
     def _not_judged(self, scores: Sequence[Score]) -> Iterator[Score]:
-        """Yield those of which nobody has judged the prediction, as far as scores can tell."""
+        """Yield the scores whose prediction nobody has judged, by its version and its time."""
         among = self.reviews.among(self.project, [each.task for each in scores])
         for each in scores:
             version, at = among.get(each.task, ("", 0.0))

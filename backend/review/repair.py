@@ -250,7 +250,7 @@ def _after(shapes: list[_Shape], step: Step, config: LabelConfig) -> list[_Shape
 
 
 def _cut(shapes: Iterable[_Shape], piece: Piece, of: Callable[[_Shape], bool]) -> list[_Shape]:
-    """Take a piece out of some regions; those of which nothing is left are left out."""
+    """Take a piece out of some regions; a region without a pixel left is dropped."""
     gone, left = piece.mask, []
     for shape in shapes:
         is_cut = of(shape) and shape.is_on(piece) and bool((shape.mask & gone).any())

@@ -380,7 +380,7 @@ class ReviewStore:
         return found
 
     def lease_due(self) -> sa.Row[Any] | None:
-        """Lease the first verdict of which something is due in Label Studio; None where none is.
+        """Lease the first verdict that Label Studio has still to be told; None without one.
 
         One at which the process has died too often is given up, and the next one follows.
         """
@@ -449,7 +449,7 @@ class ReviewStore:
         self._change(row, trouble=trouble, tries=row.tries + 1, due=due, **FINISHED)
 
     def _given_up(self, trouble: str) -> dict[str, Any]:
-        """Return the values of a verdict of which nothing is due any more, and why."""
+        """Return the values of a verdict that is given up, with the reason."""
         values = {"open": 0, "undo": 0, "tries": 0, "due": self.database.clock()}
         return values | {"trouble": trouble, **FINISHED}
 
@@ -497,7 +497,7 @@ class ReviewStore:
 
 
 def _fresh(said: Reviewed) -> dict[str, Any]:
-    """Return the values of a row of which nothing has come yet."""
+    """Return the values of a row that nobody has worked on yet."""
     is_open = said.verdict == "good" and not said.is_checked
     values = {"checked": int(said.is_checked), "open": int(is_open), "due": 0.0}
     values |= {"undo": 0, "begun": 0, "tries": 0}

@@ -46,7 +46,7 @@ _TASKS_AT_AN_END: Final = 25
 
 _LARGE_MEGAPIXELS: Final = 40  # from this size on the editor is slow
 _PROJECTS_NAMED: Final = 10  # projects that are named where there is no such one
-_MOST_KINDS: Final = 12  # kinds of address of which a picture is read
+_MOST_KINDS: Final = 12  # kinds of address; one picture of each is read
 #: What to do about masks of a control that the labeling config lacks; {} is its name.
 ADD_CONTROL: Final = (
     'They count nowhere. Add a control of their kind to the labeling config, with name="{}", their '

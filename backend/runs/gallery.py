@@ -23,7 +23,7 @@ from clearclip_core.images.drawing import palette, thumbnail
 from clearclip_core.images.opening import to_data_url
 
 _SHOWN: Final = 6  # pictures under their masks
-_LACKED: Final = 12  # classes that a part lacks, of which one is shown
+_LACKED: Final = 12  # classes that a part lacks; one picture is shown of each
 
 #: Long sides in px.
 _SIDE_PX: Final = 320

@@ -37,7 +37,7 @@ from clearclip_core.evaluation.comparison import (
 from clearclip_core.evaluation.trial import Counts, judge
 
 MOST_PICTURES: Final = 24  # annotated pictures that are compared, taken evenly from all
-FEWEST_PICTURES: Final = 10  # below them nothing is told of which is better
+FEWEST_PICTURES: Final = 10  # with fewer, no model is called the better one
 
 #: Published methods that can learn, in the order of their figures; see docs/library/methods.md.
 _METHODS: Final = ("clearclip", "naclip", "pearl", "sfp", "scclip", "rfclip")

@@ -46,7 +46,7 @@ OVER: Final = ("done", "failed", "cancelled")  # states in which nothing more ha
 #: The most that is asked for at once; here, where a command's help loads no torch.
 MOST_WORD_IMAGES: Final = 24
 
-MOST_LEFT_OUT: Final = 100  # the most tasks of which a report says why they were left out
+MOST_LEFT_OUT: Final = 100  # the most left-out tasks whose reason a report tells
 
 Asked = TypeVar("Asked", bound=msgspec.Struct)
 Report = TypeVar("Report", bound=msgspec.Struct)

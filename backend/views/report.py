@@ -184,7 +184,7 @@ def _tiles(report: PrelabelReport) -> tuple[Tile, ...]:
 
 
 def read_again(unread: int) -> str:
-    """Say that all annotations are read again, of which some are left.
+    """Say that all annotations are read again, and how many are left.
 
     >>> read_again(0)
     'All annotations are being read again, the newest first.'

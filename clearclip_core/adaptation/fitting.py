@@ -186,7 +186,7 @@ class Fit:
     def gain(self) -> float:
         """Gain of the mean IoU over all labels in use; those that have no IoU count as unchanged.
 
-        Labels that have one are those of which much was drawn, and they gain most.
+        Labels with an IoU are those with much drawn, and they gain most.
         """
         if not self.text_ious:
             return 0.0
@@ -440,7 +440,7 @@ class Judge:
         return self.ious(logits) - self.words
 
     def means(self, ious: Float64Array) -> Float64Array:
-        """Return the means over the labels, each as far as its truth was drawn."""
+        """Return the means over the labels, weighed by how much of each was drawn."""
         means: Float64Array = (
             ious @ self.share.astype(np.float64) / max(float(self.share.sum()), 1e-12)
         )

@@ -201,7 +201,7 @@ def find_disputed(targets: Targets, logits: Float32Array, bound: float) -> BoolA
     Args:
         targets: the pixels.
         logits: (N, G) of each pixel, by what the pictures of other annotators teach.
-        bound: IoU in [0, 1] that a label has to lose, as far as it was drawn.
+        bound: IoU in [0, 1] that a label has to lose, by the share of it that was drawn.
     """
     judged = np.zeros(len(targets.names), np.intp)
     losing = np.zeros_like(judged)

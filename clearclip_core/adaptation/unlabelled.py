@@ -116,7 +116,7 @@ class Judgement:
 
     Attributes:
         gain: by how much the mean IoU of what was drawn is higher than that of the words; each
-            label counts as far as somebody drew it, as in the gate of `adapt`.
+            label counts by the share that somebody drew, as in the gate of `adapt`.
         has_lost: whether three draws in four of the images say that it is lower.
         losing: names of the labels that lose more than `LABEL_LOSS` in nine draws in ten, in the
             vocabulary's order.

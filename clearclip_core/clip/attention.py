@@ -362,7 +362,7 @@ def _map_rows(keys: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
     """Add up some rows of the maps of all blocks: (heads, rows, M), 0 from column `count` on.
 
     Args:
-        keys: (blocks, heads, M, d), of which `count` are not padding.
+        keys: (blocks, heads, M, d); the first `count` are keys, the others padding.
     """
     total = keys.new_zeros(keys.shape[1], rows.stop - rows.start, keys.shape[2])
     for key in keys:

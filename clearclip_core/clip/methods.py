@@ -69,7 +69,7 @@ class Affinity:
 
     layer: int | None  # the layer; None for the mean of all layers
     smoothing: int | None  # the layer whose cosines smooth the result; None for no smoothing
-    sparse: bool  # attend by cosines of which those below 0.4 are 0 already
+    sparse: bool  # attend by cosines, those below 0.4 set to 0
     #: The CLS token is a key of the attention, but its value is not taken. Without it the attention
     #: is among patches alone, and 0.3 of the CLS token is added to its output.
     cls_key: bool

@@ -398,7 +398,7 @@ def known_second_encoders(folder: Path | None = None) -> list[str]:
 
 
 def licence_of(tag: str) -> str:
-    """Return the licence of a tag's weights, as far as it is known.
+    """Return the licence of a tag's weights, or whom to ask for it.
 
     >>> licence_of("laion2b_s34b_b88k")
     'MIT'

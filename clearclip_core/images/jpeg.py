@@ -13,8 +13,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 #: A marker in the data of a scan that is no restart. A byte FF of the data has 00 behind it.
 _NO_RESTART: Final = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
-#: The decoder goes over the whole image for each scan, of which ten are usual in a progressive
-#: file. Fifty scans of 144 megapixels, the most that are decoded, take five seconds.
+#: The decoder goes over the whole image for each scan. A progressive file usually has ten. Fifty
+#: scans of 144 megapixels, the most that are decoded, take five seconds.
 _MAX_SCANNED_PX: Final = 7_200_000_000
 _LEAST_SCANNED_PX: Final = 720_000  # a scan of a smaller image counts as one of this many pixels
 
@@ -39,7 +39,7 @@ def decode_jpeg(image: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8]
     behind their end, None is returned: Pillow decodes them, and its errors are known.
 
     Args:
-        image: of which nothing is decoded yet.
+        image: one that Pillow has opened and not decoded yet.
         reduction: one of `REDUCTIONS`; of 8, the height and width are an eighth, rounded up, since
             the decoder takes the lowest frequencies of each block alone (ITU-T T.81, DCT scaling).
     """

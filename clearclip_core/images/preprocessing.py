@@ -87,7 +87,7 @@ def decode_rgb(image: Image.Image, least_side_px: int | None = None) -> RGBArray
     the decoder.
 
     Args:
-        image: of which nothing is decoded yet.
+        image: one that Pillow has opened and not decoded yet.
         least_side_px: the long side in px that is needed, for small pictures of large ones. A JPEG
             file gets its size, a half, a quarter or an eighth, rounded up: the smallest that is no
             smaller. None: its size.

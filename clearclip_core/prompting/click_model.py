@@ -174,7 +174,7 @@ class ClickModel:
     def masks_at(
         self, features: ClickFeatures, size_hw: tuple[int, int], points: Sequence[Point]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute three masks for each of some points, of which each is a prompt of its own.
+        """Compute three masks for each of some points; each point is a prompt of its own.
 
         Args:
             features: of the image, from `encode`; on any device, in any dtype.

@@ -1,4 +1,4 @@
-"""Regions that a click model proposes, each of which votes for one label.
+"""Regions that a click model proposes: each votes for one label.
 
 A promptable model is asked at a grid of points what lies there, and its masks are filtered as in
 Kirillov et al., "Segment Anything" (ICCV 2023), Sec. 5 and Appendix B: those that the model itself
@@ -44,7 +44,7 @@ REGION_FILTER = RegionFilter()
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Regions of an image, of which each pixel has one at most."""
+    """Regions of an image; each pixel has one at most."""
 
     #: (H, W) int16, number of the region of each pixel, -1 for none. Of several regions there it is
     #: the smallest: a wheel lies on its car.

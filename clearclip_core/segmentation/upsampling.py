@@ -140,7 +140,7 @@ class AxisUpsampling:
 
 @dataclass(frozen=True, eq=False)
 class AxisCells:
-    """One axis of an image cut into cells, in each of which every value is linear."""
+    """One axis of an image, cut into cells in which every value is linear."""
 
     matrix: Matrix  # (cells + 1, n), weights of n given values at the cells' ends
     first_px: Indices  # (cells + 1,), cell i holds the pixels ``first_px[i]:first_px[i + 1]``

@@ -158,7 +158,7 @@ def postgres_url(postgres: Postgres) -> Callable[[str], str]:
 
 
 def _create(port: int, name: str) -> str:
-    """A schema stands for a database, of which each would take 7 MB and a quarter of a second."""
+    """Make a schema in place of a database, which would take 7 MB and a quarter of a second."""
     import psycopg
     from psycopg.sql import SQL, Identifier
 

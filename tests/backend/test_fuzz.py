@@ -260,7 +260,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @st.composite
 def spoiled(draw: Callable[[Any], Any], valid: Any) -> Any:
-    """A value of JSON of which up to four parts, deep inside or all of it, are others or gone."""
+    """A value of JSON with up to four parts, deep inside or all of it, changed or gone."""
     root = [copy.deepcopy(valid)]
     for _ in range(draw(st.integers(0, 4))):
         holder, key = root, 0
@@ -283,7 +283,7 @@ def damaged(content: bytes, changes: list[tuple[int, int]], cut: int = 0) -> byt
 
 
 def draw_all(sources: Iterable[MaskSource], size_hw: tuple[int, int] = SIZE_HW) -> None:
-    """Draw all masks of all pictures, as far as they can be read."""
+    """Draw all masks of all pictures that can be read."""
     with suppress(DatasetError):
         for source in sources:
             with suppress(DatasetError):

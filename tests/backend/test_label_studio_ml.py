@@ -23,7 +23,7 @@ def model_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))  # where label-studio-ml 2 opens its database
     from backend.label_studio_ml import ClearClipModel
 
-    settings = Settings(score="effort")  # of which the version must know
+    settings = Settings(score="effort")  # the version must know it
     reader = ImageReader(LabelStudioFiles.from_settings(settings), settings)
     ClearClipModel.use(Predictor(colour_engine(), reader.read, settings))
     yield ClearClipModel

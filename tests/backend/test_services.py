@@ -26,7 +26,7 @@ def services(tmp_path: Path) -> Services:
 
 
 def test_parts_are_made_once_and_open_nothing(services: Services, tmp_path: Path) -> None:
-    threads = {*threading.enumerate()}  # some of which may be ending
+    threads = {*threading.enumerate()}  # some may be ending
     client, predictor = services.client, services.predictor()
     assert client.url == "http://studio"
     services.prelabeler(client, predictor)

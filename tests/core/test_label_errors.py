@@ -398,7 +398,7 @@ def test_a_mistake_with_a_label_that_is_painted_for_the_first_time_is_found() ->
 
 
 def test_annotations_of_one_picture_do_not_vouch_for_each_other() -> None:
-    """Two people paint 40 pictures, of which six have label 2, and label 1 as that on one."""
+    """Two people paint 40 pictures: six show label 2, and on one both paint label 1 as label 2."""
     rng = np.random.default_rng(7)
     images = [[part(k, k, rng) for k in (0, 1, 2)[: 3 if n % 7 == 0 else 2]] for n in range(40)]
     images[11][1] = part(2, 1, rng)

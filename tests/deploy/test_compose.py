@@ -1,4 +1,4 @@
-"""The container files, as far as they can be held without an engine; `make check` lints them."""
+"""The container files, without an engine; `make check` lints them."""
 
 import configparser
 import re

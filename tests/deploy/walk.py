@@ -1,7 +1,7 @@
 """Build the image and walk through Compose with a real engine: `make test-compose`.
 
-Everything happens in a copy of the repository, in a Compose project and an image of its own, all
-of which are removed at the end.
+Everything happens in a copy of the repository, in a Compose project and an image of its own. All
+three are removed at the end.
 """
 
 import argparse

@@ -145,7 +145,7 @@ FOREIGN: Final = (
     ),
 )
 
-#: Those of which a part would be read, were they looked for before what is read.
+#: To be looked for last: a folder that has them may have masks that are read.
 BOXES: Final = _refused(
     "boxes of PASCAL VOC",
     _head(".xml", b"<bndbox"),

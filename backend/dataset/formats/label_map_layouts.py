@@ -1,4 +1,4 @@
-"""Published data sets of label maps: which files are masks, of which pictures, of which classes."""
+"""Published data sets of label maps: their masks, the pictures that belong to them, the classes."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class _LabelMaps:
     Args:
         masks: pattern of the paths of masks.
         image: path of a mask's picture without suffix, made of the pattern's groups.
-        values: returns the classes of a folder, of which the first mask is given.
+        values: first mask of a folder -> the folder's classes.
         image_folders: see `FoundMasks`.
         in_colour: whether the colours of pixels say their classes.
     """

@@ -45,7 +45,7 @@ _TITLES: Final[dict[MaskFormat, str]] = {
 #: Files beside label maps that say their classes.
 _NAMES: Final = ("classes.json", "names.txt", "label_colors.txt")
 
-#: Suffixes of the files of which a single one may be named.
+#: Suffixes of files that are a whole data set.
 _ONE_FILE: Final = (".json", ".xml", ".ndjson")
 
 

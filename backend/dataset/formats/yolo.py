@@ -1,7 +1,7 @@
 """Read and write YOLO's formats: a text file for each picture, an object a line.
 
     class x1 y1 x2 y2 ... [score]     the outline of its mask
-    class x y width height            its box, of which x and y are the middle
+    class x y width height            its box; x and y are its middle
 
 The numbers are shares of the picture's width and height. The points of an outline that is written
 are the centres of pixels: filled as Ultralytics fills it (whole numbers by leaving decimals out,
@@ -39,7 +39,7 @@ from clearclip_core.quantities import quantity
 
 LABELS_FOLDER: Final = "labels"
 
-_LEAST_POINTS: Final = 3  # points of an outline, of which trainers take no fewer; a box has two
+_LEAST_POINTS: Final = 3  # points of an outline: trainers take no fewer; a box has two
 _MARGIN: Final = 0.5  # how far beyond the picture a point may lie that is read, as a share of it
 _SHIFT: Final = 4  # fractional bits of the coordinates in which OpenCV fills
 _AT_ONCE: Final = 1000  # islands that `join_rings` joins at once

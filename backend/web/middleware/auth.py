@@ -147,7 +147,7 @@ class GuessLimit:
 
 
 class Gate:
-    """Decides who is answered, and of which requests the server takes the body.
+    """Decides who is answered, and whose bodies the server takes.
 
     Wrong passwords are counted. A request without any, as browsers send first, is no guess. The
     address of ``LABEL_STUDIO_URL`` is let in with the right password also while others' guesses

@@ -1,4 +1,4 @@
-"""Serve the review page: many predictions at a glance, each of which a person judges."""
+"""Serve the review page: a person judges many predictions at a glance."""
 
 import base64
 import secrets
@@ -60,7 +60,7 @@ _NAMED_S: Final = 365 * 86_400  # how long a browser keeps its reviewer's name, 
 
 _TOLD_S: Final = 3600.0  # how long it is told what became of verdicts, in seconds
 
-#: Tasks that need work of which the page leads to each: the worst.
+#: How many of the worst tasks that need work the page links to.
 _WORST: Final = 8
 
 _USE: Final = "Predictions are read from Label Studio, and accepted there"

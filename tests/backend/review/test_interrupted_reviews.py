@@ -59,7 +59,7 @@ class SteppedDatabase(Database):
 
 @dataclass
 class Team:
-    """A page, and workers of which one follows the other."""
+    """A page, and workers that follow one another."""
 
     url: str
     studio: FakeStudio

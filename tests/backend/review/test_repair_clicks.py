@@ -24,7 +24,7 @@ LEFT = np.tile(np.arange(60) < 30, (40, 1))  # of a picture that is red there, a
 
 @pytest.fixture
 def studio() -> FakeStudio:
-    """A picture that is red and blue, of which the prediction has the red half alone."""
+    """A picture that is red and blue; the prediction has the red half alone."""
     picture = {"image": data_url(flag("red", "blue"))}
     studio = FakeStudio(brush_config("red", "blue"), {1: picture, 2: {"image": ["a", "b"]}})
     studio.add(1, OURS, 1.0, [brush_region(LEFT, "red", id="a", to_name="image")])

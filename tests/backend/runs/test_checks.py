@@ -252,7 +252,7 @@ def test_another_server_in_place_of_one_of_them(server: LocalServer, backend_url
 def test_a_picture_of_each_kind_of_address_is_read(server: LocalServer, studio: FakeStudio) -> None:
     studio.files["/data/upload/7/b.png"] = PNG
     addresses = ["/data/upload/7/a.png", "/data/upload/7/b.png", data_url(flag("red"))]
-    addresses += ["/data/upload/7/a.png"] * 60  # most of which are not looked at
+    addresses += ["/data/upload/7/a.png"] * 60  # most are not looked at
     addresses += ["/data/local-files/?d=gone.png", "s3://bucket/a.png", "/data/local-files/?d=b"]
     for number, address in enumerate(addresses):
         studio.tasks[20 + number] = {"image": address}

@@ -158,7 +158,7 @@ def test_files_of_old_data_sets_are_removed_by_the_next(world: World) -> None:
 
 
 def add_pictures(world: World) -> None:
-    """Add eight annotated pictures, of which chance alone puts some into each part."""
+    """Add eight annotated pictures; chance alone puts some into each part."""
     for number in range(4, 12):
         world.studio.create({"image": f"/data/upload/7/{number}.png"})
         world.studio.files[f"/data/upload/7/{number}.png"] = picture_bytes(number)

@@ -50,7 +50,7 @@ def test_one_version_is_no_curve() -> None:
 
 
 def group(painted: int, pictures: int = 9) -> GroupSums:
-    """Sums of 100 annotated pixels, of which some had to be painted."""
+    """Sums of 100 annotated pixels; some of them had to be painted."""
     return GroupSums(
         total=LabelSums(
             pictures=pictures, predicted_px=100 - painted, shared_px=100 - painted, true_px=100

@@ -127,7 +127,7 @@ def test_pictures_that_were_not_learned_from_are_labelled_better() -> None:
 
 
 def second_example(seed: int, words_tell: bool) -> Example:
-    """A picture of which one encoder tells what is shown, and the other is noise."""
+    """A picture that one encoder sees right; the other one's features are noise."""
     told, masks = drawn_image(seed)
     noise = F.normalize(torch.randn(told.patches.shape, generator=torch.manual_seed(~seed)), dim=-1)
     parts = (told.patches, noise) if words_tell else (noise, told.patches)

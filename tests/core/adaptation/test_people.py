@@ -68,7 +68,7 @@ def test_elsewhere_has_the_labels_moved_back(column: int, rows: slice) -> None:
     """Of masks that are too far left, what stands at the right comes from the left."""
     features, _ = drawn_image(0)
     mask = np.zeros((80, 64), np.bool_)
-    mask[:8, :8] = True  # two of 20 x 16 sampled pixels a side, as far as a shift goes
+    mask[:8, :8] = True  # two of 20 x 16 sampled pixels a side: the length of a shift
     example = Example.of(features, {"sky": mask}, KNOWN)
     shown = (example.elsewhere[:, column] >= 0).reshape(20, 16)
     expected = np.zeros((20, 16), np.bool_)
@@ -154,7 +154,7 @@ def test_three_people_who_agree_are_not_named() -> None:
 
 
 def of_right_words(annotator: str, *seeds: int, sky_as: str = "sky") -> list[Example]:
-    """Pictures of which the words have both labels right, with the sky drawn as it is or not."""
+    """Pictures whose words have both labels right, with the sky drawn as it is or not."""
     made = []
     for seed in seeds:
         features, masks = drawn_image(seed, PLACES | {"sky": embed(["sky"])[0]})

@@ -34,7 +34,7 @@ FAMILIES = {
 def make_visual(family: str) -> Any:
     """Make the image tower of a family in float64, with random weights and at most two blocks."""
     name, pool, proj = FAMILIES[family]
-    is_large = family == "EVA01"  # a billion weights, of which two blocks are made
+    is_large = family == "EVA01"  # a billion weights: two blocks are made
     with torch.random.fork_rng():
         torch.manual_seed(0)
         with torch.device("meta" if is_large else "cpu"):

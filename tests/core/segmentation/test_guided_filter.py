@@ -10,7 +10,7 @@ from tests.core.conftest import picture
 
 
 def around(middle: float, radius: float, count: int) -> range:
-    """Indices of what lies within a radius, as far as there are any."""
+    """Indices of what lies within a radius and inside."""
     low, high = int(np.ceil(middle - radius)), int(np.floor(middle + radius))
     return range(max(low, 0), min(high, count - 1) + 1)
 

@@ -22,7 +22,7 @@ def read(
     return ReadAnnotation(annotation, 7, annotation, kind, created=created, changes=changes, **more)
 
 
-#: 10 px of which 6 were hit, 2 beside: IoU 6/12, and 6 px of work instead of 10.
+#: 10 px: 6 were hit, 2 beside, so IoU 6/12, and 6 px of work instead of 10.
 CAR = LabelDiff("car", corrected=1, predicted_px=8, true_px=10, shared_px=6)
 
 SAME = LabelDiff("car", accepted=1, predicted_px=20, true_px=20, shared_px=20)

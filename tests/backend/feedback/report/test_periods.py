@@ -21,7 +21,7 @@ MONDAY = 1_000_080_000.0  # 2001-09-10, 00:00 in UTC
 
 
 def read(number: int, day: float, kind: AnnotationOrigin = "compared") -> ReadAnnotation:
-    """An annotation with 100 px, of which 25 had to be painted and 5 more were erased."""
+    """An annotation with 100 px: 25 of them had to be painted, and 5 more were erased."""
     change = LabelDiff("car", corrected=1, predicted_px=80, true_px=100, shared_px=75)
     return ReadAnnotation(
         annotation=number,

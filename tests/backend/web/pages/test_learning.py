@@ -122,7 +122,7 @@ def test_a_label_on_two_pictures_has_no_figure(dashboard: Dashboard) -> None:
 
 
 def test_the_largest_page_stays_within_30_kb_beside_its_pictures(dashboard: Dashboard) -> None:
-    """Twenty versions, twelve labels with figures, some of which lose, pictures and a plot."""
+    """Twenty versions, twelve labels with figures (three lose), pictures and a plot."""
     names = [f"label number {number}" for number in range(12)]
     figures = {
         "text_ious": dict.fromkeys(names, 0.5),
