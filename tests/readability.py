@@ -1,10 +1,8 @@
 """Check that code, templates and changelog are written for a reader; `make check` runs it.
 
-    python -m tests.readability           # say what does not hold
-    python -m tests.readability --shrink  # drop from the list what holds by now
+    python -m tests.readability
 
-`RULES` says what is checked. What did not hold when the rules came stands in `readability.txt`, a
-place and a rule a line. The list can only shrink: a place that holds is an error until it is off.
+`RULES` says what is checked, and what to do.
 """
 
 import ast
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-LISTED = Path(__file__).with_suffix(".txt")
 CODE = ("backend", "clearclip_core", "deploy", "docs", "examples")
 
 #: Each rule's name, what is wrong, and what to do.
@@ -47,10 +44,8 @@ class Place(NamedTuple):
     rule: str
     line: int = 0
 
-    @property
-    def key(self) -> str:
-        """The place's line in the list."""
-        return f"{self.path} {self.name} {self.rule}"
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.name} {RULES[self.rule]} [{self.rule}]"
 
 
 # Python
@@ -416,7 +411,7 @@ def _value_sign(match: re.Match[str]) -> str:
     return sign * len(match[0])
 
 
-# The list
+# The tree
 
 
 def check_tree(root: Path) -> list[Place]:
@@ -435,34 +430,15 @@ def check_tree(root: Path) -> list[Place]:
     return sorted(places)
 
 
-def compare(places: list[Place], listed: list[str]) -> list[str]:
-    """Return what is wrong, a sentence each: places that are not listed, and lines too many."""
-    sentences = [
-        f"{place.path}:{place.line}: {place.name} {RULES[place.rule]} [{place.rule}]"
-        for place in places
-        if place.key not in listed
-    ]
-    keys = {place.key for place in places}
-    sentences += [f"{line}: holds now; take it off the list" for line in listed if line not in keys]
-    return sentences
-
-
-def main(arguments: list[str]) -> int:
-    """Print what does not hold, or how much is still listed; return the exit code."""
+def main() -> int:
+    """Print what does not hold; return the exit code."""
     places = check_tree(ROOT)
-    listed = LISTED.read_text(encoding="utf-8").splitlines()
-    if arguments == ["--shrink"]:
-        keys = {place.key for place in places}
-        listed = sorted(keys.intersection(listed))
-        LISTED.write_text("".join(f"{line}\n" for line in listed), encoding="utf-8")
-
-    sentences = compare(places, listed)
-    if sentences:
-        print(*sentences, sep="\n")
+    if places:
+        print(*places, sep="\n")
         return 1
-    print(f"Readability: {len(listed)} places do not hold yet (tests/{LISTED.name})")
+    print("Readability: all places hold.")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
