@@ -19,7 +19,7 @@ from backend.feedback.report.periods import Interval
 #: Size of the drawing, and where its axes are. At its own size its letters have 12 px.
 _WIDTH: Final = 340
 _HEIGHT: Final = 180
-_LEFT: Final = 48
+_LEFT: Final = 58
 _RIGHT: Final = 326
 _TOP: Final = 12
 _BOTTOM: Final = 152
@@ -30,6 +30,10 @@ _MOST_MARKED: Final = 12  # figures beside each other with a mark each; more are
 
 #: Dashes of the lines, in turn. The first is solid.
 _DASHES: Final = ("none", "5 4", "1 4")
+
+#: How far the end of an axis is from 0 at least, as a share of the other end: else the figures of
+#: both would lie over each other.
+_LEAST_END: Final = 0.2
 
 
 class Unit(Struct, frozen=True):
@@ -104,6 +108,8 @@ class Curve(Struct, frozen=True):
     lines: tuple[Line, ...]
     unit: Unit = PERCENT
     step_name: str = "Version"  # what the steps are: the head of the table's first column
+    #: Indices of steps at which nothing was made: they have a place in the plot and no row.
+    bare: tuple[int, ...] = ()
 
     @property
     def is_drawn(self) -> bool:
@@ -121,6 +127,7 @@ class Curve(Struct, frozen=True):
         return tuple(
             (step, *(line.text(index, self.unit) for line in self.lines))
             for index, step in enumerate(self.steps)
+            if index not in self.bare
         )
 
     @property
@@ -130,10 +137,11 @@ class Curve(Struct, frozen=True):
             return ""
 
         known = [self.unit.factor * value for line in self.lines for value in line.known]
+        lowest, highest = _ends(known)
         scale = _Scale(
             steps=len(self.steps),
-            highest=(_ceiling(max(known)) or 1.0) / self.unit.factor,
-            lowest=0.0 - _ceiling(-min(known)) / self.unit.factor,
+            highest=highest / self.unit.factor,
+            lowest=lowest / self.unit.factor,
         )
         parts = [*_axes(scale, self.unit), *_names(self.steps, scale)]
         for number, line in enumerate(self.lines):
@@ -179,10 +187,23 @@ def _ceiling(value: float) -> float:
     return round(step * math.ceil(round(value / step, 6)), 9)
 
 
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    """Return the lowest and the highest figure of an axis that holds some values, and 0.
+
+    >>> _ends([20, 61]), _ends([-3, 81]), _ends([0])
+    ((0.0, 70.0), (-18.0, 90.0), (0.0, 1.0))
+    """
+    depth, height = _ceiling(-min(values)), _ceiling(max(values)) or 1.0
+    if not depth:
+        return 0.0, height
+    return -max(depth, _LEAST_END * height), max(height, _LEAST_END * depth)
+
+
 def _axes(scale: _Scale, unit: Unit) -> list[str]:
-    """Draw three levels with their figures."""
+    """Draw three levels with their figures; where some are below zero, the middle one is zero."""
     parts = []
-    for value in (scale.lowest, (scale.lowest + scale.highest) / 2, scale.highest):
+    middle = 0.0 if scale.lowest < 0 else scale.highest / 2
+    for value in (scale.lowest, middle, scale.highest):
         y = f"{scale.y(value):.1f}"
         parts.append(
             f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{y}" y2="{y}" stroke="currentColor" '

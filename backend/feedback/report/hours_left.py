@@ -20,7 +20,7 @@ from backend.feedback.annotation_table import PRELABELLED
 from backend.label_studio.client import LabelStudioClient
 from backend.label_studio.records import ProjectRow
 from backend.label_studio.task_filter import TaskFilter
-from clearclip_core.quantities import quantity
+from clearclip_core.quantities import grouped, inflected
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,8 @@ class HoursLeft(msgspec.Struct, frozen=True):
         if self.expected is None or not self.tasks_left:
             return ""
         return (
-            f"for {quantity(self.tasks_left, 'task')} left to correct; {interval(self.expected)}."
+            f"for {grouped(self.tasks_left)} {inflected(self.tasks_left, 'task')} left to correct; "
+            f"{interval(self.expected)}."
         )
 
 

@@ -47,7 +47,7 @@ def test_figures_below_zero_are_inside() -> None:
     height = float(drawn(curve).attrib["viewBox"].split()[3])
     assert all(0 < y < height for _, y in places(curve))
     texts = [each.text for each in drawn(curve).iter("text")]
-    assert texts[:3] == ["-40 %", "5 %", "50 %"]
+    assert texts[:3] == ["-40 %", "0 %", "50 %"]
 
 
 def test_all_zero_is_drawn() -> None:
