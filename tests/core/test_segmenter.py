@@ -316,33 +316,55 @@ def test_half_precision_gives_nearly_the_same(model_folder: Path) -> None:
     torch.testing.assert_close(one, other, rtol=0, atol=0.05)
 
 
-def test_a_segmentation_gives_masks_by_name_above_a_threshold(tmp_path: Path) -> None:
-    label_map = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
-    confidence = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
-    result = Segmentation(label_map, confidence, ("dog", "cat", "sky"))
-    masks = result.masks()
-    assert {name: mask.tolist() for name, mask in masks.items()} == {
+LABEL_MAP = np.array([[0, 0, -1], [2, 0, 2]], np.int16)
+CONFIDENCE = np.array([[0.5, 0.75, 1], [0.25, 1, 0.5]], np.float16)
+RESULT = Segmentation(LABEL_MAP, CONFIDENCE, ("dog", "cat", "sky"))
+
+
+def test_a_segmentation_gives_the_masks_that_have_a_pixel_by_name() -> None:
+    assert {name: mask.tolist() for name, mask in RESULT.masks().items()} == {
         "dog": [[True, True, False], [False, True, False]],
         "sky": [[False, False, False], [True, False, True]],
     }
-    assert list(result.masks(min_island_px=2)) == ["dog"]
-    assert result.mask("sky").tolist() == [[False, False, False], [True, False, True]]
-    assert not result.mask("cat").any()
+    assert list(RESULT.masks(min_island_px=2)) == ["dog"]
+
+
+def test_the_mask_of_a_label_without_a_pixel_is_empty() -> None:
+    assert RESULT.mask("sky").tolist() == [[False, False, False], [True, False, True]]
+    assert not RESULT.mask("cat").any()
+
+
+def test_a_mask_of_an_unknown_label_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"`label` to be in .*'sky'\), but got 'horse'"):
-        result.mask("horse")
-    assert repr(result) == "<Segmentation 3 × 2 px: dog 50%, sky 33%, none 17%>"
-    result.save(tmp_path / "labels")
+        RESULT.mask("horse")
+
+
+def test_a_segmentation_prints_the_shares_of_its_labels() -> None:
+    assert repr(RESULT) == "<Segmentation 3 × 2 px: dog 50%, sky 33%, none 17%>"
+
+
+def test_a_saved_segmentation_is_a_png_for_other_programs(tmp_path: Path) -> None:
+    RESULT.save(tmp_path / "labels")
     with Image.open(tmp_path / "labels") as read:
-        assert np.asarray(read.convert("L")).tolist() == [[0, 0, 255], [2, 0, 2]]  # as others do
+        assert np.asarray(read.convert("L")).tolist() == [[0, 0, 255], [2, 0, 2]]
+
+
+def test_a_segmentation_is_not_saved_in_other_formats(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`path` to end in \.png, .* np\.savez_compressed"):
-        result.save(tmp_path / "labels.npz")
-    Segmentation(label_map, confidence, ("dog",) * 255).save(tmp_path / "labels")
+        RESULT.save(tmp_path / "labels.npz")
+
+
+def test_a_png_holds_255_labels_and_no_more(tmp_path: Path) -> None:
+    Segmentation(LABEL_MAP, CONFIDENCE, ("dog",) * 255).save(tmp_path / "labels")
     with pytest.raises(ValueError, match="at most 255 labels, but got 256"):
-        Segmentation(label_map, confidence, ("dog",) * 256).save(tmp_path / "labels")
-    above = result.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
+        Segmentation(LABEL_MAP, CONFIDENCE, ("dog",) * 256).save(tmp_path / "labels")
+
+
+def test_pixels_below_their_labels_threshold_lose_it() -> None:
+    above = RESULT.above({"dog": 0.75, "sky": 0.3, "cat": 1.0})
     assert above.label_map.tolist() == [[-1, 0, -1], [-1, 0, 2]]
-    assert label_map[0, 0] == 0
-    assert result.above({"dog": 0.0}) is result
+    assert LABEL_MAP[0, 0] == 0, "in a copy"
+    assert RESULT.above({"dog": 0.0}) is RESULT
 
 
 def test_every_float16_is_held_to_thresholds_that_round_up_and_down() -> None:

@@ -190,29 +190,47 @@ def test_an_alias_comes_before_a_value() -> None:
     assert found("red") == ["red"] * 3
 
 
-def test_labels_are_named_in_the_order_of_the_config_also_those_of_what_only_people_draw() -> None:
-    config = parse_label_config(
-        f"""<View>{IMAGE}<Image name="rear" value="$rear"/><Ellipse name="e" toName="i"/>
-        <RectangleLabels name="r" toName="i" smart="true"><Label value="asked"/></RectangleLabels>
-        <PolygonLabels name="p" toName="i"><Label value="b"/><Label value="a"/></PolygonLabels>
-        <brushlabels name="m" toname="i"><Label value="a"/><Label value="c"/></brushlabels>
-        <Labels name="l" toName="i"><Label value="a"/><Label value="b" alias="x"/></Labels>
-        <EllipseLabels name="o" toName="rear"><Label value="sign"/></EllipseLabels></View>""",
-        None,
-    )
-    assert config.names == ("b", "a", "c", "sign", "asked")
-    assert [label.name for label in config.labels] == ["a", "c", "b"], "masks first, none of these"
-    assert [each.name for each in config.controls] == ["m", "p"]
-    assert [each.name for each in config.undrawn] == ["l", "o"]
-    assert [tag.name for tag in config.images] == ["i"]
-    assert [tag.name for tag in config.annotated] == ["i", "rear"]
-    assert config.label_of("l", "x") == "b"
-    assert config.label_of("m", "b") == "b", "as after a label was moved to another control"
-    assert config.label_of("m", "z") is config.label_of("gone", "a") is None
-    assert config.unknown_labels({"l": {"x": 4, "z": 2}, "gone": {"a": 9}}) == {"z": 2}
+BY_PEOPLE = parse_label_config(
+    f"""<View>{IMAGE}<Image name="rear" value="$rear"/><Ellipse name="e" toName="i"/>
+    <RectangleLabels name="r" toName="i" smart="true"><Label value="asked"/></RectangleLabels>
+    <PolygonLabels name="p" toName="i"><Label value="b"/><Label value="a"/></PolygonLabels>
+    <brushlabels name="m" toname="i"><Label value="a"/><Label value="c"/></brushlabels>
+    <Labels name="l" toName="i"><Label value="a"/><Label value="b" alias="x"/></Labels>
+    <EllipseLabels name="o" toName="rear"><Label value="sign"/></EllipseLabels></View>""",
+    None,
+)
+
+
+def test_labels_are_named_in_the_order_of_the_config_those_of_masks_first() -> None:
+    assert BY_PEOPLE.names == ("b", "a", "c", "sign", "asked")
+    assert [label.name for label in BY_PEOPLE.labels] == ["a", "c", "b"], "neither sign nor asked"
+
+
+def test_controls_that_only_people_draw_with_are_known() -> None:
+    assert [each.name for each in BY_PEOPLE.controls] == ["m", "p"]
+    assert [each.name for each in BY_PEOPLE.undrawn] == ["l", "o"]
+
+
+def test_a_picture_that_only_people_draw_on_is_annotated() -> None:
+    assert [tag.name for tag in BY_PEOPLE.images] == ["i"]
+    assert [tag.name for tag in BY_PEOPLE.annotated] == ["i", "rear"]
+
+
+def test_a_value_of_a_region_is_a_label_also_after_the_label_was_moved() -> None:
+    assert BY_PEOPLE.label_of("l", "x") == "b", "by its alias"
+    assert BY_PEOPLE.label_of("m", "b") == "b", "as after a label was moved to another control"
+    assert BY_PEOPLE.label_of("m", "z") is BY_PEOPLE.label_of("gone", "a") is None
+
+
+def test_labels_that_no_control_has_are_counted() -> None:
+    counted = {"l": {"x": 4, "z": 2}, "gone": {"a": 9}}
+    assert BY_PEOPLE.unknown_labels(counted) == {"z": 2}
+
+
+def test_controls_of_masks_that_are_gone_are_counted() -> None:
     kinds = ("rectanglelabels", "keypointlabels", "labels", "brush", "choices", "textarea")
     made = {"e|i|brushlabels": 9, "gone|i|brushlabels": 4, "gone|j|polygonlabels": 3}
-    assert config.lost_controls(made | {f"other|i|{kind}": 9 for kind in kinds}) == {"gone": 7}
+    assert BY_PEOPLE.lost_controls(made | {f"other|i|{kind}": 9 for kind in kinds}) == {"gone": 7}
     repeated = parse_label_config(f"<View>{IMAGE}{BRUSH}<Repeater/></View>", None)
     assert repeated.lost_controls(made) == {}, "its controls have other names in each task"
 

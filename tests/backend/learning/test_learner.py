@@ -51,28 +51,47 @@ from tests.backend.prediction.test_predictor import read_image
 pytestmark = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
-def test_a_step_comes_after_so_many_and_predictions_follow_it(database: Database) -> None:
+def test_a_step_comes_once_after_so_many(database: Database) -> None:
     school = School(database)
-    before = school.predict()
     school.learn(1)
     assert not school.step()
     school.learn(2)
     assert school.step()
     assert not school.step()
+
+
+def test_a_step_is_of_all_examples_and_the_labels_in_use(database: Database) -> None:
+    school = School(database)
+    school.learn(1, 2)
+    school.step()
     ((examples, vocabulary),) = school.fits.asked
     assert len(examples) == 2
     assert vocabulary.labels == (Label("wine"), Label("blue"))
     assert vocabulary.contrast == ("grey",)
+
+
+def test_predictions_follow_a_step_in_its_project_alone(database: Database) -> None:
+    school = School(database)
+    before = school.predict()
+    school.learn(1, 2)
+    school.step()
     after = school.predict()
     assert [each["value"]["brushlabels"] for each in before["result"]] == [["blue"]]
     assert [each["value"]["brushlabels"] for each in after["result"]] == [["wine"], ["blue"]]
     assert np.array_equal(mask_of(after["result"][0]), left_third())
-    name, count_text = after["model_version"].rsplit(" ", 1)
+    assert school.predict(project=8) == before
+    assert School(database, "another").predict() == after
+
+
+def test_the_name_of_a_version_says_what_it_was_learned_from(database: Database) -> None:
+    school = School(database)
+    before = school.predict()
+    school.learn(1, 2)
+    school.step()
+    name, count_text = school.predict()["model_version"].rsplit(" ", 1)
     assert count_text == "v1"
     assert name.rsplit(" ", 2)[0] == before["model_version"].rsplit(" ", 1)[0]
     assert name.endswith(" +2")
-    assert school.predict(project=8) == before
-    assert School(database, "another").predict() == after
 
 
 def test_what_an_annotator_asks_for_follows_too(database: Database) -> None:

@@ -33,9 +33,13 @@ def measured(
         return report
 
 
-def test_figures_of_two_tasks() -> None:
+Told = list[tuple[int, int | None]]
+
+
+@pytest.fixture(scope="module")
+def two_tasks() -> tuple[Agreement, Told]:
     """Task 1: all of the car is shared, but one has a tree more. Task 2: half of the car is."""
-    told: list[tuple[int, int | None]] = []
+    told: Told = []
     report = measured(
         shared_studio(
             [(1, [brushed(LEFT)]), (2, [brushed(LEFT), brushed((20, 0, 10, 20), "tree")])],
@@ -44,27 +48,48 @@ def test_figures_of_two_tasks() -> None:
         ),
         lambda *step: told.append(step),
     )
+    return report, told
+
+
+def test_tasks_of_two_people_are_read_and_counted(two_tasks: tuple[Agreement, Told]) -> None:
+    report, told = two_tasks
     assert (report.tasks, report.pictures, report.annotations) == (2, 2, 4)
     assert told == [(1, 2), (2, 2)], "the task of one person is not read"
-    assert report.disputed == pytest.approx((200 / PIXELS + 100 / PIXELS) / 2)
-    car, tree = report.labels
+    assert report.left_out == {}
+
+
+def test_the_disputed_area_is_a_mean_over_the_pictures(two_tasks: tuple[Agreement, Told]) -> None:
+    assert two_tasks[0].disputed == pytest.approx((200 / PIXELS + 100 / PIXELS) / 2)
+
+
+def test_labels_have_the_pictures_that_show_them(two_tasks: tuple[Agreement, Told]) -> None:
+    car, tree = two_tasks[0].labels
     assert (car.label, car.pictures, car.iou) == ("car", 2, pytest.approx((1 + 0.5) / 2))
     assert car.disputed == pytest.approx((0 + 100 / PIXELS) / 2)
     assert (tree.label, tree.pictures, tree.iou) == ("tree", 1, 0.0)
     assert tree.disputed == pytest.approx(200 / PIXELS)
-    assert [(each.label, each.other) for each in report.confusions] == [("tree", ""), ("car", "")]
-    shares = [each.share for each in report.confusions]
+
+
+def test_confusions_have_their_share_of_the_area(two_tasks: tuple[Agreement, Told]) -> None:
+    confusions = two_tasks[0].confusions
+    assert [(each.label, each.other) for each in confusions] == [("tree", ""), ("car", "")]
+    shares = [each.share for each in confusions]
     assert shares == pytest.approx([200 / PIXELS / 2, 100 / PIXELS / 2])
-    ann, bob = report.annotators
+
+
+def test_people_are_named_and_agree_alike(two_tasks: tuple[Agreement, Told]) -> None:
+    ann, bob = two_tasks[0].annotators
     assert (ann.annotator, ann.name, ann.pictures) == (1, "Ann Berg", 2)
     assert (bob.annotator, bob.name, bob.pictures) == (2, "bob@example.com", 2)
     assert ann.iou == bob.iou == pytest.approx(((1 + 0) / 2 + 0.5) / 2)
-    first, second = report.disputes
+
+
+def test_the_most_disputed_picture_is_shown_first(two_tasks: tuple[Agreement, Told]) -> None:
+    first, second = two_tasks[0].disputes
     assert (first.task, first.people, first.disputed) == (1, 2, pytest.approx(200 / PIXELS))
     assert [each.label for each in first.labels] == ["tree"]
     assert (second.task, second.labels[0].iou) == (2, pytest.approx(0.5))
     assert first.picture.startswith("data:image/jpeg;base64,")
-    assert report.left_out == {}
 
 
 def test_each_picture_counts_once_however_many_people_there_are() -> None:

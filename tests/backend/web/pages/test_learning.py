@@ -216,14 +216,14 @@ def test_where_labels_lose_the_annotations_to_check_are_linked(dashboard: Dashbo
     assert "It looks like “wine”." in page.text
 
 
-def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
+def press(dashboard: Dashboard, turn: str, **form: str) -> Any:
+    kind = "application/x-www-form-urlencoded"
+    return dashboard.client.post(f"{LEARNING}/{turn}", data=form, content_type=kind)
+
+
+def test_people_choose_a_version_with_buttons(dashboard: Dashboard) -> None:
     stores = stores_of()
     learn(stores, "red", "blue")
-
-    def press(turn: str, **form: str) -> Any:
-        kind = "application/x-www-form-urlencoded"
-        return dashboard.client.post(f"{LEARNING}/{turn}", data=form, content_type=kind)
-
     for turn, form, live, pinned in (
         ("use", {"number": "1"}, 1, True),
         ("unpin", {}, 1, False),
@@ -232,21 +232,36 @@ def test_people_steer_with_buttons(dashboard: Dashboard) -> None:
         ("unpin", {}, None, False),
     ):
         assert f"{LEARNING}/{turn}" in turns_of(dashboard.page(LEARNING))
-        response = press(turn, **form)
+        response = press(dashboard, turn, **form)
         assert response.status_code == 303
         said = dashboard.page(response.headers["Location"])
         assert ("new version" in " ".join(said.text.split()).lower()) == (turn == "unpin")
         state = stores.versions.state(7)
         assert (state.live, state.pinned) == (live, pinned)
+
+
+def test_people_leave_a_label_to_its_words_and_take_that_back(dashboard: Dashboard) -> None:
+    stores = stores_of()
+    learn(stores, "red")
     for turn, kept in (("keep-words", ("<b>car</b>",)), ("learn-label", ())):
-        assert press(turn, label="<b>car</b>").status_code == 303
+        assert press(dashboard, turn, label="<b>car</b>").status_code == 303
         assert stores.versions.state(7).as_words == kept
-    assert press("keep-words").status_code == 400
-    assert press("step").status_code == 303
+    assert press(dashboard, "keep-words").status_code == 400
+
+
+def test_people_ask_for_a_step(dashboard: Dashboard) -> None:
+    stores = stores_of()
+    learn(stores, "red")
+    assert press(dashboard, "step").status_code == 303
     assert stores.versions.state(7).asked
-    assert press("reset").status_code == 303
+
+
+def test_people_forget_all_and_then_no_step_can_be_made(dashboard: Dashboard) -> None:
+    stores = stores_of()
+    learn(stores, "red")
+    assert press(dashboard, "reset").status_code == 303
     assert (stores.versions.versions(7), stores.versions.state(7).annotations) == ([], 0)
-    refused = press("step")
+    refused = press(dashboard, "step")
     assert refused.status_code == 409
     assert "no corrections to learn from" in Page(refused).text
 

@@ -169,31 +169,52 @@ def test_the_page_of_agreement_shows_all_figures(lead: Dashboard, store: RunStor
 WORDS_PAGE = "/projects/7/words"
 
 
-def test_words_are_ranked_and_used_on_the_page(lead: Dashboard, studio: FakeStudio) -> None:
-    path = keep(samples.WORDS)
-    page = lead.page(path)
+def test_words_are_ranked_on_the_page(lead: Dashboard) -> None:
+    page = lead.page(keep(samples.WORDS))
     rows = [each["id"] for each in page.all("tr") if each.get("id")]
     assert rows == ["row-1", "row-0", "row-2"], "the best first"
     assert [each["src"] for each in page.all("img")] == ["data:image/jpeg;base64,AA"] * 3
-    client = lead.client
-    for body in ({"row": 7}, {"row": "x"}, {}, {"row": 1, "more": 1}):
-        assert client.post(f"{path}/use", json=body).status_code == 400
-    asked = client.post(WORDS_PAGE, json={"label": "tree"})
-    assert client.post(f"{asked.headers['Location']}/use", json={"row": 1}).status_code == 400
+
+
+@pytest.mark.parametrize("body", [{"row": 7}, {"row": "x"}, {}, {"row": 1, "more": 1}])
+def test_words_of_no_row_are_refused(lead: Dashboard, studio: FakeStudio, body: Any) -> None:
+    path = keep(samples.WORDS)
+    assert lead.client.post(f"{path}/use", json=body).status_code == 400
     assert studio.label_config == CONFIG
+
+
+def test_words_of_a_run_that_is_not_done_are_refused(lead: Dashboard, studio: FakeStudio) -> None:
+    asked = lead.client.post(WORDS_PAGE, json={"label": "tree"})
+    used = lead.client.post(f"{asked.headers['Location']}/use", json={"row": 1})
+    assert used.status_code == 400
+    assert studio.label_config == CONFIG
+
+
+def test_words_that_are_used_stand_in_the_config_and_all_are_checked_again(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    path = keep(samples.WORDS)
     used = lead.post(f"{path}/use", {"row": "1"})
     assert "The words are in the labeling config" in lead.page(used.headers["Location"]).text
-    checked = client.get(WORDS_PAGE).get_json()["run"]
-    assert (checked["state"], checked["asked"]["label"]) == ("queued", ""), "all are checked again"
     assert studio.label_config == CONFIG.replace('<Label value="tree"/>', LINE)
+    checked = lead.client.get(WORDS_PAGE).get_json()["run"]
+    assert (checked["state"], checked["asked"]["label"]) == ("queued", "")
     again = lead.post(f"{path}/use", {"row": "1"})
     assert again.status_code == 409, "the figures are of another config"
-    studio.label_config = CONFIG
+
+
+def test_words_that_label_studio_refuses_leave_the_config(
+    lead: Dashboard, studio: FakeStudio
+) -> None:
+    """It refuses a config without a label in use."""
     studio.annotate(3, [{"value": {"brushlabels": ["gone"]}}])
-    response = lead.post(f"{path}/use", {"row": "1"})
-    assert response.status_code == 424, "Label Studio refuses a config without a label in use"
+    response = lead.post(f"{keep(samples.WORDS)}/use", {"row": "1"})
+    assert response.status_code == 424
     assert "gone" in Page(response).text
     assert studio.label_config == CONFIG
+
+
+def test_checked_words_that_find_little_are_told_with_what_to_do(lead: Dashboard) -> None:
     text = lead.page(keep(samples.CHECKED_WORDS)).text
     assert EVIL in text
     assert "Try a more common word" in text
