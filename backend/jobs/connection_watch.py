@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from backend.errors import BackendError, StudioRefused
@@ -30,8 +31,9 @@ _REFUSED: Final = (
 class ConnectionWatch:
     """Tries the token every few minutes, and reads the projects' titles only while somebody looks.
 
-    One background thread does both, from the start on; nobody waits for it. Without a token there
-    is no client, and pages name projects by number.
+    One background thread does both, from the start on. Nobody waits for it, but for who names a
+    project that is new since the titles were read: then they are read at once. Without a token
+    there is no client, and pages name projects by number.
 
     >>> ConnectionWatch(None).project_name(7), ConnectionWatch(None).project_name(None)
     ('Project 7', 'No project')
@@ -48,6 +50,7 @@ class ConnectionWatch:
         self._wanted.set()
         self._titles: Mapping[int, str] = {}
         self._next_read = -math.inf
+        self._next_new = -math.inf  # when they may be read for a project that is new
 
     @property
     def trouble(self) -> str:
@@ -59,6 +62,8 @@ class ConnectionWatch:
         if project is None:
             return "No project"
         self._wanted.set()
+        if project not in self._titles:
+            self._read_new()
         title = self._titles.get(project)
         return f"{title} ({project})" if title else f"Project {project}"
 
@@ -89,6 +94,14 @@ class ConnectionWatch:
             self._try_token(self._client)
         if self._wanted.is_set() and self._clock() >= self._next_read:
             self._read_titles(self._client)
+
+    def _read_new(self) -> None:
+        """Read the titles now, unless that was done just before, or they were never read."""
+        if self._client is None or self._next_read == -math.inf or self._clock() < self._next_new:
+            return
+        self._next_new = self._clock() + _FRESH_FOR_S
+        with suppress(BackendError):  # the page says what is wrong
+            self._titles = self._client.project_titles()
 
     def _try_token(self, client: LabelStudioClient) -> None:
         before, trouble, level = self._trouble, "", logging.ERROR

@@ -58,6 +58,20 @@ def test_a_token_is_tried_every_five_minutes_and_said_once_where_it_is_refused(
     assert watch.trouble == ""
 
 
+def test_a_project_that_is_new_has_its_title_at_once(
+    watch: ConnectionWatch, studio: FakeStudio, server: LocalServer, clock: Clock
+) -> None:
+    watch.check()
+    studio.titles[13] = "Fields"
+    assert watch.project_name(13) == "Fields (13)"
+    asked = count_asked(server, "/api/projects/")
+    assert watch.project_name(14) == "Project 14"
+    assert count_asked(server, "/api/projects/") == asked, "not for each name of a page"
+    clock.now += 60
+    studio.fault = lambda _: Answer(503)
+    assert watch.project_name(14) == "Project 14"
+
+
 def test_without_a_token_nothing_is_tried() -> None:
     watch = ConnectionWatch(None)
     watch.check()

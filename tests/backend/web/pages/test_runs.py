@@ -169,6 +169,19 @@ def test_the_page_of_agreement_shows_all_figures(lead: Dashboard, store: RunStor
 WORDS_PAGE = "/projects/7/words"
 
 
+def test_what_is_found_comes_before_the_forms_unless_somebody_comes_to_try(
+    lead: Dashboard,
+) -> None:
+    def order(path: str) -> list[str]:
+        ids = (given.get("id") for _, given in lead.page(path).elements)
+        return [str(each) for each in ids if each in ("try", "advice", "check")]
+
+    assert order(WORDS_PAGE) == ["try", "check"]
+    keep(samples.CHECKED_WORDS)
+    assert order(WORDS_PAGE) == ["advice", "try", "check"]
+    assert order(f"{WORDS_PAGE}?label=tree") == ["try", "check", "advice"]
+
+
 def test_words_are_ranked_on_the_page(lead: Dashboard) -> None:
     page = lead.page(keep(samples.WORDS))
     rows = [each["id"] for each in page.all("tr") if each.get("id")]
