@@ -17,12 +17,10 @@ def test_a_folder_has_a_docstring_and_hands_nothing_on() -> None:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Name what a file imports, in functions too, and may: names of modules, or what is in one."""
+    """Name what a file imports, in functions and for types too: modules, or what is in one."""
     nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while nodes:
         node = nodes.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -31,7 +29,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_no_two_modules_import_each_other_not_even_by_way_of_others() -> None:
-    """`TopologicalSorter` raises an error that names a circle; those of functions count."""
+    """`TopologicalSorter` raises an error that names a circle; imports for types count."""
     paths = [
         path for name in ("backend", "clearclip_core") for path in ROOT.glob(f"{name}/**/*.py")
     ]

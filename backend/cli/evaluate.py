@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from clearclip_core import Label
     from clearclip_core.evaluation.comparison import Candidate, LabelledFolder, PredictionRule
 
-_OWN_WORDS: Final = "label config"  # name of the words of the labeling config, in tables
+_OWN_WORDS: Final = "labeling config"  # name of the words of the labeling config, in tables
 _WORST: Final = 12  # pictures on the page, the worst
 
 

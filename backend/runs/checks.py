@@ -58,7 +58,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     """The result of a check: well, well with something to mind, wrong, or not checked.
 
     >>> print(CheckResult("backend", "FAIL", "It is away. Start it."))
-    FAIL  backend        It is away. Start it.
+    FAIL  backend          It is away. Start it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class CheckResult(msgspec.Struct, frozen=True):
     text: str
 
     def __str__(self) -> str:
-        return f"{self.mark:<4}  {self.name:<13}  {self.text}"
+        return f"{self.mark:<4}  {self.name:<15}  {self.text}"
 
 
 class CheckFailed(Exception):  # noqa: N818 -- a result, no error of the program
@@ -558,11 +558,11 @@ _OWN: Final = (
     Check("label studio", check_label_studio, needs=(), needs_project=False),
     Check("settings", check_settings, needs=("label studio",), needs_project=False),
     Check("project", check_project, needs=("label studio",)),
-    Check("label config", check_label_config),
+    Check("labeling config", check_label_config),
     Check("connection", check_connection),
-    Check("smart tools", check_smart_tools, needs=("connection", "label config")),
+    Check("smart tools", check_smart_tools, needs=("connection", "labeling config")),
     Check("backend", check_backend, needs_project=False),
-    Check("pictures", check_pictures, needs=("label config",)),
+    Check("pictures", check_pictures, needs=("labeling config",)),
     Check("prediction", check_prediction, needs=("backend", "pictures")),
     Check("annotations", check_annotations),
 )
@@ -599,7 +599,7 @@ def check_setup(
 
     >>> from backend.settings import load_settings
     >>> print(next(check_setup(load_settings(), 7)))  # doctest: +ELLIPSIS
-    FAIL  label studio   LABEL_STUDIO_URL is not set. Set it to the address at which ...
+    FAIL  label studio     LABEL_STUDIO_URL is not set. Set it to the address at which ...
     """
     setup = Setup(settings, project or 0, backend_url)
     checks = checks_of(project)

@@ -1,7 +1,6 @@
 """Attention variants of the last blocks: pure functions of query, key and value."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +11,7 @@ from clearclip_core.clip.methods import (
     needed_parts,
     parse_terms,
 )
+from clearclip_core.clip.projections import Projections
 
 #: Steps of the Newton-Schulz iteration. After five the map is far from orthogonal; the published
 #: figures are of five.
@@ -71,22 +71,6 @@ _NEIGHBOUR_STD = 5.0
 
 #: Weights of attention maps that are computed at once on a CPU: 3 MiB in bf16.
 _MAP_ELEMENTS = 3 << 19
-
-
-class Projections(NamedTuple):
-    """Query, key and value of one block, and what else an attention depends on.
-
-    Parts that the attention does not need may be None.
-    """
-
-    query: torch.Tensor | None  # (B, heads, N, d); for ``qk`` it may have fewer tokens than the key
-    key: torch.Tensor | None  # (B, heads, N, d)
-    value: torch.Tensor  # (B, heads, N, d)
-    #: (B,) float32 or float64, mean Euclidean length of a window's tokens before the projection.
-    token_length: torch.Tensor | None = None
-    grid_hw: tuple[int, int] | None = None  # patches (h, w) of the N - 1 tokens after the CLS token
-    key_weight: float = 0.08  # weight of the keys among themselves in ``procrustes``; no unit
-    proxy: torch.Tensor | None = None  # (B, N - 1, S) features of a second encoder at the patches
 
 
 def needed_projections(attention: str) -> frozenset[str]:

@@ -18,7 +18,7 @@ from clearclip_core.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-    from clearclip_core.clip.attention import Projections
+    from clearclip_core.clip.projections import Projections
 
 #: How position embeddings are resized, see `clearclip_core.clip.dense_encoder`.
 Resize = Literal["factor", "size", "bilinear"]

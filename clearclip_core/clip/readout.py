@@ -9,7 +9,6 @@ from torch import nn
 
 from clearclip_core.clip.attention import (
     KeyMaps,
-    Projections,
     cls_row_and_diagonal,
     scaled_dot_product,
 )
@@ -22,6 +21,7 @@ from clearclip_core.clip.methods import (
     Method,
     scaled_layer,
 )
+from clearclip_core.clip.projections import Projections
 from clearclip_core.clip.transformer import (
     attention_output,
     feed_forward,

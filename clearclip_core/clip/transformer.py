@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from open_clip.transformer import QuickGELU
 from torch import nn
 
-from clearclip_core.clip.attention import Projections, attend, needed_projections
+from clearclip_core.clip.attention import attend, needed_projections
 from clearclip_core.clip.methods import Method
+from clearclip_core.clip.projections import Projections
 
 PARTS = ("query", "key", "value")  # the order of the rows of a fused projection
 

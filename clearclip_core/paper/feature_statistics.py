@@ -18,10 +18,11 @@ from open_clip.factory import load_state_dict
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.vision_transformer import VisionTransformer
 
-from clearclip_core.clip.attention import Projections, attend
+from clearclip_core.clip.attention import attend
 from clearclip_core.clip.dense_encoder import DenseEncoder, batches, resize_position_embedding
 from clearclip_core.clip.loading import READ_ERRORS, LoadedModel, error_reason, load_model
 from clearclip_core.clip.methods import MAPS, METHODS
+from clearclip_core.clip.projections import Projections
 from clearclip_core.clip.transformer import LayerMaps, layer_maps
 from clearclip_core.clip.weights import WeightsNotFoundError
 from clearclip_core.devices import choose_device

@@ -93,8 +93,8 @@ class ReviewRoutes:
     predictor: Predictor
     body: BodyReader
     _pages: OpenPages = field(default_factory=OpenPages)
-    #: what Label Studio has said of projects and users, for half a minute
-    _said: TTLCache[Any, Any] = field(default_factory=lambda: TTLCache(100, 30))
+    #: Label Studio's answers on projects and users, for half a minute
+    _answers: TTLCache[Any, Any] = field(default_factory=lambda: TTLCache(100, 30))
     _drawn: LRUCache[Any, bytes] = field(
         default_factory=lambda: LRUCache(_KEPT_BYTES, getsizeof=len)
     )
@@ -116,7 +116,7 @@ class ReviewRoutes:
     def _client(self) -> LabelStudioClient:
         return required_client(self.services.page_client, _USE)
 
-    @cachedmethod(attrgetter("_said"), lock=attrgetter("_lock"))
+    @cachedmethod(attrgetter("_answers"), lock=attrgetter("_lock"))
     def _ask(self, what: Callable[..., Any], *of: int) -> Any:
         return what(self._client, *of)
 

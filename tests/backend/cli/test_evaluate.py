@@ -102,7 +102,7 @@ def test_what_counts_beside_the_words_is_that_of_the_project(
     result = run(server, *OPTIONS, *beside, f"--json={out}")
     assert result.exit_code == 0, result.output
     (figures,) = json.loads(out.read_text())["runs"]
-    assert figures["prompts"] == "label config"
+    assert figures["prompts"] == "labeling config"
     found = expected((0.9, 0, 0.6, 1))
     assert (figures["iou"], figures["saved_paint"]) == pytest.approx(found)
     assert found != pytest.approx(expected((0, 0, 0.6, 1)))

@@ -24,7 +24,7 @@ from tests.backend.fakes.local_server import Answer, Asked, LocalServer
 from tests.packages import Packages, blocks_of_guide
 
 PNG = base64.b64decode(data_url(flag("red", "blue")).partition(",")[2])
-CHECKS = ["label studio", "settings", "project", "label config", "connection", "smart tools"]
+CHECKS = ["label studio", "settings", "project", "labeling config", "connection", "smart tools"]
 CHECKS += ["backend", "pictures", "prediction", "annotations"]
 SMART = brush_config("red").replace(
     "</View>",
@@ -96,7 +96,7 @@ def test_all_is_well_without_a_model(
     assert {finding.mark for finding in findings.values()} == {"ok"}
     said = {name: finding.text for name, finding in findings.items()}
     assert said["label studio"] == f"{server.url} accepts the legacy token of ann@example.com."
-    assert said["label config"] == "1 control, 1 label: “red”."
+    assert said["labeling config"] == "1 control, 1 label: “red”."
     assert "first of 2" in said["connection"]
     assert said["pictures"].endswith("can be read: data: (task 11, 60 x 40 px).")
     assert said["prediction"].startswith("Task 11 has a prediction of 1 region by ")
@@ -108,10 +108,10 @@ def test_all_is_well_without_a_model(
         ({"token": "another"}, "label studio", "FAIL", "Copy it again from Account & Settings"),
         ({"project": 8}, "project", "FAIL", "shows no project 7"),
         ({"shows": ""}, "project", "warn", "under Annotation"),
-        ({"label_config": "<View/>"}, "label config", "FAIL", "Labeling Interface"),
-        ({"label_config": OF_TASK}, "label config", "warn", "are not predicted: <PolygonLabels"),
-        ({"label_config": TWICE}, "label config", "warn", "“mask” and “outline” have the same"),
-        ({"label_config": ONCE}, "label config", "ok", "2 controls, 1 label"),
+        ({"label_config": "<View/>"}, "labeling config", "FAIL", "Labeling Interface"),
+        ({"label_config": OF_TASK}, "labeling config", "warn", "are not predicted: <PolygonLabels"),
+        ({"label_config": TWICE}, "labeling config", "warn", "“mask” and “outline” have the same"),
+        ({"label_config": ONCE}, "labeling config", "ok", "2 controls, 1 label"),
         ({"label_config": SMART}, "smart tools", "ok", "are on, for k."),
         ({"label_config": brush_config("red")}, "smart tools", "warn", "No tool of the labeling"),
         ({"label_config": BITMASKS}, "smart tools", "warn", "Use <BrushLabels>"),

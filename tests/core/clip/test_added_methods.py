@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 
-from clearclip_core.clip.attention import Projections, attend
+from clearclip_core.clip.attention import attend
 from clearclip_core.clip.methods import Method
+from clearclip_core.clip.projections import Projections
 from tests.packages import Packages, blocks_of_guide
 
 
