@@ -280,11 +280,8 @@ class Prelabeler:
     def _predict_chunk(
         self, job: Job, spec: PredictionSpec, tasks: Sequence[Task], halt: threading.Event
     ) -> ChunkResult:
-        def work(task: Task, spec: PredictionSpec) -> Outcome:
-            return Outcome([]) if halt.is_set() else self._predictor.outcome(task, spec)
-
         def predict(tasks: Sequence[Task]) -> list[Outcome]:
-            return self._task_runner.run_all(tasks, spec, work)
+            return self._task_runner.run_all(tasks, spec, self._predictor.outcome, halt)
 
         return predict_and_write(self._client, job.project, spec.version, tasks, predict, halt=halt)
 

@@ -17,9 +17,9 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util import parse_url
 
 from backend.errors import ImageNotFound, ImageRefused, ImageTooLarge
-from backend.label_studio.tokens import CANNOT_REACH, Access, Header, TokenRefusedError
+from backend.label_studio.tokens import CANNOT_REACH, Access, TokenRefusedError
 from backend.network.host_rules import HostRules, origin
-from backend.network.http import TimeLimit, read_body, request
+from backend.network.http import Header, TimeLimit, read_body, request
 from backend.settings import Settings
 
 #: Where Label Studio has a file from: an upload, its local storages, or its other storages.

@@ -12,7 +12,7 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from backend.network.host_rules import HostRules
-from backend.network.http import TimeLimit, read_body, request
+from backend.network.http import Header, TimeLimit, read_body, request
 
 #: Age at which an access token is exchanged again: Label Studio's live for 300 s.
 _RENEW_AFTER_S = 150.0
@@ -104,18 +104,6 @@ class Access:
             with suppress(msgspec.DecodeError, RecursionError):
                 return msgspec.json.decode(body, type=AccessToken).access
         raise TokenRefusedError(answer, body)
-
-
-class Header(requests.auth.AuthBase):
-    """Sends a value of ``Authorization`` or none, never one of a .netrc of this machine."""
-
-    def __init__(self, value: str | None) -> None:
-        self._value = value
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._value is not None:
-            request.headers["Authorization"] = self._value
-        return request
 
 
 def is_personal(token: str) -> bool:

@@ -119,6 +119,18 @@ def send(
         _limit.reset(before)
 
 
+class Header(requests.auth.AuthBase):
+    """Sends a value of ``Authorization`` or none, never one of a .netrc of this machine."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._value is not None:
+            request.headers["Authorization"] = self._value
+        return request
+
+
 def read_body(answer: requests.Response, most_bytes: int) -> bytes | None:
     """Read the body of an answer; None where it is larger than a bound."""
     length = answer.headers.get("content-length", "")

@@ -193,8 +193,13 @@ class TaskRunner:
         Of a batch, tasks that an open job has from an earlier request are left to it. A prediction
         that has gone to another answer since Label Studio chose the tasks is left out: it would
         store both. Polls delete what is stored twice all the same. A task that somebody has opened
-        is handed to everybody who opens it. The request has waited for `waited_s` seconds before;
-        what `work`, which makes the outcome of a task, raises is raised here.
+        is handed to everybody who opens it.
+
+        Args:
+            tasks: those of the request.
+            spec: what to predict.
+            work: makes the outcome of a task. Its errors are raised here.
+            waited_s: how long the request has waited before, in seconds.
         """
         end = time.monotonic() + max(0.0, self._deadline_s - waited_s)
         wanted, most_bytes = tasks, math.inf
@@ -207,9 +212,18 @@ class TaskRunner:
         self._keep_scores(spec, {task.id: outcomes.get(key) for key, task in run.wanted.items()})
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
-    def run_all(self, tasks: Sequence[Task], spec: PredictionSpec, work: Work) -> list[Outcome]:
-        """Run the tasks of a job, however long it takes; note no failures. See `run`."""
-        outcomes, _ = self._run_until(math.inf, _Run(tasks, spec, work))
+    def run_all(
+        self, tasks: Sequence[Task], spec: PredictionSpec, work: Work, halt: threading.Event
+    ) -> list[Outcome]:
+        """Run the tasks of a job, however long it takes; note no failures. See `run`.
+
+        Once `halt` is set, the tasks that have not begun have an empty outcome.
+        """
+
+        def work_until_halt(task: Task, spec: PredictionSpec) -> Outcome:
+            return Outcome([]) if halt.is_set() else work(task, spec)
+
+        outcomes, _ = self._run_until(math.inf, _Run(tasks, spec, work_until_halt))
         return [outcomes.get(_result_key(task, spec.version), Outcome([])) for task in tasks]
 
     def count_waiting(self) -> dict[tuple[Priority, int | None], int]:

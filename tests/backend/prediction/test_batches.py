@@ -32,6 +32,7 @@ OPENED = replace(BATCH, priority=Priority.OPENED)
 #: More tasks than a project may have at work.
 MANY = range(1, 2 * PROJECT_CONCURRENCY + 1)
 FIRST = MANY[:PROJECT_CONCURRENCY]
+NEVER = threading.Event()  # halts a job
 
 
 class HeldWork:
@@ -85,6 +86,19 @@ def test_all_that_is_ready_in_time_is_answered_in_order_and_made_once() -> None:
     assert (sorted(work.made), late.added) == ([1, 3], [])
 
 
+def test_a_job_that_is_halted_begins_no_further_task() -> None:
+    halt, made = threading.Event(), list[int]()
+
+    def work(task: Task, spec: PredictionSpec) -> Outcome:
+        made.append(int(task.id or 0))
+        halt.set()
+        return Outcome({"result": []})
+
+    outcomes = TaskRunner().run_all(tasks(*range(1, 200)), BATCH, work, halt)
+    assert len(outcomes) == 199
+    assert 1 <= len(made) < 100, "those that threads had begun"
+
+
 @pytest.mark.parametrize("has_token", [True, False])
 def test_what_has_not_begun_is_late(has_token: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     work, late = HeldWork(*FIRST), LateJobs()
@@ -95,7 +109,7 @@ def test_what_has_not_begun_is_late(has_token: bool, monkeypatch: pytest.MonkeyP
     wait_for(lambda: runner.count_waiting() == {})
     assert sorted(work.made) == list(FIRST)
     assert late.added == (list(MANY) if has_token else []), "a job takes from memory what is made"
-    assert made_of(runner.run_all(tasks(*MANY), BATCH, work)) == list(MANY)
+    assert made_of(runner.run_all(tasks(*MANY), BATCH, work, NEVER)) == list(MANY)
     monkeypatch.setattr(batches, "_CHOOSING_S", 0.0)
     assert made_of(runner.run(tasks(*MANY), BATCH, work)) == list(MANY)
     assert sorted(work.made) == list(MANY), "each was made once"
@@ -109,7 +123,7 @@ def test_a_prediction_whose_end_is_being_noted_is_late_and_kept() -> None:
     assert made_of(runner.run(tasks(1), BATCH, work)) == [None]
     assert (work.made, late.added) == ([1], [1])
     noted.set()
-    assert made_of(runner.run_all(tasks(1), BATCH, work)) == [1]
+    assert made_of(runner.run_all(tasks(1), BATCH, work, NEVER)) == [1]
     assert work.made == [1]
 
 
@@ -128,7 +142,7 @@ def test_two_requests_for_a_task_share_it_and_one_gets_it(monkeypatch: pytest.Mo
     with ThreadPoolExecutor() as pool:
         first = pool.submit(runner.run, tasks(1, 5), BATCH, work)
         assert work.started[1].wait(60)
-        second = pool.submit(runner.run_all, tasks(1, 2), BATCH, work)
+        second = pool.submit(runner.run_all, tasks(1, 2), BATCH, work, NEVER)
         wait_for(lambda: 2 in work.made)
         assert made_of(runner.run(tasks(1), BATCH, work, waited_s=hasty)) == [None]
         work.release()
@@ -187,7 +201,7 @@ def test_what_is_kept_is_bounded_and_so_is_an_answer(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(batches, "_KEPT_BYTES", 300)  # four of them, packed
     work, late = HeldWork(), LateJobs()
     runner = TaskRunner(None, late, 60)
-    assert made_of(runner.run_all(tasks(*MANY), BATCH, work)) == list(MANY)
+    assert made_of(runner.run_all(tasks(*MANY), BATCH, work, NEVER)) == list(MANY)
     assert 0 < len(runner._kept) < len(MANY)
     monkeypatch.setattr(batches, "_ANSWER_BYTES", 1)
     answer = made_of(runner.run(tasks(21, 22, 23), BATCH, work))

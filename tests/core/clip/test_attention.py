@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from clearclip_core.clip import attention
 from clearclip_core.clip.attention import (
     KeyMaps,
-    Projections,
     attend,
     attend_aligned,
     scaled_dot_product,
 )
 from clearclip_core.clip.methods import parse_terms
+from clearclip_core.clip.projections import Projections
 
 
 @pytest.fixture
