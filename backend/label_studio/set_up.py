@@ -258,7 +258,7 @@ def tools_advice(xml: str, is_annotated: bool) -> str:
     lacking = "No tool of the labeling config asks for masks, so Auto-Annotation does nothing."
     if not is_annotated and in_one_row(xml) != xml:
         return (
-            f"{lacking} Set up, or `clearclip-backend connect`, offers a config with tools that do."
+            f"{lacking} Set up, or clearclip-backend connect, offers a config with tools that do."
         )
     why = "Something is annotated, so its controls have to stay. " if is_annotated else ""
     image = config.images[0].name
