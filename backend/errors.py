@@ -116,7 +116,7 @@ class LabelConfigChanged(BackendError, http_status=409):
 
 
 class LearningRefused(BackendError, http_status=409):
-    """A project's version cannot be changed: chosen by hand, or none is there to change to."""
+    """A project's version cannot be changed: chosen by hand, or there is no other one."""
 
 
 class DatabaseInUse(BackendError, http_status=409):

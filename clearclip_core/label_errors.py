@@ -64,7 +64,7 @@ _FOLDS: Final = 8
 #: The least number of other images with a label, or the label is not compared.
 LEAST_IMAGES: Final = 5
 
-#: Of fewer images none is judged: right parts look too much like other labels by chance.
+#: Fewer images are not judged: right parts look too much like other labels by chance.
 LEAST_JUDGED: Final = 20
 
 _LEAST_SHRINKAGE: Final = 0.05  # the covariance is shrunk by that at least

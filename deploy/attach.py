@@ -152,7 +152,7 @@ def running_containers() -> list[Container]:
 
 
 def choose(containers: list[Container], name: str | None) -> Container | None:
-    """Return Label Studio's container, or None where none is.
+    """Return Label Studio's container, or None without one.
 
     Of those of one Compose project it is the one that is published, such as the nginx of Label
     Studio's own docker-compose.yml.

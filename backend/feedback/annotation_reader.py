@@ -116,7 +116,7 @@ class AnnotationReader:
         """Read a batch of the annotations that are due, see `AnnotationStore.lease`.
 
         Before each, `pause` is asked: where it returns True, the rest is given back. Return how
-        many were read; 0 where none is due.
+        many were read; 0 where nothing is due.
         """
         if pause():
             return 0

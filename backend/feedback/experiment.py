@@ -4,8 +4,8 @@ Everybody who makes predictions asks `TaskScope.withhold` first. Annotations of 
 that began from nothing are compared with those that began with a prediction of the same days. Tasks
 that had a prediction when the experiment began were not drawn, so they count on neither side.
 
-It ends once enough withheld tasks are annotated, or none is left. Both sides have one bound of
-times, above which a time was a break: bounds of their own would cut the quicker side sooner. What
+It ends once enough withheld tasks are annotated, or all are. Both sides have one bound of times,
+above which a time was a break: bounds of their own would cut the quicker side sooner. What
 no bound cures is counted beside the result: withheld tasks that nobody has drawn, which may be the
 hard ones, and predictions that were submitted before anybody can have looked.
 """
@@ -275,7 +275,7 @@ def _is_drawn(row: sa.Row[Any], task: int) -> bool:
 
 
 def is_drawn(name: str, one_in: int) -> bool:
-    """Draw one of so many by a name, so that nobody chooses, and everybody draws alike."""
+    """Draw one name in `one_in` by its hash: nobody chooses, and everybody draws alike."""
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:8], "big") % one_in == 0
 

@@ -152,7 +152,7 @@ def _device_name(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
-_SENTENCES_PER_WINDOW = 20  # so many sentences cost a ViT-B as much as one window
+_SENTENCES_PER_WINDOW = 20  # sentences that cost a ViT-B as much as one window
 _LAST_BATCH_S = 5.0  # how long `Engine.join` waits for the batch that is running
 
 

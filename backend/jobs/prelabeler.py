@@ -133,7 +133,7 @@ class Prelabeler:
         return job
 
     def _run_leased(self, job: Job, halt: threading.Event, watch: Callable[[Job], None]) -> Job:
-        """Walk through the tasks, and again through those that are left, until none is."""
+        """Walk through the tasks, and again through those that are left, until all are done."""
         for closing in range(1 + _CLOSING_ROUNDS):
             job = self._update_counts(job)
             watch(job)

@@ -44,7 +44,9 @@ class _Setup:
     """What Label Studio has said of itself when it connected."""
 
     url: str  # its address; empty before it has connected
-    access: Access | None = field(repr=False)  # its token, with its host; None where none is needed
+    access: Access | None = field(
+        repr=False
+    )  # its token, with its host; None where it needs no token
     is_trusted: bool  # whether the request had the backend's password
 
 
@@ -90,8 +92,8 @@ class LabelStudioFiles:
     def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
 
-        The token is used only where none is configured, and only for the host that it came with;
-        the address, without a user's name and password, where none is configured. If `trusted`, the
+        The token is used where no token is configured, and only for the host that it came with; the
+        address, without a user's name and password, where no address is configured. If `trusted`, the
         request had the backend's password, and the address also serves to recognize links to Label
         Studio. Else anybody may have sent it, so that only a public address is connected to.
         """

@@ -180,7 +180,7 @@ class ImageReader:
     def _decode(self, content: bytes, side_px: int | None = None) -> RGBArray:
         """Decode an image, once there is memory for it beside those that are decoded now.
 
-        With `side_px`, a JPEG file only as large as a long side of so many pixels needs.
+        With `side_px`, a JPEG file is decoded just large enough for a long side of that.
         """
         with opened(content, self._max_megapixels) as image, self._room.taken(*image.size):
             return decode_rgb(image, side_px)

@@ -331,7 +331,7 @@ def _look_up(data: Mapping[str, Any], variable: str) -> Any:
 
 
 def least_thresholds(controls: Iterable[Control], labels: Iterable[Label]) -> list[float]:
-    """Return the probability from which on any of the controls draws each label; 1 where none does.
+    """Return the probability from which on any of the controls draws each label; 1 without one.
 
     >>> from backend.label_studio.label_config_parser import parse_label_config
     >>> config = parse_label_config('''<View><Image name="img" value="$image"/>

@@ -431,7 +431,7 @@ def _word(elements: Iterable[Element], attribute: str, words: Sequence[str]) -> 
 
 
 def _first(elements: Iterable[Element], attribute: str) -> str:
-    """Return what the first element that has an attribute says; empty where none does."""
+    """Return an attribute of the first element that has it; "" without one."""
     given = (attribute_of(element, attribute).strip() for element in elements)
     return next(filter(None, given), "")
 

@@ -52,7 +52,9 @@ class Annotation(
     task: int
     project: int
     result: Any = ()  # its regions, as they came: a sequence
-    prediction: int | None = None  # that it began with; None: none, or none is left
+    prediction: int | None = (
+        None  # that it began with; None: it began with nothing, or that is deleted
+    )
     parent: int | None = None  # the annotation that it is a copy of
     skipped: bool = False
     seconds: float | None = None  # of work in all; 0 where nobody can have worked that time
@@ -94,7 +96,7 @@ class ProjectRow(Struct):
     model_version: str | None = None
     task_number: int | None = None
     maximum_annotations: int | None = None  # of different people, that finish a task
-    overlap_cohort_percentage: float | None = None  # of the tasks, those that need so many
+    overlap_cohort_percentage: float | None = None  # of the tasks: those that need these
 
 
 class SummaryRow(Struct):

@@ -211,7 +211,7 @@ def image_size(areas: Iterable[Area]) -> tuple[int, int]:
 def area_mask(area: Area, step: int = 1) -> BoolMask:
     """Return the mask (H, W) bool of ``area.size_hw`` of the pixels that an area covers.
 
-    With a step, return every so many rows and columns of it, from the first.
+    With a step of n, return every nth row and column of it, from the first.
 
     Raises:
         BadRequest: see `draw_area`.

@@ -156,7 +156,7 @@ class Learner:
     # ---- steps -------------------------------------------------------------------------------
 
     def take_due_step(self, client: LabelStudioClient) -> bool:
-        """Make a step of some project; return False where none is due or the model is not there.
+        """Make a step of some project; return False where no step is due or the model is away.
 
         Raises:
             BackendError: the step has failed, and is tried again later.
@@ -171,7 +171,7 @@ class Learner:
         return lease is not None
 
     def step(self, project: int, client: LabelStudioClient) -> Version | None:
-        """Make a step of a project now; return its version, or None where none is kept.
+        """Make a step of a project now; return its version, or None where no version is kept.
 
         Raises:
             LearningRefused: the project is pinned or has no training examples, the method cannot

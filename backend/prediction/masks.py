@@ -81,7 +81,7 @@ class LabelMask:
     source: HasConfidence
     mean_confidence: float  # mean of the confidence in the mask
     threshold: float | None = None  # of the controls that draw it; None: all
-    #: Its things, for controls that draw each as a region of its own; () where none are known.
+    #: Its things, for controls that draw each as a region of its own; () without things.
     things: tuple[RunMask, ...] = ()
 
     @classmethod
@@ -553,7 +553,7 @@ def _left_alone(mask: BoolMask, query: Clicks | Boxes) -> BoolMask:
 
 
 def _most_shared(areas: Iterable[Area], inside: BoolMask) -> tuple[str, BoolMask] | None:
-    """Return the id and the mask of the area that shares the most pixels; None where none does."""
+    """Return the id and the mask of the area that shares most pixels; None where all share none."""
     most, found = 0, None
     for area in areas:
         with suppress(BadRequest):

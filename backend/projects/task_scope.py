@@ -80,8 +80,8 @@ class TaskScope:
     def end_experiment(self, client: LabelStudioClient, project: int) -> bool:
         """End the experiment of a project that can draw no more; return whether it ended here.
 
-        No task is left then that it withholds or may still draw, and enough are annotated with a
-        prediction, or none is left of these either.
+        No task is left then that it withholds or may still draw. Enough tasks with a prediction are
+        annotated, or all of them.
         """
         experiment = self.experiments.find(project)
         if experiment is None or experiment.ended is not None:

@@ -163,7 +163,7 @@ def _deletion(project: int, annotation: int) -> sa.Delete:
 
 
 def least_score(pictures: int) -> float:
-    """Return the score above which annotations of so many different pictures are listed.
+    """Return the score above which annotations of a number of different pictures are listed.
 
     A score above 1 stands out, see `clearclip_core.label_errors.rank`.
 

@@ -162,7 +162,7 @@ def changes_sentence(pictures: Sequence[ComparedImage], version: int) -> str:
     """Say what the pictures of changes show, and in which order the rows stand.
 
     Args:
-        pictures: those that are shown; "" is returned where none has a picture of its changes.
+        pictures: those that are shown; without a picture of changes, "" is returned.
         version: number of the version that they compare with the words.
     """
     drawn = [each for each in pictures if each.changes]

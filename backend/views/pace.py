@@ -43,7 +43,7 @@ def pace_curves(periods: Sequence[Period], step: Step) -> tuple[Curve, ...]:
 
 
 def thin_periods(periods: Sequence[Period], step: Step) -> str:
-    """Say which figures are missing because too few annotations make them; "" where none is."""
+    """Say which figures are missing because too few annotations make them; "" if all are there."""
     thin = sum(each.saved_paint is None for each in periods)
     if not thin:
         return ""

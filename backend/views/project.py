@@ -350,7 +350,7 @@ def _prelabel_notes(state: ProjectState, job: JobView | None, url_of: UrlOf) -> 
 
 
 def _offer(state: ProjectState) -> Offer | None:
-    """Return the job to start, where none is open; None where a job would change nothing."""
+    """Return the job to start; None where one is open already, or would change nothing."""
     counts, learned = state.counts, state.learned
     if learned is not None and learned.made_again:
         return None

@@ -71,7 +71,7 @@ class ReviewTally(Struct, frozen=True, kw_only=True):
     asked: AskedPage
     people: tuple[PersonFigures, ...]
     columns: str = _COLUMNS  # what the columns mean
-    taking_back: TakingBack | None  # how far verdicts are taken back; None where none are
+    taking_back: TakingBack | None  # how far verdicts are taken back; None: nothing is taken back
     undo: str = ""  # of the button that takes the last page back; empty where there is none
     last_at: float | None = None  # when that page was sent, in seconds since the epoch
     correct: str = ""  # of the button that makes a view; empty where nothing needs work

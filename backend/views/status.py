@@ -196,7 +196,7 @@ class Status(Struct, frozen=True, kw_only=True):
 
     at: float
     started_at: float
-    label_studio: str | None  # address of Label Studio for browsers; None where none is known
+    label_studio: str | None  # address of Label Studio for browsers; None: not known
     connection: ConnectionStatus
     model: ModelStatus
     waiting: tuple[WaitingTasks, ...]

@@ -78,7 +78,7 @@ class Example:
         kept: (N,) int16, index of the label in `kept_names` that stands so on each pixel; -1 where
             none does, or nobody knows which, as in examples that version 0.2.0 has stored.
         elsewhere: (N, 7) int16, index of the label in `known` that would stand on each pixel if all
-            masks were moved back, for each of `MOVES`; -1 where none would, or nobody knows.
+            masks were moved back, for each of `MOVES`; -1 for no label, or where nobody knows.
 
     Raises:
         ValueError: the shapes do not fit, or names are not sorted.
@@ -349,7 +349,7 @@ class _Grid:
 
 
 def _shifted(labels: npt.NDArray[np.int16], down: int, along: int) -> npt.NDArray[np.int16]:
-    """Shift (H, W) labels by so many pixels, with nothing where none come from."""
+    """Shift (H, W) labels by some pixels; what comes from outside has no label."""
     height, width = labels.shape
     margin = ((max(0, down), max(0, -down)), (max(0, along), max(0, -along)))
     wide = np.pad(labels, margin, constant_values=_NOTHING)

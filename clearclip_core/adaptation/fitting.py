@@ -144,10 +144,10 @@ class Fit:
     says nothing.
 
     Attributes:
-        adaptation: scores with corrections; None where none is better than the text scores.
+        adaptation: scores with corrections; None where no adaptation is better than the text scores.
         text_ious: IoU of the text scores by label, in [0, 1].
-        adapted_ious: IoU of the adapted scores by label; where none is better than the text
-            scores, of what was tried first.
+        adapted_ious: IoU of the adapted scores by label; without an adaptation, those
+            of what was tried first.
         pictures: number of images that somebody drew on.
         refused: name of each drawn label that is not adapted -> why, as a sentence.
         shown: name of each drawn label -> number of images that it was drawn on, near-duplicates

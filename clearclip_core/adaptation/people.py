@@ -100,7 +100,7 @@ def find_moved(
 
 
 def _is_most(count: int, pictures: int) -> bool:
-    """Whether so many of an annotator's pictures are most of them, and no chance."""
+    """Whether `count` of an annotator's pictures are most of them, by more than chance."""
     from scipy.stats import binom  # takes a second
 
     is_likely = binom.sf(count - 1, pictures, _BY_CHANCE) >= _UNLIKELY

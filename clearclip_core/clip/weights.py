@@ -71,7 +71,7 @@ def _timm_names() -> frozenset[str]:
 
 
 def _full_name(arch: str) -> str:
-    """Return a name of timm with its tag, which is timm's choice where none is given; or ""."""
+    """Return a name of timm with its tag, timm's own choice where no tag is given; or ""."""
     import timm
 
     try:

@@ -45,7 +45,7 @@ class RunConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return json_digest([msgspec.to_builtins(self), versions()])
 
     def differences(self, other: RunConfig) -> str:
-        """Describe the values that differ; "" where none differs."""
+        """Describe the values that differ; "" where all are equal."""
         return ", ".join(
             f"{name} {getattr(self, name)!r} and {getattr(other, name)!r}"
             for name in self.__struct_fields__

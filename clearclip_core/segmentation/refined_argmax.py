@@ -36,7 +36,7 @@ Int16s = npt.NDArray[np.int16]
 #: A label competes if its probability somewhere is at least this share of the winner's.
 SHARE = 0.5
 
-#: Values that a CPU computes at once, about: so many that they stay in its cache.
+#: About how many values a CPU computes at once: few enough to stay in its cache.
 _CPU_VALUES = 1 << 18
 
 

@@ -142,7 +142,7 @@ class RunMask:
         return np.stack([self.starts[runs], self.ends[runs]], axis=1).ravel()
 
 
-#: Pixels that are compared, and summed, at once: so many that calling NumPy costs little.
+#: Pixels that are compared, and summed, at once: enough for calling NumPy to cost little.
 _COMPARED_PX = 1 << 20
 _SUMMED_PX = 1 << 19
 

@@ -34,8 +34,8 @@ _MARGIN = 1e-5
 #: Pixels of a band.
 _BAND_PX = 1 << 19
 
-#: Pixels of a batch of cells: so many that calling torch costs little, and so few that the batch
-#: stays in a CPU's cache.
+#: Pixels of a batch of cells: enough for the cost of calling torch to be small, and few enough for
+#: the batch to stay in a CPU's cache.
 _BATCH_PX = 128_000
 
 _Array = TypeVar("_Array", Values, torch.Tensor)

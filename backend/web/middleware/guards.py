@@ -197,7 +197,7 @@ def read_proxy_headers(app: "WSGIApplication", settings: Settings) -> "WSGIAppli
 
     The prefix stands before all links, forms and redirects of the pages; the proxy has taken it
     away from the path of the request. Without trusted proxies the headers may come from anybody,
-    and none is read. Reading them twice is as reading them once.
+    and are not read. Reading them twice is as reading them once.
     """
     count = settings.trusted_proxies
     if not count:
@@ -225,7 +225,7 @@ class Slots:
 
     @contextmanager
     def hold(self, timeout_s: float) -> Iterator[None]:
-        """Hold a slot; raises `Busy` where none is free in time, or too many threads wait."""
+        """Hold a slot; raises `Busy` where no slot is free in time, or too many threads wait."""
         if not self._places.acquire(blocking=False):
             raise Busy(_BUSY)
         try:

@@ -55,7 +55,7 @@ _VERSIONS_SHOWN: Final = 10  # of the list: the newest, until somebody asks for 
 
 
 def ask_for_version(services: Services, project: int) -> None:
-    """Have a version made of all corrections; where none has taught anything, all are read again.
+    """Have a version made of all corrections; where there is no example yet, all are read again.
 
     Raises:
         LearningRefused: the method cannot learn, the version in use was chosen by hand, or the
