@@ -92,10 +92,10 @@ class LabelStudioFiles:
     def use_setup(self, hostname: str, access_token: str, trusted: bool = False) -> None:
         """Keep the address and the token that Label Studio sends when it connects.
 
-        The token is used where no token is configured, and only for the host that it came with; the
-        address, without a user's name and password, where no address is configured. If `trusted`, the
-        request had the backend's password, and the address also serves to recognize links to Label
-        Studio. Else anybody may have sent it, so that only a public address is connected to.
+        Each is used where it is not configured: the token only for the host that it came with, the
+        address without a user's name and password. If `trusted`, the request had the backend's
+        password, and the address also serves to recognize links to Label Studio. Else anybody may
+        have sent it, so that only a public address is connected to.
         """
         url = hostname.strip().rstrip("/")
         if origin(url) is None:

@@ -144,7 +144,7 @@ class Fit:
     says nothing.
 
     Attributes:
-        adaptation: scores with corrections; None where no adaptation is better than the text scores.
+        adaptation: scores with corrections; None where those of the text are better.
         text_ious: IoU of the text scores by label, in [0, 1].
         adapted_ious: IoU of the adapted scores by label; without an adaptation, those
             of what was tried first.
