@@ -36,6 +36,8 @@ _LEFT_SHARE: Final = 0.9  # of `MOST_BYTES`, once the oldest are deleted
 
 _DAY_S: Final = 86_400.0
 
+_NOT_KEPT: Final = "A small picture is not kept, so that the review decodes the large one: %s"
+
 
 class SmallImages:
     """The copies in a folder, by the keys of their images.
@@ -60,6 +62,7 @@ class SmallImages:
         self._clock = clock
         self._lock = threading.Lock()
         self._bytes: int | None = None  # of all copies that this process knows of
+        self._has_failed = False  # a folder that cannot be written is told once
 
     def read(self, key: str) -> RGBArray | None:
         """Read the copy of an image, (h, w, 3) uint8; None where there is none, or an old one."""
@@ -87,7 +90,8 @@ class SmallImages:
             part.write_bytes(content)
             part.replace(file)
         except OSError as error:
-            log.warning("A small picture is not kept on disk: %s", error)
+            log.log(logging.DEBUG if self._has_failed else logging.WARNING, _NOT_KEPT, error)
+            self._has_failed = True
             return
 
         with self._lock:

@@ -87,11 +87,15 @@ def _size(folder: Path) -> int:
     return (folder / "other" / "a.jpg").stat().st_size
 
 
-def test_a_folder_that_cannot_be_written_keeps_none(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_keeps_none_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "pictures").write_text("a file")
     images = SmallImages(tmp_path / "pictures", days=2)
-    images.keep("a", LARGE)
+    for _ in range(3):
+        images.keep("a", LARGE)
     images.delete_old()
+    assert caplog.text.count("not kept") == 1
     assert images.read("a") is None
 
 
