@@ -222,7 +222,7 @@ class StepView(Struct, frozen=True, kw_only=True):
     title: str
     is_next: bool = False
     pill: Pill | None = None
-    figure: str  # such as "3" or "–", before the sentence
+    figure: str = ""  # such as "3", before the sentence; "" where nothing was measured
     sentence: Sentence
     notes: tuple[Note, ...] = ()
     progress: Progress | None = None
@@ -250,7 +250,7 @@ def step_views(state: ProjectState, url_of: UrlOf, tasks_url: str) -> tuple[Step
 def words_step(state: ProjectState, url_of: UrlOf) -> StepView:
     """Say whether the model knows the words of the labels."""
     words, is_next = state.words, state.next == "words"
-    figure, pill, text = "–", None, "Check words"
+    figure, pill, text = "", None, "Check words"
     if words is None:
         told = "not checked yet: does the model know these words?"
     elif words.at is None:
@@ -306,7 +306,7 @@ def _masks(state: ProjectState) -> tuple[str, str]:
     """Return how many tasks have masks, and the sentence after that figure."""
     counts = state.counts
     if counts is None:
-        return "–", "masks of the version in use: not known"
+        return "", "masks of the version in use: not known"
     if not counts.tasks:
         return "0", "tasks: import pictures in Label Studio first"
     if not counts.unseen:
@@ -381,7 +381,6 @@ def correct_step(state: ProjectState, url_of: UrlOf, tasks_url: str) -> StepView
         return StepView(
             name="correct",
             title="3. Correct",
-            figure="–",
             sentence=sentence("tasks done: not known"),
         )
 
@@ -440,11 +439,11 @@ def _learn_pill(learned: Learned | None) -> Pill | None:
 def _learned(learned: Learned | None, counts: TaskCounts | None) -> tuple[str, Sentence]:
     """Return by how much corrections have helped, and the sentence after that figure."""
     if learned is None:
-        return "–", sentence("not known: the model is not there")
+        return "", sentence("not known: the model is not there")
     if learned.adapt == "off":
         off = Part('adapt="off"', tag="code")
         before = "the labeling config or the backend's settings say "
-        return "–", sentence(before, off, ": corrections teach nothing")
+        return "", sentence(before, off, ": corrections teach nothing")
     if learned.waits:
         told = f"{_gained(learned.waits_gain)}: version {learned.waits} waits for you"
         if learned.live:
@@ -458,11 +457,11 @@ def _learned(learned: Learned | None, counts: TaskCounts | None) -> tuple[str, S
     told = "the words alone are in use"
     if counts is not None and counts.tasks >= _ENOUGH_UNLABELLED and not learned.changed:
         told += "; unlabelled pictures can teach, too"
-    return "–", sentence(told + after)
+    return "", sentence(told + after)
 
 
 def _points(gain: float | None) -> str:
-    return "–" if gain is None else f"{100 * gain:+.1f} points"
+    return "" if gain is None else f"{100 * gain:+.1f} points"
 
 
 def _gained(gain: float | None) -> str:

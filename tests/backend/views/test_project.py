@@ -40,7 +40,7 @@ def steps(**known: Any) -> dict[str, StepView]:
 
 def told(name: str, **known: Any) -> str:
     step = steps(**known)[name]
-    return f"{step.figure} {plain(step.sentence)}"
+    return f"{step.figure} {plain(step.sentence)}".lstrip()
 
 
 def pill(name: str, **known: Any) -> Pill | None:
@@ -60,11 +60,11 @@ def counts(left: int, waiting: int = 0, older: int = 0, **more: int) -> TaskCoun
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (None, "– not checked yet: does the model know these words?"),
-        (WordsCheck(1), "– the words of all labels are being checked"),
+        (None, "not checked yet: does the model know these words?"),
+        (WordsCheck(1), "the words of all labels are being checked"),
         (
             WordsCheck(1, TEN_DAYS_AGO, 4, 1, is_old=True),
-            "– the words were changed since they were checked, 10 d ago",
+            "the words were changed since they were checked, 10 d ago",
         ),
         (WordsCheck(1, TEN_DAYS_AGO, 4, 1), "1 of 4 labels may need other words, checked 10 d ago"),
     ],
@@ -143,11 +143,11 @@ def test_tasks_without_masks_cannot_be_reviewed() -> None:
 @pytest.mark.parametrize(
     ("learned", "sentence"),
     [
-        (None, "– not known: the model is not there"),
-        (Learned(), "– the words alone are in use"),
+        (None, "not known: the model is not there"),
+        (Learned(), "the words alone are in use"),
         (
             Learned(changed=1, every=10),
-            "– the words alone are in use; 1 correction, the next version comes after 10",
+            "the words alone are in use; 1 correction, the next version comes after 10",
         ),
         (
             Learned(live=2, gain=0.0312, changed=12, every=10),
@@ -156,7 +156,7 @@ def test_tasks_without_masks_cannot_be_reviewed() -> None:
         ),
         (
             Learned(live=2, changed=3, every=10, asked=True),
-            "– not measured yet: version 2 is in use; 3 corrections since, the next version is "
+            "not measured yet: version 2 is in use; 3 corrections since, the next version is "
             "being made",
         ),
         (
@@ -170,7 +170,7 @@ def test_tasks_without_masks_cannot_be_reviewed() -> None:
         ),
         (
             Learned(live=2, adapt="off"),
-            '– the labeling config or the backend\'s settings say adapt="off": corrections teach '
+            'the labeling config or the backend\'s settings say adapt="off": corrections teach '
             "nothing",
         ),
     ],
