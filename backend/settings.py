@@ -230,7 +230,7 @@ class Settings(BaseSettings):
         default=256,
         ge=0,
         description="Memory for pictures that annotators have open, so that a click needs no "
-        "second download; 0 keeps none.",
+        "second download, and half as much again for what clicks on them need; 0 keeps none.",
     )
     picture_days: int = Field(
         default=30,

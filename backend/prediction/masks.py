@@ -36,6 +36,7 @@ from backend.label_studio.region_reader import (
 )
 from backend.label_studio.region_writer import HasConfidence, Region, draw_regions
 from backend.prediction.images import PredictionSpec, TaskImage
+from backend.prediction.prompt_predictors import PromptPredictors
 from backend.settings import Settings
 from backend.telemetry.logs import stage
 from clearclip_core import (
@@ -262,6 +263,7 @@ class ImagePredictor:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        self._predictors = PromptPredictors((settings.picture_cache_mb << 20) // 2)
         self._answers: dict[tuple[int | str | None, str], tuple[frozenset[str], float]] = {}
 
     def predict_image(self, image: TaskImage, spec: PredictionSpec) -> ImagePrediction:
@@ -335,7 +337,7 @@ class ImagePredictor:
     def _prompt_predictor(self, encoded: EncodedImage, image: TaskImage) -> AnyPredictor:
         model = self._engine.segmenter().click_model
         if model is None or encoded.seen is None:
-            return PromptPredictor(encoded.features, encoded.scores, image.rgb)
+            return self._predictors.of(encoded, image.rgb, image.prepared.digest)
         return ClickModelPredictor(model, encoded.seen, encoded.scores)
 
     def _label_masks(self, image: TaskImage, encoded: EncodedImage) -> Iterator[LabelMask]:

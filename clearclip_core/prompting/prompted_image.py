@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import cv2
@@ -30,6 +30,11 @@ _SEMANTIC_WEIGHT = 30.0
 #: SciPy's Dijkstra holds the GIL: several at once are no faster and block all other threads.
 _DIJKSTRA_LOCK = threading.Lock()
 
+_MOST_KEPT = 16  # distances of a picture's clicks that are kept: 64 kB each
+_KEEPING_LOCK = threading.Lock()
+
+Pixel = tuple[int, int]  # row, column
+
 
 @dataclass(frozen=True, eq=False)
 class GeodesicGrid:
@@ -37,6 +42,23 @@ class GeodesicGrid:
 
     colours: FloatMap  # (h, w, 3) float32 CIELAB of the cells
     root_probabilities: FloatMap  # (h, w, Q) float32, square roots of the queries' probabilities
+    _kept: dict[Pixel, FloatMap] = field(default_factory=dict, init=False)
+
+    def distance_from(self, cell: Pixel) -> FloatMap:
+        """Compute (h, w) float32 lengths of the shortest paths from a cell, which is a click's.
+
+        The last ones are kept: a click comes again with each further one.
+        """
+        kept = self._kept.get(cell)
+        if kept is None:
+            seed = np.zeros(self.colours.shape[:2], bool)
+            seed[cell] = True
+            kept = self.distance(seed)
+            with _KEEPING_LOCK:
+                self._kept[cell] = kept
+                while len(self._kept) > _MOST_KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return kept
 
     def distance(self, seeds: BoolMask) -> FloatMap:
         """Compute (h, w) float32 lengths of the shortest paths from cells to any of the seeds.
@@ -67,9 +89,6 @@ class GeodesicGrid:
         # Both ways: SciPy would add those back to each call's own copy.
         ways = np.concatenate([start, stop]), np.concatenate([stop, start])
         return coo_array((np.tile(cost, 2), ways), shape=(index.size, index.size)).tocsr()
-
-
-Pixel = tuple[int, int]  # row, column
 
 
 @dataclass(frozen=True)

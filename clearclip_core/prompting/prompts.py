@@ -88,11 +88,11 @@ def click_log_odds(
         (1 + negatives, h, w) float32 for each of one to three sizes.
     """
     geodesic, geometry = image.geodesic, image.geometry
-    distances = np.stack([geodesic.distance(geometry.cells([pixel])) for pixel in positive])
+    distances = np.stack([geodesic.distance_from(geometry.cell(pixel)) for pixel in positive])
     near = distances.min(axis=0)
     nearer = []
     for pixel in negative:
-        far = geodesic.distance(geometry.cells([pixel]))
+        far = geodesic.distance_from(geometry.cell(pixel))
         nearer.append(_NEGATIVE * np.log((far + STEP) / (near + STEP)))
     return [
         np.stack([log_odds, *(np.minimum(log_odds, each) for each in nearer)])
@@ -258,7 +258,7 @@ def label_index(scores: Scores, label: str | None) -> int | None:
 
 
 _GREYS = 256  # values of a byte
-_MEAN_PX = 50_000  # number of a mask's pixels from which their mean is taken of a part of them
+_MEAN_PX = 10_000  # number of a mask's pixels from which their mean is taken of a part of them
 _PROBABILITIES = (np.arange(_GREYS) / (_GREYS - 1)).astype(np.float16)
 
 

@@ -52,3 +52,14 @@ def test_a_difference_that_half_of_all_steps_have_is_no_edge() -> None:
     seeds = np.zeros((2, 5), bool)
     seeds[0, 0] = True
     assert grid.distance(seeds)[1, 4] == pytest.approx(5 * 0.5)
+
+
+def test_distances_from_the_last_clicks_are_kept() -> None:
+    grid = GeodesicGrid(colours(*["0123401234"] * 3), plain((3, 10)))
+    cells = [(y, x) for y in range(3) for x in range(10)]
+    for y, x in cells:
+        seed = np.zeros((3, 10), bool)
+        seed[y, x] = True
+        assert np.array_equal(grid.distance_from((y, x)), grid.distance(seed))
+    assert grid.distance_from(cells[-1]) is grid.distance_from(cells[-1])
+    assert len(grid._kept) < len(cells)
