@@ -67,6 +67,7 @@ newest: $(VENV)/.made postgres ## the tests without servers, with the newest rel
 test-compose: ## build the image and walk through Docker Compose with a real engine (ARGS: --file more.yml)
 	$(PYTHON) -m tests.deploy.walk $(ARGS)
 
+# promtool is a package of Debian's; without it the tests parse what the alerts ask.
 check: $(VENV)/.made ## format, lint, types and readability of the code; lint and schema of the container files and of GitHub's
 	$(TOOLS) ruff format --check .
 	$(TOOLS) ruff check .
