@@ -236,9 +236,9 @@ class Settings(BaseSettings):
         default=30,
         ge=0,
         le=3650,
-        description="Days for which small pictures stay on disk: copies of large ones in "
-        "MODEL_DIR/pictures, at most 256 MB, so that the review shows them at once, and those in "
-        "reports and learned versions; 0 keeps none.",
+        description="Days for which small pictures stay on disk: copies of large ones for the "
+        "review, at most 256 MB in the folder pictures of MODEL_DIR, and those in reports and "
+        "learned versions; 0 keeps none.",
     )
     refine: bool = Field(
         default=True,
