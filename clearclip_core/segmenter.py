@@ -852,7 +852,8 @@ class Segmenter:
         `Segmentation.label_map`. Words and what was learned are inside; its metadata has
         ``labels``, a JSON list. It computes in float32, what `segment` does without `refine` and
         `propagate`, and takes 4 bytes a query and pixel: give it pictures of a few megapixels.
-        The file is run once on noise, and compared.
+        The file is run once on noise, and compared. Load the segmenter in ``fp32`` before: weights
+        that were rounded to 16 bits stay so.
 
         Args:
             path: of the file, which is replaced. Weights of 2 GB and more are a file beside it.
@@ -861,8 +862,8 @@ class Segmenter:
             contrast: let the model's contrast words compete.
             threshold: probability below which a pixel gets no label.
             size_hw: height and width in px of the only pictures that it takes, as runtimes of
-                phones want it; None: pictures of any size. Then the short side is resized to the
-                model's whatever the long side is.
+                phones want it; None: pictures of any size, which torch's exporter writes from 2.11
+                on. Then the short side is resized to the model's whatever the long side is.
 
         Raises:
             ModuleNotFoundError: the packages of the extra ``[onnx]`` are missing.
