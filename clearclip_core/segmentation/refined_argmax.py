@@ -306,7 +306,7 @@ def decide_refined_on_device(
     has_thresholds, limits = thresholds.any(), to_device(torch.from_numpy(thresholds), device)
 
     grid = refinement.grid((image.shape[0], image.shape[1]), patch_px or scores.plan.patch_image_px)
-    rgb = to_device(torch.from_numpy(np.ascontiguousarray(image)), device)
+    rgb = to_device(torch.from_numpy(np.require(image, requirements=["C", "W"])), device)
     tiles = DeviceTiles(rgb, grid)
     colour_fit = ColourFit(tiles.mean_colours(), grid, refinement.epsilon)
 

@@ -3,6 +3,7 @@
 Detail beside the filter: kept where scores are clear, left out where they are noise.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -448,3 +449,18 @@ def test_few_operators_and_waits_after_the_encoder(
     assert np.mean(label_map.numpy() == wanted) > 0.9999
     assert counted.waits.total() <= 2, counted.waits
     assert counted.operators.total() <= most_operators, counted.operators.most_common(12)
+
+
+def test_a_picture_that_cannot_be_written_is_taken_without_a_warning() -> None:
+    """Pictures that Pillow reads are such; torch warns where it would share their memory."""
+    scores, image = of_a_picture()
+    wanted, _ = decide_refined_on_device(scores, image.copy())
+    image.flags.writeable = False
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            label_map, _ = decide_refined_on_device(scores, image)
+    finally:
+        torch.set_warn_always(False)
+    assert (label_map == wanted).all()
