@@ -142,8 +142,9 @@ class Segmenter:
         method: name of a preset, or a `Method`.
         preprocessing: sizes, mean and std; by default the sizes of the method's authors, see
             `Method.sizes_px`, and the model's own mean and std.
-        windows_at_once: windows that are encoded as one batch, at most. By default 4 on a CPU, on
-            CUDA as many as fit into half of the free memory, 64 at most, and 8 on other devices.
+        windows_at_once: windows that are encoded as one batch, at most. By default on a CPU 2 of
+            448 px or as many smaller ones as have their pixels, 8 at most; on CUDA as many as fit
+            into half of the free memory, 64 at most; 8 on other devices.
         templates: functions such as ``"a photo of a {}.".format``; by default CLIP's 80.
         second: an encoder whose features stand beside the model's, for what corrections teach;
             words are not compared with them.

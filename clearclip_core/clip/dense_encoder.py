@@ -377,7 +377,8 @@ class HasMemory(Protocol):
     def activation_bytes(self, window_hw: tuple[int, int]) -> int: ...
 
 
-_CPU_WINDOWS = 4  # windows of a batch on a CPU: larger batches outgrow the cache
+_CPU_BATCH_PX = 2 * 448**2  # pixels of a batch on a CPU: larger batches outgrow the cache
+_MOST_CPU_WINDOWS = 8
 _CUDA_WINDOWS = 64
 _OTHER_WINDOWS = 8
 
@@ -412,11 +413,12 @@ def split_windows(windows: WindowFeatures, counts: Sequence[int]) -> Iterator[Wi
 def choose_windows_at_once(encoder: HasMemory, window_px: int) -> int:
     """Choose the default batch size for an encoder's device.
 
-    On a CPU 4. On CUDA as many windows as fit into half of the free memory, 64 at most. On other
-    devices 8, because their free memory cannot be read.
+    On a CPU as many windows as have the pixels of two of 448 px, 8 at most. On CUDA as many as fit
+    into half of the free memory, 64 at most. On other devices 8, because their free memory cannot
+    be read.
     """
     if encoder.device.type == "cpu":
-        return _CPU_WINDOWS
+        return min(max(_CPU_BATCH_PX // window_px**2, 1), _MOST_CPU_WINDOWS)
     if encoder.device.type != "cuda":
         return _OTHER_WINDOWS
     fitting = free_bytes(encoder.device) // 2 // encoder.activation_bytes((window_px, window_px))

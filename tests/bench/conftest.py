@@ -49,12 +49,15 @@ def with_rows(page: str, rows: list[Row], machine: str) -> str:
 
     Rows take the place of those with the same figure, and new ones go to the end, so a part of the
     benchmarks can be run alone. A figure that no benchmark measures any more is taken out by hand.
+    A day on which several machines have measured names each of them.
     """
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     lines = table.strip().splitlines()
     machines = dict(line[2:].split(": ", 1) for line in lines if line.startswith("- "))
-    machines |= {row.day: machine for row in rows}
+    for day in {row.day for row in rows}:
+        known = machines.get(day, "")
+        machines[day] = known if machine in known else " · or ".join(filter(None, [known, machine]))
     found = [Row(*map(str.strip, line[1:-1].split("|"))) for line in lines if line.startswith("| ")]
     merged = {row.figure: row for row in [*found[1:], *rows]}.values()
     text = "\n".join(

@@ -116,11 +116,20 @@ def test_coca_has_no_cls_for_methods_that_compare_classes_with_it() -> None:
         DenseEncoder(make_clip(attentional_pool=True), METHODS["clipsurgery"])
 
 
+@pytest.mark.parametrize(
+    ("window_px", "windows"), [(64, 8), (224, 8), (336, 3), (448, 2), (896, 1)]
+)
+def test_a_batch_on_a_cpu_has_the_pixels_of_two_windows_of_the_paper(
+    clip_model: open_clip.CLIP, window_px: int, windows: int
+) -> None:
+    encoder = DenseEncoder(clip_model, METHODS["clearclip"])
+    assert choose_windows_at_once(encoder, window_px) == windows
+
+
 def test_a_batch_on_cuda_takes_half_of_the_free_memory(
     clip_model: open_clip.CLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = DenseEncoder(clip_model, METHODS["clearclip"])
-    assert choose_windows_at_once(encoder, 64) == 4
     monkeypatch.setattr(DenseEncoder, "device", torch.device("cuda:0"))
     one_window = encoder.activation_bytes((64, 64))
     assert one_window == 17 * 16 * 64 * 4  # tokens, widths, width, bytes
