@@ -104,3 +104,33 @@ def test_a_program_sets_all_pools() -> None:
     command = [sys.executable, "-c", SET]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     assert made.stdout == "3 2 {1}\n"
+
+
+#: One thread looks for pools, as a model that loads does; another loads a library, as imports do.
+LOADED_BESIDE = """
+import threading
+from _ctypes import dlclose, dlopen
+from importlib.util import find_spec
+
+from clearclip_core import thread_pools
+
+path = find_spec("PIL._imagingmath").origin
+over = threading.Event()
+
+def load_libraries():
+    while not over.is_set():
+        dlclose(dlopen(path, 1))
+
+threading.Thread(target=load_libraries, daemon=True).start()
+for _ in range(20):
+    thread_pools._blas_pools.cache_clear()
+    thread_pools._blas_pools(False)
+over.set()
+print("found")
+"""
+
+
+def test_pools_are_found_while_another_thread_imports() -> None:
+    command = [sys.executable, "-c", LOADED_BESIDE]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert made.stdout == "found\n"
